@@ -1,0 +1,199 @@
+"""The wire format of the scoring routes, shared by the server plugin and the client.
+
+All log-probabilities are natural logarithms; all probabilities lie in [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from engine.config import ScoreConfig
+from engine.tasks import Record, Task
+
+TokenIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+
+class PromptUncertaintyRequest(Record):
+    """Body of `POST /v1/prompt_uncertainty`.
+
+    Attributes:
+        tasks: The tasks to score, ids unique. At most `config.n_instances` instances of each are
+            used, drawn with the config's seed.
+        config: What the scores depend on beside tasks and weights.
+        stream: Whether to answer with one JSON line per finished task (NDJSON) instead of one body.
+    """
+
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    config: ScoreConfig = ScoreConfig()
+    stream: bool = False
+
+
+class PairScore(Record):
+    """One scored pair, a row of `pairs.parquet`.
+
+    Attributes:
+        instance_id: The instance.
+        perturbation: j; 0 is the original prompt.
+        n_tokens: Tokens of the reference output, end-of-sequence included when it was emitted.
+        logprob: Sum of the token log-probabilities, <= 0.
+        probability: exp(logprob / n_tokens), the geometric mean per token, in [0, 1].
+    """
+
+    instance_id: str
+    perturbation: int
+    n_tokens: int
+    logprob: float
+    probability: float
+
+
+class Reference(Record):
+    """The reference output of an instance.
+
+    Attributes:
+        instance_id: The instance.
+        text: The output, decoded, special tokens left out.
+        token_ids: The exact token ids that were scored.
+        finish_reason: `stop` (end of sequence), `length` (cut at max_output_tokens) or `gold`.
+        n_prompt_tokens: Length of the original prompt in tokens.
+        n_positive_examples: Positive examples that fit the context, decided on the original prompt.
+        n_negative_examples: Negative examples that fit the context.
+    """
+
+    instance_id: str
+    text: str
+    token_ids: TokenIds
+    finish_reason: str
+    n_prompt_tokens: int
+    n_positive_examples: int
+    n_negative_examples: int
+
+
+class Usage(Record):
+    """What the work cost.
+
+    Attributes:
+        pairs: Pairs scored.
+        tokens_submitted: Tokens of all requests sent to the engine (prompt and output parts).
+        tokens_reused: Of these, tokens the prefix cache supplied.
+        tokens_generated: Tokens generated for reference outputs.
+        pairs_rescored: Pairs scored a second time because the cache covered output tokens.
+    """
+
+    pairs: int = 0
+    tokens_submitted: int = 0
+    tokens_reused: int = 0
+    tokens_generated: int = 0
+    pairs_rescored: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        mine, theirs = self.model_dump(), other.model_dump()
+        return Usage(**{name: mine[name] + theirs[name] for name in mine})
+
+
+class TaskScore(Record):
+    """The measures of one task.
+
+    Attributes:
+        task_id: The task.
+        prompt_uncertainty: U, mean |p(i, j) - p(i, 0)| over instances and j >= 1, in [0, 1].
+        prediction_probability: P, mean p(i, 0) over instances, in [0, 1].
+        perplexity: exp of minus the mean over instances of the mean token log-probability under the
+            original prompt, >= 1.
+        n_instances: Instances measured.
+        n_perturbations: Perturbations per instance.
+        weights_version: The weights every number of this record was computed with.
+        references: One reference output per instance.
+        pairs: All scored pairs, ordered by instance and perturbation.
+        usage: What it cost.
+    """
+
+    task_id: str
+    prompt_uncertainty: float
+    prediction_probability: float
+    perplexity: float
+    n_instances: int
+    n_perturbations: int
+    weights_version: str
+    references: tuple[Reference, ...]
+    pairs: tuple[PairScore, ...]
+    usage: Usage
+
+
+class PromptUncertaintyResponse(Record):
+    """Answer of `POST /v1/prompt_uncertainty` when not streaming."""
+
+    weights_version: str
+    scores: tuple[TaskScore, ...]
+    usage: Usage
+
+
+class StreamTotals(Record):
+    """Last line of a streamed answer; a stream without it was cut off.
+
+    Attributes:
+        done: Always true.
+        tasks: How many task lines came before.
+        weights_version: The version all of them were computed with.
+        usage: Sum over the tasks.
+    """
+
+    done: bool = True
+    tasks: int
+    weights_version: str
+    usage: Usage
+
+
+class TokenPair(Record):
+    """A prompt and a completion as token ids, both non-empty."""
+
+    prompt_token_ids: TokenIds
+    completion_token_ids: TokenIds
+
+
+class CompletionLogprobsRequest(Record):
+    """Body of `POST /v1/completion_logprobs`: how likely is each completion after its prompt?"""
+
+    pairs: Annotated[tuple[TokenPair, ...], Field(min_length=1)]
+
+
+class CompletionLogprobs(Record):
+    """Log-probabilities of one completion, one per token, each <= 0."""
+
+    token_logprobs: tuple[float, ...]
+    logprob: float
+
+
+class CompletionLogprobsResponse(Record):
+    """Answer of `POST /v1/completion_logprobs`, in the order of the request's pairs."""
+
+    weights_version: str
+    results: tuple[CompletionLogprobs, ...]
+    usage: Usage
+
+
+class WeightsState(Record):
+    """Answer of `GET /v1/weights` and `POST /v1/weights`.
+
+    Attributes:
+        version: The live weights version.
+        path: The folder or hub id they were loaded from.
+        seconds: How long the last load took, checks and verification included; null before one.
+    """
+
+    version: str
+    path: str
+    seconds: float | None = None
+
+
+class LoadWeightsRequest(Record):
+    """Body of `POST /v1/weights`: load a published checkpoint.
+
+    Attributes:
+        path: Folder of the checkpoint, readable by the server.
+        version: The version its manifest names; guards against loading the wrong folder.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    version: Annotated[str, Field(min_length=1)]

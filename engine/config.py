@@ -1,0 +1,64 @@
+"""What a scoring request may choose: prompts, perturbations and the design."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from engine.tasks import Record
+
+
+class PromptConfig(Record):
+    """How a task and an instance become a prompt.
+
+    Attributes:
+        layout: `super_natural_instructions` is the layout of Tk-Instruct (Wang et al., 2022).
+        chat_template: `auto` wraps the prompt as a user message when the tokenizer has a chat
+            template; `always` insists on one; `never` sends plain text.
+        n_positive_examples: Positive examples shown, at most; fewer when the context is short.
+        n_negative_examples: Negative examples shown, at most.
+        explanations: Whether examples show their explanations.
+    """
+
+    layout: Literal["super_natural_instructions"] = "super_natural_instructions"
+    chat_template: Literal["auto", "always", "never"] = "auto"
+    n_positive_examples: Annotated[int, Field(ge=0, le=64)] = 2
+    n_negative_examples: Annotated[int, Field(ge=0, le=64)] = 0
+    explanations: bool = False
+
+
+class PerturbationConfig(Record):
+    """How the prompt is changed.
+
+    Attributes:
+        name: `drop_words` drops each word with probability `rate` (Kung et al., 2023).
+        rate: Share of words changed, in [0, 1).
+        targets: The parts of the prompt that are changed. The instance's own input never is.
+    """
+
+    name: Literal["drop_words"] = "drop_words"
+    rate: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    targets: tuple[Literal["definition", "example_inputs"], ...] = ("definition", "example_inputs")
+
+
+class ScoreConfig(Record):
+    """Everything a score depends on beside the task and the weights.
+
+    Attributes:
+        n_instances: Instances measured per task, n.
+        n_perturbations: Perturbed prompts per task, k; the original prompt comes on top.
+        max_output_tokens: Longest reference output, in tokens.
+        reference: `generated` scores the model's own greedy output, `gold` the first gold output.
+        seed: Seed of the instance sample and of the perturbations.
+        prompt: How prompts are laid out.
+        perturbation: How prompts are perturbed.
+    """
+
+    n_instances: Annotated[int, Field(ge=1, le=10_000)] = 10
+    n_perturbations: Annotated[int, Field(ge=1, le=1_000)] = 10
+    max_output_tokens: Annotated[int, Field(ge=1, le=4_096)] = 32
+    reference: Literal["generated", "gold"] = "generated"
+    seed: int = 0
+    prompt: PromptConfig = PromptConfig()
+    perturbation: PerturbationConfig = PerturbationConfig()

@@ -1,0 +1,132 @@
+"""The one schema of tasks that every room shares.
+
+Field names follow Super-NaturalInstructions (Wang et al., EMNLP 2022), in snake case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.errors import InputError
+
+
+class Record(BaseModel):
+    """Base of all immutable records; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Example(Record):
+    """A worked example shown inside the prompt.
+
+    Attributes:
+        input: The example's input.
+        output: The example's output (a wrong one in a negative example).
+        explanation: Why the output is right (or wrong); may be empty.
+    """
+
+    input: str
+    output: str
+    explanation: str = ""
+
+
+class Instance(Record):
+    """One input of a task.
+
+    Attributes:
+        id: Unique within its task.
+        input: What the model is asked about; may be empty for tasks that are their own input.
+        outputs: Zero or more gold outputs, each of them acceptable.
+    """
+
+    id: Annotated[str, Field(min_length=1)]
+    input: str
+    outputs: tuple[str, ...] = ()
+
+
+class Task(Record):
+    """A definition with its examples and instances.
+
+    Attributes:
+        id: Unique within its pool.
+        definition: The instruction.
+        positive_examples: Worked examples with right outputs, in prompt order.
+        negative_examples: Worked examples with wrong outputs, in prompt order.
+        instances: The inputs the task is measured and trained on.
+        category: The kind of task; held-out evaluation shares no category with training.
+        labels: All admissible outputs, if the task is a classification; otherwise empty.
+    """
+
+    id: Annotated[str, Field(min_length=1)]
+    definition: Annotated[str, Field(min_length=1)]
+    positive_examples: tuple[Example, ...] = ()
+    negative_examples: tuple[Example, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    category: str | None = None
+    labels: tuple[str, ...] = ()
+
+    def sample_instances(self, n: int, seed: int) -> tuple[Instance, ...]:
+        """Up to `n` instances, drawn without replacement and kept in the task's order.
+
+        The draw depends on the seed and the task id alone, so it is the same in every process.
+        """
+        if len(self.instances) <= n:
+            return self.instances
+        rng = random.Random(f"instances/{seed}/{self.id}")
+        chosen = sorted(rng.sample(range(len(self.instances)), n))
+        return tuple(self.instances[index] for index in chosen)
+
+
+class Pool(Sequence[Task]):
+    """An ordered set of tasks with unique ids.
+
+    Args:
+        tasks: The tasks, in the order in which they are scored and in which ties are broken.
+        source: Where they came from, for messages.
+
+    Raises:
+        InputError: If two tasks share an id, or a task has two instances with one id.
+    """
+
+    def __init__(self, tasks: Sequence[Task], source: str = "pool") -> None:
+        self.source = source
+        self._tasks = tuple(tasks)
+        self._by_id: dict[str, Task] = {}
+        for task in self._tasks:
+            if task.id in self._by_id:
+                raise InputError("two tasks share this id", file=source, record=task.id, field="id")
+            if len({instance.id for instance in task.instances}) != len(task.instances):
+                raise InputError(
+                    "two instances share an id", file=source, record=task.id, field="instances"
+                )
+            self._by_id[task.id] = task
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def,override]
+        return self._tasks[index]
+
+    def get(self, task_id: str) -> Task:
+        """The task with this id; `KeyError` if there is none."""
+        return self._by_id[task_id]
+
+    def subset(self, task_ids: Sequence[str]) -> Pool:
+        """The named tasks, in the order of the names."""
+        return Pool([self._by_id[task_id] for task_id in task_ids], self.source)
+
+    def digest(self) -> str:
+        """sha256 over all tasks in order, as 64 hex digits: the pool's part of every cache key."""
+        digest = hashlib.sha256()
+        for task in self._tasks:
+            digest.update(task.model_dump_json().encode())
+            digest.update(b"\n")
+        return digest.hexdigest()
