@@ -1,0 +1,35 @@
+SHELL := /bin/bash
+BIN := .venv/bin
+# Further arguments, as in: make demo ARGS="--tasks 8 --rounds 1"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## create .venv with the pinned versions (CUDA if nvidia-smi answers)
+	@requirements/install.sh
+
+demo: install ## two rounds on the bundled model and pool, ending in a task map
+	@$(BIN)/jostle demo $(ARGS)
+
+test: install ## all tests; those that need a GPU skip themselves where there is none
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install ## lint, format check and type check
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: install ## apply the formatter and the safe fixes
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: ## resolve the pinned versions again (needs uv)
+	@requirements/lock.sh
+
+clean: ## remove .venv and all caches; runs/ stays
+	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
