@@ -37,7 +37,7 @@ class FileEntry(Record):
         sha256: Of the whole file, 64 hex digits.
     """
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\\0]+$")]
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
     size: Annotated[int, Field(ge=0)]
     sha256: Sha256
 

@@ -1,0 +1,208 @@
+"""The client of a scoring server."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from engine.api import (
+    CompletionLogprobsRequest,
+    CompletionLogprobsResponse,
+    LoadWeightsRequest,
+    PromptUncertaintyRequest,
+    StreamTotals,
+    TaskScore,
+    TokenPair,
+    WeightsState,
+)
+from engine.config import ScoreConfig
+from engine.errors import EngineError, InputError
+from engine.tasks import Record, Task
+
+_R = TypeVar("_R", bound=Record)
+
+
+class EngineClient:
+    """Talks to one scoring server; a context manager.
+
+    Args:
+        base_url: Where the server is, without `/v1`.
+        api_key: Sent as bearer token, if given.
+        timeout_s: Longest silence of the server in the middle of an answer, in seconds. A load of
+            weights or the first task of a large request may take long; nothing may take for ever.
+        tasks_per_request: Tasks sent at once. Bounds the memory of both sides.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        timeout_s: float = 600.0,
+        tasks_per_request: int = 64,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.Client(
+            base_url=base_url,
+            headers=headers,
+            timeout=httpx.Timeout(timeout_s, connect=10.0),
+            trust_env=False,
+        )
+        self._tasks_per_request = tasks_per_request
+        self._model: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        """Yields the score of each task as it is finished.
+
+        Only the instances that the design samples are sent.
+
+        Raises:
+            InputError: If the server finds fault with a task.
+            EngineError: If the server cannot be reached, fails, or its answer breaks off.
+        """
+        waiting = iter(tasks)
+        while batch := tuple(itertools.islice(waiting, self._tasks_per_request)):
+            yield from self._score_batch(batch, config)
+
+    def _score_batch(self, tasks: tuple[Task, ...], config: ScoreConfig) -> Iterator[TaskScore]:
+        sampled = tuple(
+            task.model_copy(
+                update={"instances": task.sample_instances(config.n_instances, config.seed)}
+            )
+            for task in tasks
+        )
+        body = PromptUncertaintyRequest(tasks=sampled, config=config, stream=True)
+        received = 0
+        try:
+            with self._http.stream(
+                "POST", "/v1/prompt_uncertainty", content=body.model_dump_json(), headers=_JSON
+            ) as response:
+                if response.status_code != httpx.codes.OK:
+                    response.read()
+                    raise _failure(response.status_code, response.content)
+                for line in response.iter_lines():
+                    record = json.loads(line)
+                    if "error" in record:
+                        raise _failure(int(record["error"]["code"]), line.encode())
+                    if "done" in record:
+                        totals = StreamTotals.model_validate(record)
+                        if totals.tasks != received:
+                            raise EngineError(f"sent {totals.tasks} tasks, {received} arrived")
+                        return
+                    received += 1
+                    yield TaskScore.model_validate(record)
+        except httpx.HTTPError as error:
+            raise EngineError(f"scoring broke off: {_reason(error)}") from error
+        raise EngineError(f"scoring broke off after {received} of {len(tasks)} tasks")
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        """Log-probabilities of fixed completions.
+
+        Raises:
+            InputError: If a pair is longer than the context or holds an unknown token id.
+            EngineError: If the server cannot be reached or fails.
+        """
+        body = CompletionLogprobsRequest(pairs=tuple(pairs))
+        return self._post("/v1/completion_logprobs", body, CompletionLogprobsResponse)
+
+    def weights(self) -> WeightsState:
+        """Which weights are live.
+
+        Raises:
+            EngineError: If the server cannot be reached or fails.
+        """
+        return WeightsState.model_validate(self._call("GET", "/v1/weights"))
+
+    def load_weights(self, path: Path, version: str) -> WeightsState:
+        """Makes a published checkpoint live; returns when the server has verified it.
+
+        Raises:
+            InputError: If the checkpoint was refused before anything was touched.
+            EngineError: If it could not be made live.
+        """
+        body = LoadWeightsRequest(path=str(path.resolve()), version=version)
+        return self._post("/v1/weights", body, WeightsState)
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        """Greedy outputs of prompts given as token ids, decoded, in order.
+
+        Raises:
+            EngineError: If the server cannot be reached or fails.
+        """
+        if not prompts:
+            return []
+        if self._model is None:
+            self._model = str(self._call("GET", "/v1/models")["data"][0]["id"])
+        answer = self._call(
+            "POST",
+            "/v1/completions",
+            json.dumps(
+                {
+                    "model": self._model,
+                    "prompt": [list(prompt) for prompt in prompts],
+                    "max_tokens": max_tokens,
+                    "temperature": 0,
+                }
+            ),
+        )
+        choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+        return [str(choice["text"]) for choice in choices]
+
+    def _post(self, path: str, body: Record, kind: type[_R]) -> _R:
+        try:
+            return kind.model_validate(self._call("POST", path, body.model_dump_json()))
+        except ValidationError as error:
+            raise EngineError(f"{path}: the server's answer is not understood") from error
+
+    def _call(self, method: str, path: str, content: str | None = None) -> Any:
+        try:
+            response = self._http.request(method, path, content=content, headers=_JSON)
+        except httpx.HTTPError as error:
+            raise EngineError(
+                f"{method} {self._http.base_url}{path.lstrip('/')}: {_reason(error)}"
+            ) from error
+        if response.status_code != httpx.codes.OK:
+            raise _failure(response.status_code, response.content)
+        return response.json()
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def _failure(status: int, body: bytes) -> Exception:
+    """The error that an answer of the server stands for."""
+    try:
+        error = json.loads(body)["error"]
+        message, field = str(error["message"]), error.get("param")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, field = body.decode(errors="replace")[:500], None
+    if status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
+        wrong = InputError(message)
+        wrong.field = field
+        return wrong
+    return EngineError(f"the engine answered {status}: {message}")
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__

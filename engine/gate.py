@@ -1,0 +1,77 @@
+"""A readers-writer gate: many requests score at once, a reload is alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+
+class GateTimeoutError(RuntimeError):
+    """The gate did not open in time."""
+
+
+class Gate:
+    """Lets any number of readers in, or one writer.
+
+    A waiting writer holds new readers back, so a reload is not starved by a steady stream of
+    requests. vLLM's own pause does not serve here: it drains running sequences, and a request that
+    is one half scored before and one half after a load would mix two sets of weights.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._readers = 0
+        self._writers = 0
+        self._writing = False
+
+    @property
+    def readers(self) -> int:
+        """Readers inside."""
+        return self._readers
+
+    @asynccontextmanager
+    async def reading(self, timeout: float) -> AsyncIterator[None]:
+        """Inside, no writer is.
+
+        Raises:
+            GateTimeoutError: If a writer is inside or waiting for longer than `timeout` seconds.
+        """
+        await self._enter(lambda: not self._writing and not self._writers, timeout)
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            await self._notify()
+
+    @asynccontextmanager
+    async def writing(self, timeout: float) -> AsyncIterator[None]:
+        """Inside, nobody else is.
+
+        Raises:
+            GateTimeoutError: If others stay inside for longer than `timeout` seconds.
+        """
+        self._writers += 1
+        try:
+            await self._enter(lambda: not self._writing and not self._readers, timeout)
+            self._writing = True
+        finally:
+            self._writers -= 1
+            await self._notify()
+        try:
+            yield
+        finally:
+            self._writing = False
+            await self._notify()
+
+    async def _enter(self, free: Callable[[], bool], timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout), self._changed:
+                await self._changed.wait_for(free)
+        except TimeoutError:
+            raise GateTimeoutError(f"waited {timeout:.0f} s") from None
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

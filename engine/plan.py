@@ -1,0 +1,126 @@
+"""The pair plan: which token ids are scored for a task, in an order that keeps prefixes together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.config import ScoreConfig
+from engine.errors import InputError
+from engine.perturb import make_perturbation
+from engine.prompts import EncodedPrompt, PromptBuilder, with_examples
+from engine.tasks import Instance, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One (prompt, output) to score, with the name that errors and records carry."""
+
+    task_id: str
+    instance_id: str
+    perturbation: int
+    prompt: tuple[int, ...]
+    output: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """task/instance/perturbation, for messages."""
+        return f"{self.task_id}/{self.instance_id}/j={self.perturbation}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """The instances of a task that are measured, with their original prompts.
+
+    Attributes:
+        task: The task.
+        instances: The sample of instances, in the task's order.
+        originals: The original prompt of each instance, in the same order.
+    """
+
+    task: Task
+    instances: tuple[Instance, ...]
+    originals: tuple[EncodedPrompt, ...]
+
+
+def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPlan:
+    """Samples the instances and encodes their original prompts.
+
+    Raises:
+        InputError: If the task has no instance, gold outputs are asked for and missing, or a prompt
+            does not fit the context even without examples.
+    """
+    instances = task.sample_instances(config.n_instances, config.seed)
+    if not instances:
+        raise InputError("a task needs at least one instance", record=task.id, field="instances")
+    if config.reference == "gold":
+        for instance in instances:
+            if not instance.outputs:
+                raise InputError(
+                    "has no gold output to score",
+                    record=f"{task.id}/{instance.id}",
+                    field="outputs",
+                )
+    originals = tuple(
+        builder.prompt(task, instance, config.max_output_tokens) for instance in instances
+    )
+    return TaskPlan(task, instances, originals)
+
+
+def plan_pairs(
+    plan: TaskPlan,
+    outputs: Sequence[tuple[int, ...]],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    *,
+    first: int = 0,
+) -> list[Pair]:
+    """All pairs of a task, perturbation by perturbation, so that equal prefixes are neighbours.
+
+    Args:
+        plan: The task's plan.
+        outputs: The reference output of each instance of the plan, as token ids.
+        config: The design.
+        builder: The prompt builder that made the plan.
+        first: The first perturbation; 1 leaves the original prompts out.
+
+    Raises:
+        InputError: If a pair is longer than the model's context.
+    """
+    perturbation = make_perturbation(config.perturbation, config.seed)
+    pairs: list[Pair] = []
+    for j in range(first, config.n_perturbations + 1):
+        prompts = [original.token_ids for original in plan.originals]
+        if j > 0:
+            prompts = _perturbed_prompts(perturbation.apply(plan.task, j), plan, builder)
+        for instance, prompt, output in zip(plan.instances, prompts, outputs, strict=True):
+            pair = Pair(plan.task.id, instance.id, j, prompt, output)
+            check_length(pair, builder.max_model_len)
+            pairs.append(pair)
+    return pairs
+
+
+def _perturbed_prompts(
+    perturbed: Task, plan: TaskPlan, builder: PromptBuilder
+) -> list[tuple[int, ...]]:
+    texts = []
+    for instance, original in zip(plan.instances, plan.originals, strict=True):
+        # The number of examples was decided on the original prompt. A shortened prompt must not
+        # regain an example, or the pair would differ in more than the perturbation.
+        shown = with_examples(perturbed, original.n_positive_examples, original.n_negative_examples)
+        texts.append(builder.text(shown, instance))
+    return builder.encode(texts)
+
+
+def check_length(pair: Pair, max_model_len: int) -> None:
+    """Raises `InputError` if the pair does not fit the context; it is never cut.
+
+    One position is kept free: vLLM generates at least one token after every prompt.
+    """
+    length = len(pair.prompt) + len(pair.output)
+    if length >= max_model_len:
+        raise InputError(
+            f"the pair has {length} tokens, the model's context holds {max_model_len - 1} and the "
+            "one token that the engine generates",
+            record=pair.name,
+        )

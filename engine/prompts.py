@@ -1,0 +1,162 @@
+"""From task and instance to token ids, the same ones for scoring, training and evaluation."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.config import PromptConfig
+from engine.errors import InputError
+from engine.tasks import Example, Instance, Task
+
+_SENTINEL = "@@jostle-prompt@@"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt as token ids.
+
+    Attributes:
+        token_ids: The ids, special tokens included.
+        n_positive_examples: Positive examples that fit the context.
+        n_negative_examples: Negative examples that fit the context.
+    """
+
+    token_ids: tuple[int, ...]
+    n_positive_examples: int
+    n_negative_examples: int
+
+
+class PromptBuilder:
+    """Renders and encodes prompts.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        config: The layout.
+        max_model_len: The model's context, in tokens, prompt and output together.
+
+    Raises:
+        InputError: If a chat template is demanded and the tokenizer has none, or the tokenizer has
+            no end-of-sequence token.
+    """
+
+    def __init__(self, tokenizer: Any, config: PromptConfig, max_model_len: int) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.max_model_len = max_model_len
+        has_template = bool(getattr(tokenizer, "chat_template", None))
+        if config.chat_template == "always" and not has_template:
+            raise InputError("the tokenizer has no chat template", field="prompt.chat_template")
+        if tokenizer.eos_token_id is None:
+            raise InputError("the tokenizer has no end-of-sequence token", field="model")
+        self.uses_chat_template = has_template and config.chat_template != "never"
+        self._head, self._tail = self._template_parts()
+
+    def _template_parts(self) -> tuple[str, str]:
+        """What the chat template puts before and behind a user message; rendered once, not per prompt."""
+        if not self.uses_chat_template:
+            return "", ""
+        rendered = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True
+        )
+        head, found, tail = rendered.partition(_SENTINEL)
+        if not found:
+            raise InputError("the chat template leaves the user message out", field="model")
+        return head, tail
+
+    def text(self, task: Task, instance: Instance) -> str:
+        """The prompt as text, with all of the task's examples, chat template included."""
+        return f"{self._head}{super_natural_instructions(task, instance, self.config)}{self._tail}"
+
+    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Token ids of rendered prompts.
+
+        A chat template writes its special tokens itself; plain text gets the tokenizer's beginning
+        of sequence, and never an end of sequence, which would say that the answer is over.
+        """
+        rows = self.tokenizer(list(texts), add_special_tokens=not self.uses_chat_template)
+        eos = self.tokenizer.eos_token_id
+        plain = not self.uses_chat_template
+        return [
+            tuple(ids[:-1] if plain and len(ids) > 1 and ids[-1] == eos else ids)
+            for ids in rows["input_ids"]
+        ]
+
+    def prompt(self, task: Task, instance: Instance, max_output_tokens: int) -> EncodedPrompt:
+        """The original prompt with as many examples as fit beside `max_output_tokens`.
+
+        Negative examples give way first, then positive ones, the last before the first.
+
+        Raises:
+            InputError: If the prompt is too long even without examples.
+        """
+        room = self.max_model_len - max_output_tokens
+        n_positive = min(len(task.positive_examples), self.config.n_positive_examples)
+        n_negative = min(len(task.negative_examples), self.config.n_negative_examples)
+        while True:
+            shown = with_examples(task, n_positive, n_negative)
+            (token_ids,) = self.encode([self.text(shown, instance)])
+            if len(token_ids) <= room:
+                return EncodedPrompt(token_ids, n_positive, n_negative)
+            if n_negative:
+                n_negative -= 1
+            elif n_positive:
+                n_positive -= 1
+            else:
+                raise InputError(
+                    f"the prompt has {len(token_ids)} tokens without examples; the context of "
+                    f"{self.max_model_len} leaves room for {room} beside the output",
+                    record=f"{task.id}/{instance.id}",
+                    field="input",
+                )
+
+    def completion(self, output: str) -> tuple[int, ...]:
+        """Token ids of an output as the model would write it, end of sequence included."""
+        text = output if self.uses_chat_template else f" {output}"
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return (*ids, self.tokenizer.eos_token_id)
+
+
+def with_examples(task: Task, n_positive: int, n_negative: int) -> Task:
+    """The task with only its first examples of either kind."""
+    return task.model_copy(
+        update={
+            "positive_examples": task.positive_examples[:n_positive],
+            "negative_examples": task.negative_examples[:n_negative],
+        }
+    )
+
+
+def super_natural_instructions(task: Task, instance: Instance, config: PromptConfig) -> str:
+    """The layout of Tk-Instruct (Wang et al., 2022, appendix), without the blank at its end.
+
+    The blank before the output belongs to the output: most vocabularies hold it in the word's token.
+    """
+    parts = [f"Definition: {_sentence(task.definition)}\n\n"]
+    for kind, examples in (
+        ("Positive", task.positive_examples),
+        ("Negative", task.negative_examples),
+    ):
+        for number, example in enumerate(examples, start=1):
+            parts.append(_example(f" {kind} Example {number} -\n", example, config.explanations))
+    parts.append("Now complete the following example -\n")
+    parts.append(f"Input: {_sentence(instance.input)}\nOutput:")
+    return "".join(parts)
+
+
+def _example(title: str, example: Example, explanations: bool) -> str:
+    lines = [
+        title,
+        f"Input: {_sentence(example.input)}\n",
+        f"Output: {_sentence(example.output)}\n",
+    ]
+    if explanations and example.explanation:
+        lines.append(f"Explanation: {_sentence(example.explanation)}\n")
+    return "".join([*lines, "\n"])
+
+
+def _sentence(text: str) -> str:
+    stripped = text.strip()
+    return stripped if stripped.endswith(tuple(string.punctuation)) else f"{stripped}."

@@ -1,0 +1,288 @@
+"""Scores tasks with any backend: references first, then all pairs, streamed without a barrier.
+
+Two stages run side by side. The first generates the reference outputs of the next few tasks, the
+second submits the pairs of one task after the other, so that pairs with equal prefixes reach the
+engine together. Memory stays flat: both stages are bounded, whatever the length of the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from engine.api import PairScore, Reference, TaskScore, Usage
+from engine.config import ScoreConfig
+from engine.errors import EngineError
+from engine.measures import perplexity, prediction_probability, prompt_uncertainty
+from engine.plan import Pair, TaskPlan, plan_pairs, plan_task
+from engine.prompts import PromptBuilder
+from engine.tasks import Task
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A greedy output.
+
+    Attributes:
+        token_ids: The ids, end of sequence included when the model emitted it.
+        token_logprobs: Their log-probabilities, each finite and <= 0.
+        finish_reason: `stop` or `length`.
+        n_submitted: Prompt tokens submitted.
+        n_reused: Of these, tokens read from the prefix cache.
+    """
+
+    token_ids: tuple[int, ...]
+    token_logprobs: tuple[float, ...]
+    finish_reason: str
+    n_submitted: int
+    n_reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The log-probabilities of an output's tokens, in order, each finite and <= 0, and the cost."""
+
+    token_logprobs: tuple[float, ...]
+    n_submitted: int
+    n_reused: int
+    rescored: bool
+
+
+class Backend(Protocol):
+    """What scoring needs of an engine."""
+
+    tokenizer: Any
+    max_model_len: int
+    max_in_flight: int
+
+    async def generate(self, prompt: tuple[int, ...], max_tokens: int, name: str) -> Generated:
+        """The greedy output of a prompt."""
+        ...
+
+    async def score(self, prompt: tuple[int, ...], output: tuple[int, ...], name: str) -> Scored:
+        """How likely the output is after the prompt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Referenced:
+    plan: TaskPlan
+    references: tuple[Reference, ...]
+    known: list[PairScore]
+    pairs: list[Pair]
+    usage: Usage
+
+
+class TaskScorer:
+    """Scores a sequence of tasks under one config.
+
+    Args:
+        backend: The engine.
+        config: What to measure.
+        weights_version: The version every score carries.
+    """
+
+    def __init__(self, backend: Backend, config: ScoreConfig, weights_version: str) -> None:
+        self._backend = backend
+        self._config = config
+        self._version = weights_version
+        self._builder = PromptBuilder(backend.tokenizer, config.prompt, backend.max_model_len)
+        self._slots = asyncio.Semaphore(backend.max_in_flight)
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Plans every task once without running it, so that bad input fails before work starts.
+
+        Raises:
+            InputError: As `engine.plan.plan_task`.
+        """
+        for task in tasks:
+            plan_task(task, self._config, self._builder)
+
+    async def score(self, tasks: Sequence[Task]) -> AsyncIterator[TaskScore]:
+        """Yields the score of each task, in the order of the tasks.
+
+        Raises:
+            InputError: If a pair does not fit the context.
+            EngineError: If the engine fails, or answers something that is not a probability.
+        """
+        async with aclosing(self._in_order(tasks)) as running:
+            async for task in running:
+                yield await task
+
+    async def _in_order(self, tasks: Sequence[Task]) -> AsyncIterator[asyncio.Task[TaskScore]]:
+        """Runs both stages; yields one running task score after the other."""
+        ahead = max(2, self._backend.max_in_flight // self._config.n_instances)
+        referenced: asyncio.Queue[asyncio.Task[_Referenced] | None] = asyncio.Queue(maxsize=ahead)
+        scored: asyncio.Queue[asyncio.Task[TaskScore] | None] = asyncio.Queue()
+        unread = asyncio.Semaphore(ahead)
+        children: set[asyncio.Task[Any]] = set()
+
+        def spawn(work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+            child = asyncio.create_task(work)
+            children.add(child)
+            child.add_done_callback(children.discard)
+            # Whoever awaits the child sees its error; one that nobody awaits any more is no news.
+            child.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return child
+
+        async def generate_references() -> None:
+            for task in tasks:
+                await referenced.put(spawn(self._reference(task)))
+            await referenced.put(None)
+
+        async def submit_pairs() -> None:
+            try:
+                while (waiting := await referenced.get()) is not None:
+                    ready = await waiting
+                    await unread.acquire()
+                    running = []
+                    for pair in ready.pairs:
+                        await self._slots.acquire()
+                        running.append(spawn(self._score_pair(pair)))
+                    scored.put_nowait(spawn(self._collect(ready, running)))
+            finally:
+                scored.put_nowait(None)
+
+        spawn(generate_references())
+        submitter = spawn(submit_pairs())
+        try:
+            while (task := await scored.get()) is not None:
+                yield task
+                unread.release()
+            await submitter
+        finally:
+            for child in list(children):
+                child.cancel()
+            await asyncio.gather(*children, return_exceptions=True)
+
+    async def _reference(self, task: Task) -> _Referenced:
+        """The reference outputs of a task, and the pairs that remain to be scored.
+
+        Generating a reference already gives its log-probabilities under the original prompt, so
+        only gold outputs are scored under j = 0.
+        """
+        plan = await asyncio.to_thread(plan_task, task, self._config, self._builder)
+        if self._config.reference == "gold":
+            outputs = [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
+            finish_reasons = ["gold"] * len(outputs)
+            known, usage, first = [], Usage(), 0
+        else:
+            generated = await self._generate(plan)
+            outputs = [output.token_ids for output in generated]
+            finish_reasons = [output.finish_reason for output in generated]
+            known = [
+                _pair_score(instance.id, 0, output.token_logprobs)
+                for instance, output in zip(plan.instances, generated, strict=True)
+            ]
+            usage = Usage(
+                tokens_submitted=sum(output.n_submitted for output in generated),
+                tokens_reused=sum(output.n_reused for output in generated),
+                tokens_generated=sum(len(output.token_ids) for output in generated),
+            )
+            first = 1
+        pairs = await asyncio.to_thread(
+            plan_pairs, plan, outputs, self._config, self._builder, first=first
+        )
+        references = self._references(plan, outputs, finish_reasons)
+        return _Referenced(plan, references, known, pairs, usage)
+
+    async def _generate(self, plan: TaskPlan) -> list[Generated]:
+        return await asyncio.gather(
+            *(
+                self._backend.generate(
+                    original.token_ids,
+                    self._config.max_output_tokens,
+                    f"{plan.task.id}/{instance.id}",
+                )
+                for instance, original in zip(plan.instances, plan.originals, strict=True)
+            )
+        )
+
+    def _references(
+        self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]], finish_reasons: Sequence[str]
+    ) -> tuple[Reference, ...]:
+        texts = self._backend.tokenizer.batch_decode(outputs, skip_special_tokens=True)
+        return tuple(
+            Reference(
+                instance_id=instance.id,
+                text=text,
+                token_ids=output,
+                finish_reason=finish_reason,
+                n_prompt_tokens=len(original.token_ids),
+                n_positive_examples=original.n_positive_examples,
+                n_negative_examples=original.n_negative_examples,
+            )
+            for instance, original, output, text, finish_reason in zip(
+                plan.instances, plan.originals, outputs, texts, finish_reasons, strict=True
+            )
+        )
+
+    async def _score_pair(self, pair: Pair) -> tuple[PairScore, Usage]:
+        try:
+            scored = await self._backend.score(pair.prompt, pair.output, pair.name)
+        finally:
+            self._slots.release()
+        score = _pair_score(pair.instance_id, pair.perturbation, scored.token_logprobs)
+        usage = Usage(
+            pairs=1,
+            tokens_submitted=scored.n_submitted,
+            tokens_reused=scored.n_reused,
+            pairs_rescored=int(scored.rescored),
+        )
+        return score, usage
+
+    async def _collect(
+        self, ready: _Referenced, running: Sequence[asyncio.Task[tuple[PairScore, Usage]]]
+    ) -> TaskScore:
+        results = await asyncio.gather(*running)
+        order = {instance.id: index for index, instance in enumerate(ready.plan.instances)}
+        pairs = sorted(
+            [*ready.known, *(score for score, _ in results)],
+            key=lambda score: (order[score.instance_id], score.perturbation),
+        )
+        return TaskScore(
+            task_id=ready.plan.task.id,
+            prompt_uncertainty=prompt_uncertainty(pairs),
+            prediction_probability=prediction_probability(pairs),
+            perplexity=perplexity(pairs),
+            n_instances=len(ready.plan.instances),
+            n_perturbations=self._config.n_perturbations,
+            weights_version=self._version,
+            references=ready.references,
+            pairs=tuple(pairs),
+            usage=sum((usage for _, usage in results), ready.usage),
+        )
+
+
+def _pair_score(instance_id: str, perturbation: int, token_logprobs: Sequence[float]) -> PairScore:
+    logprob = math.fsum(token_logprobs)
+    return PairScore(
+        instance_id=instance_id,
+        perturbation=perturbation,
+        n_tokens=len(token_logprobs),
+        logprob=logprob,
+        probability=math.exp(logprob / len(token_logprobs)),
+    )
+
+
+def checked_logprobs(logprobs: Sequence[float | None], name: str) -> tuple[float, ...]:
+    """The log-probabilities, once it is certain that they are some.
+
+    Raises:
+        EngineError: Naming the pair, if one is missing, not finite or clearly above 0.
+    """
+    checked = []
+    for position, value in enumerate(logprobs):
+        if value is None or not math.isfinite(value) or value > 1e-4:
+            raise EngineError(
+                f"pair {name}: the engine gave {value} as log-probability of output token "
+                f"{position}"
+            )
+        checked.append(min(0.0, value))
+    return tuple(checked)

@@ -1,0 +1,47 @@
+"""The endpoint plugin: adds the scoring and weights routes to a stock vLLM server."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.datastructures import State
+from vllm.engine.protocol import EngineClient
+from vllm.tasks import SupportedTask
+
+from engine.manifest import MANIFEST_NAME, read_manifest
+from engine.server.middleware import GateMiddleware
+from engine.server.routes import router
+from engine.server.weights import LiveWeights
+
+WEIGHTS_ROOT_VARIABLE = "JOSTLE_WEIGHTS_ROOT"
+"""Environment variable: the folder below which checkpoints may be loaded. Unset: none may."""
+
+BASE_VERSION = "base"
+"""Version of weights that carry no manifest."""
+
+
+class JostlePlugin:
+    """Entry point `vllm.endpoint_plugins`; loaded when `VLLM_PLUGINS` names `jostle`."""
+
+    name = "jostle"
+    required_tasks: tuple[SupportedTask, ...] = ("generate",)
+
+    def attach_router(self, app: FastAPI) -> None:
+        """Adds the routes, and the gate before every route that computes."""
+        app.include_router(router)
+        app.add_middleware(GateMiddleware)
+
+    async def init_state(
+        self, engine_client: EngineClient | None, state: State, args: Namespace
+    ) -> None:
+        """Finds out which weights are live."""
+        assert engine_client is not None, "required_tasks leaves the render server out"
+        root = os.environ.get(WEIGHTS_ROOT_VARIABLE)
+        model = Path(str(engine_client.vllm_config.model_config.model))
+        version = BASE_VERSION
+        if (model / MANIFEST_NAME).is_file():
+            version = read_manifest(model).version
+        state.jostle_weights = LiveWeights(engine_client, Path(root) if root else None, version)

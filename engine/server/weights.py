@@ -1,0 +1,180 @@
+"""Which weights are live, and the change to others: check, drain, load, verify, then the version."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vllm.engine.protocol import EngineClient
+
+from engine.api import WeightsState
+from engine.checkpoint_check import check_checkpoint
+from engine.errors import EngineError, InputError
+from engine.gate import Gate
+from engine.manifest import Manifest, Probe, read_manifest
+from engine.server.backend import VllmBackend
+from engine.server.worker import LOAD_METHOD
+
+logger = logging.getLogger("vllm.jostle")
+
+# Largest difference between a probe's log-probability in the trainer and in the engine. The two
+# multiply in another order; in 8 bits of mantissa that shows much earlier.
+PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "float16": 0.05}
+
+
+class LiveWeights:
+    """The one place that knows the live version; owns the gate before the engine.
+
+    Args:
+        client: The engine client.
+        root: Folder below which checkpoints may be loaded; none may be if it is None.
+        version: Name of the weights the server started with.
+        drain_timeout: Seconds to wait for requests in flight before a load is given up.
+    """
+
+    def __init__(
+        self, client: EngineClient, root: Path | None, version: str, drain_timeout: float = 600.0
+    ) -> None:
+        self.gate = Gate()
+        self._client = client
+        self._root = root.resolve() if root else None
+        self._drain_timeout = drain_timeout
+        self._loading = asyncio.Lock()
+        self.usable = True
+        path = str(client.vllm_config.model_config.model)
+        self._state = WeightsState(version=version, path=path)
+
+    @property
+    def state(self) -> WeightsState:
+        """The live weights."""
+        return self._state
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids lie below this."""
+        return int(self._client.vllm_config.model_config.get_vocab_size())
+
+    def backend(self) -> VllmBackend:
+        """A backend for requests that hold the gate; its cache salt is the live version."""
+        return VllmBackend(self._client, salt=f"jostle/{self._state.version}")
+
+    async def load(self, path: Path, version: str) -> WeightsState:
+        """Makes a published checkpoint live.
+
+        Raises:
+            InputError: If the checkpoint must not or cannot be loaded; the engine was not touched.
+            GateTimeoutError: If requests in flight did not end in time; the engine was not touched.
+            EngineError: If the load failed; the weights from before are live again, verified, or
+                the engine refuses to score.
+        """
+        started = time.monotonic()
+        async with self._loading:
+            folder = self._allowed(path)
+            manifest = await asyncio.to_thread(self._check, folder, version)
+            async with self.gate.writing(self._drain_timeout):
+                await self._swap(folder, manifest)
+                self._state = WeightsState(
+                    version=version, path=str(folder), seconds=time.monotonic() - started
+                )
+        logger.info("weights %s are live after %.2f s", version, self._state.seconds)
+        return self._state
+
+    def _allowed(self, path: Path) -> Path:
+        folder = path.resolve()
+        if self._root is None:
+            raise InputError("the server was started without a weights root", file=path)
+        if not folder.is_relative_to(self._root):
+            raise InputError(f"lies outside the weights root {self._root}", file=path, field="path")
+        if not folder.is_dir():
+            raise InputError("no such folder", file=path, field="path")
+        return folder
+
+    def _check(self, folder: Path, version: str) -> Manifest:
+        manifest = read_manifest(folder)
+        if manifest.version != version:
+            raise InputError(
+                f"holds version {manifest.version}, not {version}", file=folder, field="version"
+            )
+        check_checkpoint(folder, manifest, Path(self._state.path))
+        return manifest
+
+    async def _swap(self, folder: Path, manifest: Manifest) -> None:
+        """Loads and verifies; on failure goes back to the weights from before and verifies those."""
+        before = await self._probe(manifest.probes, "before")
+        try:
+            await self._load(folder)
+            await self._verify(manifest.probes, manifest, "after the load")
+        except Exception as error:
+            logger.exception("loading %s failed", folder)
+            await self._roll_back(manifest.probes, before)
+            raise EngineError(
+                f"{folder} could not be made live ({error}); {self._state.version} is live again"
+            ) from error
+
+    async def _load(self, folder: Path | str) -> None:
+        await self._client.collective_rpc(LOAD_METHOD, args=(str(folder),))
+        # A reset is refused while a request holds blocks; one that was just aborted may, for a step.
+        for _ in range(100):
+            if await self._client.reset_prefix_cache():
+                return
+            await asyncio.sleep(0.05)
+        raise EngineError("the prefix cache could not be reset: some request still holds blocks")
+
+    async def _roll_back(self, probes: Sequence[Probe], before: list[tuple[float, ...]]) -> None:
+        self.usable = False
+        try:
+            await self._load(self._state.path)
+            again = await self._probe(probes, "rolled-back")
+        except Exception as error:
+            raise EngineError(
+                f"neither the new weights nor {self._state.version} could be loaded; "
+                "the engine must be restarted"
+            ) from error
+        worst = _worst_difference(before, again)
+        if worst > PROBE_TOLERANCE["float32"]:
+            raise EngineError(
+                f"{self._state.version} was loaded again but its log-probabilities moved by "
+                f"{worst:.3g}; the engine must be restarted"
+            )
+        self.usable = True
+
+    async def _verify(self, probes: Sequence[Probe], manifest: Manifest, when: str) -> None:
+        measured = await self._probe(probes, when)
+        worst = _worst_difference([probe.token_logprobs for probe in probes], measured)
+        served = str(self._client.vllm_config.model_config.dtype).removeprefix("torch.")
+        tolerance = max(
+            PROBE_TOLERANCE[manifest.dtype],
+            PROBE_TOLERANCE.get(served, PROBE_TOLERANCE["bfloat16"]),
+        )
+        if worst > tolerance:
+            raise EngineError(
+                f"{when} the probe pairs differ from the trainer's log-probabilities by "
+                f"{worst:.3g}, more than {tolerance:.3g}"
+            )
+
+    async def _probe(self, probes: Sequence[Probe], when: str) -> list[tuple[float, ...]]:
+        # A salt of its own for every look: blocks of other weights must never be read.
+        backend = VllmBackend(self._client, salt=f"probe/{time.monotonic_ns()}")
+        scored: Any = await asyncio.gather(
+            *(
+                backend.score(
+                    probe.prompt_token_ids, probe.completion_token_ids, f"probe {index} {when}"
+                )
+                for index, probe in enumerate(probes)
+            )
+        )
+        return [result.token_logprobs for result in scored]
+
+
+def _worst_difference(
+    expected: Sequence[tuple[float, ...]], measured: Sequence[tuple[float, ...]]
+) -> float:
+    return max(
+        abs(a - b)
+        for one, other in zip(expected, measured, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )

@@ -1,0 +1,64 @@
+"""What runs inside vLLM's worker processes: loading weights completely, or not at all.
+
+Registered as a general plugin, so that every vLLM process of the server loads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+LOAD_METHOD = "jostle_load_weights"
+"""Name of the worker method for `collective_rpc`."""
+
+
+def register() -> None:
+    """Entry point `vllm.general_plugins`: gives the workers their method. Safe to call again."""
+    from vllm.v1.worker.worker_base import WorkerBase
+
+    setattr(WorkerBase, LOAD_METHOD, load_weights)
+
+
+def load_weights(worker: Any, path: str) -> None:
+    """Loads a checkpoint into the live model of this worker.
+
+    Args:
+        worker: The vLLM worker this is a method of.
+        path: Folder of the checkpoint.
+
+    Raises:
+        Exception: Whatever vLLM raises; the model then serves nothing until the next good load.
+    """
+    model = worker.model_runner.get_model()
+    _forget_interrupted_load(model)
+    worker.reload_weights(weights_path=path)
+    _repack_tied_head(model)
+
+
+def _forget_interrupted_load(model: Any) -> None:
+    """Puts back what an earlier, failed load has left half done.
+
+    vLLM keeps the tensors that were buffered before a failure and replays them with the next load,
+    so that a good checkpoint would not heal a bad one.
+    """
+    from vllm.model_executor.model_loader.reload import layerwise
+
+    for module in model.modules():
+        info = layerwise.get_layerwise_info(module)
+        if info.can_load():
+            if info.kernel_tensors is not None:
+                layerwise._place_kernel_tensors(module, info)
+            info.reset()
+    layerwise.LOADING_LAYERS.clear()
+
+
+def _repack_tied_head(model: Any) -> None:
+    """Packs an output projection that shares its weight with the embeddings once more.
+
+    The CPU kernels multiply with a packed copy of the weight. vLLM repacks a layer when its own
+    weights arrive; the ones of a tied head arrive as the embeddings', and the copy stays stale.
+    """
+    head = getattr(model, "lm_head", None)
+    weight = getattr(head, "weight", None)
+    if head is None or weight is None or weight.device.type != "cpu":
+        return
+    head.quant_method.process_weights_after_loading(head)
