@@ -42,10 +42,10 @@ create_venv() {
 }
 
 install_cpu_torch() {
-  local problem
-  problem=$("${pip[@]}" install --no-deps -r requirements/torch-cpu.txt 2>&1) && return
+  "${pip[@]}" install --no-deps -r requirements/torch-cpu.txt 2> /dev/null && return
   "${pip[@]}" --retries 2 --timeout 20 install --no-deps -r requirements/torch-cpu.txt \
-    --find-links "$torch_page" || die "the CPU build of torch was not found: $problem"
+    --find-links "$torch_page" ||
+    die "no CPU build of torch, neither where pip looks nor on $torch_page"
 }
 
 install_pins() {
