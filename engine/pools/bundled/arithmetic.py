@@ -22,7 +22,7 @@ ARITHMETIC = Book("arithmetic")
         ("9 + 9 - 5", "23", "The 5 was added instead of subtracted; the result is 13."),
     ],
 )
-def add_and_subtract(rng: Random) -> tuple[str, str]:
+def _add_and_subtract(rng: Random) -> tuple[str, str]:
     first, second, third = rng.randint(30, 99), rng.randint(5, 60), rng.randint(5, 30)
     if rng.random() < 0.5:
         return f"{first} + {second} - {third}", str(first + second - third)
@@ -58,7 +58,7 @@ def add_and_subtract(rng: Random) -> tuple[str, str]:
         ),
     ],
 )
-def shopping_total(rng: Random) -> tuple[str, str]:
+def _shopping_total(rng: Random) -> tuple[str, str]:
     item = rng.choice(("pens", "notebooks", "candles", "plates", "towels", "brushes"))
     extra = rng.choice(("lamp", "bag", "clock", "pillow", "mirror", "basket"))
     number, price, more = rng.randint(2, 9), rng.randint(2, 12), rng.randint(3, 30)
@@ -81,7 +81,7 @@ def shopping_total(rng: Random) -> tuple[str, str]:
         ("20% of 60", "12%", "The value 12 is right, but the percent sign must not be there."),
     ],
 )
-def percentage_of(rng: Random) -> tuple[str, str]:
+def _percentage_of(rng: Random) -> tuple[str, str]:
     percent, step = rng.choice(((10, 10), (20, 5), (25, 4), (50, 2), (75, 4), (5, 20)))
     whole = step * rng.randint(3, 40)
     return f"{percent}% of {whole}", str(whole // step * (percent * step // 100))
@@ -99,6 +99,6 @@ def percentage_of(rng: Random) -> tuple[str, str]:
         ("88", "7", "8 + 8 is 16, and the digits of 16 must not be added again."),
     ],
 )
-def digit_sum(rng: Random) -> tuple[str, str]:
+def _digit_sum(rng: Random) -> tuple[str, str]:
     digits = [rng.randint(1, 9), *(rng.randint(0, 9) for _ in range(rng.randint(2, 4)))]
     return "".join(map(str, digits)), str(sum(digits))

@@ -69,7 +69,7 @@ class Book:
         bad: Sequence[Shown],
         labels: tuple[str, ...] = (),
     ) -> Callable[[Draw], Draw]:
-        """Decorate a generator: its name becomes the task's id.
+        """Decorate a generator: its name, less the leading underscore, becomes the task's id.
 
         Args:
             definition: The instruction.
@@ -80,7 +80,9 @@ class Book:
         """
 
         def register(draw: Draw) -> Draw:
-            self._pages.append(_Page(draw.__name__, definition, good, bad, labels, draw))
+            self._pages.append(
+                _Page(draw.__name__.removeprefix("_"), definition, good, bad, labels, draw)
+            )
             return draw
 
         return register

@@ -22,13 +22,13 @@ COUNTING = Book("counting")
         ("we eat soup", "three", "The number must be written in digits."),
     ],
 )
-def count_words(rng: Random) -> tuple[str, str]:
-    sentence = rng.choice(SENTENCES)
-    return sentence, str(len(sentence.split()))
+def _count_words(rng: Random) -> tuple[str, str]:
+    parts = rng.sample(SENTENCES, rng.choice((1, 2)))
+    return " and ".join(parts), str(sum(len(part.split()) for part in parts) + len(parts) - 1)
 
 
 @COUNTING.task(
-    "Count the vowels in the two words. The vowels are a, e, i, o and u; y is not one of them. A "
+    "Count the vowels in the words. The vowels are a, e, i, o and u; y is not one of them. A "
     "vowel that appears more than once is counted each time it appears. Reply with digits only.",
     good=[
         ("banana split", "4", "Three times a and once i."),
@@ -39,9 +39,9 @@ def count_words(rng: Random) -> tuple[str, str]:
         ("free tree", "1", "The four letters e each count, so the answer is 4."),
     ],
 )
-def count_vowels(rng: Random) -> tuple[str, str]:
-    pair = " ".join(rng.sample(WORDS, 2))
-    return pair, str(sum(pair.count(vowel) for vowel in "aeiou"))
+def _count_vowels(rng: Random) -> tuple[str, str]:
+    phrase = " ".join(rng.sample(WORDS, rng.randint(1, 4)))
+    return phrase, str(sum(phrase.count(vowel) for vowel in "aeiou"))
 
 
 @COUNTING.task(
@@ -56,7 +56,7 @@ def count_vowels(rng: Random) -> tuple[str, str]:
         ("cow, hen, pig", "cow, hen, pig", "The number of animals is asked for, not their names."),
     ],
 )
-def count_animals(rng: Random) -> tuple[str, str]:
+def _count_animals(rng: Random) -> tuple[str, str]:
     others = [thing for kind in ("tool", "garment", "fruit") for thing in GROUPS[kind]]
     length, animals = rng.randint(4, 7), rng.randint(0, 4)
     things = rng.sample(GROUPS["animal"], animals) + rng.sample(others, length - animals)
@@ -76,7 +76,7 @@ def count_animals(rng: Random) -> tuple[str, str]:
         ("grey, brown, grey, brown", "0", "Repeated colours still count once: 2."),
     ],
 )
-def count_different_colours(rng: Random) -> tuple[str, str]:
+def _count_different_colours(rng: Random) -> tuple[str, str]:
     palette = ("red", "blue", "green", "white", "black", "brown", "pink", "grey", "purple")
     few = rng.sample(palette, rng.randint(2, 6))
     colours = few + rng.choices(few, k=rng.randint(1, 4))

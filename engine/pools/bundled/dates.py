@@ -32,7 +32,7 @@ def _spoken(day: date) -> str:
     ],
     labels=WEEKDAYS,
 )
-def weekday_after(rng: Random) -> tuple[str, str]:
+def _weekday_after(rng: Random) -> tuple[str, str]:
     today, days = rng.randrange(7), rng.randint(2, 30)
     return f"Today is {WEEKDAYS[today]}. {days} days pass.", WEEKDAYS[(today + days) % 7]
 
@@ -49,7 +49,7 @@ def weekday_after(rng: Random) -> tuple[str, str]:
         ("28 February 2020 to 1 March 2020", "1", "2020 is a leap year, so it is 2 days."),
     ],
 )
-def days_between(rng: Random) -> tuple[str, str]:
+def _days_between(rng: Random) -> tuple[str, str]:
     start, days = _random_date(rng), rng.randint(3, 60)
     return f"{_spoken(start)} to {_spoken(start + timedelta(days=days))}", str(days)
 
@@ -66,7 +66,7 @@ def days_between(rng: Random) -> tuple[str, str]:
         ("2014-09-12", "13 September 2014", "The day is right, but the form was changed."),
     ],
 )
-def next_date(rng: Random) -> tuple[str, str]:
+def _next_date(rng: Random) -> tuple[str, str]:
     day = _random_date(rng)
     if rng.random() < 0.6:  # the ends of months are where the task is hard
         day = day.replace(day=1) - timedelta(days=rng.choice((1, 1, 2)))
@@ -74,8 +74,8 @@ def next_date(rng: Random) -> tuple[str, str]:
 
 
 @DATES_AND_TIMES.task(
-    "Decide whether the year is a leap year. Years divisible by 4 are leap years, except that those "
-    "divisible by 100 are leap years only if they are also divisible by 400. Say yes or no.",
+    "Decide whether the year is a leap year. Years divisible by 4 are leap years, except that "
+    "those divisible by 100 are leap years only if they are also divisible by 400. Say yes or no.",
     good=[
         ("2024", "yes", "It can be divided by 4 and not by 100."),
         ("1900", "no", "It can be divided by 100 but not by 400."),
@@ -86,7 +86,7 @@ def next_date(rng: Random) -> tuple[str, str]:
     ],
     labels=("yes", "no"),
 )
-def leap_year(rng: Random) -> tuple[str, str]:
+def _leap_year(rng: Random) -> tuple[str, str]:
     year = rng.choice(
         (rng.randint(1601, 2399), 100 * rng.randint(10, 30), 4 * rng.randint(401, 599))
     )
@@ -95,8 +95,8 @@ def leap_year(rng: Random) -> tuple[str, str]:
 
 
 @DATES_AND_TIMES.task(
-    "An event begins at the given time and lasts for the given number of minutes. Say when it ends, "
-    "on the 24-hour clock with two digits for the hours and two for the minutes.",
+    "An event begins at the given time and lasts for the given number of minutes. Say when it "
+    "ends, on the 24-hour clock with two digits for the hours and two for the minutes.",
     good=[
         ("Starts at 10:15, lasts 30 minutes", "10:45", "15 and 30 minutes make 45."),
         ("Starts at 23:50, lasts 20 minutes", "00:10", "The event ends after midnight."),
@@ -106,7 +106,7 @@ def leap_year(rng: Random) -> tuple[str, str]:
         ("Starts at 13:00, lasts 90 minutes", "2:30 pm", "The 24-hour clock gives 14:30."),
     ],
 )
-def end_time(rng: Random) -> tuple[str, str]:
+def _end_time(rng: Random) -> tuple[str, str]:
     start, minutes = rng.randrange(5, 24 * 60, 5), rng.randrange(15, 180, 5)
     hours, rest = divmod((start + minutes) % (24 * 60), 60)
     return (

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from random import Random
 
 from engine.pools.bundled.book import Book
-from engine.pools.bundled.lexicon import MONTHS, NAMES, SURNAMES
+from engine.pools.bundled.lexicon import MEN, MONTHS, SURNAMES, WOMEN
 
 FORMAT_CONVERSION = Book("format_conversion")
 
@@ -34,7 +34,7 @@ _ROMAN = (
         ("November 9, 1995", "09-11-1995", "The year must come first: 1995-11-09."),
     ],
 )
-def iso_date(rng: Random) -> tuple[str, str]:
+def _iso_date(rng: Random) -> tuple[str, str]:
     day = date(1950, 1, 1) + timedelta(days=rng.randrange(365 * 80))
     month = MONTHS[day.month - 1]
     spoken = rng.choice((f"{day.day} {month} {day.year}", f"{month} {day.day}, {day.year}"))
@@ -42,8 +42,8 @@ def iso_date(rng: Random) -> tuple[str, str]:
 
 
 @FORMAT_CONVERSION.task(
-    "Write the whole number in English words, in lower case. Put a hyphen between tens and ones, as "
-    "in forty-two, and do not use the word and.",
+    "Write the whole number in English words, in lower case. Put a hyphen between tens and ones, "
+    "as in forty-two, and do not use the word and.",
     good=[
         ("86", "eighty-six", "Tens and ones are joined by a hyphen."),
         ("305", "three hundred five", "There is no and after hundred."),
@@ -53,7 +53,7 @@ def iso_date(rng: Random) -> tuple[str, str]:
         ("29", "twenty nine", "The hyphen is missing."),
     ],
 )
-def number_in_words(rng: Random) -> tuple[str, str]:
+def _number_in_words(rng: Random) -> tuple[str, str]:
     number = rng.choice((rng.randint(13, 99), rng.randint(100, 999)))
     hundreds, rest = divmod(number, 100)
     parts = [f"{_SMALL[hundreds]} hundred"] if hundreds else []
@@ -77,7 +77,7 @@ def number_in_words(rng: Random) -> tuple[str, str]:
         ("60", "XL", "XL means 40; 60 is LX."),
     ],
 )
-def roman_numeral(rng: Random) -> tuple[str, str]:
+def _roman_numeral(rng: Random) -> tuple[str, str]:
     number = rng.randint(3, 199)
     rest, letters = number, ""
     for value, symbol in _ROMAN:
@@ -87,8 +87,8 @@ def roman_numeral(rng: Random) -> tuple[str, str]:
 
 
 @FORMAT_CONVERSION.task(
-    "Turn the full name into the style of a library catalogue: the surname first, then a comma, and "
-    "then the initials of the other names, each of them followed by a full stop.",
+    "Turn the full name into the style of a library catalogue: the surname first, then a comma, "
+    "and then the initials of the other names, each of them followed by a full stop.",
     good=[
         ("Karen Blum", "Blum, K.", "The surname is Blum, and K. stands for Karen."),
         ("John Henry Moss", "Moss, J. H.", "Both first names are shortened, with a space between."),
@@ -98,7 +98,8 @@ def roman_numeral(rng: Random) -> tuple[str, str]:
         ("Lewis Adam Cole", "L. A. Cole", "The surname must come first."),
     ],
 )
-def catalogue_name(rng: Random) -> tuple[str, str]:
-    first, surname = rng.sample(NAMES, rng.choice((1, 2, 2))), rng.choice(SURNAMES)
+def _catalogue_name(rng: Random) -> tuple[str, str]:
+    first = rng.sample(rng.choice((MEN, WOMEN)), rng.choice((1, 2, 2)))
+    surname = rng.choice(SURNAMES)
     initials = " ".join(f"{name[0]}." for name in first)
     return f"{' '.join(first)} {surname}", f"{surname}, {initials}"

@@ -42,7 +42,7 @@ GRAMMAR.table_task(
         ("The cars near the house (look / looks) old.", "looks", "The cars are plural."),
     ],
 )
-def verb_agreement(rng: Random) -> tuple[str, str]:
+def _verb_agreement(rng: Random) -> tuple[str, str]:
     subject = rng.choice(("boy", "girl", "teacher", "farmer", "sailor", "doctor", "cousin"))
     near = rng.choice(("tower", "tree", "river", "house", "wall", "bench", "stair"))
     verb, rest = rng.choice(
@@ -56,10 +56,8 @@ def verb_agreement(rng: Random) -> tuple[str, str]:
         )
     )
     plural = rng.random() < 0.5
-    if rng.random() < 0.8:  # mostly a neighbour that points the wrong way
-        near_plural = not plural
-    else:
-        near_plural = plural
+    # mostly a neighbour that points the wrong way
+    near_plural = not plural if rng.random() < 0.8 else plural
     near += ("es" if near == "bench" else "s") if near_plural else ""
     place = rng.choice(("near", "behind", "beside"))
     return (
@@ -80,7 +78,7 @@ def verb_agreement(rng: Random) -> tuple[str, str]:
         ("Joe has lost a glove.", "Did Joe lose a glove?", "The words were changed."),
     ],
 )
-def statement_to_question(rng: Random) -> tuple[str, str]:
+def _statement_to_question(rng: Random) -> tuple[str, str]:
     helper, rest = rng.choice(
         (
             ("can", "swim across the lake"),
@@ -112,7 +110,7 @@ def statement_to_question(rng: Random) -> tuple[str, str]:
         ("Rita saw Max when he fell. Who fell?", "he", "The name is asked for: Max."),
     ],
 )
-def pronoun_referent(rng: Random) -> tuple[str, str]:
+def _pronoun_referent(rng: Random) -> tuple[str, str]:
     woman, man = rng.choice(WOMEN), rng.choice(MEN)
     answer, pronoun = rng.choice(((woman, "she"), (man, "he")))
     first, second = rng.sample((woman, man), 2)
@@ -132,8 +130,8 @@ def pronoun_referent(rng: Random) -> tuple[str, str]:
 
 TRANSLATION.table_task(
     "english_to_spanish",
-    "Translate the English word into Spanish. Give a single word in lower case, without an article. "
-    "Adjectives stand in the masculine singular.",
+    "Translate the English word into Spanish. Give a single word in lower case, without an "
+    "article. Adjectives stand in the masculine singular.",
     good=[
         ("tree", "árbol", "Árbol is the Spanish word for tree."),
         ("small", "pequeño", "This is the masculine singular form."),

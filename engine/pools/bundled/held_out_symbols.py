@@ -26,7 +26,7 @@ PROGRAM_TRACING = Book("program_tracing")
         ("hat", "ibt", "The last letter was not replaced: ibu."),
     ],
 )
-def next_letter_code(rng: Random) -> tuple[str, str]:
+def _next_letter_code(rng: Random) -> tuple[str, str]:
     word = rng.choice(WORDS)
     return word, "".join(chr((ord(letter) - ord("a") + 1) % 26 + ord("a")) for letter in word)
 
@@ -43,7 +43,7 @@ def next_letter_code(rng: Random) -> tuple[str, str]:
         ("fed", "6 5 5", "d is the fourth letter, so it is 6 5 4."),
     ],
 )
-def letter_positions(rng: Random) -> tuple[str, str]:
+def _letter_positions(rng: Random) -> tuple[str, str]:
     word = rng.choice([word for word in WORDS if len(word) <= 6])
     return word, " ".join(str(ord(letter) - ord("a") + 1) for letter in word)
 
@@ -60,14 +60,14 @@ def letter_positions(rng: Random) -> tuple[str, str]:
         ("length 8 m, width 7 m", "15 m", "Only two of the four sides were added: 30 m."),
     ],
 )
-def rectangle_perimeter(rng: Random) -> tuple[str, str]:
+def _rectangle_perimeter(rng: Random) -> tuple[str, str]:
     length, width = rng.randint(10, 60), rng.randint(3, 40)
     return f"length {length} m, width {width} m", f"{2 * (length + width)} m"
 
 
 @GEOMETRY.task(
-    "Three numbers give the sides of a triangle. Call it equilateral if all sides are equally long, "
-    "isosceles if exactly two of them are, and scalene if all are different.",
+    "Three numbers give the sides of a triangle. Call it equilateral if all sides are equally "
+    "long, isosceles if exactly two of them are, and scalene if all are different.",
     good=[
         ("7, 5, 7", "isosceles", "The first and the third side are equal."),
         ("3, 4, 5", "scalene", "No side is as long as another."),
@@ -78,7 +78,7 @@ def rectangle_perimeter(rng: Random) -> tuple[str, str]:
     ],
     labels=("equilateral", "isosceles", "scalene"),
 )
-def triangle_kind(rng: Random) -> tuple[str, str]:
+def _triangle_kind(rng: Random) -> tuple[str, str]:
     long = rng.randint(10, 60)
     kind = rng.choice(("equilateral", "isosceles", "scalene"))
     if kind == "equilateral":
@@ -104,7 +104,7 @@ def triangle_kind(rng: Random) -> tuple[str, str]:
         ("4 m 15 cm", "4.15 m", "The length is right, but it must be in centimetres."),
     ],
 )
-def length_in_centimetres(rng: Random) -> tuple[str, str]:
+def _length_in_centimetres(rng: Random) -> tuple[str, str]:
     metres, rest = rng.randint(1, 12), rng.choice((rng.randint(2, 9), rng.randint(10, 99)))
     return f"{metres} m {rest} cm", f"{100 * metres + rest} cm"
 
@@ -121,7 +121,7 @@ def length_in_centimetres(rng: Random) -> tuple[str, str]:
         ("95 minutes", "1 h 95 min", "The first hour was not taken off: 1 h 35 min."),
     ],
 )
-def minutes_as_hours(rng: Random) -> tuple[str, str]:
+def _minutes_as_hours(rng: Random) -> tuple[str, str]:
     minutes = rng.choice((rng.randint(61, 360), 60 * rng.randint(2, 6)))
     return f"{minutes} minutes", f"{minutes // 60} h {minutes % 60} min"
 
@@ -140,9 +140,9 @@ def _formula(rng: Random, depth: int) -> tuple[str, bool]:
 
 
 @LOGIC.task(
-    "Evaluate the logical expression, working from the innermost brackets outwards. A and B is true "
-    "if both are true, A or B is true if at least one is true, and not turns a value around. Answer "
-    "true or false.",
+    "Evaluate the logical expression, working from the innermost brackets outwards. A and B is "
+    "true if both are true, A or B is true if at least one is true, and not turns a value around. "
+    "Answer true or false.",
     good=[
         ("(true and (not false))", "true", "Not false is true, and both sides are true."),
         ("((false or true) and false)", "false", "The right-hand side of and is false."),
@@ -153,7 +153,7 @@ def _formula(rng: Random, depth: int) -> tuple[str, bool]:
     ],
     labels=("true", "false"),
 )
-def logical_expression(rng: Random) -> tuple[str, str]:
+def _logical_expression(rng: Random) -> tuple[str, str]:
     text, value = _formula(rng, rng.choice((2, 3)))
     return text, str(value).lower()
 
@@ -171,7 +171,7 @@ def logical_expression(rng: Random) -> tuple[str, str]:
     ],
     labels=("balanced", "broken"),
 )
-def bracket_check(rng: Random) -> tuple[str, str]:
+def _bracket_check(rng: Random) -> tuple[str, str]:
     line = ""
     for _ in range(rng.randint(2, 5)):
         spot, pair = rng.randint(0, len(line)), rng.choice(("()", "[]"))
@@ -197,12 +197,12 @@ def bracket_check(rng: Random) -> tuple[str, str]:
         ("put 2, put 5, take, take, put 6", "2", "Plate 2 was removed; only 6 is left."),
     ],
 )
-def top_plate(rng: Random) -> tuple[str, str]:
+def _top_plate(rng: Random) -> tuple[str, str]:
     pile: list[int] = []
     steps: list[str] = []
     wanted = rng.randint(5, 8)
     while len(steps) < wanted or not pile:
-        if pile and rng.random() < 0.45:
+        if pile and rng.random() < (0.1 if len(pile) == 1 else 0.45):
             pile.pop()
             steps.append("take")
         else:

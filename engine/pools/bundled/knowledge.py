@@ -21,8 +21,8 @@ COMMON_KNOWLEDGE.table_task(
 )
 COMMON_KNOWLEDGE.table_task(
     "chemical_symbol",
-    "Write the symbol of the chemical element, as it stands in the periodic table. A symbol has one "
-    "or two letters, and only the first of them is a capital.",
+    "Write the symbol of the chemical element, as it stands in the periodic table. A symbol has "
+    "one or two letters, and only the first of them is a capital.",
     good=[
         ("boron", "B", "B is the symbol of boron."),
         ("sodium", "Na", "The symbol comes from the Latin word natrium."),

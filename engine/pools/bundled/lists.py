@@ -26,14 +26,14 @@ def _joined(items: list[int]) -> str:
         ("15, 8, 30", "30, 15", "The number 8 is missing."),
     ],
 )
-def sort_numbers_descending(rng: Random) -> tuple[str, str]:
+def _sort_numbers_descending(rng: Random) -> tuple[str, str]:
     numbers = rng.sample(range(1, 200), rng.randint(4, 6))
     return _joined(numbers), _joined(sorted(numbers, reverse=True))
 
 
 @LIST_PROCESSING.task(
-    "Put the words into alphabetical order, as they would stand in a dictionary. If two words begin "
-    "with the same letter, compare the letters that follow. Separate the words with commas.",
+    "Put the words into alphabetical order, as they would stand in a dictionary. If two words "
+    "begin with the same letter, compare the letters that follow. Separate the words with commas.",
     good=[
         ("pond, bell, knot", "bell, knot, pond", "b comes before k, and k before p."),
         ("cup, clay, coin", "clay, coin, cup", "All begin with c, so l, o and u decide."),
@@ -43,8 +43,11 @@ def sort_numbers_descending(rng: Random) -> tuple[str, str]:
         ("bone, bank, bird", "bone, bank, bird", "The list was not sorted at all."),
     ],
 )
-def sort_words(rng: Random) -> tuple[str, str]:
-    words = rng.sample(WORDS, rng.randint(4, 5))
+def _sort_words(rng: Random) -> tuple[str, str]:
+    letter = rng.choice("cmpst")  # words with one initial make more than one letter count
+    alike = rng.sample([word for word in WORDS if word.startswith(letter)], rng.randint(2, 3))
+    others = rng.sample([word for word in WORDS if not word.startswith(letter)], 2)
+    words = rng.sample([*alike, *others], len(alike) + 2)
     return ", ".join(words), ", ".join(sorted(words))
 
 
@@ -60,7 +63,7 @@ def sort_words(rng: Random) -> tuple[str, str]:
         ("9, 10, 13", "9, 13", "These are the odd numbers."),
     ],
 )
-def keep_even_numbers(rng: Random) -> tuple[str, str]:
+def _keep_even_numbers(rng: Random) -> tuple[str, str]:
     size = rng.randint(5, 7)
     chosen = rng.sample(range(2, 99, 2), rng.randint(1, 4))
     numbers = chosen + rng.sample(range(1, 99, 2), size - len(chosen))
@@ -80,7 +83,7 @@ def keep_even_numbers(rng: Random) -> tuple[str, str]:
         ("3, 10, 8, 1", "10", "The number in second place was taken, but 8 is the answer."),
     ],
 )
-def second_largest(rng: Random) -> tuple[str, str]:
+def _second_largest(rng: Random) -> tuple[str, str]:
     numbers = rng.sample(range(1, 150), rng.randint(4, 6))
     return _joined(numbers), str(sorted(numbers)[-2])
 
@@ -97,7 +100,7 @@ def second_largest(rng: Random) -> tuple[str, str]:
         ("beans, ham, nuts | nuts, beans", "nuts, beans", "The first list has beans first."),
     ],
 )
-def shared_items(rng: Random) -> tuple[str, str]:
+def _shared_items(rng: Random) -> tuple[str, str]:
     goods = rng.sample(GROUPS["fruit"] + GROUPS["garment"] + GROUPS["tool"], 8)
     shared, rest = goods[:2] if rng.random() < 0.6 else goods[:1], goods[2:]
     left, right = shared + rest[:3], shared + rest[3:5]

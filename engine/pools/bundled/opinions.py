@@ -63,7 +63,7 @@ _BLAME = (
     ],
     labels=("good", "bad", "mixed"),
 )
-def two_remarks(rng: Random) -> tuple[str, str]:
+def _two_remarks(rng: Random) -> tuple[str, str]:
     sides = (rng.random() < 0.5, rng.random() < 0.5)
     if sides[0] == sides[1]:
         first, second = rng.sample(_PRAISE if sides[0] else _BLAME, 2)

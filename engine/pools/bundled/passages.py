@@ -30,7 +30,7 @@ EXTRACTION = Book("extraction")
         ("Lee owes me 60 euros since 4 May.", "60", "The currency is missing."),
     ],
 )
-def amount_of_money(rng: Random) -> tuple[str, str]:
+def _amount_of_money(rng: Random) -> tuple[str, str]:
     amount = f"{rng.randint(3, 95)} {rng.choice(('euros', 'dollars', 'pounds'))}"
     name, other = rng.choice(NAMES), rng.randint(3, 95)
     thing = rng.choice(("lamp", "jacket", "table", "guitar", "radio", "carpet", "mirror"))
@@ -57,7 +57,7 @@ def amount_of_money(rng: Random) -> tuple[str, str]:
         ("From Kyoto, Ray took a train to Osaka.", "train", "A city is asked for: Osaka."),
     ],
 )
-def destination(rng: Random) -> tuple[str, str]:
+def _destination(rng: Random) -> tuple[str, str]:
     start, goal = rng.sample(CITIES, 2)
     name, day = rng.choice(NAMES), rng.choice(WEEKDAYS)
     sentence = rng.choice(
@@ -84,7 +84,7 @@ def destination(rng: Random) -> tuple[str, str]:
         ("My code is LM-3318, thanks.", "3318", "The letters and the hyphen belong to the code."),
     ],
 )
-def order_code(rng: Random) -> tuple[str, str]:
+def _order_code(rng: Random) -> tuple[str, str]:
     letters = "".join(rng.choices("ABCDEFGHJKLMNPRSTUVWXYZ", k=2))
     code = f"{letters}-{rng.randint(1000, 9999)}"
     name, number, room = rng.choice(NAMES), rng.randint(100, 999), f"C-{rng.randint(10, 99)}"
@@ -112,7 +112,7 @@ def order_code(rng: Random) -> tuple[str, str]:
         ("Ray warned Kim about the ice.", "Ray warned Kim", "Only the name is wanted: Ray."),
     ],
 )
-def speaker(rng: Random) -> tuple[str, str]:
+def _speaker(rng: Random) -> tuple[str, str]:
     says, hears = rng.sample(NAMES, 2)
     news = rng.choice(("the shop was closed", "the train was late", "the tea was cold"))
     sentence = rng.choice(

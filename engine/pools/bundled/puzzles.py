@@ -42,7 +42,7 @@ _CUPS = ("red", "blue", "green")
         ),
     ],
 )
-def compare_heights(rng: Random) -> tuple[str, str]:
+def _compare_heights(rng: Random) -> tuple[str, str]:
     tall, middle, short = rng.sample(NAMES, 3)
     statements = []
     for upper, lower in ((tall, middle), (middle, short)):
@@ -54,8 +54,8 @@ def compare_heights(rng: Random) -> tuple[str, str]:
 
 
 @SMALL_REASONING.task(
-    "The numbers follow a simple pattern: either the same number is added each time, or each number "
-    "is multiplied by the same factor, or the steps grow by one. Which number comes next?",
+    "The numbers follow a simple pattern: either the same number is added each time, or each "
+    "number is multiplied by the same factor, or the steps grow by one. Which number comes next?",
     good=[
         ("2, 5, 8, 11, 14", "17", "3 is added each time."),
         ("1, 2, 4, 7, 11", "16", "The steps are 1, 2, 3, 4, and the next is 5."),
@@ -65,7 +65,7 @@ def compare_heights(rng: Random) -> tuple[str, str]:
         ("10, 20, 30, 40, 50", "10", "The step is 10; the next number is 60."),
     ],
 )
-def next_number(rng: Random) -> tuple[str, str]:
+def _next_number(rng: Random) -> tuple[str, str]:
     first, kind = rng.randint(1, 30), rng.choice(("add", "add", "multiply", "grow"))
     if kind == "multiply":
         factor, first = rng.choice((2, 3)), rng.randint(1, 9)
@@ -106,7 +106,7 @@ def next_number(rng: Random) -> tuple[str, str]:
     ],
     labels=_CUPS,
 )
-def cups_and_coin(rng: Random) -> tuple[str, str]:
+def _cups_and_coin(rng: Random) -> tuple[str, str]:
     cup = rng.choice(_CUPS)
     text = f"The coin is under the {cup} cup."
     for _ in range(rng.randint(2, 4)):
@@ -130,7 +130,7 @@ def cups_and_coin(rng: Random) -> tuple[str, str]:
     ],
     labels=_COMPASS,
 )
-def quarter_turns(rng: Random) -> tuple[str, str]:
+def _quarter_turns(rng: Random) -> tuple[str, str]:
     start, turns = rng.randrange(4), rng.choices(("left", "right"), k=rng.randint(2, 5))
     end = start + turns.count("right") - turns.count("left")
     return f"{_COMPASS[start]}: {', '.join(turns)}", _COMPASS[end % 4]
@@ -153,8 +153,8 @@ def quarter_turns(rng: Random) -> tuple[str, str]:
     ],
     labels=("yes", "no", "unknown"),
 )
-def what_follows(rng: Random) -> tuple[str, str]:
-    one, two = rng.sample(("blick", "wug", "dax", "tove", "fep", "zorp", "mib", "lorn"), 2)
+def _what_follows(rng: Random) -> tuple[str, str]:
+    one, two = rng.sample(("blick", "wug", "vop", "tove", "fep", "zorp", "mib", "lorn"), 2)
     name = rng.choice(NAMES)
     quantifier, is_first, asks_second, answer = rng.choice(
         (
@@ -171,9 +171,7 @@ def what_follows(rng: Random) -> tuple[str, str]:
     # What is said of the person and what is asked are about different words: asking about the
     # second word means that the first one was said.
     said, asked = (one, two) if asks_second else (two, one)
-    plural = {word: f"{word}es" if word == "dax" else f"{word}s" for word in (one, two)}
     return (
-        f"{quantifier} {plural[one]} are {plural[two]}. {name} {is_first} {said}. "
-        f"Is {name} a {asked}?",
+        f"{quantifier} {one}s are {two}s. {name} {is_first} {said}. Is {name} a {asked}?",
         answer,
     )

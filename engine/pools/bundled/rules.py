@@ -24,7 +24,7 @@ RULE_CLASSIFICATION = Book("rule_classification")
     ],
     labels=("free", "child", "full", "reduced"),
 )
-def zoo_ticket(rng: Random) -> tuple[str, str]:
+def _zoo_ticket(rng: Random) -> tuple[str, str]:
     age = rng.choice((rng.randint(2, 9), rng.randint(10, 24), rng.randint(25, 90)))
     if age < 6:
         ticket = "free"
@@ -49,7 +49,7 @@ def zoo_ticket(rng: Random) -> tuple[str, str]:
     ],
     labels=("accept", "reject"),
 )
-def password_check(rng: Random) -> tuple[str, str]:
+def _password_check(rng: Random) -> tuple[str, str]:
     first, second = rng.sample(WORDS, 2)
     word = first[:4] + (second[:4] if rng.random() < 0.75 else "")
     if rng.random() < 0.7:
@@ -74,14 +74,14 @@ def password_check(rng: Random) -> tuple[str, str]:
     ],
     labels=("blue", "red"),
 )
-def word_colour(rng: Random) -> tuple[str, str]:
+def _word_colour(rng: Random) -> tuple[str, str]:
     word = rng.choice(WORDS)
     return word, ("blue", "red")[len(word) % 2]
 
 
 @RULE_CLASSIFICATION.task(
-    "A shop delivers in three ways. Everything that goes abroad is sent by air. Within the country, "
-    "goods of up to 2 kg go by post and heavier ones by truck. Answer air, post or truck.",
+    "A shop delivers in three ways. Everything that goes abroad is sent by air. Within the "
+    "country, goods of up to 2 kg go by post and heavier ones by truck. Answer air, post or truck.",
     good=[
         ("a vase of 2 kg, within the country", "post", "2 kg may still go by post."),
         ("a sofa of 40 kg, abroad", "air", "Everything that goes abroad is sent by air."),
@@ -92,7 +92,7 @@ def word_colour(rng: Random) -> tuple[str, str]:
     ],
     labels=("air", "post", "truck"),
 )
-def delivery_way(rng: Random) -> tuple[str, str]:
+def _delivery_way(rng: Random) -> tuple[str, str]:
     goods = rng.choice(("parcel", "box", "crate", "sack", "suitcase", "barrel"))
     abroad = rng.random() < 0.5
     weight = rng.choice((1, 1.5, 2, 2.5, 3, rng.randint(4, 50)))
@@ -102,8 +102,8 @@ def delivery_way(rng: Random) -> tuple[str, str]:
 
 
 @RULE_CLASSIFICATION.task(
-    "Say fizz if the number can be divided by 3, buzz if it can be divided by 5, and fizzbuzz if it "
-    "can be divided by both 3 and 5. For every other number say none.",
+    "Say fizz if the number can be divided by 3, buzz if it can be divided by 5, and fizzbuzz if "
+    "it can be divided by both 3 and 5. For every other number say none.",
     good=[
         ("30", "fizzbuzz", "30 is 10 times 3 and 6 times 5."),
         ("14", "none", "14 can be divided neither by 3 nor by 5."),
@@ -114,7 +114,7 @@ def delivery_way(rng: Random) -> tuple[str, str]:
     ],
     labels=("fizz", "buzz", "fizzbuzz", "none"),
 )
-def fizz_buzz(rng: Random) -> tuple[str, str]:
+def _fizz_buzz(rng: Random) -> tuple[str, str]:
     number = rng.randint(2, 400)
     said = ("" if number % 3 else "fizz") + ("" if number % 5 else "buzz")
     return str(number), said or "none"

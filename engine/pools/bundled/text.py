@@ -22,7 +22,7 @@ STRING_EDITING = Book("string_editing")
         ("rain fell all day", "day fell all rain", "Only the outer two words were exchanged."),
     ],
 )
-def reverse_words(rng: Random) -> tuple[str, str]:
+def _reverse_words(rng: Random) -> tuple[str, str]:
     sentence = rng.choice(SENTENCES)
     return sentence, " ".join(reversed(sentence.split()))
 
@@ -39,7 +39,7 @@ def reverse_words(rng: Random) -> tuple[str, str]:
         ("green", "neerg is green backwards", "The answer must be the reversed word alone."),
     ],
 )
-def spell_backwards(rng: Random) -> tuple[str, str]:
+def _spell_backwards(rng: Random) -> tuple[str, str]:
     word = rng.choice(WORDS)
     return word, word[::-1]
 
@@ -56,7 +56,7 @@ def spell_backwards(rng: Random) -> tuple[str, str]:
         ("open road", "pnrd", "The space between the two words was lost."),
     ],
 )
-def remove_vowels(rng: Random) -> tuple[str, str]:
+def _remove_vowels(rng: Random) -> tuple[str, str]:
     phrase = " ".join(rng.sample(WORDS, rng.choice((2, 2, 3))))
     return phrase, "".join(letter for letter in phrase if letter not in "aeiou")
 
@@ -73,10 +73,16 @@ def remove_vowels(rng: Random) -> tuple[str, str]:
         ("light rail transit", "L.R.T.", "There should be no dots between the letters."),
     ],
 )
-def make_acronym(rng: Random) -> tuple[str, str]:
-    first, *others = rng.sample(WORDS, rng.choice((3, 3, 4)))
-    joint = rng.choice(("of the", "and", "of", "for"))
-    phrase = rng.choice((f"{first} {joint} {' '.join(others)}", f"{first} {' '.join(others)}"))
+def _make_acronym(rng: Random) -> tuple[str, str]:
+    one, two, three = rng.sample(WORDS, 3)
+    phrase = rng.choice(
+        (
+            f"{one} {two} of the {three}",
+            f"{one} of {two} and {three}",
+            f"{one} {two} {three}",
+            f"{one} for {two} {three}",
+        )
+    )
     return phrase, "".join(word[0].upper() for word in phrase.split())
 
 
@@ -92,6 +98,6 @@ def make_acronym(rng: Random) -> tuple[str, str]:
         ("she won the big prize", "she the", "The fifth word, prize, is read too."),
     ],
 )
-def every_other_word(rng: Random) -> tuple[str, str]:
+def _every_other_word(rng: Random) -> tuple[str, str]:
     sentence = rng.choice(SENTENCES)
     return sentence, " ".join(sentence.split()[::2])

@@ -92,7 +92,7 @@ _KINDS = ("fruit", "tool", "vehicle", "garment", "instrument")
     ],
     labels=_KINDS,
 )
-def thing_kind(rng: Random) -> tuple[str, str]:
+def _thing_kind(rng: Random) -> tuple[str, str]:
     kind = rng.choice(_KINDS)
     return rng.choice(GROUPS[kind]), kind
 
@@ -113,7 +113,7 @@ def thing_kind(rng: Random) -> tuple[str, str]:
         ("iron, gold, lead, pine", "metals", "The odd word itself is asked for: pine."),
     ],
 )
-def odd_word_out(rng: Random) -> tuple[str, str]:
+def _odd_word_out(rng: Random) -> tuple[str, str]:
     common, other = rng.sample(sorted(GROUPS), 2)
     odd = rng.choice(GROUPS[other])
     words = [*rng.sample(GROUPS[common], 3), odd]
