@@ -1,0 +1,1 @@
+"""Measurements against peers: one script per claim, each writes the table it prints."""

@@ -1,0 +1,93 @@
+"""The command `jostle`: its subcommands, and how errors reach the person who typed it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from cli.demo import demo
+from cli.serve import serve
+from cli.version import print_version, version
+from engine.errors import EngineError, InputError, TrainingError
+
+app = typer.Typer(
+    name="jostle",
+    help="Finds the tasks on which an instruction-tuned model wavers, and trains it on those.",
+    no_args_is_help=True,
+    add_completion=False,
+    # main() decides what an error looks like.
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command()(serve)
+app.command()(version)
+
+
+@app.callback()
+def settings(
+    context: typer.Context,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", envvar="JOSTLE_DEBUG", help="Show our log and the traceback of an error."
+        ),
+    ] = False,
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """What holds for every subcommand."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    if debug:
+        # The processes we start, and main() below, read it from the environment.
+        os.environ["JOSTLE_DEBUG"] = "1"
+        for room in ("engine", "training", "cli"):
+            logging.getLogger(room).setLevel(logging.DEBUG)
+
+
+def main() -> None:
+    """Runs the command line and exits.
+
+    Exit codes: 0 for success, 1 if the engine or the trainer failed, 2 for anything wrong with the
+    input (arguments, files, configs). An error is one line on stderr; with `--debug` or
+    `JOSTLE_DEBUG=1` it is a traceback.
+    """
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error), 2, error)
+    except (EngineError, TrainingError) as error:
+        _fail(str(error), 1, error)
+    except ValueError as error:
+        described = _describe_validation(error)
+        if described is None:
+            raise
+        _fail(described, 2, error)
+
+
+def _fail(message: str, code: int, error: Exception) -> NoReturn:
+    if os.environ.get("JOSTLE_DEBUG", "") not in ("", "0"):
+        raise error
+    # What the user can mend fits a line; what another process wrote before it died may not.
+    line = " ".join(message.split()) if code == 2 else message
+    print(f"jostle: error: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _describe_validation(error: ValueError) -> str | None:
+    """The first complaint of pydantic as `config, field 'x.y': problem`; None for other errors."""
+    if "pydantic" not in sys.modules:
+        return None
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return None
+    first, *others = error.errors()
+    field = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(others)} more)" if others else ""
+    return str(InputError(first["msg"] + more, file=error.title, field=field or None))
