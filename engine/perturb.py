@@ -62,6 +62,7 @@ class DropWords(Perturbation):
     """
 
     def change(self, text: str, rng: random.Random) -> str:
+        """The text without the words that the draw drops."""
         words = _WORD.findall(text)
         kept = [word for word in words if rng.random() >= self.config.rate]
         if not kept and words:

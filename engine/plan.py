@@ -1,4 +1,4 @@
-"""The pair plan: which token ids are scored for a task, in an order that keeps prefixes together."""
+"""The pair plan: the token ids scored for a task, ordered so that equal prefixes are neighbours."""
 
 from __future__ import annotations
 

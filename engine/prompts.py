@@ -55,7 +55,7 @@ class PromptBuilder:
         self._head, self._tail = self._template_parts()
 
     def _template_parts(self) -> tuple[str, str]:
-        """What the chat template puts before and behind a user message; rendered once, not per prompt."""
+        """What the chat template puts before and behind a user message; rendered only once."""
         if not self.uses_chat_template:
             return "", ""
         rendered = self.tokenizer.apply_chat_template(
@@ -132,7 +132,8 @@ def with_examples(task: Task, n_positive: int, n_negative: int) -> Task:
 def super_natural_instructions(task: Task, instance: Instance, config: PromptConfig) -> str:
     """The layout of Tk-Instruct (Wang et al., 2022, appendix), without the blank at its end.
 
-    The blank before the output belongs to the output: most vocabularies hold it in the word's token.
+    The blank before the output belongs to the output: most vocabularies put it into the
+    token of the word.
     """
     parts = [f"Definition: {_sentence(task.definition)}\n\n"]
     for kind, examples in (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -115,7 +115,9 @@ class TaskScorer:
             async for task in running:
                 yield await task
 
-    async def _in_order(self, tasks: Sequence[Task]) -> AsyncIterator[asyncio.Task[TaskScore]]:
+    async def _in_order(
+        self, tasks: Sequence[Task]
+    ) -> AsyncGenerator[asyncio.Task[TaskScore], None]:
         """Runs both stages; yields one running task score after the other."""
         ahead = max(2, self._backend.max_in_flight // self._config.n_instances)
         referenced: asyncio.Queue[asyncio.Task[_Referenced] | None] = asyncio.Queue(maxsize=ahead)

@@ -112,7 +112,7 @@ class Pool(Sequence[Task]):
     def __iter__(self) -> Iterator[Task]:
         return iter(self._tasks)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def,override]
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return self._tasks[index]
 
     def get(self, task_id: str) -> Task:

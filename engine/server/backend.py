@@ -31,7 +31,7 @@ class VllmBackend:
         config = client.vllm_config
         self._client = client
         self._salt = salt
-        self.tokenizer: Any = client.get_tokenizer()
+        self.tokenizer: Any = client.renderer.get_tokenizer()
         self.max_model_len: int = config.model_config.max_model_len
         # As many as one scheduler step takes, and as many again to fill the next step at once.
         self.max_in_flight: int = 2 * config.scheduler_config.max_num_seqs

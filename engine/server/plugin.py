@@ -12,12 +12,10 @@ from vllm.engine.protocol import EngineClient
 from vllm.tasks import SupportedTask
 
 from engine.manifest import MANIFEST_NAME, read_manifest
+from engine.process import WEIGHTS_ROOT_VARIABLE
 from engine.server.middleware import GateMiddleware
 from engine.server.routes import router
 from engine.server.weights import LiveWeights
-
-WEIGHTS_ROOT_VARIABLE = "JOSTLE_WEIGHTS_ROOT"
-"""Environment variable: the folder below which checkpoints may be loaded. Unset: none may."""
 
 BASE_VERSION = "base"
 """Version of weights that carry no manifest."""

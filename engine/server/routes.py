@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -63,7 +64,7 @@ def _live(request: Request) -> LiveWeights:
 
 
 @router.post("/v1/prompt_uncertainty", response_model=PromptUncertaintyResponse)
-@with_cancellation
+@with_cancellation  # type: ignore[untyped-decorator]
 async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Request) -> Any:
     """Prompt uncertainty and prediction probability of each task, with all scored pairs."""
     live = _live(raw_request)
@@ -94,13 +95,13 @@ async def _score_lines(
             usage, tasks = usage + score.usage, tasks + 1
             yield score.model_dump_json() + "\n"
     except _FAILURES as error:
-        yield JSONResponse(_failure(error)[1]).body.decode() + "\n"
+        yield json.dumps(_failure(error)[1]) + "\n"
         return
     yield StreamTotals(tasks=tasks, weights_version=version, usage=usage).model_dump_json() + "\n"
 
 
 @router.post("/v1/completion_logprobs", response_model=CompletionLogprobsResponse)
-@with_cancellation
+@with_cancellation  # type: ignore[untyped-decorator]
 async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Request) -> Any:
     """Log-probabilities of fixed completions after fixed prompts, exact to the token id."""
     live = _live(raw_request)

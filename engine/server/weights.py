@@ -1,4 +1,4 @@
-"""Which weights are live, and the change to others: check, drain, load, verify, then the version."""
+"""Which weights are live, and the change to others: check, drain, load, verify, new version."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class LiveWeights:
         return manifest
 
     async def _swap(self, folder: Path, manifest: Manifest) -> None:
-        """Loads and verifies; on failure goes back to the weights from before and verifies those."""
+        """Loads and verifies; on failure the weights from before come back, and are verified."""
         before = await self._probe(manifest.probes, "before")
         try:
             await self._load(folder)
@@ -117,7 +117,7 @@ class LiveWeights:
 
     async def _load(self, folder: Path | str) -> None:
         await self._client.collective_rpc(LOAD_METHOD, args=(str(folder),))
-        # A reset is refused while a request holds blocks; one that was just aborted may, for a step.
+        # A reset is refused while a request holds blocks; one just aborted still may, for a step.
         for _ in range(100):
             if await self._client.reset_prefix_cache():
                 return

@@ -5,7 +5,10 @@ Registered as a general plugin, so that every vLLM process of the server loads i
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import Any
+
+from engine.lifetime import die_with
 
 LOAD_METHOD = "jostle_load_weights"
 """Name of the worker method for `collective_rpc`."""
@@ -13,6 +16,9 @@ LOAD_METHOD = "jostle_load_weights"
 
 def register() -> None:
     """Entry point `vllm.general_plugins`: gives the workers their method. Safe to call again."""
+    parent = multiprocessing.parent_process()
+    if parent and parent.pid and multiprocessing.get_start_method() != "forkserver":
+        die_with(parent.pid)  # vLLM's engine and workers would survive a server that is killed
     from vllm.v1.worker.worker_base import WorkerBase
 
     setattr(WorkerBase, LOAD_METHOD, load_weights)
@@ -47,7 +53,7 @@ def _forget_interrupted_load(model: Any) -> None:
         if info.can_load():
             if info.kernel_tensors is not None:
                 layerwise._place_kernel_tensors(module, info)
-            info.reset()
+            info.reset()  # type: ignore[no-untyped-call]
     layerwise.LOADING_LAYERS.clear()
 
 

@@ -1,0 +1,189 @@
+"""A scoring server as a child process: started, waited for, and ended with all it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from engine.errors import EngineError
+from engine.settings import EngineSettings, choose_settings
+
+PARENT_VARIABLE = "JOSTLE_PARENT_PID"
+"""Environment variable: the process whose end ends the server."""
+
+WEIGHTS_ROOT_VARIABLE = "JOSTLE_WEIGHTS_ROOT"
+"""Environment variable: the folder below which checkpoints may be loaded. Unset: none may."""
+
+
+class EngineProcess:
+    """A running scoring server; a context manager that ends it.
+
+    Attributes:
+        url: Where it listens, without `/v1`.
+        settings: What was chosen for this device.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        url: str,
+        log_file: Path | None,
+        settings: EngineSettings,
+    ) -> None:
+        self._process = process
+        self._log_file = log_file
+        self.url = url
+        self.settings = settings
+
+    @classmethod
+    def start(
+        cls,
+        model: str,
+        *,
+        weights_root: Path | None,
+        log_file: Path | None = None,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        trust_remote_code: bool = False,
+        long_running: bool = False,
+        extra_args: Sequence[str] = (),
+    ) -> Self:
+        """Starts a server and returns at once; `wait_ready` waits until it answers.
+
+        Args:
+            model: Folder or hub id.
+            weights_root: Folder below which checkpoints may be loaded; None: none may.
+            log_file: Where its output goes, appended; None: to this process's own output.
+            host: Address to listen on.
+            port: Port to listen on; None: a free one.
+            trust_remote_code: Whether code that comes with the model may run.
+            long_running: Whether it runs long enough for compilation to pay.
+            extra_args: Further vLLM flags; they win over the chosen settings.
+        """
+        settings = choose_settings(extra_args, long_running=long_running)
+        port = port or _free_port()
+        command = [
+            sys.executable,
+            "-m",
+            "engine.server",
+            model,
+            f"--host={host}",
+            f"--port={port}",
+            *settings.flags,
+            *(["--trust-remote-code"] if trust_remote_code else []),
+            *extra_args,
+        ]
+        environment = {
+            **os.environ,
+            **settings.environment,
+            "VLLM_PLUGINS": "jostle",
+            "VLLM_NO_USAGE_STATS": "1",
+            PARENT_VARIABLE: str(os.getpid()),
+        }
+        if weights_root is not None:
+            environment[WEIGHTS_ROOT_VARIABLE] = str(weights_root.resolve())
+        with contextlib.ExitStack() as stack:
+            output = None
+            if log_file is not None:
+                log_file.parent.mkdir(parents=True, exist_ok=True)
+                output = stack.enter_context(log_file.open("ab"))
+                output.write(f"$ {shlex.join(command)}\n".encode())
+                output.flush()
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                start_new_session=True,
+            )
+        reachable = "127.0.0.1" if host == "0.0.0.0" else host
+        return cls(process, f"http://{reachable}:{port}", log_file, settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def wait_ready(
+        self, timeout_s: float = 600.0, on_wait: Callable[[float], None] | None = None
+    ) -> None:
+        """Returns when the server answers.
+
+        Args:
+            timeout_s: Seconds to wait at most.
+            on_wait: Called about twice a second with the seconds waited so far.
+
+        Raises:
+            EngineError: If the process ends or the time is over; with the end of its log.
+        """
+        started = time.monotonic()
+        with httpx.Client(trust_env=False, timeout=5.0) as http:
+            while (waited := time.monotonic() - started) < timeout_s:
+                if self._process.poll() is not None:
+                    raise EngineError(
+                        f"the engine ended with code {self._process.returncode} while starting"
+                        f"{self._log_end()}"
+                    )
+                with contextlib.suppress(httpx.TransportError):
+                    if http.get(f"{self.url}/health").status_code == httpx.codes.OK:
+                        return
+                if on_wait is not None:
+                    on_wait(waited)
+                time.sleep(0.5)
+        raise EngineError(f"the engine did not answer within {timeout_s:.0f} s{self._log_end()}")
+
+    def wait(self) -> int:
+        """Waits until the server ends by itself; its exit code."""
+        return self._process.wait()
+
+    def running(self) -> bool:
+        """Whether the server process lives."""
+        return self._process.poll() is None
+
+    def stop(self, timeout_s: float = 20.0) -> None:
+        """Ends the server and every process it has started; safe to call again."""
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            # The group, not the process: vLLM's workers survive a server that dies the hard way.
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _log_end(self, lines: int = 15) -> str:
+        if self._log_file is None:
+            return ""
+        end = self._log_file.read_text(errors="replace").splitlines()[-lines:]
+        return f"; {self._log_file} ends with\n" + "\n".join(f"  {line}" for line in end)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
