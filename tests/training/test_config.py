@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from training.config import RunConfig, config_differences, load_config
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_dumped_config_loads_as_itself(tmp_path: Path) -> None:
+    config = RunConfig.model_validate(
+        {"train": {"launcher": ["srun", "-n2"]}, "pool": {"max_tasks": 3}, "rounds": 4}
+    )
+    loaded = load_config(write(tmp_path, config.to_toml()))
+    assert loaded == config
+    assert loaded.digest() == config.digest()
+
+
+def test_every_field_is_part_of_the_digest() -> None:
+    assert RunConfig().digest() != RunConfig(rounds=3).digest()
+    assert RunConfig().digest() != RunConfig.model_validate({"train": {"seed": 1}}).digest()
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "problem"),
+    [
+        (
+            "[train]\nlearning_rat = 1e-4\n",
+            "train.learning_rat",
+            r"unknown key; valid.*learning_rate",
+        ),
+        ("rouns = 2\n", "rouns", "unknown key; valid here: evaluate, model"),
+        ("[score.prompt]\nlayot = 'x'\n", "score.prompt.layot", "valid here: chat_template"),
+        ("[train]\nbatch_size = 0\n", "train.batch_size", "greater than or equal to 1"),
+        ("[train]\nstart_from = 'first'\n", "train.start_from", "'base' or 'last'"),
+        ("rounds = 'two'\n", "rounds", "valid integer"),
+    ],
+)
+def test_faults_name_file_and_field(tmp_path: Path, text: str, field: str, problem: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError, match=problem) as caught:
+        load_config(path)
+    assert caught.value.file == str(path)
+    assert caught.value.field == field
+
+
+def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config.toml: not valid TOML: .*line 2"):
+        load_config(write(tmp_path, "rounds = 1\nrounds 2\n"))
+    with pytest.raises(InputError, match="cannot be read"):
+        load_config(tmp_path / "absent.toml")
+
+
+def test_differences_name_the_fields() -> None:
+    other = RunConfig.model_validate({"train": {"learning_rate": 0.5}, "seed": 3})
+    assert config_differences(RunConfig(), other) == [
+        "train.learning_rate: 1e-05 -> 0.5",
+        "seed: 0 -> 3",
+    ]
+
+
+def test_rows_are_never_longer_than_the_context() -> None:
+    values = {"model": {"max_model_len": 100}, "train": {"max_length": 200}}
+    assert RunConfig.model_validate(values).max_row_length == 100
+    assert RunConfig.model_validate({"train": {"max_length": 200}}).max_row_length == 200

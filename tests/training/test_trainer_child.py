@@ -1,0 +1,157 @@
+"""The real trainer process on a tiny random model: what it trains, writes and proves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from engine.api import TokenPair
+from engine.config import PromptConfig
+from engine.manifest import Manifest, check_files, read_manifest
+from engine.prompts import PromptBuilder
+from tests.training.fakes import make_task
+from tests.training.tiny import make_tokenizer, save_tiny_model
+from training.checkpoint import publish
+from training.config import RunConfig
+from training.rows import build_rows, choose_probes
+from training.trainer import TrainJob, TrainProgress, TrainResult, run_trainer
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+CONFIG = RunConfig.model_validate(
+    {
+        "model": {"max_model_len": 128},
+        "score": {"max_output_tokens": 8},
+        "train": {
+            "learning_rate": 1e-2,
+            "epochs": 10,
+            "batch_size": 3,
+            "instances_per_task": 4,
+            "precision": "float32",
+        },
+    }
+)
+
+
+def make_job(folder: Path, *, tied: bool, **train: object) -> TrainJob:
+    save_tiny_model(folder / "base", tied=tied)
+    builder = PromptBuilder(make_tokenizer(), PromptConfig(), 128)
+    tasks = [make_task("color", "say color of"), make_task("reverse", "reverse word")]
+    rows = build_rows(tasks, builder, CONFIG)
+    rows.frame.write_parquet(folder / "rows.parquet")
+    return TrainJob(
+        model=str(folder / "base"),
+        config=CONFIG.train.model_copy(update=train),
+        rows=folder / "rows.parquet",
+        probes=choose_probes(rows.frame, 4),
+        output=folder / "output",
+        progress=folder / "progress.jsonl",
+        result=folder / "result.json",
+    )
+
+
+def run_job(job: TrainJob, folder: Path) -> tuple[TrainResult, list[TrainProgress]]:
+    seen: list[TrainProgress] = []
+    result = run_trainer(
+        job, job_file=folder / "job.json", log_file=folder / "log.txt", on_progress=seen.append
+    )
+    return result, seen
+
+
+def transformers_logprobs(folder: Path, pair: TokenPair) -> list[float]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
+    ids = torch.tensor([[*pair.prompt_token_ids, *pair.completion_token_ids]])
+    with torch.no_grad():
+        table = model(ids).logits[0].log_softmax(-1)
+    start = len(pair.prompt_token_ids)
+    return [float(table[i - 1, ids[0, i]]) for i in range(start, ids.shape[1])]
+
+
+def mean_completion_loss(folder: Path, rows: pl.DataFrame) -> float:
+    values = [
+        value
+        for row in rows.iter_rows(named=True)
+        for value in transformers_logprobs(
+            folder,
+            TokenPair(
+                prompt_token_ids=row["prompt_token_ids"],
+                completion_token_ids=row["completion_token_ids"],
+            ),
+        )
+    ]
+    return -sum(values) / len(values)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_training_writes_a_checkpoint_that_proves_itself(tmp_path: Path, tied: bool) -> None:
+    job = make_job(tmp_path, tied=tied)
+    result, seen = run_job(job, tmp_path)
+
+    assert result.rows == 8
+    assert result.steps == len(result.losses) == 30
+    assert result.losses[-1] < 0.5 * result.losses[0]
+    assert seen[0].phase == "loading"
+    assert [each.step for each in seen if each.phase == "training"] == list(range(1, 31))
+    assert seen[-1].phase == "saving"
+    rows = pl.read_parquet(job.rows)
+    before = mean_completion_loss(tmp_path / "base", rows)
+    assert mean_completion_loss(result.output, rows) < 0.5 * before
+
+    checkpoint = tmp_path / "checkpoint"
+    manifest = publish(result, checkpoint, 0)
+    assert publish(result, checkpoint, 0) == manifest
+    assert read_manifest(checkpoint) == manifest
+    check_files(checkpoint, manifest)
+    check_manifest(manifest, checkpoint, tmp_path / "base", tied)
+
+
+def check_manifest(manifest: Manifest, checkpoint: Path, base: Path, tied: bool) -> None:
+    from safetensors.torch import load_file
+
+    stored = load_file(checkpoint / "model.safetensors")
+    assert {entry.name: entry.shape for entry in manifest.tensors} == {
+        name: tuple(tensor.shape) for name, tensor in stored.items()
+    }
+    assert ("lm_head.weight" in stored) is not tied
+    assert {entry.dtype for entry in manifest.tensors} == {"F32"}
+    assert stored.keys() == load_file(base / "model.safetensors").keys()
+    for probe in manifest.probes:
+        pair = TokenPair(
+            prompt_token_ids=probe.prompt_token_ids,
+            completion_token_ids=probe.completion_token_ids,
+        )
+        expected = transformers_logprobs(checkpoint, pair)
+        assert list(probe.token_logprobs) == pytest.approx(expected, abs=1e-5)
+        assert transformers_logprobs(base, pair) != pytest.approx(expected, abs=1e-2)
+    old, new = (json.loads((each / "config.json").read_text()) for each in (base, checkpoint))
+    assert old == new
+    names = {path.name for path in checkpoint.iterdir()}
+    assert names >= {"manifest.json", "tokenizer.json", "tokenizer_config.json"}
+    assert not names & {"optimizer.pt", "training_args.bin"}
+
+
+def test_the_first_loss_is_the_loss_of_completion_tokens_alone(tmp_path: Path) -> None:
+    """One batch with all rows: its loss must be the base model's loss on completion tokens."""
+    job = make_job(tmp_path, tied=True, batch_size=8, epochs=1)
+    result, _ = run_job(job, tmp_path)
+    assert result.steps == 1
+    expected = mean_completion_loss(tmp_path / "base", pl.read_parquet(job.rows))
+    assert result.losses[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_equal_jobs_leave_equal_weights(tmp_path: Path) -> None:
+    versions = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        result, _ = run_job(make_job(tmp_path / name, tied=True), tmp_path / name)
+        versions.append(publish(result, tmp_path / name / "checkpoint", 3).version)
+    assert versions[0] == versions[1]
+    assert versions[0].startswith("round-03-")

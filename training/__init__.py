@@ -1,0 +1,1 @@
+"""Changes the model: selection, fine-tuning, publishing of weights, evaluation, rounds, report."""

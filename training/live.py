@@ -1,0 +1,69 @@
+"""The engine as the loop sees it: never used without knowing which weights are live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from engine.api import TaskScore, WeightsState
+from engine.config import ScoreConfig
+from engine.errors import EngineError
+from engine.tasks import Task
+from training.records import RunFolder
+from training.state import RunState
+
+
+class Engine(Protocol):
+    """What the loop needs of `engine.client.EngineClient`."""
+
+    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        """Scores as tasks finish."""
+        ...
+
+    def weights(self) -> WeightsState:
+        """The live weights."""
+        ...
+
+    def load_weights(self, path: Path, version: str) -> WeightsState:
+        """Load a published checkpoint; `EngineError` if it did not become live."""
+        ...
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        """Greedy outputs, decoded, in order."""
+        ...
+
+
+def require_live(engine: Engine, folder: RunFolder, state: RunState) -> str:
+    """Have the weights live that the next step needs; their version.
+
+    An engine that was started anew serves the base model, so the last checkpoint is loaded again.
+
+    Raises:
+        EngineError: If the base model is needed and something else is live, or a load fails.
+    """
+    version = state.live_version
+    live = engine.weights().version
+    if live != version and state.live_round is None:
+        check_version(live, version, "the engine")
+    elif live != version:
+        assert state.live_round is not None
+        make_live(engine, folder.round(state.live_round).checkpoint, version)
+    return version
+
+
+def make_live(engine: Engine, checkpoint: Path, version: str) -> None:
+    """Load a published checkpoint unless it is live, and ask the engine what is live then.
+
+    Raises:
+        EngineError: If the load fails, or the engine names another version afterwards.
+    """
+    if engine.weights().version != version:
+        engine.load_weights(checkpoint, version)
+    check_version(engine.weights().version, version, "the engine after the reload")
+
+
+def check_version(found: str, expected: str, where: str) -> None:
+    """`EngineError` unless `found` is the expected weights version."""
+    if found != expected:
+        raise EngineError(f"{where} belongs to weights {found!r}, not {expected!r}")

@@ -1,0 +1,240 @@
+"""The loop: score, select, train, publish, reload, evaluate, round after round.
+
+Each step reads the records of the steps before it and leaves records of its own; only then is it
+marked as done in `state.json`. A run that is started again goes on at the first step that is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import polars as pl
+
+from engine.api import Usage
+from engine.errors import EngineError
+from engine.prompts import PromptBuilder
+from engine.tasks import Pool
+from training.checkpoint import publish
+from training.config import RunConfig
+from training.evaluation import Evaluation, Evaluator, build_evaluation_set
+from training.finetune import Train, fine_tune
+from training.live import Engine, check_version, make_live, require_live
+from training.progress import Progress, Silent
+from training.records import (
+    RunFolder,
+    ScoreJournal,
+    build_pairs,
+    build_scores,
+    read_json,
+    write_json,
+    write_parquet,
+)
+from training.selection import find_strategy, select_tasks
+from training.state import Step, open_run, save_state
+from training.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
+from training.trainer import TrainProgress, TrainResult, run_trainer
+
+
+class Run:
+    """One run, new or resumed.
+
+    Args:
+        folder: The run folder.
+        config: The resolved config.
+        pool: The tasks to score and train on.
+        held_out: The tasks to evaluate on.
+        engine: A client of an engine that serves the base model, or weights of this run.
+        builder: Prompts as the engine builds them.
+        base_model: Folder or hub id that `config.model.name` stands for.
+        progress: Who is told.
+        train: Runs the trainer.
+
+    Raises:
+        InputError: If the folder belongs to another run, the strategy is unknown, or a held-out
+            task cannot be evaluated.
+        EngineError: If the engine cannot be reached.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        *,
+        pool: Pool,
+        held_out: Pool,
+        engine: Engine,
+        builder: PromptBuilder,
+        base_model: str,
+        progress: Progress | None = None,
+        train: Train = run_trainer,
+    ) -> None:
+        find_strategy(config.select.strategy)
+        self.folder = folder
+        self.config = config
+        self.pool = pool
+        self.engine = engine
+        self.builder = builder
+        self.base_model = base_model
+        self.progress = progress or Silent()
+        self.train = train
+        self.evaluator = Evaluator(
+            build_evaluation_set(held_out, builder, config.evaluate), config.evaluate.max_new_tokens
+        )
+        self.state = open_run(
+            folder, config, pool.digest(), held_out.digest(), engine.weights().version
+        )
+
+    def run(self) -> None:
+        """Do all steps that are not done.
+
+        Raises:
+            EngineError: If the engine fails, or other weights are live than ought to be.
+            TrainingError: If the trainer fails.
+        """
+        while self.state.current_step is not None:
+            assert self.state.current_round is not None
+            self._do(self.state.current_round, self.state.current_step)
+
+    def _do(self, index: int, step: Step) -> None:
+        """One step, and then its record."""
+        actions: dict[Step, Callable[[int], tuple[str, str]]] = {
+            Step.BEFORE: self._before,
+            Step.SCORE: self._score,
+            Step.SELECT: self._select,
+            Step.TRAIN: self._train,
+            Step.PUBLISH: self._publish,
+            Step.RELOAD: self._reload,
+            Step.EVALUATE: self._evaluate,
+        }
+        started = time.monotonic()
+        version, summary = actions[step](index)
+        seconds = time.monotonic() - started
+        self.state = self.state.complete(seconds, version)
+        save_state(self.folder, self.state)
+        self.progress.end(index, step, seconds, summary)
+
+    def _before(self, index: int) -> tuple[str, str]:
+        version = require_live(self.engine, self.folder, self.state)
+        evaluation = self._evaluate_live(index, Step.BEFORE, version)
+        metrics = BeforeMetrics(weights_version=version, evaluation=evaluation)
+        write_json(self.folder.before, metrics.model_dump(mode="json"))
+        return version, _evaluation_phrase(evaluation)
+
+    def _score(self, index: int) -> tuple[str, str]:
+        """Score all tasks not yet trained on; those in the journal are done already."""
+        version = require_live(self.engine, self.folder, self.state)
+        round_folder = self.folder.round(index)
+        trained = set(self.folder.trained_tasks(index))
+        tasks = [task for task in self.pool if task.id not in trained]
+        journal = ScoreJournal(round_folder.journal, version)
+        finished = journal.read()
+        left = [task for task in tasks if task.id not in finished]
+        self.progress.begin(index, Step.SCORE, len(tasks), "tasks")
+        self.progress.advance(len(finished))
+        with journal:
+            for score in self.engine.score(left, self.config.score) if left else ():
+                check_version(score.weights_version, version, f"the score of {score.task_id}")
+                journal.append(score)
+                finished[score.task_id] = score
+                self.progress.advance(len(finished), detail=score.task_id)
+        order = [task.id for task in tasks]
+        unscored = [task_id for task_id in order if task_id not in finished]
+        if unscored:
+            raise EngineError(f"the engine returned no score for {', '.join(unscored[:5])}")
+        scores = build_scores(finished, order)
+        write_parquet(round_folder.pairs, build_pairs(finished, order))
+        write_parquet(round_folder.scores, scores)
+        return (
+            version,
+            f"{len(order)} tasks, mean prompt uncertainty {_mean_uncertainty(scores):.4f}",
+        )
+
+    def _select(self, index: int) -> tuple[str, str]:
+        self.progress.begin(index, Step.SELECT, None, "tasks")
+        round_folder = self.folder.round(index)
+        scores = round_folder.read_scores()
+        chosen = self.config.select
+        selection = select_tasks(scores, chosen.strategy, chosen.n_tasks, self.config.seed)
+        write_json(round_folder.selection, selection.model_dump(mode="json"))
+        selected = scores["task_id"].is_in(list(selection.task_ids)).alias("selected")
+        write_parquet(round_folder.scores, scores.with_columns(selected))
+        return self.state.live_version, ", ".join(selection.task_ids)
+
+    def _train(self, index: int) -> tuple[str, str]:
+        self.progress.begin(index, Step.TRAIN, None, "steps")
+        result = fine_tune(
+            self.folder,
+            self.config,
+            index,
+            pool=self.pool,
+            builder=self.builder,
+            base_model=self.base_model,
+            train=self.train,
+            on_progress=self._on_training,
+        )
+        return self.state.live_version, f"{result.rows} rows, loss {result.losses[-1]:.3f}"
+
+    def _on_training(self, seen: TrainProgress) -> None:
+        detail = seen.phase if seen.loss is None else f"loss {seen.loss:.3f}"
+        if seen.seconds_per_step is not None:
+            detail += f", {seen.seconds_per_step:.1f} s per step"
+        self.progress.advance(seen.step, seen.total or None, detail)
+
+    def _publish(self, index: int) -> tuple[str, str]:
+        self.progress.begin(index, Step.PUBLISH, None, "files")
+        round_folder = self.folder.round(index)
+        result = read_json(round_folder.training / "result.json", TrainResult)
+        manifest = publish(result, round_folder.checkpoint, index)
+        return manifest.version, manifest.version
+
+    def _reload(self, index: int) -> tuple[str, str]:
+        """Make the round's checkpoint live, and believe it only when the engine says so itself."""
+        self.progress.begin(index, Step.RELOAD, None, "weights")
+        version = self.state.published_version(index)
+        make_live(self.engine, self.folder.round(index).checkpoint, version)
+        return version, version
+
+    def _evaluate(self, index: int) -> tuple[str, str]:
+        version = require_live(self.engine, self.folder, self.state)
+        round_folder = self.folder.round(index)
+        result = read_json(round_folder.training / "result.json", TrainResult)
+        rows = read_json(round_folder.training / "rows.json", RowsSummary)
+        scores = round_folder.read_scores()
+        scored_with = scores["weights_version"][0]
+        journal = ScoreJournal(round_folder.journal, scored_with).read()
+        evaluation = self._evaluate_live(index, Step.EVALUATE, version)
+        metrics = RoundMetrics(
+            round=index,
+            weights_version=version,
+            selected=round_folder.read_selection().task_ids,
+            mean_prompt_uncertainty=_mean_uncertainty(scores),
+            scoring=sum((score.usage for score in journal.values()), Usage()),
+            training=TrainingMetrics(
+                rows=rows,
+                steps=result.steps,
+                seconds=result.seconds,
+                seconds_per_step=result.seconds_per_step,
+                first_loss=result.losses[0],
+                last_loss=result.losses[-1],
+            ),
+            evaluation=evaluation,
+        )
+        write_json(round_folder.metrics, metrics.model_dump(mode="json"))
+        return version, _evaluation_phrase(evaluation)
+
+    def _evaluate_live(self, index: int, step: Step, version: str) -> Evaluation:
+        self.progress.begin(index, step, self.evaluator.n_tasks, "tasks")
+        for done, task_id in self.evaluator.run(self.engine):
+            self.progress.advance(done, detail=task_id)
+        check_version(self.engine.weights().version, version, "the evaluation")
+        return self.evaluator.result()
+
+
+def _mean_uncertainty(scores: pl.DataFrame) -> float:
+    return float(scores["prompt_uncertainty"].to_numpy().mean())
+
+
+def _evaluation_phrase(evaluation: Evaluation) -> str:
+    overall = evaluation.overall
+    return f"ROUGE-L {overall.rouge_l:.1f}, exact match {overall.exact_match:.1f}"

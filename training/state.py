@@ -1,0 +1,193 @@
+"""Where a run stands: the ordered steps, which of them are done, and what they belong to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from engine.errors import InputError
+from engine.tasks import Record
+from training.config import RunConfig, config_differences, load_config
+from training.records import RunFolder, read_json, write_bytes, write_json
+
+
+class Step(StrEnum):
+    """What a round is made of. Each step may be repeated from its start with the same effect."""
+
+    BEFORE = "before"
+    """Evaluation of the base model; stands ahead of the first round."""
+    SCORE = "score"
+    SELECT = "select"
+    TRAIN = "train"
+    PUBLISH = "publish"
+    RELOAD = "reload"
+    EVALUATE = "evaluate"
+
+
+ROUND_STEPS = (Step.SCORE, Step.SELECT, Step.TRAIN, Step.PUBLISH, Step.RELOAD, Step.EVALUATE)
+"""The steps of every round, in order."""
+
+
+class StepRecord(Record):
+    """A step that is done.
+
+    Attributes:
+        round: The round; 0 for `before`.
+        step: The step.
+        seconds: How long it took, in the process that finished it.
+        weights_version: The version that was live when it was done. A publish names the version
+            it published, which is not live yet.
+    """
+
+    round: Annotated[int, Field(ge=0)]
+    step: Step
+    seconds: Annotated[float, Field(ge=0)]
+    weights_version: str
+
+
+class RunState(Record):
+    """Content of `state.json`.
+
+    Attributes:
+        schema_version: Of this record.
+        config_digest: Of the resolved config.
+        pool_digest: Of the pool.
+        held_out_digest: Of the held-out tasks.
+        base_version: Weights version of the base model, as the engine names it.
+        rounds: How many rounds the run has.
+        current_round: The round of the next step; none when the run is done.
+        current_step: The next step; none when the run is done.
+        completed: The steps that are done, in order. Always a beginning of `plan(rounds)`.
+    """
+
+    schema_version: Literal[1] = 1
+    config_digest: str
+    pool_digest: str
+    held_out_digest: str
+    base_version: str
+    rounds: Annotated[int, Field(ge=1)]
+    current_round: int | None = 0
+    current_step: Step | None = Step.BEFORE
+    completed: tuple[StepRecord, ...] = ()
+
+    @model_validator(mode="after")
+    def _follow_the_plan(self) -> RunState:
+        done = [(record.round, record.step) for record in self.completed]
+        steps = plan(self.rounds)
+        if done != steps[: len(done)]:
+            raise ValueError("the completed steps are not a beginning of the plan")
+        if (self.current_round, self.current_step) != _next(steps, len(done)):
+            raise ValueError("the current step does not follow the completed ones")
+        return self
+
+    @property
+    def live_version(self) -> str:
+        """The version that must be live now: of the last reload, or the base model's."""
+        reloads = [record for record in self.completed if record.step == Step.RELOAD]
+        return reloads[-1].weights_version if reloads else self.base_version
+
+    @property
+    def live_round(self) -> int | None:
+        """The round whose checkpoint must be live now; none for the base model."""
+        reloads = [record.round for record in self.completed if record.step == Step.RELOAD]
+        return reloads[-1] if reloads else None
+
+    def published_version(self, round_index: int) -> str:
+        """The version that a round published; `KeyError` before it did."""
+        for record in self.completed:
+            if (record.round, record.step) == (round_index, Step.PUBLISH):
+                return record.weights_version
+        raise KeyError(round_index)
+
+    def seconds(self, round_index: int) -> float:
+        """What the finished steps of a round took together."""
+        return sum(each.seconds for each in self.completed if each.round == round_index)
+
+    def complete(self, seconds: float, weights_version: str) -> RunState:
+        """The state after the current step.
+
+        Args:
+            seconds: How long the step took.
+            weights_version: See `StepRecord`.
+        """
+        assert self.current_round is not None
+        assert self.current_step is not None
+        record = StepRecord(
+            round=self.current_round,
+            step=self.current_step,
+            seconds=seconds,
+            weights_version=weights_version,
+        )
+        completed = (*self.completed, record)
+        round_index, step = _next(plan(self.rounds), len(completed))
+        return self.model_copy(
+            update={"completed": completed, "current_round": round_index, "current_step": step}
+        )
+
+
+def plan(rounds: int) -> list[tuple[int, Step]]:
+    """All steps of a run in order."""
+    return [(0, Step.BEFORE), *((index, step) for index in range(rounds) for step in ROUND_STEPS)]
+
+
+def _next(steps: list[tuple[int, Step]], done: int) -> tuple[int | None, Step | None]:
+    return steps[done] if done < len(steps) else (None, None)
+
+
+def save_state(folder: RunFolder, state: RunState) -> None:
+    """Write `state.json` atomically."""
+    write_json(folder.state, state.model_dump(mode="json"))
+
+
+def open_run(
+    folder: RunFolder, config: RunConfig, pool_digest: str, held_out_digest: str, base_version: str
+) -> RunState:
+    """Start a run, or find where an earlier start of the same run got to.
+
+    Args:
+        folder: The run folder.
+        config: The resolved config.
+        pool_digest: Of the tasks that are scored and trained on.
+        held_out_digest: Of the tasks that are evaluated.
+        base_version: What the engine calls the base model; only a new run takes it.
+
+    Raises:
+        InputError: If the folder belongs to a run with another config or other tasks; the message
+            says what differs.
+    """
+    if not folder.state.is_file():
+        state = RunState(
+            config_digest=config.digest(),
+            pool_digest=pool_digest,
+            held_out_digest=held_out_digest,
+            base_version=base_version,
+            rounds=config.rounds,
+        )
+        write_bytes(folder.config, config.to_toml().encode())
+        save_state(folder, state)
+        return state
+    state = read_json(folder.state, RunState)
+    check_same_run(folder, state, config)
+    for field, digest in (("pool_digest", pool_digest), ("held_out_digest", held_out_digest)):
+        if getattr(state, field) != digest:
+            problem = "the run was started with other tasks; take another run folder"
+            raise InputError(problem, file=folder.state, field=field)
+    return state
+
+
+def check_same_run(folder: RunFolder, state: RunState, config: RunConfig) -> None:
+    """Refuse to go on with a run under another config.
+
+    Raises:
+        InputError: Listing the fields that differ.
+    """
+    if state.config_digest == config.digest():
+        return
+    differences = config_differences(load_config(folder.config), config)
+    raise InputError(
+        "the run was started with another config; take another run folder or undo: "
+        + "; ".join(differences or ["config.resolved.toml has been edited"]),
+        file=folder.config,
+    )
