@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from vllm.engine.protocol import EngineClient
 from vllm.inputs.engine import tokens_input
 from vllm.logprobs import FlatLogprobs
@@ -14,6 +15,9 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from engine.errors import EngineError
 from engine.scoring import Generated, Scored, checked_logprobs
+from engine.server.output_rows import MARK
+
+_Rows = tuple[list[float | None], int, int]
 
 _request_numbers = itertools.count()
 
@@ -25,10 +29,13 @@ class VllmBackend:
         client: The engine client of the API server.
         salt: Salt of the prefix cache. It holds the weights version, so that no block computed with
             other weights is ever read.
+        output_rows_only: Whether the workers have `engine.server.output_rows` installed.
     """
 
-    def __init__(self, client: EngineClient, salt: str) -> None:
+    def __init__(self, client: EngineClient, salt: str, *, output_rows_only: bool = False) -> None:
         config = client.vllm_config
+        self.output_rows_only = output_rows_only
+        self._v2_runner = bool(config.use_v2_model_runner)
         self._client = client
         self._salt = salt
         self.tokenizer: Any = client.renderer.get_tokenizer()
@@ -69,23 +76,76 @@ class VllmBackend:
     async def score(self, prompt: tuple[int, ...], output: tuple[int, ...], name: str) -> Scored:
         """Log-probabilities of the output's tokens after the prompt.
 
+        The last output token is not submitted: it is what the engine predicts next, so its
+        log-probability comes with the sampled token, and one position less is computed.
+
         vLLM fills the rows of cached positions with nothing at all. A row predicts the token behind
         it, so the rows of output tokens are right as long as the cache ends before the last prompt
         token; if it reaches further, the pair is scored again without the cache.
         """
-        result = await self._run(prompt + output, _score_params(read_cache=True), name)
+        score = self._score_v2 if self._v2_runner else self._score_v1
+        scored = await score(prompt, output, name, read_cache=True)
+        rescored = scored is None
+        if scored is None:
+            scored = await score(prompt, output, name, read_cache=False)
+        if scored is None:
+            raise EngineError(f"pair {name}: the engine computed no rows for its output")
+        logprobs, submitted, reused = scored
+        return Scored(
+            checked_logprobs(logprobs, name), submitted * (1 + rescored), reused, rescored
+        )
+
+    async def _score_v1(
+        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, *, read_cache: bool
+    ) -> _Rows | None:
+        """Rows and tokens submitted and reused; None if the cache covers output tokens."""
+        inner, last = output[:-1], output[-1]
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprob_token_ids=[last],
+            prompt_logprobs=0 if inner else None,
+            skip_reading_prefix_cache=not read_cache,
+            detokenize=False,
+            flat_logprobs=True,
+            extra_args={MARK: len(prompt) - 1} if self.output_rows_only else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        result = await self._run(prompt + inner, params, name)
         reused = result.num_cached_tokens or 0
-        submitted = len(prompt) + len(output)
-        rescored = reused >= len(prompt)
-        if rescored:
-            result = await self._run(prompt + output, _score_params(read_cache=False), name)
-            submitted *= 2
-        rows = result.prompt_logprobs
-        assert isinstance(rows, FlatLogprobs)
-        logprobs = [
-            _row_logprob(rows, len(prompt) + index, token) for index, token in enumerate(output)
-        ]
-        return Scored(checked_logprobs(logprobs, name), submitted, reused, rescored)
+        if inner and reused >= len(prompt):
+            return None
+        logprobs: list[float | None] = []
+        if inner:
+            rows = result.prompt_logprobs
+            assert isinstance(rows, FlatLogprobs)
+            # Counted from the end, where both the stock path and ours have the output's rows.
+            first = len(rows) - len(inner)
+            logprobs = [_row_logprob(rows, first + i, token) for i, token in enumerate(inner)]
+        sampled = result.outputs[0].logprobs
+        assert isinstance(sampled, FlatLogprobs)
+        logprobs.append(_row_logprob(sampled, 0, last))
+        return logprobs, len(prompt) + len(inner), reused
+
+    async def _score_v2(
+        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, *, read_cache: bool
+    ) -> _Rows | None:
+        """The same on the V2 runner, which scores chosen ids from a chosen row on by itself."""
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            prompt_logprob_token_ids=np.array(output, dtype=np.int32).reshape(-1, 1),
+            prompt_logprob_start=len(prompt) - 1,
+            skip_reading_prefix_cache=not read_cache,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        result = await self._run(prompt + output, params, name)
+        rows = result.prompt_token_id_logprobs
+        if rows is None:  # it drops the scores of a request whose first row is cached
+            return None
+        logprobs: list[float | None] = [float(row[0]) for row in rows]
+        return logprobs, len(prompt) + len(output), result.num_cached_tokens or 0
 
     async def _run(
         self, token_ids: Sequence[int], params: SamplingParams, name: str
@@ -103,18 +163,6 @@ class VllmBackend:
         if any(completion.finish_reason == "abort" for completion in final.outputs):
             raise EngineError(f"{name}: the engine aborted the request")
         return final
-
-
-def _score_params(*, read_cache: bool) -> SamplingParams:
-    return SamplingParams(
-        max_tokens=1,
-        temperature=0.0,
-        prompt_logprobs=0,
-        skip_reading_prefix_cache=not read_cache,
-        detokenize=False,
-        flat_logprobs=True,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
 
 
 def _row_logprob(rows: FlatLogprobs, position: int, token_id: int) -> float | None:

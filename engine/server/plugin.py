@@ -15,6 +15,7 @@ from engine.manifest import MANIFEST_NAME, read_manifest
 from engine.process import WEIGHTS_ROOT_VARIABLE
 from engine.server.middleware import GateMiddleware
 from engine.server.routes import router
+from engine.server.selftest import enable_output_rows
 from engine.server.weights import LiveWeights
 
 BASE_VERSION = "base"
@@ -42,4 +43,6 @@ class JostlePlugin:
         version = BASE_VERSION
         if (model / MANIFEST_NAME).is_file():
             version = read_manifest(model).version
-        state.jostle_weights = LiveWeights(engine_client, Path(root) if root else None, version)
+        live = LiveWeights(engine_client, Path(root) if root else None, version)
+        live.output_rows_only = await enable_output_rows(engine_client)
+        state.jostle_weights = live

@@ -45,6 +45,7 @@ class LiveWeights:
         self._drain_timeout = drain_timeout
         self._loading = asyncio.Lock()
         self.usable = True
+        self.output_rows_only = False
         path = str(client.vllm_config.model_config.model)
         self._state = WeightsState(version=version, path=path)
 
@@ -60,7 +61,10 @@ class LiveWeights:
 
     def backend(self) -> VllmBackend:
         """A backend for requests that hold the gate; its cache salt is the live version."""
-        return VllmBackend(self._client, salt=f"jostle/{self._state.version}")
+        return self._backend(f"jostle/{self._state.version}")
+
+    def _backend(self, salt: str) -> VllmBackend:
+        return VllmBackend(self._client, salt, output_rows_only=self.output_rows_only)
 
     async def load(self, path: Path, version: str) -> WeightsState:
         """Makes a published checkpoint live.
@@ -158,7 +162,7 @@ class LiveWeights:
 
     async def _probe(self, probes: Sequence[Probe], when: str) -> list[tuple[float, ...]]:
         # A salt of its own for every look: blocks of other weights must never be read.
-        backend = VllmBackend(self._client, salt=f"probe/{time.monotonic_ns()}")
+        backend = self._backend(f"probe/{time.monotonic_ns()}")
         scored: Any = await asyncio.gather(
             *(
                 backend.score(

@@ -11,7 +11,8 @@ from typing import Any
 from engine.lifetime import die_with
 
 LOAD_METHOD = "jostle_load_weights"
-"""Name of the worker method for `collective_rpc`."""
+OUTPUT_ROWS_METHOD = "jostle_output_rows"
+"""Names of the worker methods for `collective_rpc`."""
 
 
 def register() -> None:
@@ -22,6 +23,19 @@ def register() -> None:
     from vllm.v1.worker.worker_base import WorkerBase
 
     setattr(WorkerBase, LOAD_METHOD, load_weights)
+    setattr(WorkerBase, OUTPUT_ROWS_METHOD, switch_output_rows)
+
+
+def switch_output_rows(worker: Any, on: bool) -> str | None:
+    """Installs or removes the output-rows-only path; why it could not be installed, or None."""
+    import vllm
+
+    from engine.server import output_rows
+
+    if on:
+        return output_rows.install(worker.model_runner, vllm.__version__)
+    output_rows.uninstall(worker.model_runner)
+    return None
 
 
 def load_weights(worker: Any, path: str) -> None:
