@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import shutil
 import sys
 import time
@@ -25,10 +26,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from engine.api import TokenPair
 from engine.errors import InputError, TrainingError
+from engine.lifetime import die_with
 from engine.manifest import Probe
 from training.config import TrainConfig
 from training.records import read_json, write_json
-from training.trainer import TrainJob, TrainProgress, TrainResult
+from training.trainer import PARENT_VARIABLE, TrainJob, TrainProgress, TrainResult
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -256,6 +258,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m training.sft JOB.json", file=sys.stderr)
         return 2
+    if PARENT_VARIABLE in os.environ:
+        die_with(int(os.environ[PARENT_VARIABLE]))
     try:
         job = read_json(Path(arguments[0]), TrainJob)
         result = train(job)

@@ -25,6 +25,9 @@ from engine.tasks import Record
 from training.config import TrainConfig
 from training.records import read_json, write_json
 
+PARENT_VARIABLE = "JOSTLE_TRAINER_PARENT"
+"""Environment variable: the process whose end ends the trainer, where no launcher is between."""
+
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 10.0
 
@@ -178,6 +181,8 @@ def _environment(job: TrainJob) -> dict[str, str]:
     environment = dict(os.environ)
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not job.config.launcher:
+        environment[PARENT_VARIABLE] = str(os.getpid())
     if Path(job.model).is_dir():
         # A folder has all that is needed; asking the hub about it would only cost time-outs.
         environment.setdefault("HF_HUB_OFFLINE", "1")

@@ -1,0 +1,153 @@
+"""A run as a person sees it: progress bars while it goes on, a table when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from training.state import Step
+from training.summary import SummaryRow
+
+TITLES = {
+    Step.BEFORE: "evaluate the base model",
+    Step.SCORE: "score",
+    Step.SELECT: "select",
+    Step.TRAIN: "fine-tune",
+    Step.PUBLISH: "publish",
+    Step.RELOAD: "reload",
+    Step.EVALUATE: "evaluate",
+}
+
+
+class RichProgress:
+    """Draws the step that is going on as a bar, and leaves a line for each that is done.
+
+    A context manager. Implements `training.progress.Progress`.
+
+    Args:
+        console: Where to draw. Without a terminal only the lines of finished steps are printed.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TextColumn("about"),
+            TimeRemainingColumn(),
+            TextColumn("left [dim]{task.fields[detail]}"),
+            console=console,
+            transient=True,
+            # A bar of the last minute's pace: the first task of a step pays for the warm-up.
+            speed_estimate_period=60,
+        )
+        self._current: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+        """Put a bar up."""
+        self._open(_title(round_index, step), total, unit)
+
+    def waiting(self, what: str, seconds: float, expected: float) -> None:
+        """Show that something without steps goes on, against the time it usually takes.
+
+        Args:
+            what: What is waited for.
+            seconds: How long it has taken so far.
+            expected: How long it usually takes.
+        """
+        if self._current is None:
+            self._open(what, round(expected), "s")
+        self.advance(min(round(seconds), round(expected) - 1))
+
+    def done(self, what: str, seconds: float, summary: str) -> None:
+        """Take the bar down and leave a line."""
+        if self._current is not None:
+            self._bars.remove_task(self._current)
+            self._current = None
+        self.console.print(
+            f"  [green]\N{CHECK MARK}[/] {escape(what):<32} [dim]{_clock(seconds):>6}[/]"
+            f"  {escape(summary)}",
+            highlight=False,
+        )
+
+    def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
+        """Move the bar."""
+        assert self._current is not None
+        # rich takes none as "leave the total as it is".
+        self._bars.update(self._current, completed=done, total=total, detail=escape(detail))
+
+    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+        """Take the bar down and leave a line."""
+        self.done(_title(round_index, step), seconds, summary)
+
+    def _open(self, title: str, total: int | None, unit: str) -> None:
+        if self._current is not None:
+            self._bars.remove_task(self._current)
+        self._current = self._bars.add_task(title, total=total, unit=unit, detail="")
+
+
+def summary_table(rows: Sequence[SummaryRow]) -> Table:
+    """The run as a table; metrics of later rounds show what they gained over `before`."""
+    table = Table(title="Held-out tasks, before and after", title_justify="left")
+    table.add_column("")
+    for heading in ("tasks trained", "ROUGE-L", "exact match", "steps", "s per step", "time"):
+        table.add_column(heading, justify="right")
+    table.add_column("weights", style="dim")
+    for row in rows:
+        first = row is rows[0]
+        table.add_row(
+            row.name,
+            str(row.tasks_trained),
+            _with_gain(row.rouge_l, None if first else rows[0].rouge_l),
+            _with_gain(row.exact_match, None if first else rows[0].exact_match),
+            "" if row.steps is None else str(row.steps),
+            "" if row.seconds_per_step is None else f"{row.seconds_per_step:.2f}",
+            _clock(row.seconds),
+            row.weights_version,
+        )
+    return table
+
+
+def _with_gain(value: float, before: float | None) -> str:
+    if before is None:
+        return f"{value:.1f}"
+    gain = value - before
+    return f"{value:.1f} [{'green' if gain > 0 else 'red'}]({gain:+.1f})[/]"
+
+
+def _title(round_index: int, step: Step) -> str:
+    return TITLES[step] if step == Step.BEFORE else f"round {round_index}: {TITLES[step]}"
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
