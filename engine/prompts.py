@@ -13,6 +13,9 @@ from engine.tasks import Example, Instance, Task
 
 _SENTINEL = "@@jostle-prompt@@"
 
+_LAST_WORD = "Output:"
+"""What every prompt ends with."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
@@ -64,6 +67,10 @@ class PromptBuilder:
         head, found, tail = rendered.partition(_SENTINEL)
         if not found:
             raise InputError("the chat template leaves the user message out", field="model")
+        if _SENTINEL in tail:
+            raise InputError(
+                "the chat template shows the user message more than once", field="model"
+            )
         return head, tail
 
     def text(self, task: Task, instance: Instance) -> str:
@@ -92,7 +99,8 @@ class PromptBuilder:
         Raises:
             InputError: If the prompt is too long even without examples.
         """
-        room = self.max_model_len - max_output_tokens
+        # One position stays free, as `engine.plan.check_length` demands for scoring.
+        room = self.max_model_len - max_output_tokens - 1
         n_positive = min(len(task.positive_examples), self.config.n_positive_examples)
         n_negative = min(len(task.negative_examples), self.config.n_negative_examples)
         while True:
@@ -113,10 +121,20 @@ class PromptBuilder:
                 )
 
     def completion(self, output: str) -> tuple[int, ...]:
-        """Token ids of an output as the model would write it, end of sequence included."""
-        text = output if self.uses_chat_template else f" {output}"
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return (*ids, self.tokenizer.eos_token_id)
+        """Token ids of an output as the model would write it, end of sequence included.
+
+        Behind plain text, the ids are those that the output has after the prompt's last word. Alone
+        it would get other ones where a tokenizer puts a blank before every text (Llama 2).
+        """
+        if self.uses_chat_template:
+            return (*self._plain_ids(output), self.tokenizer.eos_token_id)
+        before, ids = self._plain_ids(_LAST_WORD), self._plain_ids(f"{_LAST_WORD} {output}")
+        if ids[: len(before)] != before:  # a token spans both
+            return (*self._plain_ids(f" {output}"), self.tokenizer.eos_token_id)
+        return (*ids[len(before) :], self.tokenizer.eos_token_id)
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def with_examples(task: Task, n_positive: int, n_negative: int) -> Task:
@@ -143,7 +161,7 @@ def super_natural_instructions(task: Task, instance: Instance, config: PromptCon
         for number, example in enumerate(examples, start=1):
             parts.append(_example(f" {kind} Example {number} -\n", example, config.explanations))
     parts.append("Now complete the following example -\n")
-    parts.append(f"Input: {_sentence(instance.input)}\nOutput:")
+    parts.append(f"Input: {_sentence(instance.input)}\n{_LAST_WORD}")
     return "".join(parts)
 
 

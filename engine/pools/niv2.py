@@ -138,6 +138,12 @@ def _string(value: Any, field: str, file: Path, record: str) -> str:
         raise InputError(
             f"expected a text, found {_kind(value)}", file=file, record=record, field=field
         )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON can spell it; it cannot be sent or tokenised
+        raise InputError(
+            "not Unicode: holds half a surrogate pair", file=file, record=record, field=field
+        ) from error
     return value
 
 

@@ -1,0 +1,101 @@
+"""The task schema and the pool."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from pydantic import ValidationError
+
+from engine.errors import InputError
+from engine.tasks import Instance, Pool, Task
+from tests.engine.examples import make_task
+
+
+def test_unknown_fields_are_errors() -> None:
+    with pytest.raises(ValidationError, match="inputs"):
+        Instance.model_validate({"id": "a", "input": "b", "inputs": "c"})
+
+
+@pytest.mark.parametrize("fields", [{"id": ""}, {"definition": ""}])
+def test_id_and_definition_must_not_be_empty(fields: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        Task.model_validate({"id": "t", "definition": "d"} | fields)
+
+
+def test_records_cannot_be_changed() -> None:
+    task = make_task()
+    with pytest.raises(ValidationError, match="frozen"):
+        task.definition = "another"  # type: ignore[misc]
+
+
+def test_a_task_survives_json() -> None:
+    task = make_task()
+    assert Task.model_validate_json(task.model_dump_json()) == task
+
+
+def test_a_sample_as_large_as_the_task_is_the_task() -> None:
+    task = make_task(n_instances=5)
+    assert task.sample_instances(5, seed=0) == task.instances
+    assert task.sample_instances(9, seed=0) == task.instances
+
+
+def test_a_sample_is_in_order_without_repeats_and_depends_on_the_seed() -> None:
+    task = make_task(n_instances=50)
+    samples = [task.sample_instances(8, seed) for seed in range(20)]
+    for sample in samples:
+        indices = [task.instances.index(instance) for instance in sample]
+        assert len(sample) == 8
+        assert indices == sorted(set(indices))
+    assert len(set(samples)) > 1
+    assert samples == [task.sample_instances(8, seed) for seed in range(20)]
+
+
+def test_the_sample_depends_on_the_task_id_and_not_on_the_examples() -> None:
+    one, other = make_task("one", n_instances=50), make_task("other", n_instances=50)
+    bare = make_task("one", n_instances=50, n_positive=0, n_negative=0)
+    assert one.sample_instances(8, 0) == bare.sample_instances(8, 0)
+    assert one.sample_instances(8, 0) != other.sample_instances(8, 0)
+
+
+def test_every_instance_is_drawn_about_equally_often() -> None:
+    task = make_task(n_instances=10)
+    drawn = Counter(
+        instance.id for seed in range(2000) for instance in task.sample_instances(3, seed)
+    )
+    # 600 each in the mean; the standard deviation is about 20.
+    assert min(drawn.values()) > 500
+    assert max(drawn.values()) < 700
+
+
+def test_pool_keeps_order_and_finds_by_id() -> None:
+    pool = Pool([make_task("b"), make_task("a"), make_task("c")])
+    assert [task.id for task in pool] == ["b", "a", "c"]
+    assert pool[1].id == "a"
+    assert len(pool) == 3
+    assert pool.get("c").id == "c"
+    assert [task.id for task in pool.subset(["c", "b"])] == ["c", "b"]
+    with pytest.raises(KeyError):
+        pool.get("d")
+
+
+def test_two_tasks_with_one_id_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^some/folder, record a, field 'id': two tasks share"):
+        Pool([make_task("a"), make_task("a")], source="some/folder")
+
+
+def test_two_instances_with_one_id_are_refused() -> None:
+    twice = make_task("a").model_copy(
+        update={"instances": (Instance(id="x", input="1"), Instance(id="x", input="2"))}
+    )
+    with pytest.raises(InputError, match="record a, field 'instances': two instances share an id"):
+        Pool([twice])
+
+
+def test_digest_changes_with_content_and_order_only() -> None:
+    one, other = make_task("one"), make_task("other")
+    digest = Pool([one, other]).digest()
+    assert len(digest) == 64
+    assert Pool([one, other], source="elsewhere").digest() == digest
+    assert Pool([other, one]).digest() != digest
+    assert Pool([one, make_task("other", definition="Say something else")]).digest() != digest
