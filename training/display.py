@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -97,6 +98,7 @@ class RichProgress:
             f"  [green]\N{CHECK MARK}[/] {escape(what):<32} [dim]{_clock(seconds):>6}[/]"
             f"  {escape(summary)}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
@@ -117,11 +119,10 @@ class RichProgress:
 
 def summary_table(rows: Sequence[SummaryRow]) -> Table:
     """The run as a table; metrics of later rounds show what they gained over `before`."""
-    table = Table(title="Held-out tasks, before and after", title_justify="left")
-    table.add_column("")
+    table = Table(title="Held-out tasks", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
     for heading in ("tasks trained", "ROUGE-L", "exact match", "steps", "s per step", "time"):
-        table.add_column(heading, justify="right")
-    table.add_column("weights", style="dim")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         first = row is rows[0]
         table.add_row(
@@ -132,7 +133,6 @@ def summary_table(rows: Sequence[SummaryRow]) -> Table:
             "" if row.steps is None else str(row.steps),
             "" if row.seconds_per_step is None else f"{row.seconds_per_step:.2f}",
             _clock(row.seconds),
-            row.weights_version,
         )
     return table
 
