@@ -36,8 +36,9 @@ class PoolConfig(Record):
     Attributes:
         path: `bundled`, or a folder of Super-NaturalInstructions files.
         max_tasks: Take this many tasks of the pool, drawn with the run's seed; all when unset.
-        held_out: `auto` (the bundled held-out tasks beside the bundled pool; otherwise whole
-            categories are set aside, so that no category is on both sides), `bundled`, or a folder.
+        held_out: `auto`, `bundled`, or a folder. `auto` takes the bundled held-out tasks beside the
+            bundled pool; of a folder it takes the split that lies beside it, or else whole
+            categories, or else a random part (`training.pools.split`).
         max_held_out_tasks: Evaluate on at most this many held-out tasks; all when unset.
     """
 

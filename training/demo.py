@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from engine.client import EngineClient
 from engine.models import BUNDLED_MODEL, resolve_model
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
-from engine.tasks import Pool
 from training.config import PoolConfig, RunConfig
 from training.display import RichProgress, summary_table
-from training.pools import BUNDLED, check_pools, load_pools
+from training.pools import BUNDLED, Pools, check_pools, load_pools
 from training.records import RunFolder, read_json
 from training.rounds import Run
 from training.state import RunState
@@ -109,13 +109,13 @@ def run_demo(
         perturbations=perturbations,
         trust_remote_code=trust_remote_code,
     )
-    config, training_pool, held_out = fit_to_pool(config)
+    config, pools = fit_to_pool(config)
     location = str(resolve_model(model))
     folder = choose_folder(run_dir, config)
-    _announce(console, config, training_pool, held_out, folder)
+    _announce(console, config, pools, folder)
     started = time.monotonic()
     with RichProgress(console) as progress:
-        _run_rounds(folder, config, training_pool, held_out, location, progress)
+        _run_rounds(folder, config, pools, location, progress)
         from training.report import draw_run
 
         task_map = draw_run(folder)
@@ -161,7 +161,7 @@ def demo_config(
     return RunConfig.model_validate(values | {"rounds": rounds, "seed": seed})
 
 
-def fit_to_pool(config: RunConfig) -> tuple[RunConfig, Pool, Pool]:
+def fit_to_pool(config: RunConfig) -> tuple[RunConfig, Pools]:
     """Load the pools, and select fewer tasks per round when the pool is small.
 
     At least half of the pool stays unselected, so that there is something to select from.
@@ -170,12 +170,12 @@ def fit_to_pool(config: RunConfig) -> tuple[RunConfig, Pool, Pool]:
         InputError: See `training.pools.load_pools`.
     """
     least = config.model_copy(update={"select": config.select.model_copy(update={"n_tasks": 1})})
-    pool, held_out = load_pools(least)
-    n_tasks = min(config.select.n_tasks, max(1, len(pool) // (2 * config.rounds)))
+    pools = load_pools(least)
+    n_tasks = min(config.select.n_tasks, max(1, len(pools.pool) // (2 * config.rounds)))
     select = config.select.model_copy(update={"n_tasks": n_tasks})
     fitted = config.model_copy(update={"select": select})
-    check_pools(pool, held_out, fitted)
-    return fitted, pool, held_out
+    check_pools(pools, fitted)
+    return fitted, pools
 
 
 def choose_folder(run_dir: Path, config: RunConfig) -> RunFolder:
@@ -196,22 +196,22 @@ def choose_folder(run_dir: Path, config: RunConfig) -> RunFolder:
         number += 1
 
 
-def _announce(
-    console: Console, config: RunConfig, pool: Pool, held_out: Pool, folder: RunFolder
-) -> None:
+def _announce(console: Console, config: RunConfig, pools: Pools, folder: RunFolder) -> None:
     score = config.score
-    pairs = len(pool) * score.n_instances * (score.n_perturbations + 1)
-    categories = len({task.category for task in pool})
-    source = "bundled pool" if config.pool.path == BUNDLED else config.pool.path
+    pairs = len(pools.pool) * score.n_instances * (score.n_perturbations + 1)
+    categories = len({task.category for task in pools.pool})
+    source = "bundled" if config.pool.path == BUNDLED else config.pool.path
+    shared = pools.shared_categories
+    kinds = "of other categories" if not shared else f"{len(shared)} categories shared"
+    continued = "  [dim](continued)[/]" if folder.state.is_file() else ""
     console.print(
-        f"[bold]jostle demo[/]  {config.model.name}, {config.rounds} round(s) of "
+        f"[bold]jostle demo[/]  {escape(config.model.name)}, {config.rounds} round(s) of "
         f"{config.select.n_tasks} tasks\n"
-        f"  pool       {len(pool)} tasks in {categories} categories ({source})\n"
-        f"  held out   {len(held_out)} tasks of other categories\n"
+        f"  pool       {len(pools.pool)} tasks in {categories} categories ({escape(source)})\n"
+        f"  held out   {len(pools.held_out)} tasks, {kinds} ({escape(pools.origin)})\n"
         f"  scoring    about {pairs} pairs in the first round "
         f"({score.n_instances} instances, {score.n_perturbations} perturbations per task)\n"
-        f"  records    {folder.path}"
-        + ("  [dim](continued)[/]\n" if folder.state.is_file() else "\n"),
+        f"  records    {escape(str(folder.path))}{continued}\n",
         highlight=False,
         soft_wrap=True,
     )
@@ -220,8 +220,7 @@ def _announce(
 def _run_rounds(
     folder: RunFolder,
     config: RunConfig,
-    pool: Pool,
-    held_out: Pool,
+    pools: Pools,
     location: str,
     progress: RichProgress,
 ) -> None:
@@ -251,8 +250,8 @@ def _run_rounds(
             run = Run(
                 folder,
                 config,
-                pool=pool,
-                held_out=held_out,
+                pool=pools.pool,
+                held_out=pools.held_out,
                 engine=client,
                 builder=builder,
                 base_model=location,

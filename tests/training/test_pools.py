@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from engine.errors import InputError
 from engine.tasks import Instance, Pool, Task
 from tests.training.fakes import make_pool, make_task
 from training.config import RunConfig
-from training.pools import check_pools, load_pools, sample_tasks, split_by_category
+from training.pools import Pools, check_pools, load_pools, sample_tasks, split
 
 CONFIG = RunConfig.model_validate({"rounds": 2, "select": {"n_tasks": 2}})
 
 
 def test_the_bundled_pools_load() -> None:
     values = {"pool": {"max_tasks": 20, "max_held_out_tasks": 5}, "rounds": 2}
-    pool, held_out = load_pools(RunConfig.model_validate(values))
-    assert (len(pool), len(held_out)) == (20, 5)
+    pools = load_pools(RunConfig.model_validate(values))
+    assert (len(pools.pool), len(pools.held_out)) == (20, 5)
+    assert pools.shared_categories == []
 
 
 def test_a_sample_keeps_the_order_of_the_pool() -> None:
@@ -26,25 +29,44 @@ def test_a_sample_keeps_the_order_of_the_pool() -> None:
     assert ids != [task.id for task in sample_tasks(pool, 4, 1)]
 
 
-def test_whole_categories_are_set_aside() -> None:
+def test_whole_categories_are_held_out_where_their_sizes_allow() -> None:
     tasks = [make_task(f"t-{index}", category=f"c{index % 5}") for index in range(20)]
-    pool, held_out = split_by_category(Pool(tasks), 0)
-    assert len(pool) + len(held_out) == 20
-    assert not {task.category for task in pool} & {task.category for task in held_out}
-    assert len(held_out) == 8  # one category of 4 is a fifth, two are over a quarter
-    with pytest.raises(InputError, match="all tasks are of one category"):
-        split_by_category(make_pool(4), 0)
+    pools = split(Pool(tasks), 0)
+    assert pools.origin == "whole categories"
+    assert len(pools.held_out) == 8  # one category of 4 is a fifth, two are over a quarter
+    assert len(pools.pool) == 12
+    assert pools.shared_categories == []
+    assert [task.id for task in pools.held_out] == [task.id for task in split(Pool(tasks), 0)[1]]
+
+
+def test_one_category_that_outweighs_the_others_is_divided() -> None:
+    pools = split(Pool([*make_pool(19), make_task("lone", category="other")]), 0)
+    assert pools.origin == "drawn at random"
+    assert (len(pools.pool), len(pools.held_out)) == (15, 5)
+    assert pools.shared_categories == ["color"]
+    with pytest.raises(InputError, match="needs a second task"):
+        split(make_pool(1), 0)
+
+
+@pytest.mark.parametrize("place", ["splits", "splits/default"])
+def test_the_split_beside_the_folder_is_used(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    (folder / "train_tasks.txt").write_text("task-2\ntask-0\nabsent\n")
+    (folder / "test_tasks.txt").write_text("task-3\n")
+    pools = split(Pool(list(make_pool(5)), source=str(tmp_path / "tasks")), 0)
+    assert [task.id for task in pools.pool] == ["task-0", "task-2"]
+    assert [task.id for task in pools.held_out] == ["task-3"]
+    assert place in pools.origin
 
 
 def test_what_would_stop_a_run_late_is_found_early() -> None:
     other = make_pool(2, "held", "other")
-    check_pools(make_pool(4), other, CONFIG)
+    check_pools(Pools(make_pool(4), other, ""), CONFIG)
     with pytest.raises(InputError, match="holds 3 tasks, but 2 rounds of 2 selected tasks need 4"):
-        check_pools(make_pool(3), other, CONFIG)
+        check_pools(Pools(make_pool(3), other, ""), CONFIG)
     with pytest.raises(InputError, match="both trained on and held out"):
-        check_pools(make_pool(4), make_pool(1, category="other"), CONFIG)
-    with pytest.raises(InputError, match="record held-0, field 'category'"):
-        check_pools(make_pool(4), make_pool(1, "held"), CONFIG)
+        check_pools(Pools(make_pool(4), make_pool(1, category="other"), ""), CONFIG)
     bare = Task(id="bare", definition="say", instances=(Instance(id="i", input="x"),))
     with pytest.raises(InputError, match="record bare, field 'outputs'"):
-        check_pools(make_pool(4), Pool([bare]), CONFIG)
+        check_pools(Pools(make_pool(4), Pool([bare]), ""), CONFIG)
