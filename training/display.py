@@ -118,16 +118,22 @@ class RichProgress:
 
 
 def summary_table(rows: Sequence[SummaryRow]) -> Table:
-    """The run as a table; metrics of later rounds show what they gained over `before`."""
-    table = Table(title="Held-out tasks", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    """The run as a table, 80 columns wide at most; later rows show their gain over the first."""
+    table = Table(
+        title="Held-out tasks",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("", no_wrap=True)
-    for heading in ("tasks trained", "ROUGE-L", "exact match", "steps", "s per step", "time"):
+    for heading in ("trained on", "ROUGE-L", "exact match", "steps", "s/step", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         first = row is rows[0]
         table.add_row(
             row.name,
-            str(row.tasks_trained),
+            "" if first else f"{row.tasks_trained} tasks",
             _with_gain(row.rouge_l, None if first else rows[0].rouge_l),
             _with_gain(row.exact_match, None if first else rows[0].exact_match),
             "" if row.steps is None else str(row.steps),

@@ -190,8 +190,7 @@ def _label_selected(axis: Any, scores: pl.DataFrame) -> None:
 
 
 def _shorten(name: str) -> str:
-    return (
-        name
-        if len(name) <= _LONGEST_LABEL
-        else f"{name[: _LONGEST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
-    )
+    """Long names lose their middle: what tells tasks apart stands at both ends."""
+    if len(name) <= _LONGEST_LABEL:
+        return name
+    return f"{name[:8]}\N{HORIZONTAL ELLIPSIS}{name[9 - _LONGEST_LABEL :]}"

@@ -159,7 +159,9 @@ class Run:
         write_json(round_folder.selection, selection.model_dump(mode="json"))
         selected = scores["task_id"].is_in(list(selection.task_ids)).alias("selected")
         write_parquet(round_folder.scores, scores.with_columns(selected))
-        return self.state.live_version, ", ".join(selection.task_ids)
+        named, others = selection.task_ids[:3], len(selection.task_ids[3:])
+        rest = f" and {others} more" if others else ""
+        return self.state.live_version, ", ".join(named) + rest
 
     def _train(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, Step.TRAIN, None, "steps")
