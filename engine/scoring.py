@@ -19,8 +19,8 @@ from engine.config import ScoreConfig
 from engine.errors import EngineError
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
 from engine.plan import Pair, TaskPlan, plan_pairs, plan_task
-from engine.prompts import PromptBuilder
-from engine.tasks import Task
+from engine.prompts import EncodedPrompt, PromptBuilder
+from engine.tasks import Instance, Task
 
 _T = TypeVar("_T")
 
@@ -55,7 +55,13 @@ class Scored:
 
 
 class Backend(Protocol):
-    """What scoring needs of an engine."""
+    """What scoring needs of an engine.
+
+    Attributes:
+        tokenizer: A transformers tokenizer.
+        max_model_len: The model's context, in tokens.
+        max_in_flight: Calls that may be waiting for an answer at once, of both kinds together.
+    """
 
     tokenizer: Any
     max_model_len: int
@@ -147,6 +153,8 @@ class TaskScorer:
                     for pair in ready.pairs:
                         await self._slots.acquire()
                         running.append(spawn(self._score_pair(pair)))
+                        # Not inside the child: one that is cancelled early never starts.
+                        running[-1].add_done_callback(lambda _: self._slots.release())
                     scored.put_nowait(spawn(self._collect(ready, running)))
             finally:
                 scored.put_nowait(None)
@@ -195,16 +203,25 @@ class TaskScorer:
         return _Referenced(plan, references, known, pairs, usage)
 
     async def _generate(self, plan: TaskPlan) -> list[Generated]:
-        return await asyncio.gather(
-            *(
-                self._backend.generate(
+        async def generate(instance: Instance, original: EncodedPrompt) -> Generated:
+            async with self._slots:
+                return await self._backend.generate(
                     original.token_ids,
                     self._config.max_output_tokens,
                     f"{plan.task.id}/{instance.id}",
                 )
-                for instance, original in zip(plan.instances, plan.originals, strict=True)
-            )
-        )
+
+        running = [
+            asyncio.create_task(generate(instance, original))
+            for instance, original in zip(plan.instances, plan.originals, strict=True)
+        ]
+        try:
+            return await asyncio.gather(*running)
+        finally:
+            # When one fails, gather leaves its siblings running.
+            for sibling in running:
+                sibling.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _references(
         self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]], finish_reasons: Sequence[str]
@@ -226,10 +243,7 @@ class TaskScorer:
         )
 
     async def _score_pair(self, pair: Pair) -> tuple[PairScore, Usage]:
-        try:
-            scored = await self._backend.score(pair.prompt, pair.output, pair.name)
-        finally:
-            self._slots.release()
+        scored = await self._backend.score(pair.prompt, pair.output, pair.name)
         score = _pair_score(pair.instance_id, pair.perturbation, scored.token_logprobs)
         usage = Usage(
             pairs=1,

@@ -1,0 +1,435 @@
+"""Scoring against an engine in memory: right, in order, bounded, and tidy when it ends early."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.api import TaskScore, Usage
+from engine.config import ScoreConfig
+from engine.errors import EngineError, InputError
+from engine.plan import Pair, plan_pairs, plan_task
+from engine.prompts import PromptBuilder
+from engine.scoring import TaskScorer, checked_logprobs
+from engine.tasks import Task
+from tests.engine.examples import make_task
+from tests.engine.fake_backend import (
+    FakeBackend,
+    greedy_output,
+    output_logprobs,
+    random_latency,
+)
+
+
+def design(n: int = 2, k: int = 3, **more: Any) -> ScoreConfig:
+    return ScoreConfig(n_instances=n, n_perturbations=k, max_output_tokens=8, **more)
+
+
+def make_tasks(n_tasks: int) -> list[Task]:
+    return [
+        make_task(f"t{index}", definition=f"Say the color {index}", n_instances=1 + index % 4)
+        for index in range(n_tasks)
+    ]
+
+
+def stream(
+    backend: FakeBackend, tasks: Sequence[Task], config: ScoreConfig
+) -> AsyncGenerator[TaskScore, None]:
+    scorer = TaskScorer(backend, config, "v1")
+    return cast(AsyncGenerator[TaskScore, None], scorer.score(tasks))
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    """Runs a scenario, and sees that it leaves no task of the event loop behind."""
+
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await scenario()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def score_all(
+    tasks: Sequence[Task], config: ScoreConfig, backend: FakeBackend | None = None
+) -> list[TaskScore]:
+    backend = backend or FakeBackend()
+    found: list[TaskScore] = []
+
+    async def scenario() -> None:
+        found.extend([score async for score in stream(backend, tasks, config)])
+
+    run(scenario)
+    assert backend.pending == 0
+    return found
+
+
+def plain_score(task: Task, config: ScoreConfig) -> dict[str, Any]:
+    """The same numbers, one pair after the other, from the plan alone."""
+    backend = FakeBackend()
+    builder = PromptBuilder(backend.tokenizer, config.prompt, backend.max_model_len)
+    plan = plan_task(task, config, builder)
+    if config.reference == "gold":
+        outputs = [builder.completion(instance.outputs[0]) for instance in plan.instances]
+    else:
+        outputs = [
+            greedy_output(
+                prompt.token_ids, config.max_output_tokens, builder.tokenizer.eos_token_id
+            )
+            for prompt in plan.originals
+        ]
+    pairs = plan_pairs(plan, outputs, config, builder)
+    p: dict[tuple[str, int], float] = {}
+    for pair in pairs:
+        logprobs = output_logprobs(pair.prompt, pair.output)
+        p[pair.instance_id, pair.perturbation] = math.exp(sum(logprobs) / len(logprobs))
+    n, k = len(plan.instances), config.n_perturbations
+    ids = [instance.id for instance in plan.instances]
+    moves = [abs(p[i, j] - p[i, 0]) for i in ids for j in range(1, k + 1)]
+    return {
+        "p": p,
+        "outputs": outputs,
+        "prompt_uncertainty": sum(moves) / (n * k),
+        "prediction_probability": sum(p[i, 0] for i in ids) / n,
+        "perplexity": math.exp(-sum(math.log(p[i, 0]) for i in ids) / n),
+    }
+
+
+# --- Right ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reference", ["generated", "gold"])
+def test_scores_equal_a_plain_loop(reference: str) -> None:
+    config = design(n=3, k=4, reference=reference)
+    tasks = make_tasks(6)
+    scores = score_all(tasks, config, FakeBackend(latency=random_latency(1)))
+    assert [score.task_id for score in scores] == [task.id for task in tasks]
+    for task, score in zip(tasks, scores, strict=True):
+        expected = plain_score(task, config)
+        found = {(pair.instance_id, pair.perturbation): pair.probability for pair in score.pairs}
+        assert found == pytest.approx(expected["p"], abs=1e-12)
+        for measure in ("prompt_uncertainty", "prediction_probability", "perplexity"):
+            assert getattr(score, measure) == pytest.approx(expected[measure], rel=1e-12)
+        assert [reference.token_ids for reference in score.references] == expected["outputs"]
+        assert score.n_instances == min(3, len(task.instances))
+        assert score.n_perturbations == 4
+        assert score.weights_version == "v1"
+
+
+def test_pairs_are_ordered_by_instance_and_perturbation() -> None:
+    (score,) = score_all(
+        [make_task(n_instances=12)], design(n=11, k=2), FakeBackend(latency=random_latency(2))
+    )
+    order = [reference.instance_id for reference in score.references]
+    assert order == sorted(order, key=lambda name: int(name[1:])), "i10 comes behind i9"
+    assert [(pair.instance_id, pair.perturbation) for pair in score.pairs] == [
+        (instance, j) for instance in order for j in range(3)
+    ]
+
+
+def test_the_original_pair_comes_from_the_generation() -> None:
+    backend = FakeBackend()
+    task = make_task(n_instances=2)
+    (score,) = score_all([task], design(n=2, k=2), backend)
+    assert sorted(backend.calls) == sorted(
+        f"colors/{instance}/j={j}" for instance in ("i0", "i1") for j in range(3)
+    ), "nothing is computed twice"
+    assert score.usage.pairs == 4
+    assert score.usage.tokens_generated == sum(len(r.token_ids) for r in score.references)
+    for pair, reference in zip(score.pairs[::3], score.references, strict=True):
+        assert pair.perturbation == 0
+        assert pair.n_tokens == len(reference.token_ids)
+
+
+def test_gold_references_are_scored_and_never_generated() -> None:
+    backend = FakeBackend()
+    task = make_task(n_instances=2)
+    (score,) = score_all([task], design(n=2, k=2, reference="gold"), backend)
+    builder = PromptBuilder(backend.tokenizer, design().prompt, 4096)
+    for reference in score.references:
+        assert reference.token_ids == builder.completion("blue")
+        assert reference.text == " blue"
+        assert reference.finish_reason == "gold"
+    assert score.usage.pairs == 6
+    assert score.usage.tokens_generated == 0
+
+
+def test_references_tell_how_the_output_ended_and_what_the_prompt_showed() -> None:
+    task = make_task(n_instances=6)
+    (score,) = score_all([task], design(n=6).model_copy(update={"max_output_tokens": 2}))
+    eos = FakeBackend().tokenizer.eos_token_id
+    assert {reference.finish_reason for reference in score.references} == {"stop", "length"}
+    for reference in score.references:
+        ended = reference.token_ids[-1] == eos
+        assert reference.finish_reason == ("stop" if ended else "length")
+        assert "<|endoftext|>" not in reference.text
+        assert (reference.n_positive_examples, reference.n_negative_examples) == (2, 0)
+
+
+def test_usage_adds_up() -> None:
+    config = design(n=2, k=3)
+    backend = FakeBackend()
+    (score,) = score_all([make_task(n_instances=2)], config, backend)
+    builder = PromptBuilder(backend.tokenizer, config.prompt, backend.max_model_len)
+    plan = plan_task(make_task(n_instances=2), config, builder)
+    outputs = [reference.token_ids for reference in score.references]
+    pairs = plan_pairs(plan, outputs, config, builder, first=1)
+    prompts = sum(len(prompt.token_ids) for prompt in plan.originals)
+    assert score.usage == Usage(
+        pairs=6,
+        tokens_submitted=prompts + sum(len(pair.prompt) + len(pair.output) for pair in pairs),
+        tokens_reused=6,
+        tokens_generated=sum(map(len, outputs)),
+        pairs_rescored=0,
+    )
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    n_tasks=st.integers(1, 6),
+    max_in_flight=st.integers(1, 12),
+    n=st.integers(1, 4),
+    k=st.integers(1, 4),
+)
+@settings(deadline=None, max_examples=40)
+def test_scores_depend_on_nothing_but_task_and_config(
+    seed: int, n_tasks: int, max_in_flight: int, n: int, k: int
+) -> None:
+    rng = random.Random(seed)
+    config = design(n=n, k=k, seed=seed % 3)
+    pool = make_tasks(n_tasks)
+    alone = {task.id: score_all([task], config, FakeBackend(max_in_flight=1))[0] for task in pool}
+    mixed = rng.choices(pool, k=n_tasks) + pool  # any order, some tasks more than once
+    rng.shuffle(mixed)
+    backend = FakeBackend(max_in_flight=max_in_flight, latency=random_latency(seed))
+    scores = score_all(mixed, config, backend)
+    assert scores == [alone[task.id] for task in mixed]
+    assert backend.peak <= max_in_flight
+
+
+# --- Bounded ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 3, 16])
+def test_never_more_calls_in_flight_than_allowed_and_all_of_them_used(max_in_flight: int) -> None:
+    backend = FakeBackend(max_in_flight=max_in_flight, latency=random_latency(3))
+    score_all(make_tasks(12), design(n=3, k=6), backend)
+    assert backend.peak <= max_in_flight
+    stuck = FakeBackend(max_in_flight=max_in_flight, held=lambda name: not name.endswith("j=0"))
+
+    async def scenario() -> None:
+        async with aclosing(stream(stuck, make_tasks(12), design(n=3, k=6))) as scores:
+            reader = asyncio.ensure_future(anext(scores))
+            while stuck.pending < max_in_flight:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        assert stuck.peak == max_in_flight
+
+    run(scenario)
+
+
+def test_pairs_with_equal_prefixes_reach_the_engine_together() -> None:
+    backend = FakeBackend(max_in_flight=4, latency=random_latency(4))
+    score_all(make_tasks(5), design(n=4, k=4), backend)
+    perturbed = [name for name in backend.calls if not name.endswith("j=0")]
+    prefixes = [(name.split("/")[0], name.split("/")[2]) for name in perturbed]
+    changes = sum(one != other for one, other in itertools.pairwise(prefixes))
+    assert changes == len(set(prefixes)) - 1, "no prefix comes up again"
+
+
+def test_references_are_generated_while_pairs_are_scored() -> None:
+    backend = FakeBackend(max_in_flight=8, held=lambda name: name == "t0/i0/j=1")
+
+    async def scenario() -> None:
+        async with aclosing(stream(backend, make_tasks(3), design())) as scores:
+            reader = asyncio.ensure_future(anext(scores))
+            while "t2/i0/j=3" not in backend.calls:
+                assert not reader.done()
+                await asyncio.sleep(0.001)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    run(scenario)
+
+
+def test_a_slow_reader_stops_the_work_instead_of_piling_it_up() -> None:
+    backend = FakeBackend(max_in_flight=8)
+    config = design(n=2, k=1)
+    ahead = backend.max_in_flight // config.n_instances
+
+    async def quiet() -> int:
+        """Waits until nothing new is asked; how many tasks were begun until then."""
+        seen = -1
+        while len(backend.calls) != seen:
+            seen = len(backend.calls)
+            await asyncio.sleep(0.05)
+        return len({name.split("/")[0] for name in backend.calls})
+
+    async def scenario() -> None:
+        async with aclosing(stream(backend, make_tasks(100), config)) as scores:
+            for read in range(1, 4):
+                await anext(scores)
+                begun = await quiet()
+                # Some wait to be read, as many have their references, and each stage holds one.
+                assert begun <= read + 2 * ahead + 2
+
+    run(scenario)
+
+
+# --- Ending early -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held", ["j=0", "j=1"])
+def test_a_reader_who_leaves_cancels_everything(held: str) -> None:
+    backend = FakeBackend(
+        max_in_flight=6, held=lambda name: name.startswith("t2/") and name.endswith(held)
+    )
+
+    async def scenario() -> None:
+        async with aclosing(stream(backend, make_tasks(10), design())) as scores:
+            assert (await anext(scores)).task_id == "t0"
+            while not backend.pending:
+                await asyncio.sleep(0.001)
+        assert backend.pending == 0
+        assert backend.cancelled
+        asked = len(backend.calls)
+        await asyncio.sleep(0.01)
+        assert len(backend.calls) == asked, "nothing more is asked"
+
+    run(scenario)
+
+
+def test_a_cancelled_reader_cancels_everything() -> None:
+    backend = FakeBackend(max_in_flight=3, held=lambda name: name.endswith("j=2"))
+
+    async def read() -> None:
+        async with aclosing(stream(backend, make_tasks(4), design())) as scores:
+            async for _ in scores:
+                pytest.fail("every task holds a call that never ends")
+
+    async def scenario() -> None:
+        reader = asyncio.create_task(read())
+        while backend.pending < backend.max_in_flight:
+            await asyncio.sleep(0.001)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert backend.pending == 0
+        assert len(backend.cancelled) == backend.max_in_flight
+
+    run(scenario)
+
+
+def test_a_scorer_can_be_used_again_after_it_was_left() -> None:
+    backend = FakeBackend(max_in_flight=3, held=lambda name: name.endswith("j=2"))
+    scorer = TaskScorer(backend, design(), "v1")
+    tasks = make_tasks(3)
+
+    async def scenario() -> None:
+        for _ in range(3):
+            reader = asyncio.ensure_future(anext(aiter(scorer.score(tasks))))
+            while backend.pending < 3:
+                await asyncio.sleep(0.001)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            assert backend.pending == 0
+        backend.held = lambda name: False
+        scores = [score async for score in scorer.score(tasks)]
+        assert [score.task_id for score in scores] == ["t0", "t1", "t2"]
+
+    run(scenario)
+
+
+class BrokenEngineError(Exception):
+    """Something the engine room knows nothing about."""
+
+
+@pytest.mark.parametrize("call", ["t3/i1/j=0", "t3/i1/j=2"])
+def test_an_error_of_the_engine_comes_out_as_it_is_and_ends_the_rest(call: str) -> None:
+    raised = BrokenEngineError("lost")
+
+    def fail() -> float:
+        raise raised
+
+    # A sibling of the call never ends by itself: it must not outlive the error.
+    sibling = call.replace("i1", "i3")
+    backend = FakeBackend(max_in_flight=32, faults={call: fail}, held=lambda name: name == sibling)
+    config = design(n=4)
+    read: list[str] = []
+
+    async def read_all() -> None:
+        async for score in stream(backend, make_tasks(30), config):
+            read.append(score.task_id)
+
+    async def scenario() -> None:
+        with pytest.raises(BrokenEngineError) as caught:
+            await read_all()
+        assert caught.value is raised
+        assert backend.pending == 0
+        assert sibling in backend.cancelled
+
+    run(scenario)
+    assert read == ["t0", "t1", "t2"], "what was ready before is not lost"
+    assert len({name.split("/")[0] for name in backend.calls}) < 30
+
+
+@pytest.mark.parametrize("value", [None, math.nan, -math.inf, math.inf, 0.5])
+@pytest.mark.parametrize("call", ["t1/i0/j=0", "t1/i0/j=1"])
+def test_what_is_no_logprob_is_an_error_that_names_the_pair(value: float, call: str) -> None:
+    backend = FakeBackend(faults={call: lambda: value})
+    with pytest.raises(EngineError, match=rf"^pair {call}: the engine gave {value} as log-prob"):
+        score_all(make_tasks(3), design(), backend)
+    assert backend.pending == 0
+
+
+def test_checked_logprobs_names_the_token_and_forgives_rounding() -> None:
+    assert checked_logprobs([-1.5, 0.0, 1e-6], "t/i/j=1") == (-1.5, 0.0, 0.0)
+    with pytest.raises(EngineError, match=r"pair t/i/j=1: .* of output token 2"):
+        checked_logprobs([-1.0, -2.0, math.nan], "t/i/j=1")
+
+
+def test_a_pair_that_does_not_fit_is_an_input_error_that_names_it() -> None:
+    backend = FakeBackend()
+    task = make_task(n_instances=1)
+    wordy = task.instances[0].model_copy(update={"outputs": ("alpha bravo " * 200,)})
+    task = task.model_copy(update={"instances": (wordy,)})
+    backend.max_model_len = 400
+    with pytest.raises(InputError) as caught:
+        score_all([task], design(n=1, reference="gold"), backend)
+    assert caught.value.record == "colors/i0/j=0"
+    assert backend.calls == []
+
+
+def test_check_finds_bad_input_before_any_work() -> None:
+    backend = FakeBackend()
+    scorer = TaskScorer(backend, design(), "v1")
+    scorer.check(make_tasks(3))
+    with pytest.raises(InputError, match="record empty"):
+        scorer.check([*make_tasks(3), make_task("empty", n_instances=0)])
+    assert backend.calls == []
+
+
+def test_usages_add_up_field_by_field() -> None:
+    one = Usage(pairs=1, tokens_submitted=2, tokens_reused=3, tokens_generated=4, pairs_rescored=5)
+    assert one + one == Usage(
+        pairs=2, tokens_submitted=4, tokens_reused=6, tokens_generated=8, pairs_rescored=10
+    )
+
+
+def test_no_tasks_no_scores() -> None:
+    assert score_all([], design()) == []
+
+
+def test_pair_names_are_what_records_carry() -> None:
+    assert Pair("t", "i", 3, (1,), (2,)).name == "t/i/j=3"
