@@ -134,7 +134,7 @@ def _span(runner: Any, request_id: str, request: Any, scheduled: int) -> _Span |
 
 
 def _results(request: Any) -> Any:
-    """The request's rows, of NaN where nothing was computed: an unfilled row must not look right."""
+    """The request's rows; NaN where nothing was computed, so that no unfilled row looks right."""
     from vllm.v1.outputs import LogprobsTensors
 
     if request.in_progress_prompt_logprobs_cpu is None:

@@ -1,0 +1,158 @@
+"""Scores of the real server against transformers."""
+
+from __future__ import annotations
+
+import random
+
+import httpx
+import pytest
+
+from engine.api import TaskScore, TokenPair
+from engine.client import EngineClient
+from engine.config import PromptConfig, ScoreConfig
+from engine.errors import EngineError, InputError
+from engine.plan import Pair, plan_pairs, plan_task
+from engine.pools.bundled import training_pool
+from engine.process import EngineProcess
+from engine.prompts import PromptBuilder
+from engine.tasks import Task
+from tests.integration.reference import Reference
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+# Short prompts: transformers, pair by pair, is what these tests spend their time on.
+CONFIG = ScoreConfig(
+    n_instances=5,
+    n_perturbations=5,
+    max_output_tokens=8,
+    seed=3,
+    prompt=PromptConfig(n_positive_examples=0),
+)
+
+
+def planned_pairs(
+    task: Task, score: TaskScore, config: ScoreConfig, reference: Reference
+) -> list[Pair]:
+    """The pairs of a score with their token ids, planned anew from the task."""
+    builder = PromptBuilder(reference.tokenizer, config.prompt, 8192)
+    outputs = [reference.token_ids for reference in score.references]
+    return plan_pairs(plan_task(task, config, builder), outputs, config, builder)
+
+
+def worst_difference(
+    tasks: list[Task], scores: list[TaskScore], config: ScoreConfig, reference: Reference
+) -> tuple[float, int]:
+    """Largest difference in probability, and over how many pairs."""
+    differences = []
+    for task, score in zip(tasks, scores, strict=True):
+        engine = {(pair.instance_id, pair.perturbation): pair for pair in score.pairs}
+        for pair in planned_pairs(task, score, config, reference):
+            expected = reference.probability(pair.prompt, pair.output)
+            measured = engine[pair.instance_id, pair.perturbation].probability
+            differences.append(abs(expected - measured))
+    return max(differences), len(differences)
+
+
+def test_probabilities_equal_those_of_transformers(client: EngineClient, base: Reference) -> None:
+    tasks = random.Random(0).sample(list(training_pool()), 7)
+    scores = list(client.score(tasks, CONFIG))
+    worst, n_pairs = worst_difference(tasks, scores, CONFIG, base)
+    print(f"{n_pairs} pairs, largest difference {worst:.2e}")
+    assert n_pairs >= 200
+    assert worst < 1e-4
+
+
+def test_references_are_what_transformers_generates(client: EngineClient, base: Reference) -> None:
+    task = training_pool()[0]
+    (score,) = client.score([task], CONFIG)
+    builder = PromptBuilder(base.tokenizer, CONFIG.prompt, 8192)
+    for original, reference in zip(
+        plan_task(task, CONFIG, builder).originals, score.references, strict=True
+    ):
+        assert reference.n_prompt_tokens == len(original.token_ids)
+        logprobs = base.token_logprobs(original.token_ids, reference.token_ids)
+        # Greedy: no other first token is likelier, and the end of sequence belongs to the output.
+        assert all(value <= 0 for value in logprobs)
+        ended = reference.token_ids[-1] == base.tokenizer.eos_token_id
+        assert ended == (reference.finish_reason == "stop")
+
+
+def test_gold_outputs_are_scored_as_the_trainer_would_write_them(
+    client: EngineClient, base: Reference
+) -> None:
+    config = CONFIG.model_copy(update={"reference": "gold", "n_perturbations": 2})
+    tasks = list(training_pool()[3:5])
+    scores = list(client.score(tasks, config))
+    worst, _ = worst_difference(tasks, scores, config, base)
+    assert worst < 1e-4
+    assert all(
+        reference.token_ids[-1] == base.tokenizer.eos_token_id
+        for score in scores
+        for reference in score.references
+    )
+
+
+def test_the_same_pairs_twice_in_a_row_give_the_same_numbers(
+    client: EngineClient, base: Reference
+) -> None:
+    """The second time the cache covers output tokens, whose rows vLLM does not compute."""
+    rng = random.Random(1)
+    pairs = [
+        TokenPair(
+            prompt_token_ids=tuple(rng.randrange(1000, 9000) for _ in range(n_prompt)),
+            completion_token_ids=tuple(rng.randrange(1000, 9000) for _ in range(n_output)),
+        )
+        for n_prompt, n_output in ((1, 1), (3, 90), (31, 2), (32, 40), (33, 70), (64, 1), (90, 33))
+    ]
+    first = client.completion_logprobs(pairs)
+    second = client.completion_logprobs(pairs)
+    assert second.usage.pairs_rescored > 0
+    assert second.usage.tokens_reused > 0
+    for pair, one, two in zip(pairs, first.results, second.results, strict=True):
+        assert one.token_logprobs == pytest.approx(two.token_logprobs, abs=1e-5)
+        expected = base.token_logprobs(pair.prompt_token_ids, pair.completion_token_ids)
+        assert one.token_logprobs == pytest.approx(expected, abs=1e-3)
+
+
+def test_prefixes_are_computed_once_and_right(client: EngineClient, base: Reference) -> None:
+    config = CONFIG.model_copy(
+        update={"seed": 77, "n_instances": 8, "n_perturbations": 2, "prompt": PromptConfig()}
+    )
+    task = training_pool()[9]
+    (score,) = client.score([task], config)
+    assert score.usage.tokens_reused > 0.4 * score.usage.tokens_submitted
+    worst, _ = worst_difference([task], [score], config, base)
+    assert worst < 1e-4
+
+
+def test_faults_are_named(client: EngineClient) -> None:
+    long = TokenPair(prompt_token_ids=(5,) * 9000, completion_token_ids=(6,))
+    unknown = TokenPair(prompt_token_ids=(5, 10**6), completion_token_ids=(6,))
+    good = TokenPair(prompt_token_ids=(5, 7), completion_token_ids=(6,))
+    with pytest.raises(InputError, match=r"pairs/1.*9001 tokens"):
+        client.completion_logprobs([good, long])
+    with pytest.raises(InputError, match=r"pairs\[1\].*vocabulary"):
+        client.completion_logprobs([good, unknown])
+    task = Task(id="lonely", definition="Say something.", instances=())
+    with pytest.raises(InputError, match=r"lonely.*at least one instance"):
+        list(client.score([task], CONFIG))
+
+
+def test_malformed_requests_are_refused_in_vllms_own_error_shape(server: EngineProcess) -> None:
+    answer = httpx.post(f"{server.url}/v1/prompt_uncertainty", json={"tasks": []}, timeout=30)
+    assert answer.status_code == 400
+    assert {"message", "type", "param", "code"} <= answer.json()["error"].keys()
+
+
+def test_openai_clients_are_served_too(client: EngineClient, base: Reference) -> None:
+    prompt = base.tokenizer("The capital of France is")["input_ids"]
+    (text,) = client.generate([prompt], max_tokens=4)
+    assert "Paris" in text
+
+
+def test_no_server_is_an_engine_error() -> None:
+    with (
+        EngineClient("http://127.0.0.1:9", timeout_s=5) as nobody,
+        pytest.raises(EngineError, match=r"127\.0\.0\.1:9"),
+    ):
+        nobody.weights()
