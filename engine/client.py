@@ -101,17 +101,18 @@ class EngineClient:
                 if response.status_code != httpx.codes.OK:
                     response.read()
                     raise _failure(response.status_code, response.content)
-                for line in response.iter_lines():
-                    record = json.loads(line)
-                    if "error" in record:
-                        raise _failure(int(record["error"]["code"]), line.encode())
-                    if "done" in record:
-                        totals = StreamTotals.model_validate(record)
-                        if totals.tasks != received:
-                            raise EngineError(f"sent {totals.tasks} tasks, {received} arrived")
+                for line in _lines(response):
+                    record = _score_or_totals(line)
+                    if isinstance(record, TaskScore):
+                        received += 1
+                        yield record
+                    elif record.tasks == received == len(tasks):
                         return
-                    received += 1
-                    yield TaskScore.model_validate(record)
+                    else:
+                        raise EngineError(
+                            f"{len(tasks)} tasks were asked for, the server says it sent "
+                            f"{record.tasks} scores, {received} arrived"
+                        )
         except httpx.HTTPError as error:
             raise EngineError(f"scoring broke off: {_reason(error)}") from error
         raise EngineError(f"scoring broke off after {received} of {len(tasks)} tasks")
@@ -124,7 +125,7 @@ class EngineClient:
             EngineError: If the server cannot be reached or fails.
         """
         body = CompletionLogprobsRequest(pairs=tuple(pairs))
-        return self._post("/v1/completion_logprobs", body, CompletionLogprobsResponse)
+        return self._ask("POST", "/v1/completion_logprobs", body, CompletionLogprobsResponse)
 
     def weights(self) -> WeightsState:
         """Which weights are live.
@@ -132,7 +133,7 @@ class EngineClient:
         Raises:
             EngineError: If the server cannot be reached or fails.
         """
-        return WeightsState.model_validate(self._call("GET", "/v1/weights"))
+        return self._ask("GET", "/v1/weights", None, WeightsState)
 
     def load_weights(self, path: Path, version: str) -> WeightsState:
         """Makes a published checkpoint live; returns when the server has verified it.
@@ -142,7 +143,7 @@ class EngineClient:
             EngineError: If it could not be made live.
         """
         body = LoadWeightsRequest(path=str(path.resolve()), version=version)
-        return self._post("/v1/weights", body, WeightsState)
+        return self._ask("POST", "/v1/weights", body, WeightsState)
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
         """Greedy outputs of prompts given as token ids, decoded, in order.
@@ -152,42 +153,79 @@ class EngineClient:
         """
         if not prompts:
             return []
-        if self._model is None:
-            self._model = str(self._call("GET", "/v1/models")["data"][0]["id"])
-        answer = self._call(
-            "POST",
-            "/v1/completions",
-            json.dumps(
-                {
-                    "model": self._model,
-                    "prompt": [list(prompt) for prompt in prompts],
-                    "max_tokens": max_tokens,
-                    "temperature": 0,
-                }
-            ),
-        )
-        choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-        return [str(choice["text"]) for choice in choices]
-
-    def _post(self, path: str, body: Record, kind: type[_R]) -> _R:
+        path = "/v1/completions"
+        body = {
+            "model": self._served_model(),
+            "prompt": [list(prompt) for prompt in prompts],
+            "max_tokens": max_tokens,
+            "temperature": 0,
+        }
+        answer = self._call("POST", path, json.dumps(body))
         try:
-            return kind.model_validate(self._call("POST", path, body.model_dump_json()))
+            texts = {int(choice["index"]): str(choice["text"]) for choice in answer["choices"]}
+            return [texts[index] for index in range(len(prompts))]
+        except (LookupError, TypeError, ValueError) as error:
+            raise _not_understood(path) from error
+
+    def _served_model(self) -> str:
+        if self._model is None:
+            path = "/v1/models"
+            answer = self._call("GET", path)
+            try:
+                self._model = str(answer["data"][0]["id"])
+            except (LookupError, TypeError) as error:
+                raise _not_understood(path) from error
+        return self._model
+
+    def _ask(self, method: str, path: str, body: Record | None, kind: type[_R]) -> _R:
+        answer = self._call(method, path, body.model_dump_json() if body else None)
+        try:
+            return kind.model_validate(answer)
         except ValidationError as error:
-            raise EngineError(f"{path}: the server's answer is not understood") from error
+            raise _not_understood(path) from error
 
     def _call(self, method: str, path: str, content: str | None = None) -> Any:
         try:
             response = self._http.request(method, path, content=content, headers=_JSON)
         except httpx.HTTPError as error:
-            raise EngineError(
-                f"{method} {self._http.base_url}{path.lstrip('/')}: {_reason(error)}"
-            ) from error
+            url = str(self._http.base_url).rstrip("/") + path
+            raise EngineError(f"{method} {url}: {_reason(error)}") from error
         if response.status_code != httpx.codes.OK:
             raise _failure(response.status_code, response.content)
-        return response.json()
+        try:
+            return response.json()
+        except ValueError as error:
+            raise _not_understood(path) from error
 
 
 _JSON = {"Content-Type": "application/json"}
+
+
+def _lines(response: httpx.Response) -> Iterator[bytes]:
+    """The finished lines of an answer.
+
+    Those of httpx end at U+2028 and its like as well, which JSON leaves as they are inside texts.
+    """
+    rest = b""
+    for chunk in response.iter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+
+
+def _score_or_totals(line: bytes) -> TaskScore | StreamTotals:
+    """What a line of a streamed answer says; the error, if it is one."""
+    try:
+        record = json.loads(line)
+        if "error" not in record:
+            return (StreamTotals if "done" in record else TaskScore).model_validate(record)
+        status = int(record["error"]["code"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise _not_understood("/v1/prompt_uncertainty") from error
+    raise _failure(status, line)
+
+
+def _not_understood(path: str) -> EngineError:
+    return EngineError(f"{path}: the server's answer is not understood")
 
 
 def _failure(status: int, body: bytes) -> Exception:
