@@ -77,6 +77,8 @@ class Usage(Record):
         pairs: Pairs scored.
         tokens_submitted: Tokens of all requests sent to the engine (prompt and output parts).
         tokens_reused: Of these, tokens the prefix cache supplied.
+        tokens_reusable: Of these, tokens that stand in the same place behind the same tokens in
+            another request of the task: what an unlimited cache of single tokens would supply.
         tokens_generated: Tokens generated for reference outputs.
         pairs_rescored: Pairs scored a second time because the cache covered output tokens.
     """
@@ -84,8 +86,22 @@ class Usage(Record):
     pairs: int = 0
     tokens_submitted: int = 0
     tokens_reused: int = 0
+    tokens_reusable: int = 0
     tokens_generated: int = 0
     pairs_rescored: int = 0
+
+    @property
+    def tokens_computed(self) -> int:
+        """Submitted tokens that the model had to compute; generated ones come on top."""
+        return self.tokens_submitted - self.tokens_reused
+
+    @property
+    def reuse_share(self) -> float:
+        """Share of the reusable tokens that were reused, in [0, 1]; 1 if there were none.
+
+        The cache works in blocks, so up to a block per request stays below 1.
+        """
+        return self.tokens_reused / self.tokens_reusable if self.tokens_reusable else 1.0
 
     def __add__(self, other: Usage) -> Usage:
         mine, theirs = self.model_dump(), other.model_dump()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.config import ScoreConfig
@@ -110,6 +110,25 @@ def _perturbed_prompts(
         shown = with_examples(perturbed, original.n_positive_examples, original.n_negative_examples)
         texts.append(builder.text(shown, instance))
     return builder.encode(texts)
+
+
+def reusable_tokens(sequences: Iterable[tuple[int, ...]]) -> int:
+    """How many tokens of the sequences lie on a prefix that another one has already brought.
+
+    The tokens that remain are the nodes of the sequences' prefix tree. In sorted order the longest
+    prefix a sequence shares with any before it is the one it shares with its neighbour.
+    """
+    total = 0
+    before: tuple[int, ...] = ()
+    for sequence in sorted(sequences):
+        shared = 0
+        for one, other in zip(before, sequence, strict=False):
+            if one != other:
+                break
+            shared += 1
+        total += shared
+        before = sequence
+    return total
 
 
 def check_length(pair: Pair, max_model_len: int) -> None:

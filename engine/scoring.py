@@ -18,7 +18,7 @@ from engine.api import PairScore, Reference, TaskScore, Usage
 from engine.config import ScoreConfig
 from engine.errors import EngineError
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
-from engine.plan import Pair, TaskPlan, plan_pairs, plan_task
+from engine.plan import Pair, TaskPlan, plan_pairs, plan_task, reusable_tokens
 from engine.prompts import EncodedPrompt, PromptBuilder
 from engine.tasks import Instance, Task
 
@@ -199,6 +199,11 @@ class TaskScorer:
         pairs = await asyncio.to_thread(
             plan_pairs, plan, outputs, self._config, self._builder, first=first
         )
+        sequences = [pair.prompt + pair.output[:-1] for pair in pairs]
+        if first:
+            sequences += [original.token_ids for original in plan.originals]
+        reusable = await asyncio.to_thread(reusable_tokens, sequences)
+        usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
         return _Referenced(plan, references, known, pairs, usage)
 

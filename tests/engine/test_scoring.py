@@ -188,9 +188,15 @@ def test_usage_adds_up() -> None:
         pairs=6,
         tokens_submitted=prompts + sum(len(pair.prompt) + len(pair.output) for pair in pairs),
         tokens_reused=6,
+        tokens_reusable=score.usage.tokens_reusable,
         tokens_generated=sum(map(len, outputs)),
         pairs_rescored=0,
     )
+    # Counted without any cleverness: the distinct prefixes are what must be computed.
+    sequences = [prompt.token_ids for prompt in plan.originals]
+    sequences += [pair.prompt + pair.output[:-1] for pair in pairs]
+    prefixes = {sequence[: end + 1] for sequence in sequences for end in range(len(sequence))}
+    assert score.usage.tokens_reusable == sum(map(len, sequences)) - len(prefixes)
 
 
 @given(

@@ -22,7 +22,8 @@ class Reference:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self.model.train(False)
 
     def token_logprobs(self, prompt: Sequence[int], output: Sequence[int]) -> list[float]:
         """Log-probability of each output token."""
