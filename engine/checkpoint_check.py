@@ -104,7 +104,9 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     except (OSError, ValueError, json.JSONDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=folder / "config.json") from error
+        # transformers explains at length, over several lines; the first says what is wrong.
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"cannot be read: {reason}", file=folder / "config.json") from error
     return dict(config)
 
 
@@ -114,10 +116,13 @@ def _is_tied(folder: Path) -> bool:
 
 def _check_finite(folder: Path) -> None:
     import torch
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  a safetensors handle is no mapping
-                if not bool(torch.isfinite(tensors.get_tensor(name)).all()):
-                    raise InputError("holds NaN or infinite values", file=file, record=name)
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118  a safetensors handle is no mapping
+                    if not bool(torch.isfinite(tensors.get_tensor(name)).all()):
+                        raise InputError("holds NaN or infinite values", file=file, record=name)
+        except SafetensorError as error:  # such as a file that ends too early
+            raise InputError(f"cannot be read: {error}", file=file) from error

@@ -195,5 +195,5 @@ def read_safetensors_header(path: Path) -> tuple[TensorEntry, ...]:
             for name in sorted(header)
             if name != "__metadata__"
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise InputError("the safetensors header cannot be read", file=path) from error

@@ -38,8 +38,8 @@ def choose_settings(extra_args: Sequence[str] = (), *, long_running: bool = True
     if not long_running:
         chosen.append(("--enforce-eager", "a short run does not earn back the compilation"))
     chosen.append(("--no-enable-log-requests", "prompts stay out of the log"))
-    given = {arg.split("=")[0].replace("_", "-") for arg in extra_args if arg.startswith("--")}
-    kept = [(flag, why) for flag, why in chosen if flag.split("=")[0] not in given]
+    given = {_setting(arg) for arg in extra_args if arg.startswith("--")}
+    kept = [(flag, why) for flag, why in chosen if _setting(flag) not in given]
     environment = _cpu_environment() if device == "cpu" else {}
     environment = {key: os.environ.get(key, value) for key, value in environment.items()}
     return EngineSettings(
@@ -49,6 +49,11 @@ def choose_settings(extra_args: Sequence[str] = (), *, long_running: bool = True
         reasons=tuple(f"{flag}: {why}" for flag, why in kept if why)
         + tuple(f"{key}={value}" for key, value in environment.items()),
     )
+
+
+def _setting(flag: str) -> str:
+    """The setting behind a flag: `--max_num_seqs=8`, and a switch like its opposite `--no-...`."""
+    return flag.split("=")[0].removeprefix("--").replace("_", "-").removeprefix("no-")
 
 
 def _cpu_flags() -> list[tuple[str, str]]:

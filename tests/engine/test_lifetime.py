@@ -1,0 +1,83 @@
+"""No process outlives the one that started it, even if that one is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the kernel call is Linux's"
+)
+
+CHILD = """
+import os, signal, sys, time
+from engine.lifetime import die_with
+signal.signal(signal.SIGTERM, lambda *_: (print("told", flush=True), sys.exit()))
+die_with(os.getppid(), *map(int, sys.argv[1:]))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+PARENT = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", *sys.argv[1:]])
+time.sleep(60)
+"""
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@contextmanager
+def family(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A parent whose child writes to the parent's output: it ends when both are gone."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, CHILD, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    try:
+        yield parent
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.communicate()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("arguments", "last_words"), [([], ""), ([str(int(signal.SIGTERM))], "told\n")]
+)
+def test_a_child_ends_when_its_parent_is_killed(arguments: list[str], last_words: str) -> None:
+    with family(*arguments) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        os.kill(parent.pid, signal.SIGKILL)
+        # The pipe ends only when its last holder, the child, is gone; it would sleep for a minute.
+        assert parent.stdout.read() == last_words
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_whose_parent_is_gone_already_ends_at_once(number: signal.Signals) -> None:
+    # No process has a child with its own id, so this parent "is gone".
+    code = (
+        "import os; from engine.lifetime import die_with; "
+        f"die_with(os.getpid(), {int(number)}); import time; time.sleep(60)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], env=environment(), timeout=20, check=False)
+    assert ended.returncode == -number
+
+
+def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.lifetime import die_with
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    die_with(-1)

@@ -1,0 +1,213 @@
+"""The server as a child process, with small programs in the place of vLLM."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.errors import EngineError
+from engine.process import PARENT_VARIABLE, WEIGHTS_ROOT_VARIABLE, EngineProcess
+
+DIES = """
+print("loading weights")
+print("RuntimeError: no memory left", file=sys.stderr)
+sys.exit(3)
+"""
+
+TALKS_AND_DIES = """
+for number in range(100):
+    print(f"line {number}")
+sys.exit(0)
+"""
+
+SILENT = """
+time.sleep(60)
+"""
+
+# Not ready at once, and with a child that ends at nothing but SIGKILL, as vLLM's workers do.
+SERVES = """
+import http.server, json
+child = os.fork()
+if not child:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+    os._exit(0)
+pathlib.Path("started.json").write_text(json.dumps(
+    {"pid": os.getpid(), "child": child, "arguments": sys.argv[1:], "environment": dict(os.environ)}
+))
+started = time.monotonic()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        ready = self.path == "/health" and time.monotonic() - started > 0.2
+        self.send_response(200 if ready else 503)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+port = int(next(a for a in sys.argv if a.startswith("--port=")).split("=")[1])
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(autouse=True)
+def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(WEIGHTS_ROOT_VARIABLE, raising=False)
+
+
+def replace_python(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
+    """Whatever `python -m engine.server ...` is asked to do, it runs this instead."""
+    program = folder / "python"
+    program.write_text(f"#!{sys.executable}\nimport os, pathlib, signal, sys, time\n{code}")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that ended and waits to be collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(*pids: int) -> None:
+    deadline = time.monotonic() + 5
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, f"{pids} live on"
+        time.sleep(0.01)
+
+
+def test_an_early_death_is_reported_with_the_end_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_python(monkeypatch, tmp_path, DIES)
+    log = tmp_path / "logs" / "engine.log"
+    with EngineProcess.start("no-model", weights_root=None, log_file=log) as engine:
+        with pytest.raises(EngineError) as caught:
+            engine.wait_ready(20)
+        assert not engine.running()
+    message = str(caught.value)
+    assert message.startswith(f"the engine ended with code 3 while starting; {log} ends with\n")
+    assert "  loading weights\n" in message
+    assert "  RuntimeError: no memory left" in message
+    assert "-m engine.server no-model --host=127.0.0.1" in log.read_text().splitlines()[0]
+
+
+def test_only_the_end_of_a_long_log_is_shown_and_code_0_is_a_failure_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_python(monkeypatch, tmp_path, TALKS_AND_DIES)
+    log = tmp_path / "engine.log"
+    log.write_text("an older run\n")
+    with EngineProcess.start("no-model", weights_root=None, log_file=log) as engine:
+        with pytest.raises(EngineError, match="the engine ended with code 0") as caught:
+            engine.wait_ready(20)
+        assert engine.wait() == 0
+    shown = str(caught.value).splitlines()[1:]
+    assert shown == [f"  line {number}" for number in range(85, 100)]
+    assert log.read_text().startswith("an older run\n$ "), "a log is appended to"
+
+
+def test_without_a_log_the_death_is_reported_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    replace_python(monkeypatch, tmp_path, DIES)
+    with (
+        EngineProcess.start("no-model", weights_root=None) as engine,
+        pytest.raises(EngineError, match=r"^the engine ended with code 3 while starting$"),
+    ):
+        engine.wait_ready(20)
+    assert "no memory left" in capfd.readouterr().err
+
+
+def test_an_engine_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_python(monkeypatch, tmp_path, SILENT)
+    with EngineProcess.start("no-model", weights_root=None) as engine:
+        with pytest.raises(EngineError, match="the engine did not answer within 0 s"):
+            engine.wait_ready(0.1)
+        assert engine.running()
+    assert not engine.running()
+    assert engine.wait() == -signal.SIGTERM
+
+
+def test_ready_when_healthy_and_ended_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_python(monkeypatch, tmp_path, SERVES)
+    waits: list[float] = []
+    with EngineProcess.start(
+        "the-model",
+        weights_root=tmp_path / "runs",
+        log_file=tmp_path / "engine.log",
+        trust_remote_code=True,
+        extra_args=["--dtype=float16", "--seed=3"],
+    ) as engine:
+        engine.wait_ready(20, waits.append)
+        assert engine.running()
+        started = json.loads((tmp_path / "started.json").read_text())
+        assert alive(started["pid"])
+        assert alive(started["child"])
+    wait_until_gone(started["pid"], started["child"])
+    assert waits == sorted(waits)
+    assert waits
+
+    arguments, environment = started["arguments"], started["environment"]
+    assert arguments[:3] == ["-m", "engine.server", "the-model"]
+    assert arguments[-2:] == ["--dtype=float16", "--seed=3"]
+    assert "--trust-remote-code" in arguments
+    assert sum(argument.startswith("--dtype") for argument in arguments) == 1
+    assert engine.url.rsplit(":")[-1] == next(
+        argument.split("=")[1] for argument in arguments if argument.startswith("--port=")
+    )
+    assert environment[PARENT_VARIABLE] == str(os.getpid())
+    assert environment[WEIGHTS_ROOT_VARIABLE] == str(tmp_path / "runs")
+    assert environment["VLLM_PLUGINS"] == "jostle"
+
+
+def test_what_a_killed_server_leaves_behind_is_ended_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_python(monkeypatch, tmp_path, SERVES)
+    engine = EngineProcess.start("the-model", weights_root=None, log_file=tmp_path / "engine.log")
+    with engine:
+        engine.wait_ready(20)
+        started = json.loads((tmp_path / "started.json").read_text())
+        os.kill(started["pid"], signal.SIGKILL)
+        assert engine.wait() == -signal.SIGKILL
+        assert alive(started["child"])
+    wait_until_gone(started["child"])
+    engine.stop()  # safe to call again
+    assert WEIGHTS_ROOT_VARIABLE not in started["environment"]
+    assert "--trust-remote-code" not in started["arguments"]
+
+
+def test_a_server_that_does_not_listen_to_sigterm_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = tmp_path / "ready"
+    deaf = f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\npathlib.Path({str(ready)!r}).touch()\n"
+    replace_python(monkeypatch, tmp_path, deaf + SILENT)
+    engine = EngineProcess.start("no-model", weights_root=None)
+    while not ready.exists():
+        time.sleep(0.01)
+    engine.stop(timeout_s=0.1)
+    assert engine.wait() == -signal.SIGKILL
+
+
+def test_every_server_gets_a_port_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_python(monkeypatch, tmp_path, SILENT)
+    with (
+        EngineProcess.start("no-model", weights_root=None) as one,
+        EngineProcess.start("no-model", weights_root=None, host="0.0.0.0", port=4321) as other,
+    ):
+        assert one.url.startswith("http://127.0.0.1:")
+        assert other.url == "http://127.0.0.1:4321", "the address to reach it, not to bind it"
