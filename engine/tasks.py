@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,9 +77,22 @@ class Task(Record):
         """
         if len(self.instances) <= n:
             return self.instances
-        rng = random.Random(f"instances/{seed}/{self.id}")
-        chosen = sorted(rng.sample(range(len(self.instances)), n))
+        chosen = sample_positions(self.id, len(self.instances), n, seed)
         return tuple(self.instances[index] for index in chosen)
+
+
+def sample_positions(task_id: str, size: int, n: int, seed: int) -> list[int]:
+    """Positions of a sample of `n` out of a task's `size` instances, ascending; n <= size."""
+    return sorted(random.Random(f"instances/{seed}/{task_id}").sample(range(size), n))
+
+
+def digest_tasks(tasks: Iterable[Task]) -> str:
+    """sha256 over tasks in order, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        digest.update(task.model_dump_json().encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
 
 
 class Pool(Sequence[Task]):
@@ -125,8 +138,4 @@ class Pool(Sequence[Task]):
 
     def digest(self) -> str:
         """sha256 over all tasks in order, as 64 hex digits: the pool's part of every cache key."""
-        digest = hashlib.sha256()
-        for task in self._tasks:
-            digest.update(task.model_dump_json().encode())
-            digest.update(b"\n")
-        return digest.hexdigest()
+        return digest_tasks(self._tasks)

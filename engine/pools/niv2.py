@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
+from engine.pools.checks import Checker, Faults, kind
 from engine.tasks import Example, Instance, Pool, Task
 
 
@@ -17,12 +18,7 @@ def load_niv2(folder: Path) -> Pool:
     Raises:
         InputError: Naming file, record and field, if the folder or a file cannot be read as such.
     """
-    if not folder.is_dir():
-        raise InputError("no such folder", file=folder)
-    files = sorted(folder.glob("*.json"))
-    if not files:
-        raise InputError("holds no .json files", file=folder)
-    return Pool([load_niv2_task(file) for file in files], source=str(folder))
+    return Pool([load_niv2_task(file) for file in task_files(folder)], source=str(folder))
 
 
 def load_niv2_task(file: Path) -> Task:
@@ -31,122 +27,134 @@ def load_niv2_task(file: Path) -> Task:
     Raises:
         InputError: Naming file, record and field.
     """
+    (task,) = read_niv2([file], Faults())
+    return task
+
+
+def task_files(folder: Path) -> list[Path]:
+    """The task files of a folder, or of its folder `tasks`, ordered by name.
+
+    Raises:
+        InputError: If there is no such folder, or no task file in it.
+    """
+    if not folder.is_dir():
+        raise InputError("no such folder", file=folder)
+    for place in (folder / "tasks", folder):
+        files = sorted(place.glob("*.json"))
+        if files:
+            return files
+    raise InputError("holds no .json files", file=folder)
+
+
+def read_niv2(files: Sequence[Path], faults: Faults) -> Iterator[Task]:
+    """The tasks of files, in order; files with a fault in them give none."""
+    for file in files:
+        task = _read_file(file, faults)
+        if task is not None:
+            yield task
+
+
+def _read_file(file: Path, faults: Faults) -> Task | None:
+    check = Checker(faults, file)
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}", file=file
-        ) from error
+        check.fault(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
     except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8: byte {error.start} cannot be read", file=file) from error
+        check.fault(f"not UTF-8: byte {error.start} cannot be read")
+    except RecursionError:
+        check.fault("not JSON: nested too deeply")
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=file) from error
-    if not isinstance(raw, dict):
-        raise InputError(f"expected a JSON object, found {_kind(raw)}", file=file)
-    instances = _list(raw, "Instances", file, None)
-    if not instances:
-        raise InputError("a task needs at least one instance", file=file, field="Instances")
+        check.fault(f"cannot be read: {error.strerror}")
+    else:
+        if isinstance(raw, dict):
+            return parse_niv2(raw, file.stem, check)
+        check.fault(f"expected a JSON object, found {kind(raw)}")
+    return None
+
+
+def parse_niv2(raw: Mapping[str, Any], task_id: str, check: Checker) -> Task | None:
+    """The content of a task file as a task; None if a fault was told."""
+    instances = _list(raw, "Instances", check, task_id, None)
+    if not instances and isinstance(raw.get("Instances"), list):
+        check.fault("a task needs at least one instance", "Instances")
+    definition = _definition(raw, check, task_id)
+    positive = _examples(raw, "Positive Examples", check, task_id)
+    negative = _examples(raw, "Negative Examples", check, task_id)
+    parsed = [_instance(row, index, check, task_id) for index, row in enumerate(instances)]
+    category = _category(raw, check, task_id)
+    check.unique([identifier for identifier, _, _ in parsed], "Instances")
+    if check.bad:
+        return None
     return Task(
-        id=file.stem,
-        definition=_definition(raw, file),
-        positive_examples=_examples(raw, "Positive Examples", file),
-        negative_examples=_examples(raw, "Negative Examples", file),
-        instances=tuple(_instance(row, index, file) for index, row in enumerate(instances)),
-        category=_category(raw, file),
+        id=task_id,
+        definition=definition,
+        positive_examples=tuple(Example(input=i, output=o, explanation=e) for i, o, e in positive),
+        negative_examples=tuple(Example(input=i, output=o, explanation=e) for i, o, e in negative),
+        instances=tuple(Instance(id=name, input=i, outputs=o) for name, i, o in parsed),
+        category=category,
     )
 
 
-def _definition(raw: Mapping[str, Any], file: Path) -> str:
+def _definition(raw: Mapping[str, Any], check: Checker, task_id: str) -> str:
     value = raw.get("Definition")
     text = value[0] if isinstance(value, list) and value else value
-    if text is None or text == []:
-        raise InputError("missing", file=file, record=file.stem, field="Definition")
-    return _text(text, "Definition", file, file.stem)
+    return check.text(None if text == [] else text, "Definition", task_id)
 
 
-def _examples(raw: Mapping[str, Any], field: str, file: Path) -> tuple[Example, ...]:
+def _examples(
+    raw: Mapping[str, Any], field: str, check: Checker, task_id: str
+) -> list[tuple[str, str, str]]:
+    """Input, output and explanation of each example."""
     examples = []
-    for index, row in enumerate(_list(raw, field, file, [])):
-        record = f"{field}[{index}]"
+    for index, row in enumerate(_list(raw, field, check, task_id, [])):
+        part = f"{field}[{index}]"
         if not isinstance(row, dict):
-            raise InputError(f"expected an object, found {_kind(row)}", file=file, record=record)
+            check.mapping(row, part)
+            continue
         output = row.get("output")
         if isinstance(output, list) and output:
             output = output[0]
         examples.append(
-            Example(
-                input=_text(row.get("input"), "input", file, record),
-                output=_text(output, "output", file, record),
-                explanation=_string(row.get("explanation", ""), "explanation", file, record),
+            (
+                check.text(row.get("input"), "input", part),
+                check.text(output, "output", part),
+                check.string(row.get("explanation", ""), "explanation", part),
             )
         )
-    return tuple(examples)
+    return examples
 
 
-def _instance(row: Any, index: int, file: Path) -> Instance:
-    record = f"Instances[{index}]"
+def _instance(
+    row: Any, index: int, check: Checker, task_id: str
+) -> tuple[str, str, tuple[str, ...]]:
+    """Id, input and outputs of an instance."""
+    part = f"Instances[{index}]"
     if not isinstance(row, dict):
-        raise InputError(f"expected an object, found {_kind(row)}", file=file, record=record)
+        check.mapping(row, part)
+        return "", "", ()
     outputs = row.get("output", [])
     if isinstance(outputs, str):
         outputs = [outputs]
     if not isinstance(outputs, list):
-        raise InputError(
-            f"expected a text or a list of texts, found {_kind(outputs)}",
-            file=file,
-            record=record,
-            field="output",
-        )
-    identifier = row.get("id", f"{file.stem}-{index}")
-    return Instance(
-        id=_text(identifier, "id", file, record),
-        input=_text(row.get("input"), "input", file, record),
-        outputs=tuple(_string(output, "output", file, record) for output in outputs),
+        problem = f"expected a text or a list of texts, found {kind(outputs)}"
+        check.fault(problem, "output", part)
+        outputs = []
+    return (
+        check.text(row.get("id", f"{task_id}-{index}"), "id", part),
+        check.text(row.get("input"), "input", part),
+        tuple(check.string(output, "output", part) for output in outputs),
     )
 
 
-def _category(raw: Mapping[str, Any], file: Path) -> str | None:
+def _category(raw: Mapping[str, Any], check: Checker, task_id: str) -> str | None:
     value = raw.get("Categories")
     if isinstance(value, list):
         value = value[0] if value else None
-    return None if value is None else _string(value, "Categories", file, file.stem)
+    return None if value is None else check.string(value, "Categories", task_id)
 
 
-def _list(raw: Mapping[str, Any], field: str, file: Path, default: list[Any] | None) -> list[Any]:
-    value = raw.get(field, default)
-    if value is None:
-        raise InputError("missing", file=file, record=file.stem, field=field)
-    if not isinstance(value, list):
-        raise InputError(
-            f"expected a list, found {_kind(value)}", file=file, record=file.stem, field=field
-        )
-    return value
-
-
-def _text(value: Any, field: str, file: Path, record: str) -> str:
-    """A text with something in it."""
-    if value is None:
-        raise InputError("missing", file=file, record=record, field=field)
-    text = _string(value, field, file, record)
-    if not text.strip():
-        raise InputError("empty", file=file, record=record, field=field)
-    return text
-
-
-def _string(value: Any, field: str, file: Path, record: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(
-            f"expected a text, found {_kind(value)}", file=file, record=record, field=field
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # JSON can spell it; it cannot be sent or tokenised
-        raise InputError(
-            "not Unicode: holds half a surrogate pair", file=file, record=record, field=field
-        ) from error
-    return value
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
-    return "null" if value is None else names.get(type(value), "a number")
+def _list(
+    raw: Mapping[str, Any], field: str, check: Checker, task_id: str, default: list[Any] | None
+) -> list[Any]:
+    return check.items(raw.get(field, default), field, task_id)

@@ -1,0 +1,165 @@
+"""Checks of single values, and where the faults they find are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.errors import InputError
+
+
+class Faults:
+    """Takes the faults that a reader finds; this one raises the first of them.
+
+    Attributes:
+        count: Faults taken so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, fault: InputError) -> None:
+        """Take a fault."""
+        self.count += 1
+        raise fault
+
+
+class ToldFaults(Faults):
+    """Passes every fault on, so that a reader goes through to the end.
+
+    Args:
+        tell: Called with each fault, in the order of the files.
+    """
+
+    def __init__(self, tell: Callable[[InputError], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def add(self, fault: InputError) -> None:
+        """Take a fault."""
+        self.count += 1
+        self._tell(fault)
+
+
+class IgnoredFaults(Faults):
+    """For a first look at a file whose faults a second reading will tell."""
+
+    def add(self, fault: InputError) -> None:
+        """Take a fault."""
+        self.count += 1
+
+
+class Checker:
+    """Checks the values of one record.
+
+    Where a value is at fault, a check tells so and returns an empty value of the right type; a
+    record whose checker is `bad` in the end must not become a task.
+
+    Args:
+        faults: Where faults are told.
+        file: The file the record is in.
+        record: The record: a line, a row, a task id.
+
+    Attributes:
+        bad: Whether a fault was found.
+    """
+
+    __slots__ = ("bad", "faults", "file", "record")
+
+    def __init__(self, faults: Faults, file: object, record: str | None = None) -> None:
+        self.faults = faults
+        self.file = file
+        self.record = record
+        self.bad = False
+
+    def fault(self, problem: str, field: str | None = None, part: str | None = None) -> None:
+        """Tell a fault; `part` names a part of the record, such as `instances[3]`."""
+        self.bad = True
+        self.faults.add(
+            InputError(problem, file=self.file, record=self._name(part), field=field or None)
+        )
+
+    def _name(self, part: str | None) -> str | None:
+        return ", ".join(name for name in (self.record, part) if name) or None
+
+    def text(self, value: Any, field: str, part: str | None = None) -> str:
+        """A text with something in it."""
+        if value is None:
+            self.fault("missing", field, part)
+            return ""
+        text = self.string(value, field, part)
+        if isinstance(value, str) and not value.strip():
+            self.fault("empty", field, part)
+        return text
+
+    def string(self, value: Any, field: str, part: str | None = None) -> str:
+        """A text, which may be empty."""
+        if not isinstance(value, str):
+            self.fault(f"expected a text, found {kind(value)}", field, part)
+            return ""
+        if not is_unicode(value):
+            # JSON can spell it; it cannot be sent or tokenised.
+            self.fault("not Unicode: holds half a surrogate pair", field, part)
+        return value
+
+    def items(self, value: Any, field: str, part: str | None = None) -> list[Any]:
+        """A list."""
+        if value is None:
+            self.fault("missing", field, part)
+            return []
+        if not isinstance(value, list):
+            self.fault(f"expected a list, found {kind(value)}", field, part)
+            return []
+        return value
+
+    def mapping(self, value: Any, part: str | None = None) -> dict[str, Any]:
+        """A JSON object."""
+        if not isinstance(value, dict):
+            self.fault(f"expected an object, found {kind(value)}", None, part)
+            return {}
+        return value
+
+    def name(self, value: Any, field: str, part: str | None = None) -> str:
+        """What names a thing: a text, a number, or true or false; never empty."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return self.text(str(value) if isinstance(value, int) else value, field, part)
+
+    def outputs(self, value: Any, field: str, part: str | None = None) -> tuple[str, ...]:
+        """Gold outputs: a text or a list of texts. An empty text stands for no gold output."""
+        if value is None:
+            self.fault("missing", field, part)
+            return ()
+        if isinstance(value, str):
+            return (self.string(value, field, part),) if value.strip() else ()
+        if not isinstance(value, list):
+            self.fault(f"expected a text or a list of texts, found {kind(value)}", field, part)
+            return ()
+        return tuple(self.string(output, field, part) for output in value)
+
+    def unique(self, ids: list[str], list_name: str, field: str = "id") -> None:
+        """That no two parts of the record share an id."""
+        first: dict[str, int] = {}
+        for index, identifier in enumerate(ids):
+            seen = first.setdefault(identifier, index)
+            if identifier and seen != index:
+                problem = f"{identifier!r} is also the id of {list_name}[{seen}]"
+                self.fault(problem, field, f"{list_name}[{index}]")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def kind(value: Any) -> str:
+    """What a value of JSON, or of a table, is, for messages."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    names |= {int: "a number", float: "a number", type(None): "null"}
+    return names.get(type(value), f"a {type(value).__name__}")

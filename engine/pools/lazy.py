@@ -1,0 +1,100 @@
+"""A pool that is read from its files each time it is gone through, one task at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from engine.errors import InputError
+from engine.pools.checks import Faults
+from engine.pools.options import PoolOptions
+from engine.pools.rows import Located
+from engine.tasks import Pool, Task, digest_tasks
+
+TaskReader = Callable[[Faults], Iterator[Located]]
+"""Reads all tasks from the start, telling the faults of those that it leaves out."""
+
+
+class LazyPool:
+    """An ordered set of tasks with unique ids, of which one at a time is held in memory.
+
+    Going through it reads its files, and raises `InputError` at the first fault. What is taken of
+    it as a `Pool` is held in memory.
+
+    Args:
+        source: Where the tasks come from, for messages.
+        format: Name of the format, see `engine.pools.formats.FORMATS`.
+        files: The files it is read from; none for what is not read from files.
+        read: Reads the tasks.
+        options: How they are read.
+
+    Attributes:
+        source: As given.
+        format: As given.
+        files: As given.
+        options: As given.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        format: str,
+        files: Sequence[str],
+        read: TaskReader,
+        options: PoolOptions,
+    ) -> None:
+        self.source = source
+        self.format = format
+        self.files = tuple(files)
+        self.options = options
+        self._read = read
+
+    def __iter__(self) -> Iterator[Task]:
+        return self.tasks(Faults())
+
+    def tasks(self, faults: Faults) -> Iterator[Task]:
+        """The tasks; those with a fault are left out when `faults` does not raise it."""
+        places: dict[str, tuple[str, str]] = {}
+        most = self.options.max_instances
+        for task, file, place in self._read(faults):
+            other = places.setdefault(task.id, (file, place))
+            if other != (file, place):
+                where = other[1] if other[0] == file else ", ".join(filter(None, other))
+                problem = f"the id {task.id!r} is also that of {where}"
+                faults.add(InputError(problem, file=file, record=place or None, field="id"))
+                continue
+            if most is not None and len(task.instances) > most:
+                sample = task.sample_instances(most, self.options.seed)
+                task = task.model_copy(update={"instances": sample})
+            yield task
+
+    def in_memory(self) -> Pool:
+        """All tasks."""
+        return Pool(list(self), self.source)
+
+    def subset(self, task_ids: Collection[str]) -> Pool:
+        """The named tasks, in the order of the pool.
+
+        Raises:
+            InputError: If a task is not there.
+        """
+        wanted = set(task_ids)
+        found = [task for task in self if task.id in wanted]
+        missing = wanted.difference(task.id for task in found)
+        if missing:
+            raise InputError("no such task", file=self.source, record=min(missing))
+        return Pool(found, self.source)
+
+    def get(self, task_id: str) -> Task:
+        """The task with this id.
+
+        Raises:
+            InputError: If it is not there.
+        """
+        for task in self:
+            if task.id == task_id:
+                return task
+        raise InputError("no such task", file=self.source, record=task_id)
+
+    def digest(self) -> str:
+        """The same as that of the pool in memory."""
+        return digest_tasks(self)

@@ -1,0 +1,127 @@
+"""Records that hold a whole task: our own form, and that of Self-Instruct."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine.pools.checks import Checker, is_unicode, kind
+from engine.pools.options import Columns
+from engine.pools.rows import Row
+from engine.tasks import Example, Instance, Record, Task
+
+_SECTIONS: dict[str, type[Record]] = {
+    "positive_examples": Example,
+    "negative_examples": Example,
+    "instances": Instance,
+}
+
+
+def parse_jostle(row: Row, _columns: Columns, check: Checker) -> Task | None:
+    """A task in our own form, the fields of `engine.tasks.Task`; None if a fault was told."""
+    try:
+        task = Task.model_validate(row.values)
+    except ValidationError as error:
+        for wrong in error.errors():
+            field, part = _location(wrong["loc"])
+            check.fault(_problem(wrong, part), field, part)
+        return None
+    check.text(task.definition, "definition")
+    if not task.instances:
+        check.fault("a task needs at least one instance", "instances")
+    check.unique([instance.id for instance in task.instances], "instances")
+    if len(set(task.labels)) < len(task.labels):
+        check.fault("holds a label twice", "labels")
+    _check_outputs(task, check)
+    if not is_unicode(task.id + (task.category or "") + "".join(task.labels)):
+        check.fault("id, category or a label is not Unicode: holds half a surrogate pair")
+    return None if check.bad else task
+
+
+def _check_outputs(task: Task, check: Checker) -> None:
+    for index, instance in enumerate(task.instances):
+        part = f"instances[{index}]"
+        check.string(instance.id, "id", part)
+        check.string(instance.input, "input", part)
+        for output in instance.outputs:
+            check.string(output, "outputs", part)
+            if task.labels and output not in task.labels:
+                check.fault(f"{output!r} is none of the task's labels", "outputs", part)
+    for name in ("positive_examples", "negative_examples"):
+        for index, example in enumerate(getattr(task, name)):
+            part = f"{name}[{index}]"
+            check.string(example.input, "input", part)
+            check.text(example.output, "output", part)
+            check.string(example.explanation, "explanation", part)
+
+
+def _location(location: tuple[int | str, ...]) -> tuple[str, str]:
+    """Field and part of the record, from where pydantic found a fault."""
+    names = [str(name) for name in location]
+    if len(location) > 1 and isinstance(location[1], int):
+        return ".".join(names[2:]), f"{names[0]}[{names[1]}]"
+    return ".".join(names), ""
+
+
+def _problem(wrong: Any, part: str) -> str:
+    """The fault in the words that the other formats use."""
+    sort = wrong["type"]
+    if sort == "missing":
+        return "missing"
+    if sort == "string_too_short":
+        return "empty"
+    if sort == "extra_forbidden":
+        schema = _SECTIONS.get(part.partition("[")[0], Task)
+        return f"unknown field; valid here: {', '.join(schema.model_fields)}"
+    expected = {"string_type": "a text", "tuple_type": "a list", "model_type": "an object"}
+    if sort in expected:
+        return f"expected {expected[sort]}, found {kind(wrong['input'])}"
+    return str(wrong["msg"])
+
+
+def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | None:
+    """A task of Self-Instruct (Wang et al., ACL 2023); an instance's input may be empty.
+
+    None if a fault was told.
+    """
+    values = row.values
+    definition_name = columns.definition or "instruction"
+    task_id = check.name(values.get(columns.id or "id"), columns.id or "id")
+    definition = check.text(values.get(definition_name), definition_name)
+    rows = check.items(values.get("instances"), "instances")
+    if not rows and isinstance(values.get("instances"), list):
+        check.fault("a task needs at least one instance", "instances")
+    instances = []
+    for index, value in enumerate(rows):
+        part = f"instances[{index}]"
+        if not isinstance(value, dict):
+            check.mapping(value, part)
+            continue
+        text = value.get("input")
+        if text is None:
+            check.fault("missing", "input", part)
+            continue
+        text = check.string(text, "input", part)
+        outputs = check.outputs(value.get("output"), "output", part)
+        instances.append((f"{task_id}-{index}", text, outputs))
+    category = row_category(values, columns, check)
+    if check.bad:
+        return None
+    return Task(
+        id=task_id,
+        definition=definition,
+        instances=tuple(Instance(id=name, input=i, outputs=o) for name, i, o in instances),
+        category=category,
+    )
+
+
+def row_category(values: dict[str, Any], columns: Columns, check: Checker) -> str | None:
+    """The category, if the record has one. A column that the user named must be there."""
+    name = columns.category or "category"
+    value = values.get(name)
+    if value is None or value == "":
+        if columns.category is not None and name not in values:
+            check.fault("missing", name)
+        return None
+    return check.name(value, name)

@@ -1,0 +1,162 @@
+"""Rows of text files: JSON Lines, a JSON array, CSV. One row at a time is held in memory.
+
+Read line by line in plain Python and not by polars, whose readers name no line in their errors and
+stop at the first of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.errors import InputError
+from engine.pools.checks import Faults, is_unicode, kind
+from engine.pools.json_array import JsonArrayError, read_json_array
+from engine.tasks import Task
+
+
+class Row(NamedTuple):
+    """One record of a file.
+
+    Attributes:
+        file: The file.
+        place: Where in the file, for messages: `line 3`, `row 3`, `entry 3`, counted from 1.
+        number: The number in `place`.
+        values: Column names or JSON keys, and what they hold.
+    """
+
+    file: str
+    place: str
+    number: int
+    values: dict[str, Any]
+
+
+class Located(NamedTuple):
+    """A task, and the file and the place in it where it was found, for messages."""
+
+    task: Task
+    file: str
+    place: str
+
+
+RowReader = Callable[[Faults], Iterator[Row]]
+"""Reads all rows from the start, telling the faults of those that it leaves out."""
+
+
+def read_jsonl(file: Path, faults: Faults) -> Iterator[Row]:
+    """Rows of a file with one JSON object a line; blank lines are passed over."""
+    name = str(file)
+    try:
+        with file.open("rb") as stream:
+            for number, raw in enumerate(stream, start=1):
+                if raw.isspace():
+                    continue
+                place = f"line {number}"
+                try:
+                    value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except json.JSONDecodeError as error:
+                    problem = f"not JSON: {error.msg} at column {error.colno}"
+                except UnicodeDecodeError as error:
+                    problem = f"not UTF-8: byte {error.start} of the line cannot be read"
+                except RecursionError:
+                    problem = "not JSON: nested too deeply"
+                else:
+                    if isinstance(value, dict):
+                        yield Row(name, place, number, value)
+                        continue
+                    problem = f"expected a JSON object, found {kind(value)}"
+                faults.add(InputError(problem, file=file, record=place))
+    except OSError as error:
+        faults.add(InputError(f"cannot be read: {error.strerror}", file=file))
+
+
+def read_json(file: Path, faults: Faults) -> Iterator[Row]:
+    """Rows of a file with one JSON array of objects. What follows a syntax error is not read."""
+    name = str(file)
+    try:
+        for number, value in enumerate(read_json_array(file), start=1):
+            place = f"entry {number}"
+            if isinstance(value, dict):
+                yield Row(name, place, number, value)
+            else:
+                problem = f"expected a JSON object, found {kind(value)}"
+                faults.add(InputError(problem, file=file, record=place))
+    except JsonArrayError as error:
+        faults.add(InputError(f"{error}; what follows is not read", file=file))
+    except UnicodeDecodeError as error:
+        faults.add(InputError(f"not UTF-8: {error.reason}; what follows is not read", file=file))
+    except OSError as error:
+        faults.add(InputError(f"cannot be read: {error.strerror}", file=file))
+
+
+def read_csv(file: Path, faults: Faults) -> Iterator[Row]:
+    """Rows of a CSV or, if the file's name ends in `.tsv`, a tab-separated file with a header."""
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+    # A limit of the whole process, 128 KiB at first, which is less than a long document.
+    csv.field_size_limit(max(csv.field_size_limit(), sys.maxsize >> 16))
+    try:
+        # Bytes that are no UTF-8 become halves of surrogate pairs, so that reading can go on.
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            lines = csv.reader(stream, delimiter=delimiter, strict=True)
+            header = _header(file, lines, faults)
+            if header:
+                yield from _csv_rows(file, lines, header, faults)
+    except OSError as error:
+        faults.add(InputError(f"cannot be read: {error.strerror}", file=file))
+
+
+def _header(file: Path, lines: Any, faults: Faults) -> list[str]:
+    """The column names; none if they are at fault."""
+    try:
+        header: list[str] = next(lines, [])
+    except csv.Error as error:
+        faults.add(InputError(f"not CSV: {error}", file=file, record="line 1"))
+        return []
+    names = [name.strip() for name in header]
+    problem = None
+    if not names:
+        problem = "holds no header"
+    elif not all(names):
+        problem = f"column {names.index('') + 1} of the header has no name"
+    elif len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        problem = f"the header names the column {twice!r} twice"
+    elif not all(map(is_unicode, names)):
+        problem = "not UTF-8"
+    if problem:
+        faults.add(InputError(problem, file=file, record="line 1"))
+        return []
+    return names
+
+
+def _csv_rows(file: Path, lines: Any, header: list[str], faults: Faults) -> Iterator[Row]:
+    name = str(file)
+    while True:
+        number = lines.line_num + 1  # a field may hold line breaks, so it is not the row's number
+        place = f"line {number}"
+        try:
+            values = next(lines, None)
+        except csv.Error as error:
+            faults.add(InputError(f"not CSV: {error}", file=file, record=place))
+            continue
+        if values is None:
+            return
+        if not values:
+            continue  # a blank line
+        if len(values) != len(header):
+            problem = f"has {len(values)} fields, the header has {len(header)}"
+            faults.add(InputError(problem, file=file, record=place))
+            continue
+        broken = [column for column, value in zip(header, values, strict=True) if _broken(value)]
+        for column in broken:
+            faults.add(InputError("not UTF-8", file=file, record=place, field=column))
+        if not broken:
+            yield Row(name, place, number, dict(zip(header, values, strict=True)))
+
+
+def _broken(value: str) -> bool:
+    return not is_unicode(value)

@@ -1,0 +1,95 @@
+"""Rows of Parquet files, and of data sets through `datasets`; read in slices of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import InputError
+from engine.pools.checks import Faults
+from engine.pools.rows import Row
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_SLICE_BYTES = 16 << 20  # on disk; several times as much in memory
+_SLICE_ROWS = 20_000
+_DATASET_ROWS = 1_000
+
+HUB = "hub:"
+"""What the name of a data set on the hub begins with."""
+
+
+def read_parquet(file: Path, faults: Faults) -> Iterator[Row]:
+    """Rows of a Parquet file, through a lazy scan that never holds more than a slice.
+
+    A slice within a row group decodes that row group, so memory is bounded by the larger of the
+    two. (`LazyFrame.collect_batches` took two and a half times the memory of slices.)
+    """
+    import polars as pl
+
+    try:
+        frame = pl.scan_parquet(file, glob=False)
+        height = int(frame.select(pl.len()).collect().item())
+        per_slice = max(1, min(_SLICE_ROWS, height * _SLICE_BYTES // max(1, file.stat().st_size)))
+        for offset in range(0, height, per_slice):
+            yield from _frame_rows(str(file), frame.slice(offset, per_slice).collect(), offset)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        faults.add(InputError(f"cannot be read as Parquet: {reason}", file=file))
+
+
+def _frame_rows(name: str, frame: pl.DataFrame, offset: int) -> Iterator[Row]:
+    for number, values in enumerate(frame.iter_rows(named=True), start=offset + 1):
+        yield Row(name, f"row {number}", number, values)
+
+
+def is_dataset_folder(folder: Path) -> bool:
+    """Whether `save_to_disk` of `datasets` wrote this folder."""
+    return (folder / "dataset_dict.json").is_file() or (
+        (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    )
+
+
+def open_dataset(spec: str, split: str | None, subset: str | None) -> Any:
+    """A `datasets.Dataset`, memory-mapped.
+
+    Args:
+        spec: A folder written by `save_to_disk`, or `hub:` and the name of a data set on the hub.
+        split: Its split; may be none if there is only one.
+        subset: Its configuration on the hub.
+
+    Raises:
+        InputError: If it cannot be loaded, or needs a split to be named.
+    """
+    import datasets  # type: ignore[import-untyped]
+
+    try:
+        if spec.startswith(HUB):
+            found = datasets.load_dataset(spec.removeprefix(HUB), subset)
+        else:
+            found = datasets.load_from_disk(spec)
+    except (OSError, ValueError) as error:  # what `datasets` raises for names, files and networks
+        reason = " ".join(str(error).split())
+        raise InputError(f"cannot be loaded as a data set: {reason}", file=spec) from error
+    if not isinstance(found, datasets.DatasetDict):
+        if split is not None:
+            raise InputError("this data set has no splits", file=spec, field="split")
+        return found
+    names = ", ".join(sorted(found))
+    if split is None and len(found) == 1:
+        split = next(iter(found))
+    if split is None:
+        raise InputError(f"name a split: {names}", file=spec, field="split")
+    if split not in found:
+        raise InputError(f"no split {split!r}; there are: {names}", file=spec, field="split")
+    return found[split]
+
+
+def read_dataset(dataset: Any, name: str, _faults: Faults) -> Iterator[Row]:
+    """Rows of a `datasets.Dataset`."""
+    number = 0
+    for frame in dataset.with_format("polars").iter(batch_size=_DATASET_ROWS):
+        yield from _frame_rows(name, frame, number)
+        number += frame.height
