@@ -44,6 +44,7 @@ class EngineProcess:
     ) -> None:
         self._process = process
         self._log_file = log_file
+        self._stopped = False
         self.url = url
         self.settings = settings
 
@@ -161,6 +162,9 @@ class EngineProcess:
 
     def stop(self, timeout_s: float = 20.0) -> None:
         """Ends the server and every process it has started; safe to call again."""
+        if self._stopped:  # the group's id may belong to somebody else by now
+            return
+        self._stopped = True
         self._signal(signal.SIGTERM)
         try:
             self._process.wait(timeout_s)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from engine.api import PairScore, Reference, TaskScore, Usage
 from engine.config import ScoreConfig
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
 from engine.plan import Pair, TaskPlan, plan_pairs, plan_task, reusable_tokens
 from engine.prompts import EncodedPrompt, PromptBuilder
@@ -105,12 +105,16 @@ class TaskScorer:
         """Plans every task once without running it, so that bad input fails before work starts.
 
         Raises:
-            InputError: As `engine.plan.plan_task`.
+            InputError: As `engine.plan.plan_task`, or if two tasks share an id.
         """
+        seen: set[str] = set()
         for task in tasks:
+            if task.id in seen:
+                raise InputError("two tasks share this id", record=task.id, field="tasks.id")
+            seen.add(task.id)
             plan_task(task, self._config, self._builder)
 
-    async def score(self, tasks: Sequence[Task]) -> AsyncIterator[TaskScore]:
+    async def score(self, tasks: Sequence[Task]) -> AsyncGenerator[TaskScore, None]:
         """Yields the score of each task, in the order of the tasks.
 
         Raises:

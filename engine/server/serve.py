@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -45,12 +46,10 @@ def serve(
     """
     _check_address(host, extra_args)
     resolved = resolve_model(model)
-    stopping = False
+    told_to_stop = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        engine.stop()
+        told_to_stop.set()
 
     engine = EngineProcess.start(
         str(resolved),
@@ -67,9 +66,10 @@ def serve(
         say(f"model {resolved}, device {engine.settings.device}, {engine.url}")
         for reason in engine.settings.reasons:
             say(f"  {reason}")
-        code = engine.wait()
-    if not stopping:
-        raise EngineError(f"the engine ended with code {code}")
+        while engine.running() and not told_to_stop.wait(0.5):
+            pass
+        if not told_to_stop.is_set():
+            raise EngineError(f"the engine ended with code {engine.wait()}")
 
 
 def _check_address(host: str, extra_args: Sequence[str]) -> None:

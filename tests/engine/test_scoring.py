@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -45,7 +45,7 @@ def stream(
     backend: FakeBackend, tasks: Sequence[Task], config: ScoreConfig
 ) -> AsyncGenerator[TaskScore, None]:
     scorer = TaskScorer(backend, config, "v1")
-    return cast(AsyncGenerator[TaskScore, None], scorer.score(tasks))
+    return scorer.score(tasks)
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
