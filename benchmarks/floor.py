@@ -1,0 +1,60 @@
+"""The arithmetic that scoring cannot do without, and how long this machine needs for it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from benchmarks.pairs import BenchmarkPairs
+from engine.manifest import read_safetensors_header
+from engine.plan import reusable_tokens
+
+
+def floor_flops(pairs: BenchmarkPairs) -> float:
+    """Floating point operations that no exact way can save.
+
+    Unique tokens of the prefix tree, two operations per weight outside the embeddings, and one row
+    of the vocabulary projection per output token. Attention is left out: at these lengths it is a
+    few percent.
+    """
+    sequences = [
+        tuple(prompt + output[:-1])
+        for prompt, output in zip(pairs.prompts, pairs.outputs, strict=True)
+    ]
+    unique = sum(map(len, sequences)) - reusable_tokens(sequences)
+    config = json.loads((Path(pairs.model) / "config.json").read_text())
+    hidden, vocabulary = int(config["hidden_size"]), int(config["vocab_size"])
+    weights = 0
+    for file in Path(pairs.model).glob("*.safetensors"):
+        for tensor in read_safetensors_header(file):
+            if len(tensor.shape) == 2 and vocabulary not in tensor.shape:
+                weights += tensor.shape[0] * tensor.shape[1]
+    rows = sum(map(len, pairs.outputs))
+    return 2.0 * unique * weights + 2.0 * rows * hidden * vocabulary
+
+
+def matmul_rate(model: str, seconds: float = 3.0) -> float:
+    """Floating point operations per second of torch's own matrix products, at the model's shapes.
+
+    The best of several runs: a floor must not be raised by a neighbour's noise.
+    """
+    import torch
+
+    config = json.loads((Path(model) / "config.json").read_text())
+    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    rows = 2048
+    left = torch.randn(rows, hidden, device=device, dtype=dtype)
+    right = torch.randn(hidden, inner, device=device, dtype=dtype)
+    best = 0.0
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        started = time.perf_counter()
+        for _ in range(10):
+            left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 10 * 2.0 * rows * hidden * inner / (time.perf_counter() - started))
+    return best

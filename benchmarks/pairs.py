@@ -1,0 +1,76 @@
+"""The pairs that the scoring benchmark gives to every way, made once and written to a file."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from engine.config import ScoreConfig
+from engine.plan import plan_pairs, plan_task
+from engine.pools.bundled import training_pool
+from engine.pools.niv2 import load_niv2
+from engine.prompts import PromptBuilder
+from engine.tasks import Pool, Task
+
+REAL_TASKS = Path("../shared/data/niv2/tasks")
+
+
+class BenchmarkPairs(BaseModel):
+    """Pairs as token ids, in the order the pair plan gives them.
+
+    Attributes:
+        model: Folder of the model.
+        prompts: Prompt token ids, one row per pair.
+        outputs: Output token ids, one row per pair.
+    """
+
+    model: str
+    prompts: list[list[int]]
+    outputs: list[list[int]]
+
+
+def benchmark_pool() -> Pool:
+    """The real tasks if they are there, else the bundled ones."""
+    return load_niv2(REAL_TASKS) if REAL_TASKS.is_dir() else training_pool()
+
+
+def sample_tasks(
+    n_tasks: int, config: ScoreConfig, seed: int, builder: PromptBuilder
+) -> list[Task]:
+    """A seeded sample of the tasks that have enough instances and fit the context."""
+    pool = benchmark_pool()
+    order = random.Random(seed).sample(range(len(pool)), len(pool))
+    chosen: list[Task] = []
+    for index in order:
+        task = pool[index]
+        if len(task.instances) < config.n_instances:
+            continue
+        plan = plan_task(task, config, builder)
+        # Very long prompts would leave the padded baseline without memory on a small machine.
+        if max(len(original.token_ids) for original in plan.originals) <= 1024:
+            chosen.append(task)
+        if len(chosen) == n_tasks:
+            break
+    return chosen
+
+
+def all_pairs(
+    tasks: list[Task],
+    outputs: list[list[tuple[int, ...]]],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    model: str,
+) -> BenchmarkPairs:
+    """All n * (k + 1) pairs of each task, original prompts included."""
+    pairs = [
+        pair
+        for task, references in zip(tasks, outputs, strict=True)
+        for pair in plan_pairs(plan_task(task, config, builder), references, config, builder)
+    ]
+    return BenchmarkPairs(
+        model=model,
+        prompts=[list(pair.prompt) for pair in pairs],
+        outputs=[list(pair.output) for pair in pairs],
+    )

@@ -1,0 +1,232 @@
+"""Pairs per second of exact likelihood scoring: the peers' ways and jostle on the same pairs.
+
+    python -m benchmarks.scoring [--tasks 3] [--instances 10] [--perturbations 10] [--model NAME]
+
+The paper's setting: definition and two examples, words dropped from definition and example inputs
+at 0.2. Real tasks from ../shared/data/niv2 when present, else the bundled pool. The harness needs
+`pip install --no-deps -r requirements/benchmarks.txt`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.floor import floor_flops, matmul_rate
+from benchmarks.pairs import BenchmarkPairs, all_pairs, sample_tasks
+from benchmarks.ways import Answer
+from engine.api import TokenPair, Usage
+from engine.client import EngineClient
+from engine.config import ScoreConfig
+from engine.models import resolve_model
+from engine.plan import reusable_tokens
+from engine.process import EngineProcess
+from engine.prompts import PromptBuilder
+from engine.tasks import Task
+
+MAX_MODEL_LEN = 2048
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way and what it measured on the same pairs."""
+
+    name: str
+    answer: Answer
+    usage: Usage | None = None
+
+
+class Scoring:
+    """One run of the benchmark."""
+
+    def __init__(self, model: str, config: ScoreConfig, n_tasks: int, seed: int) -> None:
+        from transformers import AutoTokenizer
+
+        self.model = str(resolve_model(model))
+        self.config = config
+        self.builder = PromptBuilder(
+            AutoTokenizer.from_pretrained(self.model), config.prompt, MAX_MODEL_LEN
+        )
+        self.tasks = sample_tasks(n_tasks, config, seed, self.builder)
+        self.folder = Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
+
+    def server(self, *, output_rows: bool = True) -> EngineProcess:
+        """A fresh server: no way may find the cache warm."""
+        os.environ["JOSTLE_OUTPUT_ROWS"] = "1" if output_rows else "0"
+        process = EngineProcess.start(
+            self.model,
+            weights_root=None,
+            log_file=self.folder / "engine.log",
+            long_running=False,
+            extra_args=[f"--max-model-len={MAX_MODEL_LEN}"],
+        )
+        process.wait_ready()
+        return process
+
+    def whole_requests(self) -> tuple[BenchmarkPairs, float, Usage]:
+        """Scores the tasks as a user would; the pairs, the seconds and the usage."""
+        with self.server() as server, EngineClient(server.url) as client:
+            warm_up(client)
+            started = time.perf_counter()
+            scores = list(client.score(self.tasks, self.config))
+            seconds = time.perf_counter() - started
+        outputs = [[reference.token_ids for reference in score.references] for score in scores]
+        pairs = all_pairs(self.tasks, outputs, self.config, self.builder, self.model)
+        return pairs, seconds, sum((score.usage for score in scores), Usage())
+
+    def jostle(self, name: str, pairs: BenchmarkPairs, *, output_rows: bool) -> Row:
+        """The given pairs through the route for fixed completions."""
+        body = [
+            TokenPair(prompt_token_ids=tuple(prompt), completion_token_ids=tuple(output))
+            for prompt, output in zip(pairs.prompts, pairs.outputs, strict=True)
+        ]
+        with self.server(output_rows=output_rows) as server, EngineClient(server.url) as client:
+            warm_up(client)
+            started = time.perf_counter()
+            response = client.completion_logprobs(body)
+            seconds = time.perf_counter() - started
+        logprobs = [result.logprob for result in response.results]
+        return Row(name, Answer(seconds=seconds, logprobs=logprobs), response.usage)
+
+    def peer(self, name: str, way: str, pairs: BenchmarkPairs) -> Row:
+        """The given pairs through a peer, in a process of its own."""
+        given, answer = self.folder / "pairs.json", self.folder / f"{way}.json"
+        given.write_text(pairs.model_dump_json())
+        environment = {
+            **os.environ,
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+            "VLLM_PLUGINS": "",
+        }
+        with (self.folder / f"{way}.log").open("wb") as log:
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.ways", way, str(given), str(answer)],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+        return Row(name, Answer.model_validate_json(answer.read_bytes()))
+
+
+def warm_up(client: EngineClient) -> None:
+    """A few pairs that share nothing with the measured ones."""
+    client.completion_logprobs(
+        [
+            TokenPair(prompt_token_ids=(7 + index,) * 40, completion_token_ids=(9, 11, 13))
+            for index in range(4)
+        ]
+    )
+
+
+def largest_difference(rows: list[Row], pairs: BenchmarkPairs) -> dict[str, float]:
+    """Largest difference in probability from the first row, by name."""
+    lengths = [len(output) for output in pairs.outputs]
+    return {
+        row.name: max(
+            abs(math.exp(one / n) - math.exp(other / n))
+            for one, other, n in zip(
+                rows[0].answer.logprobs, row.answer.logprobs, lengths, strict=True
+            )
+        )
+        for row in rows
+    }
+
+
+def show(rows: list[Row], pairs: BenchmarkPairs, floor_s: float, console: Console) -> None:
+    """The table."""
+    table = Table(title=f"{len(pairs.prompts)} pairs, seconds and ratios of one run")
+    for column in ("way", "seconds", "pairs/s", "x transformers", "x harness", "x floor", "max dp"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    differences = largest_difference(rows, pairs)
+    by_name = {row.name: row.answer.seconds for row in rows}
+    for row in rows:
+        seconds = row.answer.seconds
+        table.add_row(
+            row.name,
+            f"{seconds:.1f}",
+            f"{len(pairs.prompts) / seconds:.2f}",
+            f"{rows[0].answer.seconds / seconds:.2f}",
+            f"{by_name[HARNESS] / seconds:.2f}" if HARNESS in by_name else "",
+            f"{seconds / floor_s:.2f}",
+            f"{differences[row.name]:.1e}",
+        )
+    console.print(table)
+
+
+TRANSFORMERS = "transformers, padded loop, all rows"
+HARNESS = "lm-evaluation-harness on vLLM"
+STOCK_ROWS = "jostle, logits for all computed rows"
+JOSTLE = "jostle"
+
+
+def main() -> None:
+    """Runs all ways and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--tasks", type=int, default=3)
+    parser.add_argument("--instances", type=int, default=10)
+    parser.add_argument("--perturbations", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--without", nargs="*", default=[], choices=["transformers", "harness"])
+    chosen = parser.parse_args()
+    console = Console(width=120, record=True)
+    config = ScoreConfig(
+        n_instances=chosen.instances,
+        n_perturbations=chosen.perturbations,
+        max_output_tokens=32,
+        seed=chosen.seed,
+    )
+    run = Scoring(chosen.model, config, chosen.tasks, chosen.seed)
+    console.print(f"tasks: {', '.join(task_names(run.tasks))}", soft_wrap=True)
+    pairs, whole_seconds, usage = run.whole_requests()
+    rate = matmul_rate(run.model)
+    floor_s = floor_flops(pairs) / rate
+    rows: list[Row] = []
+    if "transformers" not in chosen.without:
+        rows.append(run.peer(TRANSFORMERS, "transformers", pairs))
+    if "harness" not in chosen.without:
+        rows.append(run.peer(HARNESS, "harness", pairs))
+    rows.append(run.jostle(STOCK_ROWS, pairs, output_rows=False))
+    rows.append(run.jostle(JOSTLE, pairs, output_rows=True))
+    show(rows, pairs, floor_s, console)
+    sequences = [tuple(p + o[:-1]) for p, o in zip(pairs.prompts, pairs.outputs, strict=True)]
+    fixed = rows[-1].usage or Usage()
+    reusable = reusable_tokens(sequences)
+    console.print(
+        f"prefix reuse: {fixed.tokens_reused} of {reusable} reusable tokens "
+        f"({fixed.tokens_reused / reusable:.1%}); {fixed.tokens_submitted} submitted; "
+        f"{fixed.pairs_rescored} pairs scored twice"
+    )
+    console.print(
+        f"floor: {floor_s:.1f} s at {rate / 1e9:.0f} GFLOP/s of torch's matrix products; "
+        f"logits for output rows only are worth x"
+        f"{rows[-2].answer.seconds / rows[-1].answer.seconds:.2f}"
+    )
+    console.print(
+        f"whole requests, references generated too: {whole_seconds:.1f} s, "
+        f"{len(pairs.prompts) / whole_seconds:.2f} pairs/s, reuse {usage.reuse_share:.1%} of "
+        f"reusable tokens"
+    )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "scoring.txt").write_text(console.export_text())
+
+
+def task_names(tasks: list[Task]) -> list[str]:
+    """The ids of the tasks."""
+    return [task.id for task in tasks]
+
+
+if __name__ == "__main__":
+    main()
