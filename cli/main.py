@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli.demo import demo
+from cli.pool import app as pool_app
 from cli.serve import serve
 from cli.version import print_version, version
 from engine.errors import EngineError, InputError, TrainingError
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(serve)
 app.command()(version)
+app.add_typer(pool_app, name="pool")
 
 
 @app.callback()

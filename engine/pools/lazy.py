@@ -95,6 +95,16 @@ class LazyPool:
                 return task
         raise InputError("no such task", file=self.source, record=task_id)
 
+    def first(self) -> Task:
+        """The first task.
+
+        Raises:
+            InputError: If there is none.
+        """
+        for task in self:
+            return task
+        raise InputError("holds no task", file=self.source)
+
     def digest(self) -> str:
         """The same as that of the pool in memory."""
         return digest_tasks(self)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
+from engine.pools.building import single_tasks
 from engine.pools.checks import Checker, Faults, IgnoredFaults
 from engine.pools.formats import (
-    FORMATS,
     NIV2,
     Format,
     InstanceFormat,
@@ -20,7 +20,7 @@ from engine.pools.formats import (
     detect_format,
     find_format,
 )
-from engine.pools.grouping import Grouping, single_tasks
+from engine.pools.grouping import Grouping
 from engine.pools.instances import SYSTEM
 from engine.pools.json_array import first_character
 from engine.pools.lazy import LazyPool, TaskReader
@@ -237,6 +237,3 @@ def _whole_tasks(
         task: Task | None = form.parse(row, options.columns, check)
         if task is not None:
             yield Located(task, row.file, row.place)
-
-
-__all__ = ["BUNDLED", "FORMATS", "load_pool", "open_pool"]

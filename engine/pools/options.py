@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import Field
 
+from engine.errors import InputError
 from engine.tasks import Record
 
 Column = Annotated[str, Field(min_length=1)]
@@ -60,3 +62,22 @@ class PoolOptions(Record):
     subset: Annotated[str, Field(min_length=1)] | None = None
     max_instances: Annotated[int, Field(ge=1)] | None = None
     seed: int = 0
+
+
+def parse_columns(assignments: Iterable[str]) -> Columns:
+    """Columns from `role=name` words, as they are given on the command line.
+
+    Raises:
+        InputError: If a word is none of these, or names an unknown role; it lists the roles.
+    """
+    named: dict[str, str] = {}
+    for assignment in assignments:
+        role, _, name = assignment.partition("=")
+        if role not in Columns.model_fields or not name:
+            roles = ", ".join(Columns.model_fields)
+            problem = f"expected ROLE=NAME, found {assignment!r}; roles: {roles}"
+            raise InputError(problem, field="column")
+        if role in named:
+            raise InputError(f"the role {role!r} is given twice", field="column")
+        named[role] = name
+    return Columns(**named)

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import InputError
+from engine.pools.formats import NIV2
+from engine.pools.lazy import LazyPool
 from engine.pools.texts import fingerprint
+from engine.pools.writing import check_absent, part_of, write_pool
 from engine.tasks import Task
 
 
@@ -93,10 +96,49 @@ def official_split(path: Path, task_ids: Iterable[str]) -> Split | None:
     return None
 
 
-class _Unit(NamedTuple):
-    """What a split keeps together: the task ids of some categories, or of one definition."""
+def write_split(
+    tasks: Iterable[Task], split: Split, folder: Path, *, lists_only: bool, overwrite: bool
+) -> None:
+    """Write `train_tasks.txt` and `test_tasks.txt`, one task id a line, and the two pools.
 
-    ids: list[str]
+    Args:
+        tasks: The tasks of the pool; gone through once for each side.
+        split: The split.
+        folder: Where the files go; made if it is not there.
+        lists_only: Leave out the pools, `train.jsonl` and `test.jsonl`.
+        overwrite: Whether files that are there may be replaced.
+
+    Raises:
+        InputError: If a file is there already, or cannot be written.
+    """
+    sides = {"train": split.train, "test": split.test}
+    endings = ["_tasks.txt"] if lists_only else ["_tasks.txt", ".jsonl"]
+    for name in sides:
+        for ending in endings:
+            check_absent(folder / f"{name}{ending}", overwrite=overwrite)
+    for name, ids in sides.items():
+        broken = next((task_id for task_id in ids if len(task_id.splitlines()) != 1), None)
+        if broken is not None:
+            problem = "an id with a line break cannot stand in a split file"
+            raise InputError(problem, record=repr(broken), field="id")
+        with part_of(folder / f"{name}_tasks.txt") as part:
+            part.write_text("".join(f"{task_id}\n" for task_id in ids), encoding="utf-8")
+        if not lists_only:
+            chosen = set(ids)
+            own = (task for task in tasks if task.id in chosen)
+            write_pool(own, folder / f"{name}.jsonl", overwrite=overwrite)
+
+
+def split_pool(pool: LazyPool, *, by: str, share: float, seed: int, official: bool) -> Split:
+    """The official split of a pool if it has one and it is wanted, or else a new one.
+
+    Raises:
+        InputError: See `official_split` and `new_split`.
+    """
+    kept = None
+    if official and pool.format == NIV2:
+        kept = official_split(Path(pool.source), [Path(file).stem for file in pool.files])
+    return kept or new_split(pool, by=by, share=share, seed=seed, source=pool.source)
 
 
 def new_split(tasks: Iterable[Task], *, by: str, share: float, seed: int, source: str) -> Split:
@@ -143,7 +185,7 @@ def new_split(tasks: Iterable[Task], *, by: str, share: float, seed: int, source
     )
 
 
-def _united(ids: list[str], groups: list[list[object]]) -> Iterator[_Unit]:
+def _united(ids: list[str], groups: list[list[object]]) -> Iterator[list[str]]:
     """Tasks that are connected through shared keys, in the order of their first task."""
     parent = list(range(len(ids)))
 
@@ -162,21 +204,21 @@ def _united(ids: list[str], groups: list[list[object]]) -> Iterator[_Unit]:
     members: dict[int, list[str]] = {}
     for index, task_id in enumerate(ids):
         members.setdefault(root(index), []).append(task_id)
-    return map(_Unit, members.values())
+    return iter(members.values())
 
 
-def _choose(units: list[_Unit], wanted: float, seed: int) -> set[str]:
+def _choose(units: list[list[str]], wanted: float, seed: int) -> set[str]:
     """Ids of whole units, in random order, as long as they bring the number nearer to `wanted`."""
     shuffled = list(units)
     random.Random(f"split/{seed}").shuffle(shuffled)
-    chosen: list[_Unit] = []
+    chosen: list[list[str]] = []
     count = 0
     for unit in shuffled:
-        if abs(count + len(unit.ids) - wanted) < abs(count - wanted):
+        if abs(count + len(unit) - wanted) < abs(count - wanted):
             chosen.append(unit)
-            count += len(unit.ids)
+            count += len(unit)
     if not chosen:  # every unit is more than twice too large
-        chosen = [min(shuffled, key=lambda unit: len(unit.ids))]
+        chosen = [min(shuffled, key=lambda unit: len(unit))]
     if len(chosen) == len(units):
         chosen.pop()
-    return {task_id for unit in chosen for task_id in unit.ids}
+    return {task_id for unit in chosen for task_id in unit}

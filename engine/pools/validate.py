@@ -1,0 +1,103 @@
+"""Finds every fault of a pool in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.pools.checks import ToldFaults
+from engine.pools.formats import NIV2
+from engine.pools.lazy import LazyPool
+from engine.pools.opening import open_pool
+from engine.pools.options import PoolOptions
+from engine.pools.splits import read_names, split_folders
+from engine.tasks import Record
+
+
+class PoolValidation(Record):
+    """What was found in a pool.
+
+    Attributes:
+        source: The pool.
+        format: Its format; none if it could not be told.
+        files: Files read.
+        tasks: Tasks without a fault.
+        instances: Instances of those.
+        faults: Faults told.
+        notes: What is no fault and yet worth knowing.
+    """
+
+    source: str
+    format: str | None
+    files: int
+    tasks: int
+    instances: int
+    faults: int
+    notes: tuple[str, ...] = ()
+
+
+def validate_pool(
+    spec: str | Path, options: PoolOptions, tell: Callable[[InputError], None]
+) -> PoolValidation:
+    """Read a pool to its end.
+
+    A syntax error in a JSON file hides what follows it in that file; a fault in a row of a grouped
+    pool leaves its whole task out of the count. Everything else is told independently.
+
+    Args:
+        spec: See `engine.pools.open_pool`.
+        options: How it is read.
+        tell: Called with every fault as it is found.
+    """
+    faults = ToldFaults(tell)
+    try:
+        pool = open_pool(spec, options)
+    except InputError as error:
+        faults.add(error)
+        return PoolValidation(
+            source=str(spec), format=None, files=0, tasks=0, instances=0, faults=1
+        )
+    n_tasks = n_instances = 0
+    for task in pool.tasks(faults):
+        n_tasks += 1
+        n_instances += len(task.instances)
+    if not n_tasks and not faults.count:
+        faults.add(InputError("holds no task", file=pool.source))
+    notes = []
+    if pool.format == NIV2:
+        notes = list(_check_splits(pool, faults))
+    return PoolValidation(
+        source=pool.source,
+        format=pool.format,
+        files=len(pool.files),
+        tasks=n_tasks,
+        instances=n_instances,
+        faults=faults.count,
+        notes=tuple(notes),
+    )
+
+
+def _check_splits(pool: LazyPool, faults: ToldFaults) -> Iterator[str]:
+    """Tell the faults of the split files beside a folder of tasks; yields notes."""
+    ids = {Path(file).stem for file in pool.files}
+    for folder in split_folders(Path(pool.source)):
+        sides: dict[str, str] = {}
+        for file in sorted(folder.glob("*_tasks.txt")):
+            names: list[str] = []
+            with suppress(InputError):
+                names = read_names(file)
+            if not names:
+                faults.add(InputError("holds no readable task names", file=file))
+            seen: set[str] = set()
+            for name in names:
+                other = sides.setdefault(name, file.name)
+                if other != file.name:
+                    faults.add(InputError(f"the task is in {other} too", file=file, record=name))
+                elif name in seen:
+                    faults.add(InputError("is named twice", file=file, record=name))
+                seen.add(name)
+            absent = set(names) - ids
+            if absent and pool.options.split is None:
+                yield f"{file}: {len(absent)} of {len(names)} tasks are not here ({min(absent)}...)"

@@ -1,0 +1,128 @@
+"""Writes pools in our own form, one task at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.errors import InputError
+from engine.tasks import Task
+
+_GROUP_BYTES = 8 << 20  # of text in a row group, about
+
+
+class Written(NamedTuple):
+    """What was written: how many tasks and how many instances of them."""
+
+    tasks: int
+    instances: int
+
+
+def write_pool(tasks: Iterable[Task], path: Path, *, overwrite: bool = False) -> Written:
+    """Write tasks to a `.jsonl` or a `.parquet` file, one task per line or row.
+
+    The file is written beside itself and renamed into place when it is whole.
+
+    Raises:
+        InputError: If the file has another ending, is there already and must not be overwritten,
+            or its folder cannot be written to. What the tasks raise passes through; no file stays.
+    """
+    writers: dict[str, Callable[[Iterable[Task], Path], Written]] = {
+        ".jsonl": _write_jsonl,
+        ".parquet": _write_parquet,
+    }
+    if path.suffix.lower() not in writers:
+        problem = f"cannot be written; valid endings: {', '.join(writers)}"
+        raise InputError(problem, file=path)
+    check_absent(path, overwrite=overwrite)
+    with part_of(path) as part:
+        return writers[path.suffix.lower()](tasks, part)
+
+
+def check_absent(path: Path, *, overwrite: bool) -> None:
+    """That a file may be written.
+
+    Raises:
+        InputError: If it is there and must not be overwritten.
+    """
+    if path.is_dir():
+        raise InputError("is a folder", file=path)
+    if path.exists() and not overwrite:
+        raise InputError("is there already; it is overwritten only with --overwrite", file=path)
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, renamed to it at the end, or removed on an error.
+
+    Raises:
+        InputError: If the file system refuses.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror or error}", file=path) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_jsonl(tasks: Iterable[Task], path: Path) -> Written:
+    n_tasks = n_instances = 0
+    with path.open("w", encoding="utf-8") as stream:
+        for task in tasks:
+            stream.write(task.model_dump_json())
+            stream.write("\n")
+            n_tasks += 1
+            n_instances += len(task.instances)
+    return Written(n_tasks, n_instances)
+
+
+def _write_parquet(tasks: Iterable[Task], path: Path) -> Written:
+    # Not by polars, whose row groups are counted in rows: a thousand large tasks fill the memory.
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    n_tasks = n_instances = 0
+    group: list[dict[str, Any]] = []
+    filled = 0
+    schema = _schema()
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for task in tasks:
+            n_tasks += 1
+            n_instances += len(task.instances)
+            group.append(task.model_dump())
+            filled += sum(len(one.input) + sum(map(len, one.outputs)) for one in task.instances)
+            filled += len(task.definition)
+            if filled >= _GROUP_BYTES:
+                writer.write_table(pyarrow.Table.from_pylist(group, schema))
+                group, filled = [], 0
+        if group or not n_tasks:
+            writer.write_table(pyarrow.Table.from_pylist(group, schema))
+    return Written(n_tasks, n_instances)
+
+
+def _schema() -> Any:
+    """The fields of `engine.tasks.Task`."""
+    import pyarrow as pa
+
+    text = pa.string()
+    example = pa.struct([("input", text), ("output", text), ("explanation", text)])
+    instance = pa.struct([("id", text), ("input", text), ("outputs", pa.list_(text))])
+    return pa.schema(
+        [
+            ("id", text),
+            ("definition", text),
+            ("positive_examples", pa.list_(example)),
+            ("negative_examples", pa.list_(example)),
+            ("instances", pa.list_(instance)),
+            ("category", text),
+            ("labels", pa.list_(text)),
+        ]
+    )
