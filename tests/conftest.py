@@ -8,7 +8,6 @@ import subprocess
 
 import pytest
 
-
 # Threads that spin while they wait take the cores from the servers and trainers beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
