@@ -2,7 +2,7 @@
 
     python -m tests.engine.scale_client N_TASKS
 
-The engine answers from memory (`tests.engine.fake_backend`), the plan and the wire are the real ones.
+The engine answers from memory (`tests.engine.fake_backend`); the plan and the wire are real.
 """
 
 from __future__ import annotations
