@@ -61,17 +61,28 @@ class Backend(Protocol):
         tokenizer: A transformers tokenizer.
         max_model_len: The model's context, in tokens.
         max_in_flight: Calls that may be waiting for an answer at once, of both kinds together.
+
+    Calls of one `group` share prefixes: where the engine has several replicas, each with a prefix
+    cache of its own, they go to the same one.
     """
 
     tokenizer: Any
     max_model_len: int
     max_in_flight: int
 
-    async def generate(self, prompt: tuple[int, ...], max_tokens: int, name: str) -> Generated:
+    def new_group(self) -> int:
+        """A group for the calls of one task."""
+        ...
+
+    async def generate(
+        self, prompt: tuple[int, ...], max_tokens: int, name: str, group: int
+    ) -> Generated:
         """The greedy output of a prompt."""
         ...
 
-    async def score(self, prompt: tuple[int, ...], output: tuple[int, ...], name: str) -> Scored:
+    async def score(
+        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+    ) -> Scored:
         """How likely the output is after the prompt."""
         ...
 
@@ -79,6 +90,7 @@ class Backend(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Referenced:
     plan: TaskPlan
+    group: int
     references: tuple[Reference, ...]
     known: list[PairScore]
     pairs: list[Pair]
@@ -156,7 +168,7 @@ class TaskScorer:
                     running = []
                     for pair in ready.pairs:
                         await self._slots.acquire()
-                        running.append(spawn(self._score_pair(pair)))
+                        running.append(spawn(self._score_pair(pair, ready.group)))
                         # Not inside the child: one that is cancelled early never starts.
                         running[-1].add_done_callback(lambda _: self._slots.release())
                     scored.put_nowait(spawn(self._collect(ready, running)))
@@ -182,12 +194,13 @@ class TaskScorer:
         only gold outputs are scored under j = 0.
         """
         plan = await asyncio.to_thread(plan_task, task, self._config, self._builder)
+        group = self._backend.new_group()
         if self._config.reference == "gold":
             outputs = [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
             finish_reasons = ["gold"] * len(outputs)
             known, usage, first = [], Usage(), 0
         else:
-            generated = await self._generate(plan)
+            generated = await self._generate(plan, group)
             outputs = [output.token_ids for output in generated]
             finish_reasons = [output.finish_reason for output in generated]
             known = [
@@ -209,15 +222,16 @@ class TaskScorer:
         reusable = await asyncio.to_thread(reusable_tokens, sequences)
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
-        return _Referenced(plan, references, known, pairs, usage)
+        return _Referenced(plan, group, references, known, pairs, usage)
 
-    async def _generate(self, plan: TaskPlan) -> list[Generated]:
+    async def _generate(self, plan: TaskPlan, group: int) -> list[Generated]:
         async def generate(instance: Instance, original: EncodedPrompt) -> Generated:
             async with self._slots:
                 return await self._backend.generate(
                     original.token_ids,
                     self._config.max_output_tokens,
                     f"{plan.task.id}/{instance.id}",
+                    group,
                 )
 
         running = [
@@ -251,8 +265,8 @@ class TaskScorer:
             )
         )
 
-    async def _score_pair(self, pair: Pair) -> tuple[PairScore, Usage]:
-        scored = await self._backend.score(pair.prompt, pair.output, pair.name)
+    async def _score_pair(self, pair: Pair, group: int) -> tuple[PairScore, Usage]:
+        scored = await self._backend.score(pair.prompt, pair.output, pair.name, group)
         score = _pair_score(pair.instance_id, pair.perturbation, scored.token_logprobs)
         usage = Usage(
             pairs=1,

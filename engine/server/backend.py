@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from engine.server.output_rows import MARK
 _Rows = tuple[list[float | None], int, int]
 
 _request_numbers = itertools.count()
+# Several API server processes must not all begin with the same rank.
+_group_numbers = itertools.count(os.getpid())
 
 
 class VllmBackend:
@@ -30,6 +33,9 @@ class VllmBackend:
         salt: Salt of the prefix cache. It holds the weights version, so that no block computed with
             other weights is ever read.
         output_rows_only: Whether the workers have `engine.server.output_rows` installed.
+
+    Attributes:
+        n_replicas: Data-parallel ranks that this client can reach.
     """
 
     def __init__(self, client: EngineClient, salt: str, *, output_rows_only: bool = False) -> None:
@@ -41,9 +47,21 @@ class VllmBackend:
         self.tokenizer: Any = client.renderer.get_tokenizer()
         self.max_model_len: int = config.model_config.max_model_len
         # As many as one scheduler step takes, and as many again to fill the next step at once.
-        self.max_in_flight: int = 2 * config.scheduler_config.max_num_seqs
+        parallel = config.parallel_config
+        self.n_replicas: int = (
+            parallel.data_parallel_size_local
+            if parallel.local_engines_only
+            else parallel.data_parallel_size
+        )
+        self.max_in_flight: int = 2 * config.scheduler_config.max_num_seqs * self.n_replicas
 
-    async def generate(self, prompt: tuple[int, ...], max_tokens: int, name: str) -> Generated:
+    def new_group(self) -> int:
+        """A group for the calls of one task: the next data-parallel rank's turn."""
+        return next(_group_numbers)
+
+    async def generate(
+        self, prompt: tuple[int, ...], max_tokens: int, name: str, group: int
+    ) -> Generated:
         """The greedy output of a prompt; the end of sequence counts as a token of the output.
 
         Raises:
@@ -57,7 +75,7 @@ class VllmBackend:
             flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        output = await self._run(prompt, params, name)
+        output = await self._run(prompt, params, name, group)
         (completion,) = output.outputs
         token_ids = tuple(completion.token_ids)
         if completion.finish_reason not in ("stop", "length") or not token_ids:
@@ -73,7 +91,9 @@ class VllmBackend:
             n_reused=output.num_cached_tokens or 0,
         )
 
-    async def score(self, prompt: tuple[int, ...], output: tuple[int, ...], name: str) -> Scored:
+    async def score(
+        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+    ) -> Scored:
         """Log-probabilities of the output's tokens after the prompt.
 
         The last output token is not submitted: it is what the engine predicts next, so its
@@ -84,10 +104,10 @@ class VllmBackend:
         token; if it reaches further, the pair is scored again without the cache.
         """
         score = self._score_v2 if self._v2_runner else self._score_v1
-        scored = await score(prompt, output, name, read_cache=True)
+        scored = await score(prompt, output, name, group, read_cache=True)
         rescored = scored is None
         if scored is None:
-            scored = await score(prompt, output, name, read_cache=False)
+            scored = await score(prompt, output, name, group, read_cache=False)
         if scored is None:
             raise EngineError(f"pair {name}: the engine computed no rows for its output")
         logprobs, submitted, reused = scored
@@ -96,7 +116,13 @@ class VllmBackend:
         )
 
     async def _score_v1(
-        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, *, read_cache: bool
+        self,
+        prompt: tuple[int, ...],
+        output: tuple[int, ...],
+        name: str,
+        group: int,
+        *,
+        read_cache: bool,
     ) -> _Rows | None:
         """Rows and tokens submitted and reused; None if the cache covers output tokens."""
         inner, last = output[:-1], output[-1]
@@ -111,7 +137,7 @@ class VllmBackend:
             extra_args={MARK: len(prompt) - 1} if self.output_rows_only else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        result = await self._run(prompt + inner, params, name)
+        result = await self._run(prompt + inner, params, name, group)
         reused = result.num_cached_tokens or 0
         if inner and reused >= len(prompt):
             return None
@@ -128,7 +154,13 @@ class VllmBackend:
         return logprobs, len(prompt) + len(inner), reused
 
     async def _score_v2(
-        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, *, read_cache: bool
+        self,
+        prompt: tuple[int, ...],
+        output: tuple[int, ...],
+        name: str,
+        group: int,
+        *,
+        read_cache: bool,
     ) -> _Rows | None:
         """The same on the V2 runner, which scores chosen ids from a chosen row on by itself."""
         params = SamplingParams(
@@ -140,7 +172,7 @@ class VllmBackend:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        result = await self._run(prompt + output, params, name)
+        result = await self._run(prompt + output, params, name, group)
         rows = result.prompt_token_id_logprobs
         if rows is None:  # it drops the scores of a request whose first row is cached
             return None
@@ -148,13 +180,14 @@ class VllmBackend:
         return logprobs, len(prompt) + len(output), result.num_cached_tokens or 0
 
     async def _run(
-        self, token_ids: Sequence[int], params: SamplingParams, name: str
+        self, token_ids: Sequence[int], params: SamplingParams, name: str, group: int
     ) -> RequestOutput:
         final: RequestOutput | None = None
         stream = self._client.generate(
             tokens_input(prompt_token_ids=list(token_ids), cache_salt=self._salt),
             params,
             request_id=f"jostle-{next(_request_numbers)}",
+            data_parallel_rank=group % self.n_replicas if self.n_replicas > 1 else None,
         )
         async for output in stream:
             final = output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from engine.api import (
     PromptUncertaintyRequest,
     PromptUncertaintyResponse,
     StreamTotals,
+    TokenPair,
     Usage,
     WeightsState,
 )
@@ -31,6 +32,7 @@ from engine.errors import EngineError, InputError
 from engine.gate import GateTimeoutError
 from engine.plan import Pair, check_length
 from engine.scoring import Scored, TaskScorer
+from engine.server.backend import VllmBackend
 from engine.server.weights import LiveWeights
 
 logger = logging.getLogger("vllm.jostle")
@@ -114,9 +116,10 @@ async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Requ
         pair = body.pairs[index]
         async with slots:
             return await backend.score(
-                pair.prompt_token_ids, pair.completion_token_ids, f"pairs[{index}]"
+                pair.prompt_token_ids, pair.completion_token_ids, f"pairs[{index}]", groups[index]
             )
 
+    groups = _groups(body.pairs, backend)
     try:
         for index, pair in enumerate(body.pairs):
             named = Pair("pairs", str(index), 0, pair.prompt_token_ids, pair.completion_token_ids)
@@ -155,6 +158,19 @@ async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Requ
             usage=usage,
         )
     )
+
+
+def _groups(pairs: Sequence[TokenPair], backend: VllmBackend) -> list[int]:
+    """A group for each pair: that of the pair before if they share half of the longer prompt."""
+    groups: list[int] = []
+    before: tuple[int, ...] = ()
+    for pair in pairs:
+        prompt = pair.prompt_token_ids
+        half = (max(len(prompt), len(before)) + 1) // 2
+        same = bool(groups) and prompt[:half] == before[:half]
+        groups.append(groups[-1] if same else backend.new_group())
+        before = prompt
+    return groups
 
 
 @router.get("/v1/weights", response_model=WeightsState)

@@ -53,8 +53,8 @@ async def _compare(client: EngineClient) -> str | None:
         prompt = tuple(rng.randrange(top) for _ in range(n_prompt))
         output = tuple(rng.randrange(top) for _ in range(n_output))
         try:
-            expected = await stock.score(prompt, output, "self-test")
-            measured = await ours.score(prompt, output, "self-test")
+            expected = await stock.score(prompt, output, "self-test", 0)
+            measured = await ours.score(prompt, output, "self-test", 0)
         except EngineError as error:
             return f"the self-test failed: {error}"
         worst = max(

@@ -148,7 +148,8 @@ class LiveWeights:
 
     async def _verify(self, probes: Sequence[Probe], manifest: Manifest, when: str) -> None:
         measured = await self._probe(probes, when)
-        worst = _worst_difference([probe.token_logprobs for probe in probes], measured)
+        expected = [probe.token_logprobs for probe in probes]
+        worst = _worst_difference(expected * (len(measured) // len(expected)), measured)
         served = str(self._client.vllm_config.model_config.dtype).removeprefix("torch.")
         tolerance = max(
             PROBE_TOLERANCE[manifest.dtype],
@@ -161,13 +162,18 @@ class LiveWeights:
             )
 
     async def _probe(self, probes: Sequence[Probe], when: str) -> list[tuple[float, ...]]:
+        """The probes' log-probabilities on every replica, one replica after the other."""
         # A salt of its own for every look: blocks of other weights must never be read.
         backend = self._backend(f"probe/{time.monotonic_ns()}")
         scored: Any = await asyncio.gather(
             *(
                 backend.score(
-                    probe.prompt_token_ids, probe.completion_token_ids, f"probe {index} {when}"
+                    probe.prompt_token_ids,
+                    probe.completion_token_ids,
+                    f"probe {index} {when}",
+                    replica,
                 )
+                for replica in range(backend.n_replicas)
                 for index, probe in enumerate(probes)
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,8 @@ class FakeBackend:
         pending: Calls that have begun and not ended.
         peak: Most calls that were ever pending.
         cancelled: Names of the calls that were cancelled.
+        n_groups: Groups given out.
+        groups: The groups of a task's calls, by the task's id.
     """
 
     max_in_flight: int = 8
@@ -68,8 +71,17 @@ class FakeBackend:
     pending: int = 0
     peak: int = 0
     cancelled: list[str] = field(default_factory=list)
+    n_groups: int = 0
+    groups: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
-    async def generate(self, prompt: tuple[int, ...], max_tokens: int, name: str) -> Generated:
+    def new_group(self) -> int:
+        self.n_groups += 1
+        return self.n_groups
+
+    async def generate(
+        self, prompt: tuple[int, ...], max_tokens: int, name: str, group: int
+    ) -> Generated:
+        self.groups[name.partition("/")[0]].add(group)
         eos = self.tokenizer.eos_token_id
         output = greedy_output(prompt, max_tokens, eos)
         logprobs = await self._answer(f"{name}/j=0", prompt, output)
@@ -81,7 +93,10 @@ class FakeBackend:
             n_reused=0,
         )
 
-    async def score(self, prompt: tuple[int, ...], output: tuple[int, ...], name: str) -> Scored:
+    async def score(
+        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+    ) -> Scored:
+        self.groups[name.partition("/")[0]].add(group)
         logprobs = await self._answer(name, prompt, output)
         return Scored(logprobs, len(prompt) + len(output), n_reused=1, rescored=False)
 

@@ -254,6 +254,14 @@ def test_pairs_with_equal_prefixes_reach_the_engine_together() -> None:
     assert changes == len(set(prefixes)) - 1, "no prefix comes up again"
 
 
+def test_all_calls_of_a_task_go_to_the_same_replica_and_tasks_to_different_ones() -> None:
+    backend = FakeBackend(latency=random_latency(2))
+    score_all(make_tasks(6), design(), backend)
+    assert sorted(backend.groups) == [f"t{index}" for index in range(6)]
+    assert all(len(groups) == 1 for groups in backend.groups.values())
+    assert len(set.union(*backend.groups.values())) == 6
+
+
 def test_references_are_generated_while_pairs_are_scored() -> None:
     backend = FakeBackend(max_in_flight=8, held=lambda name: name == "t0/i0/j=1")
 
