@@ -32,7 +32,7 @@ DEMO = RunConfig.model_validate(
         "train": {
             "learning_rate": 1e-4,
             "epochs": 1,
-            # Two half batches per step: the same gradient in two thirds of the memory.
+            # Two half batches per step: the same gradient with half the activations in memory.
             "batch_size": 2,
             "gradient_accumulation_steps": 2,
             "instances_per_task": 8,

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
-from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
-
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
@@ -123,6 +121,9 @@ class Evaluator:
         self.data = data
         self.max_new_tokens = max_new_tokens
         self.prompts_per_call = prompts_per_call
+        # Not at the top: it imports scipy and scikit-learn, seconds before any input is looked at.
+        from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
+
         self._scorer = RougeScorer(["rougeL"], use_stemmer=True)
         self._scores: list[Score] = []
 
