@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from engine.perturb import DropWords, PerturbationConfig
 from engine.tasks import Record
 
 
@@ -28,20 +29,6 @@ class PromptConfig(Record):
     explanations: bool = False
 
 
-class PerturbationConfig(Record):
-    """How the prompt is changed.
-
-    Attributes:
-        name: `drop_words` drops each word with probability `rate` (Kung et al., 2023).
-        rate: Share of words changed, in [0, 1).
-        targets: The parts of the prompt that are changed. The instance's own input never is.
-    """
-
-    name: Literal["drop_words"] = "drop_words"
-    rate: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    targets: tuple[Literal["definition", "example_inputs"], ...] = ("definition", "example_inputs")
-
-
 class ScoreConfig(Record):
     """Everything a score depends on beside the task and the weights.
 
@@ -52,7 +39,7 @@ class ScoreConfig(Record):
         reference: `generated` scores the model's own greedy output, `gold` the first gold output.
         seed: Seed of the instance sample and of the perturbations.
         prompt: How prompts are laid out.
-        perturbation: How prompts are perturbed.
+        perturbation: How prompts are perturbed; told apart by its `name`, see `engine.perturb`.
     """
 
     n_instances: Annotated[int, Field(ge=1, le=10_000)] = 10
@@ -61,4 +48,4 @@ class ScoreConfig(Record):
     reference: Literal["generated", "gold"] = "generated"
     seed: int = 0
     prompt: PromptConfig = PromptConfig()
-    perturbation: PerturbationConfig = PerturbationConfig()
+    perturbation: PerturbationConfig = DropWords()

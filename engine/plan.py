@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from engine.config import ScoreConfig
 from engine.errors import InputError
-from engine.perturb import make_perturbation
-from engine.prompts import EncodedPrompt, PromptBuilder, with_examples
+from engine.perturb import Perturbation, Shown, make_perturbation
+from engine.prompts import EncodedPrompt, PromptBuilder
 from engine.tasks import Instance, Task
 
 
@@ -46,6 +47,9 @@ class TaskPlan:
 def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPlan:
     """Samples the instances and encodes their original prompts.
 
+    Each shows as many examples as fit the context under the original prompt and, where the
+    perturbation can lengthen it, under every perturbed one.
+
     Raises:
         InputError: If the task has no instance, gold outputs are asked for and missing, or a prompt
             does not fit the context even without examples.
@@ -61,8 +65,16 @@ def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPl
                     record=f"{task.id}/{instance.id}",
                     field="outputs",
                 )
+    perturbation = make_perturbation(config.perturbation, config.seed)
+
+    @cache
+    def perturbed(shown: Shown) -> tuple[Task, ...]:
+        numbers = range(1, config.n_perturbations + 1) if perturbation.lengthens else ()
+        return tuple(perturbation.apply(task, j, shown) for j in numbers)
+
     originals = tuple(
-        builder.prompt(task, instance, config.max_output_tokens) for instance in instances
+        builder.prompt(task, instance, config.max_output_tokens, perturbed)
+        for instance in instances
     )
     return TaskPlan(task, instances, originals)
 
@@ -92,7 +104,7 @@ def plan_pairs(
     for j in range(first, config.n_perturbations + 1):
         prompts = [original.token_ids for original in plan.originals]
         if j > 0:
-            prompts = _perturbed_prompts(perturbation.apply(plan.task, j), plan, builder)
+            prompts = _perturbed_prompts(perturbation, j, plan, builder)
         for instance, prompt, output in zip(plan.instances, prompts, outputs, strict=True):
             pair = Pair(plan.task.id, instance.id, j, prompt, output)
             check_length(pair, builder.max_model_len)
@@ -101,15 +113,18 @@ def plan_pairs(
 
 
 def _perturbed_prompts(
-    perturbed: Task, plan: TaskPlan, builder: PromptBuilder
+    perturbation: Perturbation, j: int, plan: TaskPlan, builder: PromptBuilder
 ) -> list[tuple[int, ...]]:
-    texts = []
-    for instance, original in zip(plan.instances, plan.originals, strict=True):
-        # The number of examples was decided on the original prompt. A shortened prompt must not
-        # regain an example, or the pair would differ in more than the perturbation.
-        shown = with_examples(perturbed, original.n_positive_examples, original.n_negative_examples)
-        texts.append(builder.text(shown, instance))
-    return builder.encode(texts)
+    # The number of examples was decided on the original prompt. A shortened prompt must not
+    # regain an example, or the pair would differ in more than the perturbation.
+    counts = [Shown(one.n_positive_examples, one.n_negative_examples) for one in plan.originals]
+    tasks = {shown: perturbation.apply(plan.task, j, shown) for shown in set(counts)}
+    return builder.encode(
+        [
+            builder.text(tasks[shown], instance)
+            for shown, instance in zip(counts, plan.instances, strict=True)
+        ]
+    )
 
 
 def reusable_tokens(sequences: Iterable[tuple[int, ...]]) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.config import PromptConfig
 from engine.errors import InputError
+from engine.perturb.base import Shown, show
 from engine.tasks import Example, Instance, Task
 
 _SENTINEL = "@@jostle-prompt@@"
@@ -91,30 +92,45 @@ class PromptBuilder:
             for ids in rows["input_ids"]
         ]
 
-    def prompt(self, task: Task, instance: Instance, max_output_tokens: int) -> EncodedPrompt:
+    def prompt(
+        self,
+        task: Task,
+        instance: Instance,
+        max_output_tokens: int,
+        also: Callable[[Shown], Sequence[Task]] | None = None,
+    ) -> EncodedPrompt:
         """The original prompt with as many examples as fit beside `max_output_tokens`.
 
         Negative examples give way first, then positive ones, the last before the first.
 
+        Args:
+            task: The task.
+            instance: The instance.
+            max_output_tokens: Longest output, in tokens.
+            also: Other forms of the task with so many examples, whose prompts must fit as well.
+
         Raises:
-            InputError: If the prompt is too long even without examples.
+            InputError: If a prompt is too long even without examples.
         """
         # One position stays free, as `engine.plan.check_length` demands for scoring.
         room = self.max_model_len - max_output_tokens - 1
         n_positive = min(len(task.positive_examples), self.config.n_positive_examples)
         n_negative = min(len(task.negative_examples), self.config.n_negative_examples)
         while True:
-            shown = with_examples(task, n_positive, n_negative)
-            (token_ids,) = self.encode([self.text(shown, instance)])
-            if len(token_ids) <= room:
+            shown = Shown(n_positive, n_negative)
+            forms = [show(task, shown), *(also(shown) if also else ())]
+            token_ids, *others = self.encode([self.text(form, instance) for form in forms])
+            longest = max(map(len, [token_ids, *others]))
+            if longest <= room:
                 return EncodedPrompt(token_ids, n_positive, n_negative)
             if n_negative:
                 n_negative -= 1
             elif n_positive:
                 n_positive -= 1
             else:
+                which = "the" if longest == len(token_ids) else "a perturbed"
                 raise InputError(
-                    f"the prompt has {len(token_ids)} tokens without examples; the context of "
+                    f"{which} prompt has {longest} tokens without examples; the context of "
                     f"{self.max_model_len} leaves room for {room} beside the output",
                     record=f"{task.id}/{instance.id}",
                     field="input",
@@ -135,16 +151,6 @@ class PromptBuilder:
 
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def with_examples(task: Task, n_positive: int, n_negative: int) -> Task:
-    """The task with only its first examples of either kind."""
-    return task.model_copy(
-        update={
-            "positive_examples": task.positive_examples[:n_positive],
-            "negative_examples": task.negative_examples[:n_negative],
-        }
-    )
 
 
 def super_natural_instructions(task: Task, instance: Instance, config: PromptConfig) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from engine.config import ScoreConfig
 from engine.errors import InputError
+from engine.pools.options import Columns
 from engine.tasks import Record
 
 
@@ -34,17 +35,29 @@ class PoolConfig(Record):
     """Which tasks are scored and trained on, and which are held out.
 
     Attributes:
-        path: `bundled`, or a folder of Super-NaturalInstructions files.
+        path: `bundled`, or a file, a folder or a data set; see `engine.pools.open_pool`.
+        format: A name listed in `engine.pools.formats.FORMATS`; detected when unset.
+        columns: Which column of a file or data set is what.
+        split: Split of a data set, or of a folder with split files.
+        max_instances: Keep this many instances of each task, drawn with the run's seed; all when
+            unset. It bounds the memory that a large pool takes.
         max_tasks: Take this many tasks of the pool, drawn with the run's seed; all when unset.
-        held_out: `auto`, `bundled`, or a folder. `auto` takes the bundled held-out tasks beside the
-            bundled pool; of a folder it takes the split that lies beside it, or else whole
-            categories, or else a random part (`training.pools.split`).
+        held_out: `auto`, `bundled`, or another pool, which is read like the first. `auto` takes the
+            bundled held-out tasks beside the bundled pool; of any other it takes the split that
+            lies beside it, or else whole categories, or else a random part
+            (`training.pools.split`).
+        held_out_split: Split of that other pool.
         max_held_out_tasks: Evaluate on at most this many held-out tasks; all when unset.
     """
 
     path: Annotated[str, Field(min_length=1)] = "bundled"
+    format: str | None = None
+    columns: Columns = Columns()
+    split: Annotated[str, Field(min_length=1)] | None = None
+    max_instances: Annotated[int, Field(ge=1)] | None = None
     max_tasks: Annotated[int, Field(ge=1)] | None = None
     held_out: Annotated[str, Field(min_length=1)] = "auto"
+    held_out_split: Annotated[str, Field(min_length=1)] | None = None
     max_held_out_tasks: Annotated[int, Field(ge=1)] | None = None
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import InputError
+from engine.pools import PoolOptions, load_pool
 from engine.pools.bundled import held_out_pool, training_pool
-from engine.pools.niv2 import load_niv2
+from engine.pools.splits import official_split
 from engine.tasks import Pool, Task
 from training.config import RunConfig
 
@@ -48,13 +49,23 @@ def load_pools(config: RunConfig) -> Pools:
             is too small for the rounds.
     """
     chosen = config.pool
-    whole = training_pool() if chosen.path == BUNDLED else load_niv2(Path(chosen.path))
+    options = PoolOptions(
+        format=chosen.format,
+        columns=chosen.columns,
+        split=chosen.split,
+        max_instances=chosen.max_instances,
+        seed=config.seed,
+    )
+    whole = training_pool() if chosen.path == BUNDLED else load_pool(chosen.path, options)
     if chosen.held_out == "auto" and chosen.path != BUNDLED:
         pools = split(whole, config.seed)
     elif chosen.held_out in ("auto", BUNDLED):
         pools = Pools(whole, held_out_pool(), "bundled")
     else:
-        pools = Pools(whole, load_niv2(Path(chosen.held_out)), chosen.held_out)
+        held_out = load_pool(
+            chosen.held_out, options.model_copy(update={"split": chosen.held_out_split})
+        )
+        pools = Pools(whole, held_out, chosen.held_out)
     sampled = Pools(
         sample_tasks(pools.pool, chosen.max_tasks, config.seed),
         sample_tasks(pools.held_out, chosen.max_held_out_tasks, config.seed),
@@ -73,22 +84,20 @@ def sample_tasks(pool: Pool, n_tasks: int | None, seed: int) -> Pool:
 
 
 def split(whole: Pool, seed: int) -> Pools:
-    """Hold out a part of a folder of tasks.
+    """Hold out a part of a pool.
 
     The first of these that can be done: the split that comes with Super-NaturalInstructions
     (`splits/default` or `splits` beside the folder, `train_tasks.txt` and `test_tasks.txt`); whole
     categories that make up about a quarter of the tasks; a quarter of the tasks at random.
 
     Raises:
-        InputError: If there is but one task.
+        InputError: If there is but one task, or the split names a task on both sides.
     """
     if len(whole) < 2:
         raise InputError("needs a second task to hold out", file=whole.source)
-    beside = Path(whole.source).resolve().parent / "splits"
-    for folder in (beside / "default", beside):
-        train, test = (_listed(folder / f"{part}_tasks.txt", whole) for part in ("train", "test"))
-        if train and test:
-            return Pools(whole.subset(train), whole.subset(test), f"the split in {folder}")
+    official = official_split(Path(whole.source), [task.id for task in whole])
+    if official is not None:
+        return Pools(whole.subset(official.train), whole.subset(official.test), official.origin)
     held = _whole_categories(whole, seed)
     origin = "whole categories"
     if not held:
@@ -100,14 +109,6 @@ def split(whole: Pool, seed: int) -> Pools:
         Pool([task for task in whole if task.id in held], whole.source),
         origin,
     )
-
-
-def _listed(path: Path, whole: Pool) -> list[str]:
-    """Those of the pool's tasks that a split file names, in the order of the pool."""
-    if not path.is_file():
-        return []
-    names = set(path.read_text(encoding="utf-8").split())
-    return [task.id for task in whole if task.id in names]
 
 
 def _whole_categories(whole: Pool, seed: int) -> set[str]:

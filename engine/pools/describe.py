@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from engine.config import ScoreConfig
 from engine.errors import InputError
+from engine.perturb.base import Shown, show
 from engine.pools.estimate import Estimate
 from engine.pools.lengths import Lengths
 from engine.pools.stats import PoolStats
-from engine.prompts import PromptBuilder, with_examples
+from engine.prompts import PromptBuilder
 from engine.tasks import Example, Task
 
 _CATEGORIES_SHOWN = 12
@@ -143,5 +144,5 @@ def render_prompt(task: Task, number: int, config: ScoreConfig, builder: PromptB
         raise InputError(problem, record=task.id, field="instances")
     instance = task.instances[number - 1]
     fitted = builder.prompt(task, instance, config.max_output_tokens)
-    shown = with_examples(task, fitted.n_positive_examples, fitted.n_negative_examples)
-    return builder.text(shown, instance)
+    shown = Shown(fitted.n_positive_examples, fitted.n_negative_examples)
+    return builder.text(show(task, shown), instance)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import PerturbationConfig, PromptConfig
-from engine.perturb import Perturbation, make_perturbation
+from engine.config import PromptConfig
+from engine.perturb import DropWords, Perturbation, make_perturbation
 from engine.prompts import super_natural_instructions
 from engine.tasks import Example, Task
 from tests.engine.examples import make_task
@@ -37,7 +37,7 @@ TASKS = st.builds(
 
 
 def drop_words(rate: float = 0.2, seed: int = 0) -> Perturbation:
-    return make_perturbation(PerturbationConfig(rate=rate), seed)
+    return make_perturbation(DropWords(rate=rate), seed)
 
 
 def is_subsequence(shorter: list[str], longer: list[str]) -> bool:
@@ -75,7 +75,7 @@ def test_only_words_go_and_only_from_definition_and_example_inputs(
 @settings(deadline=None, max_examples=50)
 def test_parts_that_are_no_target_stay(task: Task, rate: float, seed: int, j: int) -> None:
     def apply(*targets: Literal["definition", "example_inputs"]) -> Task:
-        config = PerturbationConfig(rate=rate, targets=targets)
+        config = DropWords(rate=rate, targets=targets)
         return make_perturbation(config, seed).apply(task, j)
 
     both, definition, inputs = (
@@ -168,10 +168,9 @@ def test_all_instances_share_the_perturbed_prefix() -> None:
 
 
 _PRINT_PERTURBED = """
-from engine.config import PerturbationConfig
-from engine.perturb import make_perturbation
+from engine.perturb import DropWords, make_perturbation
 from tests.engine.examples import make_task
-perturbation = make_perturbation(PerturbationConfig(rate=0.5), 7)
+perturbation = make_perturbation(DropWords(rate=0.5), 7)
 for j in range(4):
     print(perturbation.apply(make_task(), j).model_dump_json())
 """
@@ -192,6 +191,6 @@ def test_every_process_draws_the_same() -> None:
         ).stdout
         for hash_seed in ("1", "2")
     ]
-    here = make_perturbation(PerturbationConfig(rate=0.5), 7)
+    here = make_perturbation(DropWords(rate=0.5), 7)
     expected = "".join(here.apply(make_task(), j).model_dump_json() + "\n" for j in range(4))
     assert printed == [expected, expected]

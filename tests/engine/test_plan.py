@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import PerturbationConfig, PromptConfig, ScoreConfig
+from engine.config import PromptConfig, ScoreConfig
 from engine.errors import InputError
-from engine.perturb import make_perturbation
+from engine.perturb import DropWords, Shown, make_perturbation
 from engine.plan import Pair, check_length, plan_pairs, plan_task
-from engine.prompts import PromptBuilder, with_examples
+from engine.prompts import PromptBuilder
 from engine.tasks import Task
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import chat, gpt2
@@ -28,7 +28,7 @@ def design(n: int = 3, k: int = 4, rate: float = 0.2, **more: Any) -> ScoreConfi
         n_instances=n,
         n_perturbations=k,
         max_output_tokens=8,
-        perturbation=PerturbationConfig(rate=rate),
+        perturbation=DropWords(rate=rate),
         **more,
     )
 
@@ -58,7 +58,7 @@ def test_prompts_are_those_of_the_perturbed_task() -> None:
         task = make_task(n_instances=2)
         perturbation = make_perturbation(config.perturbation, config.seed)
         for pair in plan_all(task, config, builder):
-            changed = with_examples(perturbation.apply(task, pair.perturbation), 2, 0)
+            changed = perturbation.apply(task, pair.perturbation, Shown(2, 0))
             instance = next(i for i in task.instances if i.id == pair.instance_id)
             assert tokenizer.decode(list(pair.prompt)) == builder.text(changed, instance)
 

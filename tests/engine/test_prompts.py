@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from engine.config import PromptConfig
 from engine.errors import InputError
-from engine.prompts import PromptBuilder, super_natural_instructions, with_examples
+from engine.perturb.base import Shown, show
+from engine.prompts import PromptBuilder, super_natural_instructions
 from engine.tasks import Example, Instance, Task
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import CHAT_TEMPLATE, PLAIN_FAMILIES, chat, gpt2
@@ -90,7 +91,7 @@ def test_layout_with_explanations() -> None:
 
 
 def test_layout_without_examples() -> None:
-    text = super_natural_instructions(with_examples(TASK, 0, 0), TASK.instances[0], PromptConfig())
+    text = super_natural_instructions(show(TASK, Shown(0, 0)), TASK.instances[0], PromptConfig())
     assert text == (
         "Definition: Say the color of the thing.\n\n"
         "Now complete the following example -\nInput: sky.\nOutput:"
@@ -217,7 +218,7 @@ def lengths(builder: PromptBuilder, task: Task) -> dict[tuple[int, int], int]:
     return {
         (n_positive, n_negative): len(
             builder.encode(
-                [builder.text(with_examples(task, n_positive, n_negative), task.instances[0])]
+                [builder.text(show(task, Shown(n_positive, n_negative)), task.instances[0])]
             )[0]
         )
         for n_positive in range(3)
@@ -256,7 +257,7 @@ def test_no_more_examples_than_asked_for_or_there() -> None:
 def test_a_prompt_too_long_without_examples_is_an_error_that_names_it() -> None:
     task = make_task()
     builder = make_builder(gpt2())
-    bare = len(builder.encode([builder.text(with_examples(task, 0, 0), task.instances[1])])[0])
+    bare = len(builder.encode([builder.text(show(task, Shown(0, 0)), task.instances[1])])[0])
     with pytest.raises(InputError, match=rf"the prompt has {bare} tokens without") as caught:
         make_builder(gpt2(), bare + 5).prompt(task, task.instances[1], 5)
     assert caught.value.record == "colors/i1"
