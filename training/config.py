@@ -195,7 +195,26 @@ def load_config(path: Path) -> RunConfig:
         raise InputError(f"cannot be read: {error}", file=path) from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", file=path) from error
+    _read_template(values, path)
     return parse_config(values, path)
+
+
+def _read_template(values: dict[str, Any], path: Path) -> None:
+    """Puts the text of a template in the place of the file's name, for a config says it all."""
+    section: Any = values
+    for name in ("score", "prompt"):
+        section = section.get(name) if isinstance(section, dict) else None
+    named = section.pop("template_file", None) if isinstance(section, dict) else None
+    if named is None:
+        return
+    field = "score.prompt.template_file"
+    if "template" in section:
+        raise InputError("a template is given as well", file=path, field=field)
+    try:
+        section["template"] = (path.parent / str(named)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", file=path, field=field) from error
+    section["template_name"] = str(named)
 
 
 def config_differences(left: RunConfig, right: RunConfig) -> list[str]:

@@ -20,7 +20,9 @@ Target = Literal["definition", "example_inputs", "example_outputs"]
 Rate = Annotated[float, Field(ge=0, le=1)]
 PartialRate = Annotated[float, Field(ge=0, lt=1)]
 
-KINDS = ("positive_examples", "negative_examples")
+Kind = Literal["positive_examples", "negative_examples"]
+
+KINDS: tuple[Kind, ...] = ("positive_examples", "negative_examples")
 """The two kinds of examples, as fields of a task."""
 
 _FIELDS: dict[str, Literal["input", "output"]] = {

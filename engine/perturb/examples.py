@@ -8,10 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from engine.perturb.base import KINDS, Change, Rate, Shown, Step, Streams
+from engine.perturb.base import KINDS, Change, Kind, Rate, Shown, Step, Streams
 from engine.tasks import Example, Task
-
-Kind = Literal["positive_examples", "negative_examples"]
 
 
 class ExampleStep(Step):

@@ -141,3 +141,52 @@ PLAIN_FAMILIES: dict[str, Callable[[], Any]] = {
     "word_piece": word_piece,
     "unigram": unigram,
 }
+
+
+LLAMA_3_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+
+LLAMA_2_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+@cache
+def llama3() -> Any:
+    """Byte-level BPE; tokenizer and chat template both write the beginning of sequence."""
+    special = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    inner = _byte_level(special)
+    inner.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=False),
+            processors.TemplateProcessing(
+                single="<|begin_of_text|> $A",
+                pair=None,
+                special_tokens=[(special[0], inner.token_to_id(special[0]))],
+            ),
+        ]
+    )
+    tokenizer = _wrap(inner, bos_token=special[0], eos_token="<|eot_id|>")
+    tokenizer.chat_template = LLAMA_3_TEMPLATE
+    return tokenizer
+
+
+@cache
+def llama2_chat() -> Any:
+    """Sentencepiece-like BPE whose chat template writes `<s>` before each question."""
+    tokenizer = llama2.__wrapped__()
+    tokenizer.chat_template = LLAMA_2_TEMPLATE
+    return tokenizer
+
+
+CHAT_FAMILIES: dict[str, Callable[[], Any]] = {
+    "chatml": chat,
+    "llama3": llama3,
+    "llama2_chat": llama2_chat,
+}

@@ -70,3 +70,21 @@ def test_rows_are_never_longer_than_the_context() -> None:
     values = {"model": {"max_model_len": 100}, "train": {"max_length": 200}}
     assert RunConfig.model_validate(values).max_row_length == 100
     assert RunConfig.model_validate({"train": {"max_length": 200}}).max_row_length == 200
+
+
+def test_a_config_file_names_a_template_file(tmp_path: Path) -> None:
+    (tmp_path / "my.jinja").write_text("{{ definition }}: {{ input }}\n")
+    path = tmp_path / "run.toml"
+    path.write_text("[score.prompt]\nlayout = 'template'\ntemplate_file = 'my.jinja'\n")
+    prompt = load_config(path).score.prompt
+    assert (prompt.template, prompt.template_name) == (
+        "{{ definition }}: {{ input }}\n",
+        "my.jinja",
+    )
+    resolved = tmp_path / "resolved.toml"
+    resolved.write_text(load_config(path).to_toml())
+    assert load_config(resolved) == load_config(path)
+    path.write_text("[score.prompt]\nlayout = 'template'\ntemplate_file = 'absent'\n")
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        load_config(path)
+    assert (caught.value.file, caught.value.field) == (str(path), "score.prompt.template_file")

@@ -1,0 +1,71 @@
+"""What a tokenizer's chat template puts around messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import TemplateError
+
+from engine.errors import InputError
+
+_QUESTION = "@@jostle-prompt@@"
+_ANSWER = "@@jostle-answer@@"
+
+
+class ChatTemplate:
+    """A tokenizer's chat template; it writes all special tokens of a prompt itself.
+
+    Args:
+        tokenizer: A transformers tokenizer that has one.
+
+    Attributes:
+        tail: What the template puts behind the last question.
+        joint: Blanks it puts between that and an answer.
+
+    Raises:
+        InputError: If the template fails, or shows a message not exactly once.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        rendered = self.conversation([{"role": "user", "content": _QUESTION}])
+        self._head, found, self.tail = rendered.partition(_QUESTION)
+        if not found:
+            raise InputError("the chat template leaves the user message out", field="model")
+        if _QUESTION in self.tail:
+            raise InputError(
+                "the chat template shows the user message more than once", field="model"
+            )
+        self.joint = self._before_answer()
+
+    def wrap(self, text: str) -> str:
+        """The prompt with this text as its one question."""
+        return f"{self._head}{text}{self.tail}"
+
+    def conversation(self, messages: list[dict[str, str]]) -> str:
+        """The prompt with these messages, of which the last is a question.
+
+        Raises:
+            InputError: If the template refuses them.
+        """
+        return self._render(messages, add_generation_prompt=True)
+
+    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=add_generation_prompt
+                )
+            )
+        except TemplateError as error:
+            raise InputError(f"the chat template fails: {error}", field="model") from error
+
+    def _before_answer(self) -> str:
+        messages = [
+            {"role": "user", "content": _QUESTION},
+            {"role": "assistant", "content": _ANSWER},
+        ]
+        whole = self._render(messages, add_generation_prompt=False)
+        joint = whole.partition(_ANSWER)[0].removeprefix(self.wrap(_QUESTION))
+        # What is no blank (an empty thought, say) is the model's to write.
+        return joint if not joint.strip() else ""
