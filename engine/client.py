@@ -92,6 +92,9 @@ class EngineClient:
             )
             for task in tasks
         )
+        # The paraphrases of a whole pool would be sent with every batch.
+        perturbation = config.perturbation.only_for(sampled)
+        config = config.model_copy(update={"perturbation": perturbation})
         body = PromptUncertaintyRequest(tasks=sampled, config=config, stream=True)
         received = 0
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -130,6 +130,10 @@ class Step(Options):
     def may_lengthen(self) -> bool:
         """Whether a prompt can become longer than the original."""
         return self.lengthens
+
+    def only_for(self, tasks: Sequence[Task]) -> Self:
+        """The same for these tasks, without what only others need."""
+        return self
 
 
 class TextStep(Step):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from inspect import getdoc
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -90,6 +91,10 @@ class Compose(Step):
     def may_lengthen(self) -> bool:
         """Whether one of the steps does."""
         return any(step.may_lengthen() for step in self.steps)
+
+    def only_for(self, tasks: Sequence[Task]) -> Self:
+        """Each step without what only others need."""
+        return self.model_copy(update={"steps": tuple(one.only_for(tasks) for one in self.steps)})
 
 
 def _place(step: Step) -> int:

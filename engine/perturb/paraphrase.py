@@ -8,7 +8,8 @@ side (`engine.paraphrases.fill_paraphrases`), and travel with the request.
 from __future__ import annotations
 
 import random
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -86,6 +87,16 @@ class Paraphrase(TextStep):
         # A change of a text knows nothing of the task and of j.
         part = self.model_copy(update={"texts": self._numbered(task, streams.j, shown)})
         return TextStep.perturb(part, task, streams, shown)
+
+    def only_for(self, tasks: Sequence[Task]) -> Self:
+        """With the paraphrases of these tasks' texts."""
+        needed: dict[str, tuple[str, ...]] = {}
+        for task in tasks:
+            shown = Shown(len(task.positive_examples), len(task.negative_examples))
+            for text in targeted_texts(task, self.targets, shown):
+                if text in self.texts:
+                    needed[text] = self.texts[text]
+        return self.model_copy(update={"texts": needed})
 
     def _numbered(self, task: Task, j: int, shown: Shown) -> dict[str, tuple[str, ...]]:
         """The j-th paraphrase of every text that is asked for."""
