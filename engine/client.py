@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +25,8 @@ from engine.api import (
 )
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
+from engine.paraphrase_journal import ParaphraseJournal
+from engine.paraphrases import asks_for_paraphrases, fill_from
 from engine.tasks import Record, Task
 
 _R = TypeVar("_R", bound=Record)
@@ -38,6 +41,8 @@ class EngineClient:
         timeout_s: Longest silence of the server in the middle of an answer, in seconds. A load of
             weights or the first task of a large request may take long; nothing may take for ever.
         tasks_per_request: Tasks sent at once. Bounds the memory of both sides.
+        paraphrases: The file that keeps paraphrases. With it, those that a design lacks are asked
+            for before its tasks are scored; see `engine.paraphrases`.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class EngineClient:
         api_key: str | None = None,
         timeout_s: float = 600.0,
         tasks_per_request: int = 64,
+        paraphrases: Path | None = None,
     ) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(
@@ -55,6 +61,8 @@ class EngineClient:
             trust_env=False,
         )
         self._tasks_per_request = tasks_per_request
+        self._api_key = api_key
+        self._paraphrases = paraphrases
         self._model: str | None = None
 
     def __enter__(self) -> Self:
@@ -78,12 +86,20 @@ class EngineClient:
         Only the instances that the design samples are sent.
 
         Raises:
-            InputError: If the server finds fault with a task.
+            InputError: If the server finds fault with a task, or a text has no paraphrase.
             EngineError: If the server cannot be reached, fails, or its answer breaks off.
         """
         waiting = iter(tasks)
-        while batch := tuple(itertools.islice(waiting, self._tasks_per_request)):
-            yield from self._score_batch(batch, config)
+        with ExitStack() as stack:
+            journal = None
+            if self._paraphrases is not None and asks_for_paraphrases(config):
+                journal = stack.enter_context(ParaphraseJournal(self._paraphrases))
+            while batch := tuple(itertools.islice(waiting, self._tasks_per_request)):
+                design = config
+                if journal is not None:
+                    url = str(self._http.base_url)
+                    design = fill_from(journal, config, batch, url, self._api_key)
+                yield from self._score_batch(batch, design)
 
     def _score_batch(self, tasks: tuple[Task, ...], config: ScoreConfig) -> Iterator[TaskScore]:
         sampled = tuple(

@@ -70,9 +70,27 @@ def fill_paraphrases(
             paraphrase of a text could be taken.
         EngineError: If the endpoint cannot be reached or fails, however often it is asked.
     """
-    steps = _steps(config.perturbation)
-    if not any(isinstance(step, Paraphrase) for step in steps):
+    if not asks_for_paraphrases(config):
         return config
+    with ParaphraseJournal(journal) as kept:
+        return fill_from(kept, config, tasks, engine_url, engine_api_key, on_progress)
+
+
+def asks_for_paraphrases(config: ScoreConfig) -> bool:
+    """Whether the design's perturbation, or a step of it, is a paraphrase."""
+    return any(isinstance(step, Paraphrase) for step in _steps(config.perturbation))
+
+
+def fill_from(
+    journal: ParaphraseJournal,
+    config: ScoreConfig,
+    tasks: Iterable[Task],
+    engine_url: str | None = None,
+    engine_api_key: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ScoreConfig:
+    """As `fill_paraphrases`, with an open journal, for one part of a pool after the other."""
+    steps = _steps(config.perturbation)
     known = tuple(tasks)
     shown = Shown(config.prompt.n_positive_examples, config.prompt.n_negative_examples)
     if any(isinstance(step, ResampleExamples) for step in steps):
@@ -101,7 +119,7 @@ def _filled(
     tasks: Sequence[Task],
     shown: Shown,
     config: ScoreConfig,
-    journal: Path,
+    journal: ParaphraseJournal,
     engine: tuple[str | None, str | None],
     on_progress: Callable[[int, int], None] | None,
 ) -> Paraphrase:
@@ -113,7 +131,6 @@ def _filled(
     total, done = sum(k - one.given for one in wanted), 0
     endpoint = step.endpoint
     with (
-        ParaphraseJournal(journal) as kept,
         _client(endpoint, engine) as client,
         ThreadPoolExecutor(endpoint.concurrency) as threads,
     ):
@@ -124,10 +141,10 @@ def _filled(
             def ask(job: tuple[_Wanted, int]) -> str:
                 one, number = job
                 key = _key(one, number, endpoint, model, config.seed)
-                found = kept.get(key)
+                found = journal.get(key)
                 if found is None:
                     found = _asked(one, key, endpoint, client)
-                    kept.append(key, one.text, found)
+                    journal.append(key, one.text, found)
                 return found
 
             running = [threads.submit(ask, job) for job in jobs]

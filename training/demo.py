@@ -248,7 +248,7 @@ def _run_rounds(
             )
         )
         progress.done("start the engine", time.monotonic() - started, engine.url)
-        with EngineClient(engine.url) as client:
+        with EngineClient(engine.url, paraphrases=folder.paraphrases) as client:
             run = Run(
                 folder,
                 config,

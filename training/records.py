@@ -67,6 +67,7 @@ class RunFolder:
         self.before = path / "before.json"
         self.task_map = path / "task_map.png"
         self.engine_log = path / "engine.log"
+        self.paraphrases = path / "paraphrases.jsonl"
 
     def round(self, index: int) -> RoundFolder:
         """Paths of one round; 0 is the first."""

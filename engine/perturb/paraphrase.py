@@ -2,7 +2,8 @@
 
 A perturbation must give the same text wherever and whenever it is applied, and a server must not
 call addresses that its clients name. So paraphrases are made before the scoring, on the client's
-side (`engine.paraphrases.fill_paraphrases`), and travel with the request.
+side (`engine.paraphrases.fill_paraphrases`, or `EngineClient` when it is given a journal), and
+travel with the request.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Paraphrase(TextStep):
 
     Attributes:
         endpoint: Who writes the paraphrases that `texts` lacks.
-        texts: The paraphrases of each text, the first for j = 1.
+        texts: The paraphrases of each text, the first for j = 1. Those given by hand are taken as
+            they are.
     """
 
     unit: ClassVar[str] = "texts"

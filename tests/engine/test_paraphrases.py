@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from engine import chat_client
+from engine.api import StreamTotals, Usage
+from engine.client import EngineClient
 from engine.config import PromptConfig, ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.paraphrases import fill_paraphrases
@@ -21,7 +23,7 @@ from engine.plan import plan_pairs, plan_task
 from engine.prompts import PromptBuilder
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import gpt2
-from tests.engine.test_client import Answer, Request, Server
+from tests.engine.test_client import Answer, Request, Server, make_score
 
 TASKS = [make_task("a", definition="Say it"), make_task("b", definition="Name it")]
 
@@ -35,7 +37,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("engine.chat_client.time.sleep", lambda seconds: None)
 
 
 def said(text: str | None, finish_reason: str = "stop") -> Answer:
@@ -213,7 +215,7 @@ def test_a_busy_server_is_asked_again(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(chat_client.time, "sleep", pauses.append)
+    monkeypatch.setattr("engine.chat_client.time.sleep", pauses.append)
     broken = Answer(200, [b"{"], cut=True)
     server.answer = answering(Answer(429), broken, Answer(503), said("Tell me"))
     assert fill_one(server, tmp_path, Paraphrase()) == ("Tell me",)
@@ -329,3 +331,29 @@ def test_a_request_carries_the_paraphrases_of_its_own_tasks() -> None:
     assert step.only_for(TASKS[:1]).texts == {"Say it": ("Tell",)}
     composed = Compose(steps=(step, DropWords())).only_for(TASKS[1:])
     assert composed == Compose(steps=(Paraphrase(texts={"Name it": ("Call",)}), DropWords()))
+
+
+def test_the_client_has_them_written_before_it_scores(server: Server, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def answer(request: Request) -> Answer:
+        seen.append(request.path)
+        if request.path != "/v1/prompt_uncertainty":
+            return paraphrasing(request)
+        step = request.body["config"]["perturbation"]
+        (task,) = request.body["tasks"]
+        assert list(step["texts"]) == [task["definition"]]
+        assert len(step["texts"][task["definition"]]) == 2
+        score = make_score(task["id"]).model_dump_json()
+        totals = StreamTotals(tasks=1, weights_version="v", usage=Usage())
+        return Answer(chunks=[f"{score}\n{totals.model_dump_json()}\n".encode()])
+
+    server.answer = answer
+    kept = tmp_path / "kept.jsonl"
+    with EngineClient(server.url, tasks_per_request=1, paraphrases=kept) as client:
+        assert [score.task_id for score in client.score(TASKS, design())] == ["a", "b"]
+        first, seen[:] = list(seen), []
+        assert [score.task_id for score in client.score(TASKS, design())] == ["a", "b"]
+    part = ["/v1/models", *["/v1/chat/completions"] * 2, "/v1/prompt_uncertainty"]
+    assert first == part * 2
+    assert seen == ["/v1/models", "/v1/prompt_uncertainty"] * 2
