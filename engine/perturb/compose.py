@@ -72,9 +72,10 @@ class Compose(Step):
     def _in_order(self) -> Compose:
         places = [_place(step) for step in self.steps]
         if places != sorted(places):
-            raise ValueError(
+            raise PydanticCustomError(
+                "order_of_steps",
                 "resample_examples must precede all other steps, and paraphrase those that "
-                "change texts"
+                "change texts",
             )
         return self
 

@@ -38,6 +38,21 @@ def test_every_field_is_part_of_the_digest() -> None:
         ),
         ("rouns = 2\n", "rouns", "unknown key; valid here: evaluate, model"),
         ("[score.prompt]\nlayot = 'x'\n", "score.prompt.layot", "valid here: chat_template"),
+        (
+            "[score.perturbation]\nname = 'drop_wrds'\n",
+            "score.perturbation",
+            "unknown perturbation 'drop_wrds'; valid here: drop_words, mask_words",
+        ),
+        (
+            "[score.perturbation]\nname = 'typos'\nrat = 1\n",
+            "score.perturbation.typos",
+            "unknown key rat; valid here: name, protect_labels, rate, targets",
+        ),
+        (
+            "[score.prompt]\nlayout = 'alpacca'\n",
+            "score.prompt.layout",
+            "'super_natural_instructions', 'plain', 'alpaca', 'chat' or 'template'",
+        ),
         ("[train]\nbatch_size = 0\n", "train.batch_size", "greater than or equal to 1"),
         ("[train]\nstart_from = 'first'\n", "train.start_from", "'base' or 'last'"),
         ("rounds = 'two'\n", "rounds", "valid integer"),
