@@ -37,8 +37,8 @@ def compute_measures(
 
     Raises:
         InputError: If a name is unknown, a column is missing, two rows are the same pair, the rows
-            carry several weights versions, an instance lacks its original or any perturbed prompt,
-            or a measure comes to no finite number in its range.
+            carry several weights versions, an instance lacks its original prompt, a task has no
+            perturbed one, or a measure comes to no finite number in its range.
     """
     measures = find_measures(names, needs)
     check_table(table, needs, source)
@@ -80,19 +80,17 @@ def check_table(table: pl.DataFrame, needs: Input, source: object | None = None)
 
 
 def _check_prompts(table: pl.DataFrame, needs: Input, source: object | None) -> None:
-    """That each instance has an original prompt (labels need none) and a perturbed one."""
+    """That each instance has an original prompt (labels need none), each task a perturbed one."""
     j = pl.col("perturbation")
-    prompts = table.group_by("task_id", "instance_id", maintain_order=True).agg(
-        original=(j == 0).any(), perturbed=(j > 0).any()
-    )
-    for row in prompts.filter(~pl.col("original") | ~pl.col("perturbed")).iter_rows(named=True):
-        if not row["perturbed"]:
-            problem = "has no perturbed prompt, j >= 1"
-        elif needs != "label_probabilities":
+    if needs != "label_probabilities":
+        instances = table.group_by("task_id", "instance_id", maintain_order=True)
+        bare = instances.agg(there=(j == 0).any()).filter(~pl.col("there"))
+        for task_id, instance_id, _ in bare.iter_rows():
             problem = "has no original prompt, j = 0"
-        else:
-            continue
-        raise InputError(problem, file=source, record=f"{row['task_id']}/{row['instance_id']}")
+            raise InputError(problem, file=source, record=f"{task_id}/{instance_id}")
+    tasks = table.group_by("task_id", maintain_order=True).agg(there=(j > 0).any())
+    for task_id, _ in tasks.filter(~pl.col("there")).iter_rows():
+        raise InputError("has no perturbed prompt, j >= 1", file=source, record=task_id)
 
 
 def _check_values(found: pl.DataFrame, measure: Measure, source: object | None) -> None:

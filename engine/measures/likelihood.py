@@ -67,9 +67,11 @@ def _largest(pairs: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _deviation(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    return mean_over_instances(
-        pairs.group_by(_BY_INSTANCE, maintain_order=True).agg(_P.std(ddof=0).alias("value"))
+    prompts = pairs.group_by(_BY_INSTANCE, maintain_order=True).agg(
+        pl.len().alias("prompts"), _P.std(ddof=0).alias("value")
     )
+    # One prompt alone says nothing of the spread.
+    return mean_over_instances(prompts.filter(pl.col("prompts") > 1))
 
 
 def _probability(pairs: pl.LazyFrame) -> pl.LazyFrame:
