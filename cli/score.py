@@ -70,6 +70,11 @@ def score(
         pool, _options(format_name, column, split, subset, max_instances, asked.seed)
     )
     survey = survey_pool(opened, asked)
+    location = ""
+    if url is None:
+        from engine.models import resolve_model
+
+        location = str(resolve_model(model))
     files.prepare(overwrite=overwrite)
     console = Console(stderr=True)
     n_tasks = survey.tasks.height
@@ -77,10 +82,8 @@ def score(
     with contextlib.ExitStack() as stack:
         bars = stack.enter_context(_bars(console))
         if url is None:
-            from engine.models import resolve_model
             from engine.process import EngineProcess
 
-            location = str(resolve_model(model))
             waiting = bars.add_task("start the engine", total=None, detail="")
             process = stack.enter_context(
                 EngineProcess.start(
@@ -117,7 +120,7 @@ def _config(
     gold: bool,
     seed: int | None,
 ) -> ScoreConfig:
-    from cli.toml import read_toml
+    from cli.toml import read_toml, validate
     from engine.config import ScoreConfig
 
     values: dict[str, Any] = {} if file is None else read_toml(file)
@@ -129,7 +132,7 @@ def _config(
         "seed": seed,
     }
     values |= {name: value for name, value in options.items() if value is not None}
-    return ScoreConfig.model_validate(values)
+    return validate(ScoreConfig, values, file)
 
 
 def _bars(console: Any) -> Progress:

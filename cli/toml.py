@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    _M = TypeVar("_M", bound=BaseModel)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -52,3 +57,27 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def validate(kind: type[_M], values: dict[str, Any], file: Path | None) -> _M:
+    """A config from nested values.
+
+    Raises:
+        InputError: With the field; for an unknown key also the valid ones.
+    """
+    from pydantic import BaseModel, ValidationError
+
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = first["msg"]
+        section: Any = kind
+        for part in first["loc"][:-1]:
+            inside = getattr(section, "model_fields", {}).get(str(part))
+            section = None if inside is None else inside.annotation
+        known = isinstance(section, type) and issubclass(section, BaseModel)
+        if first["type"] == "extra_forbidden" and known:
+            problem = f"unknown key; valid here: {', '.join(sorted(section.model_fields))}"
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(problem, file=file, field=field or None) from error

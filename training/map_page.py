@@ -18,6 +18,7 @@ from training.records import write_bytes
 
 _LONGEST_DEFINITION = 600  # characters; what is cut off ends in an ellipsis
 
+_VERSION = "weights_version"
 _NEEDED = ("task_id", "prompt_uncertainty", "prediction_probability")
 
 
@@ -62,6 +63,10 @@ def map_table(
         table = table.with_columns(selected=pl.lit(None, pl.Boolean))
     if pairs is None:
         return table, thresholds
+    versions = [set(each[_VERSION]) for each in (pairs, scores) if _VERSION in each.columns]
+    if len(versions) == 2 and not versions[1] <= versions[0]:
+        problem = "the pairs are not those of these scores: other weights"
+        raise InputError(problem, file=source, field=_VERSION)
     scored = pairs.join(scores.select("task_id"), on="task_id", how="semi", maintain_order="left")
     found = map_stability(scored, config, n_replicates=n_replicates, seed=seed)
     bare = scores.join(found, on="task_id", how="anti")
