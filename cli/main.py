@@ -10,7 +10,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli.demo import demo
+from cli.map import task_map
+from cli.measures import measures
 from cli.pool import app as pool_app
+from cli.score import score
+from cli.select import select, strategies
 from cli.serve import serve
 from cli.version import print_version, version
 from engine.errors import EngineError, InputError, TrainingError
@@ -24,6 +28,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(score)
+app.command()(select)
+app.command("map")(task_map)
+app.command()(measures)
+app.command()(strategies)
 app.command()(serve)
 app.command()(version)
 app.add_typer(pool_app, name="pool")

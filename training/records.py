@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,20 +135,27 @@ class ScoreJournal:
         Raises:
             InputError: If a line other than the last is broken.
         """
+        return {score.task_id: score for score in self.scores()}
+
+    def scores(self) -> Iterator[TaskScore]:
+        """Finished scores, one at a time; a torn last line is ignored.
+
+        Raises:
+            InputError: If a line other than the last is broken.
+        """
         if not self.path.is_file():
-            return {}
-        lines = self.path.read_bytes().split(b"\n")
-        finished: dict[str, TaskScore] = {}
-        # What stands after the last newline is empty, or a line whose writing was cut off.
-        for number, line in enumerate(lines[:-1], start=1):
-            try:
-                score = TaskScore.model_validate_json(line)
-            except ValidationError as error:
-                problem = f"broken line: {error.errors()[0]['msg']}"
-                raise InputError(problem, file=self.path, record=f"line {number}") from error
-            if score.weights_version == self.weights_version:
-                finished[score.task_id] = score
-        return finished
+            return
+        with self.path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    score = TaskScore.model_validate_json(line)
+                except ValidationError as error:
+                    problem = f"broken line: {error.errors()[0]['msg']}"
+                    raise InputError(problem, file=self.path, record=f"line {number}") from error
+                if score.weights_version == self.weights_version:
+                    yield score
 
     def __enter__(self) -> ScoreJournal:
         self.path.parent.mkdir(parents=True, exist_ok=True)

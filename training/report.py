@@ -16,6 +16,7 @@ import polars as pl
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
+from engine.measures.task_map import Thresholds, find_thresholds
 from training.labels import place_labels
 from training.records import RunFolder
 
@@ -39,10 +40,12 @@ class Panel:
     Attributes:
         title: Above the panel.
         scores: The columns of `scores.parquet`.
+        thresholds: The borders of the map; at the medians if there are none.
     """
 
     title: str
     scores: pl.DataFrame
+    thresholds: Thresholds | None = None
 
 
 def draw_run(folder: RunFolder) -> Path:
@@ -111,12 +114,10 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
     axis.spines[["left", "bottom"]].set_color("#999999")
     axis.tick_params(colors="#555555", labelsize=8.5, labelbottom=True, labelleft=True)
     # Above the line is ambiguous; below it, the second line parts difficult from easy.
-    middle_u = float(np.median(scores["prompt_uncertainty"].to_numpy()))
-    middle_p = float(np.median(scores["prediction_probability"].to_numpy()))
-    axis.axhline(middle_u, color="#BBBBBB", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
-    axis.vlines(
-        middle_p, -1, middle_u, color="#BBBBBB", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1
-    )
+    borders = panel.thresholds or find_thresholds(scores)
+    u, p = borders.uncertainty, borders.probability
+    axis.axhline(u, color="#BBBBBB", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    axis.vlines(p, -1, u, color="#BBBBBB", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     for category, colour in COLOURS.items():
         part = scores.filter(pl.col("map_category") == category)
         axis.scatter(

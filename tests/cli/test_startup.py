@@ -10,7 +10,7 @@ import time
 import pytest
 
 HEAVY = ("torch", "vllm", "transformers", "trl", "datasets", "polars", "matplotlib")
-COMMANDS = ("demo", "serve", "version")
+COMMANDS = ("demo", "map", "measures", "score", "select", "serve", "strategies", "version")
 
 _PROBE = """
 import json, sys
@@ -49,7 +49,8 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
 def test_every_command_is_covered_here() -> None:
     from cli.main import app
 
-    names = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands = [command for command in app.registered_commands if command.callback]
+    names = {command.name or command.callback.__name__ for command in commands if command.callback}
     assert names == set(COMMANDS)
 
 

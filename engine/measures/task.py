@@ -1,15 +1,15 @@
-"""The measures of a task, from its scored pairs, and the categories of the task map."""
+"""The paper's measures of one task, from its scored pairs, as the server computes them.
+
+In plain Python, so that the server needs no data frames; `engine.measures.likelihood` computes the
+same, and more, for whole pools.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from engine.api import PairScore
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def prompt_uncertainty(pairs: Sequence[PairScore]) -> float:
@@ -50,31 +50,3 @@ def _originals(pairs: Sequence[PairScore]) -> dict[str, PairScore]:
     if missing or not original:
         raise ValueError(f"no original pair for instances {sorted(missing)}")
     return original
-
-
-def map_categories(
-    scores: pl.DataFrame,
-    uncertainty_quantile: float = 0.5,
-    probability_quantile: float = 0.5,
-) -> pl.Series:
-    """The task map's category of each row of `scores`.
-
-    `ambiguous`: prompt uncertainty above its quantile; below it, `easy` with prediction probability
-    at or above its quantile and `difficult` with less (Kung et al., 2023, section 5).
-
-    Args:
-        scores: Columns `prompt_uncertainty` and `prediction_probability`, one row per task.
-        uncertainty_quantile: Where high prompt uncertainty begins, in [0, 1].
-        probability_quantile: Where high prediction probability begins, in [0, 1].
-    """
-    import polars as pl
-
-    u, p = pl.col("prompt_uncertainty"), pl.col("prediction_probability")
-    return scores.select(
-        pl.when(u > u.quantile(uncertainty_quantile, "linear"))
-        .then(pl.lit("ambiguous"))
-        .when(p >= p.quantile(probability_quantile, "linear"))
-        .then(pl.lit("easy"))
-        .otherwise(pl.lit("difficult"))
-        .alias("map_category")
-    ).to_series()

@@ -1,0 +1,66 @@
+"""`jostle measures`: what can be measured, and measuring it from stored pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def measures(
+    table: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[PAIRS]", help="Stored pairs, such as scores.pairs.parquet, to measure."
+        ),
+    ] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option("--measure", help="Only this one; repeat it.")
+    ] = None,
+    needs: Annotated[
+        str,
+        typer.Option(help="What PAIRS holds: pairs, gold_pairs, label_probabilities, samples."),
+    ] = "pairs",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A .parquet file; a row per task.")
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(help="Scores that the measures are added to, as columns."),
+    ] = None,
+) -> None:
+    """List all measures; or compute them from stored pairs, without scoring anew."""
+    from engine.measures.registry import find_measures
+
+    if table is None:
+        for each in find_measures(measure or []):
+            lowest, highest = f"{each.lowest:g}", f"{each.highest:g}"
+            typer.echo(f"{each.name}\n    {each.title}, in [{lowest}, {highest}]")
+            typer.echo(f"    {each.formula}")
+            typer.echo(f"    uncertain where {each.uncertain}; from {each.needs}; {each.source}")
+        return
+
+    from cli.select import read_table
+    from engine.errors import InputError
+    from engine.measures.compute import compute_measures
+    from engine.measures.measure import INPUTS
+    from training.records import write_parquet
+
+    if needs not in INPUTS:
+        raise InputError(f"{needs!r} is none of {', '.join(INPUTS)}", field="needs")
+    scores = None if into is None else read_table(into)
+    found = compute_measures(read_table(table), needs, measure or [], table)
+    if output is not None:
+        write_parquet(output, found)
+        typer.echo(f"{output}: {found.height:,} tasks, {found.width - 1} measures")
+    if into is not None and scores is not None:
+        unscored = scores.join(found, on="task_id", how="anti")
+        if unscored.height:
+            raise InputError("has no pairs", file=table, record=unscored["task_id"][0])
+        kept = scores.drop(name for name in found.columns[1:] if name in scores.columns)
+        joined = kept.join(found, on="task_id", how="left", maintain_order="left")
+        write_parquet(into, joined)
+        typer.echo(f"{into}: {', '.join(found.columns[1:])} added")
+    if output is None and into is None:
+        typer.echo(found.write_csv().rstrip())

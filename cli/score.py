@@ -1,0 +1,159 @@
+"""`jostle score`: the measures of every task of a pool."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.pool import ColumnNames, FormatName, MaxInstances, Spec, SplitName, SubsetName, _options
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from engine.config import ScoreConfig
+
+
+def score(
+    pool: Spec,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet file.")],
+    url: Annotated[
+        str | None,
+        typer.Option(help="A running engine.", show_default="starts one on --model"),
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="JOSTLE_API_KEY", help="Key of that engine.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Model to start: smollm2-135m (bundled), a hub id, or a folder.")
+    ] = "smollm2-135m",
+    max_model_len: Annotated[int, typer.Option(min=64, help="Its context, in tokens.")] = 2048,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with the design, prompt and perturbation; options win."),
+    ] = None,
+    instances: Annotated[
+        int | None, typer.Option(min=1, help="Instances per task, n.", show_default="10")
+    ] = None,
+    perturbations: Annotated[
+        int | None, typer.Option(min=1, help="Perturbed prompts, k.", show_default="10")
+    ] = None,
+    max_output_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest output.", show_default="32")
+    ] = None,
+    gold: Annotated[bool, typer.Option("--gold", help="Score gold outputs.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="0")] = None,
+    format_name: FormatName = None,
+    column: ColumnNames = None,
+    split: SplitName = None,
+    subset: SubsetName = None,
+    max_instances: MaxInstances = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew, replacing what is there.")
+    ] = False,
+) -> None:
+    """Score a pool; the same command again goes on where it broke off."""
+    from rich.console import Console
+
+    from engine.client import EngineClient
+    from engine.pools import open_pool
+    from training.scoring import ScoreFiles, score_pool, survey_pool
+
+    files = ScoreFiles(output)
+    asked = _config(config, instances, perturbations, max_output_tokens, gold, seed)
+    opened = open_pool(
+        pool, _options(format_name, column, split, subset, max_instances, asked.seed)
+    )
+    survey = survey_pool(opened, asked)
+    location = ""
+    if url is None:
+        from engine.models import resolve_model
+
+        location = str(resolve_model(model))
+    files.prepare(overwrite=overwrite)
+    console = Console(stderr=True)
+    n_tasks = survey.tasks.height
+    console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs", highlight=False)
+    with contextlib.ExitStack() as stack:
+        bars = stack.enter_context(_bars(console))
+        if url is None:
+            from engine.process import EngineProcess
+
+            waiting = bars.add_task("start the engine", total=None, detail="")
+            process = stack.enter_context(
+                EngineProcess.start(
+                    location,
+                    weights_root=None,
+                    log_file=files.engine_log,
+                    trust_remote_code=trust_remote_code,
+                    extra_args=(f"--max-model-len={max_model_len}",),
+                )
+            )
+            process.wait_ready()
+            bars.remove_task(waiting)
+            url = process.url
+        bar = bars.add_task("score", total=n_tasks, detail="")
+        client = stack.enter_context(EngineClient(url, api_key))
+        table = score_pool(
+            opened,
+            survey,
+            client,
+            asked,
+            files,
+            on_score=lambda done, name: bars.update(bar, completed=done, detail=name),
+        )
+    mean = table["prompt_uncertainty"].to_numpy().mean()
+    typer.echo(f"{output}: {table.height:,} tasks, mean prompt uncertainty {mean:.4f}")
+    typer.echo(f"{files.pairs}: their pairs")
+
+
+def _config(
+    file: Path | None,
+    instances: int | None,
+    perturbations: int | None,
+    max_output_tokens: int | None,
+    gold: bool,
+    seed: int | None,
+) -> ScoreConfig:
+    from cli.toml import read_toml, validate
+    from engine.config import ScoreConfig
+
+    values: dict[str, Any] = {} if file is None else read_toml(file)
+    options = {
+        "n_instances": instances,
+        "n_perturbations": perturbations,
+        "max_output_tokens": max_output_tokens,
+        "reference": "gold" if gold else None,
+        "seed": seed,
+    }
+    values |= {name: value for name, value in options.items() if value is not None}
+    return validate(ScoreConfig, values, file)
+
+
+def _bars(console: Any) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("about"),
+        TimeRemainingColumn(),
+        TextColumn("left [dim]{task.fields[detail]}"),
+        console=console,
+        transient=True,
+        speed_estimate_period=60,
+    )

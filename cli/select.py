@@ -1,0 +1,121 @@
+"""`jostle select` and `jostle strategies`: which scored tasks to train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def select(
+    scores: Annotated[Path, typer.Argument(help="Scores, as jostle score writes them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Task ids, one per line.")],
+    n_tasks: Annotated[int, typer.Option("-n", "--tasks", min=1, help="How many to take.")],
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="See jostle strategies.", show_default="prompt_uncertainty"),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the strategy; repeat it."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with name and settings of the strategy.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(help="A task that is taken in any case, or a file of them; repeat it."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="A task that is not taken, or a file of them; repeat it."),
+    ] = None,
+) -> None:
+    """Choose tasks; what is written beside OUTPUT says why each was taken."""
+    from cli.toml import parse_settings, read_toml
+    from training.records import write_bytes, write_json
+    from training.selection import parse_strategy
+    from training.selection import select as choose
+
+    values: dict[str, Any] = {"name": "prompt_uncertainty"}
+    values |= {} if config is None else read_toml(config)
+    values |= {} if strategy is None else {"name": strategy}
+    values |= parse_settings(setting or [])
+    chosen = choose(
+        read_table(scores),
+        parse_strategy(values, config),
+        n_tasks,
+        seed,
+        forced=_task_ids(force),
+        excluded=_task_ids(exclude),
+    )
+    reasons = output.with_suffix(".selection.json")
+    write_json(reasons, chosen.model_dump(mode="json"))
+    write_bytes(output, "".join(f"{task_id}\n" for task_id in chosen.task_ids).encode())
+    for note in chosen.notes:
+        typer.echo(f"note: {note}", err=True)
+    for task in chosen.tasks[:10]:
+        typer.echo(f"{task.rank:4}  {task.task_id}  ({task.reason})")
+    if len(chosen.tasks) > 10:
+        typer.echo(f"      and {len(chosen.tasks) - 10:,} more")
+    typer.echo(f"{output}: {len(chosen.tasks):,} of {chosen.n_candidates:,} tasks, {reasons}: why")
+
+
+def strategies() -> None:
+    """List the selection strategies and their settings."""
+    from training.selection import all_strategies
+
+    for name, kind in all_strategies().items():
+        typer.echo(f"{name}\n    {kind.summary}")
+        for setting, field in kind.model_fields.items():
+            if setting != "name":
+                default = field.get_default()
+                shown = getattr(default, "name", default)
+                needed = "must be given" if field.is_required() else f"{shown} by default"
+                typer.echo(f"    {setting}: {needed}")
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A Parquet file.
+
+    Raises:
+        InputError: If it cannot be read, or is none.
+    """
+    import polars as pl
+
+    from engine.errors import InputError
+
+    if not path.is_file():
+        raise InputError("no such file", file=path)
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"is no readable Parquet file: {error}", file=path) from error
+
+
+def read_task_ids(path: Path) -> list[str]:
+    """The lines of a file that are not empty.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    from engine.errors import InputError
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", file=path) from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _task_ids(words: list[str] | None) -> list[str]:
+    """Task ids, given as such or in files."""
+    ids = []
+    for word in words or ():
+        ids += read_task_ids(Path(word)) if Path(word).is_file() else [word]
+    return ids

@@ -1,0 +1,113 @@
+"""The measures of a table: a row per task, a column per measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from engine.errors import InputError
+from engine.measures.measure import INPUTS, Input, Measure
+from engine.measures.registry import find_measures
+
+_KEYS: dict[Input, tuple[str, ...]] = {
+    "pairs": ("task_id", "instance_id", "perturbation"),
+    "gold_pairs": ("task_id", "instance_id", "perturbation"),
+    "label_probabilities": ("task_id", "instance_id", "perturbation", "label"),
+    "samples": ("task_id", "instance_id", "perturbation", "sample"),
+}
+
+
+def compute_measures(
+    table: pl.DataFrame,
+    needs: Input = "pairs",
+    names: Sequence[str] = (),
+    source: object | None = None,
+) -> pl.DataFrame:
+    """Measures of every task of a table; nothing is scored anew.
+
+    Args:
+        table: The columns of `INPUTS[needs]`; others are left alone.
+        needs: What the table holds.
+        names: Which measures; all that are computed from such a table when there is none.
+        source: The file it came from, for messages.
+
+    Returns:
+        `task_id`, in the order of its first row, and a column per measure.
+
+    Raises:
+        InputError: If a name is unknown, a column is missing, two rows are the same pair, the rows
+            carry several weights versions, an instance lacks its original prompt, a task has no
+            perturbed one, or a measure comes to no finite number in its range.
+    """
+    measures = find_measures(names, needs)
+    check_table(table, needs, source)
+    used = table.select(list(INPUTS[needs])).lazy()
+    found = table.select(pl.col("task_id").unique(maintain_order=True))
+    for measure in measures:
+        values = measure.compute(used).collect().rename({"value": measure.name})
+        found = found.join(values, on="task_id", how="left", maintain_order="left", validate="1:1")
+        _check_values(found, measure, source)
+    return found
+
+
+def check_table(table: pl.DataFrame, needs: Input, source: object | None = None) -> None:
+    """That a table is what measures are computed from.
+
+    Raises:
+        InputError: See `compute_measures`.
+    """
+    for column, kind in INPUTS[needs].items():
+        if column not in table.columns:
+            there = ", ".join(table.columns)
+            raise InputError(f"the column is missing; there are {there}", file=source, field=column)
+        if table.schema[column] != kind:
+            problem = f"holds {table.schema[column]}, not {kind}"
+            raise InputError(problem, file=source, field=column)
+        missing = table.filter(pl.col(column).is_null())
+        if missing.height:
+            raise InputError(
+                "holds nothing", file=source, record=missing["task_id"][0], field=column
+            )
+    if "weights_version" in table.columns and table["weights_version"].n_unique() > 1:
+        versions = ", ".join(sorted(table["weights_version"].unique().to_list()))
+        problem = f"rows of several weights: {versions}"
+        raise InputError(problem, file=source, field="weights_version")
+    twice = table.filter(table.select(_KEYS[needs]).is_duplicated())
+    if twice.height:
+        raise InputError("is there twice", file=source, record=_name(twice.row(0, named=True)))
+    _check_prompts(table, needs, source)
+
+
+def _check_prompts(table: pl.DataFrame, needs: Input, source: object | None) -> None:
+    """That each instance has an original prompt (labels need none), each task a perturbed one."""
+    j = pl.col("perturbation")
+    if needs != "label_probabilities":
+        instances = table.group_by("task_id", "instance_id", maintain_order=True)
+        bare = instances.agg(there=(j == 0).any()).filter(~pl.col("there"))
+        for task_id, instance_id, _ in bare.iter_rows():
+            problem = "has no original prompt, j = 0"
+            raise InputError(problem, file=source, record=f"{task_id}/{instance_id}")
+    tasks = table.group_by("task_id", maintain_order=True).agg(there=(j > 0).any())
+    for task_id, _ in tasks.filter(~pl.col("there")).iter_rows():
+        raise InputError("has no perturbed prompt, j >= 1", file=source, record=task_id)
+
+
+def _check_values(found: pl.DataFrame, measure: Measure, source: object | None) -> None:
+    value = pl.col(measure.name)
+    # What rounding takes a value beyond its range by is no fault.
+    inside = value.is_finite() & value.is_between(measure.lowest - 1e-9, measure.highest + 1e-9)
+    bad = found.filter(~inside.fill_null(value=False))
+    if bad.height:
+        row = bad.row(0, named=True)
+        raise InputError(
+            f"comes to {row[measure.name]}, which is not in "
+            f"[{measure.lowest:g}, {measure.highest:g}]",
+            file=source,
+            record=row["task_id"],
+            field=measure.name,
+        )
+
+
+def _name(row: dict[str, object]) -> str:
+    return f"{row['task_id']}/{row['instance_id']}/j={row['perturbation']}"

@@ -1,0 +1,137 @@
+"""How sure a task's place on the map is: the bootstrap over instances and perturbations.
+
+Another seed would have drawn other instances and other perturbations. Each replicate draws both
+anew, with replacement, from those that were scored: instances within a task, and perturbations
+within a task, the same for all of its instances, as they share them. From the replicate's measures
+follow its borders, where these are quantiles, and from both every task's category.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from engine.measures.compute import check_table
+from engine.measures.task_map import CATEGORIES, MapConfig, Thresholds, categorise, find_thresholds
+
+_Floats = npt.NDArray[np.float64]
+
+
+def map_stability(
+    pairs: pl.DataFrame,
+    config: MapConfig | None = None,
+    *,
+    n_replicates: int = 200,
+    seed: int = 0,
+    source: object | None = None,
+) -> pl.DataFrame:
+    """The categories of tasks, and the shares of bootstrap replicates that give each category.
+
+    With one instance per task only the perturbations vary, with one perturbation only the
+    instances: the shares then look surer than they are.
+
+    Args:
+        pairs: The columns of `pairs.parquet`.
+        config: Where the borders of the map are.
+        n_replicates: Replicates, B. Memory is 16 bytes per task and replicate.
+        seed: Of the draws; each task's draws depend on it and the task's place alone.
+        source: The file the pairs came from, for messages.
+
+    Returns:
+        A row per task, in the order of its first pair: `task_id`, `prompt_uncertainty`,
+        `prediction_probability`, `map_category`, `map_stability` (the share of replicates with this
+        very category, in [0, 1]), `share_ambiguous`, `share_easy`, `share_difficult`.
+
+    Raises:
+        InputError: If the pairs are not complete, see `engine.measures.compute`.
+    """
+    config = config or MapConfig()
+    check_table(pairs, "pairs", source)
+    task_ids: list[str] = []
+    point: list[tuple[float, float]] = []
+    u = np.empty((pairs["task_id"].n_unique(), n_replicates))
+    p = np.empty_like(u)
+    for index, (task_id, originals, moves) in enumerate(_grids(pairs)):
+        task_ids.append(task_id)
+        point.append((float(np.nanmean(moves)), float(originals.mean())))
+        draw = np.random.default_rng((seed, index))
+        u[index], p[index] = _replicates(originals, moves, n_replicates, draw)
+    table = pl.DataFrame(
+        [(task_id, *values) for task_id, values in zip(task_ids, point, strict=True)],
+        schema={
+            "task_id": pl.String,
+            "prompt_uncertainty": pl.Float64,
+            "prediction_probability": pl.Float64,
+        },
+        orient="row",
+    )
+    if table.is_empty():
+        category = categorise(table, Thresholds(uncertainty=0, probability=0))
+    else:
+        category = categorise(table, find_thresholds(table, config))
+    shares = dict(zip(CATEGORIES, _category_shares(u, p, config), strict=True))
+    table = table.with_columns(
+        category, **{f"share_{name}": pl.Series(values) for name, values in shares.items()}
+    )
+    own = pl.coalesce(
+        pl.when(pl.col("map_category") == name).then(pl.col(f"share_{name}")) for name in CATEGORIES
+    )
+    return table.select(
+        "task_id",
+        "prompt_uncertainty",
+        "prediction_probability",
+        "map_category",
+        own.alias("map_stability"),
+        *(f"share_{name}" for name in CATEGORIES),
+    )
+
+
+def _grids(pairs: pl.DataFrame) -> Iterator[tuple[str, _Floats, _Floats]]:
+    """Of each task p(i, 0), shape (n,), and |p(i, j) - p(i, 0)|, shape (n, k), NaN if unscored."""
+    columns = ("task_id", "instance_id", "perturbation", "probability")
+    for rows in pairs.select(columns).partition_by("task_id", maintain_order=True):
+        i = rows["instance_id"].rank("dense").to_numpy().astype(np.int64) - 1
+        # Perturbations need not be 0..k without gaps: adaptive designs leave some out.
+        j = rows["perturbation"].rank("dense").to_numpy().astype(np.int64) - 1
+        grid = np.full((i.max() + 1, j.max() + 1), np.nan)
+        grid[i, j] = rows["probability"].to_numpy()
+        yield rows["task_id"][0], grid[:, 0], np.abs(grid[:, 1:] - grid[:, :1])
+
+
+def _replicates(
+    originals: _Floats, moves: _Floats, n_replicates: int, draw: np.random.Generator
+) -> tuple[_Floats, _Floats]:
+    """U and P of each replicate, both of shape (B,)."""
+    n, k = moves.shape
+    instances = draw.multinomial(n, np.full(n, 1 / n), size=n_replicates).astype(np.float64)
+    perturbations = draw.multinomial(k, np.full(k, 1 / k), size=n_replicates).astype(np.float64)
+    scored = ~np.isnan(moves)
+    total = np.sum((instances @ np.where(scored, moves, 0.0)) * perturbations, axis=1)
+    count = np.sum((instances @ scored.astype(np.float64)) * perturbations, axis=1)
+    # A replicate may draw none of the pairs that were scored; it then says what the whole does.
+    everything = np.full(n_replicates, np.nanmean(moves))
+    u = np.divide(total, count, out=everything, where=count > 0)
+    return u, instances @ originals / n
+
+
+def _category_shares(u: _Floats, p: _Floats, config: MapConfig) -> tuple[_Floats, _Floats, _Floats]:
+    """Shares of replicates in which each task is ambiguous, easy, difficult; shape (T,) each."""
+    if len(u) == 0:
+        empty = np.empty(0)
+        return empty, empty, empty
+    high_u: _Floats | float = (
+        np.quantile(u, config.uncertainty_quantile, axis=0)
+        if config.uncertainty is None
+        else config.uncertainty
+    )
+    high_p: _Floats | float = (
+        np.quantile(p, config.probability_quantile, axis=0)
+        if config.probability is None
+        else config.probability
+    )
+    ambiguous = u > high_u
+    easy = ~ambiguous & (p >= high_p)
+    return ambiguous.mean(axis=1), easy.mean(axis=1), (~ambiguous & ~easy).mean(axis=1)

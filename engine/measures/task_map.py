@@ -1,0 +1,91 @@
+"""The task map: which tasks are ambiguous, easy or difficult."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from engine.tasks import Record
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CATEGORIES = ("ambiguous", "easy", "difficult")
+"""The categories, in the order in which they are shown."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class MapConfig(Record):
+    """Where the borders of the map are.
+
+    Attributes:
+        uncertainty_quantile: Quantile of prompt uncertainty above which tasks are ambiguous.
+        probability_quantile: Quantile of prediction probability from which on tasks that are not
+            ambiguous are easy.
+        uncertainty: The border of prompt uncertainty itself; the quantile then means nothing.
+        probability: The border of prediction probability itself.
+    """
+
+    uncertainty_quantile: Share = 0.5
+    probability_quantile: Share = 0.5
+    uncertainty: Share | None = None
+    probability: Share | None = None
+
+
+class Thresholds(Record):
+    """The borders of a map, as values of prompt uncertainty and prediction probability."""
+
+    uncertainty: float
+    probability: float
+
+
+def find_thresholds(scores: pl.DataFrame, config: MapConfig | None = None) -> Thresholds:
+    """The borders for these tasks; quantiles are interpolated linearly. At least one task.
+
+    Args:
+        scores: Columns `prompt_uncertainty` and `prediction_probability`, one row per task.
+        config: Where the borders are; at the medians by default.
+    """
+    config = config or MapConfig()
+    u, p = config.uncertainty, config.probability
+    if u is None:
+        u = scores["prompt_uncertainty"].quantile(config.uncertainty_quantile, "linear")
+    if p is None:
+        p = scores["prediction_probability"].quantile(config.probability_quantile, "linear")
+    assert u is not None
+    assert p is not None
+    return Thresholds(uncertainty=u, probability=p)
+
+
+def categorise(scores: pl.DataFrame, thresholds: Thresholds) -> pl.Series:
+    """The map category of each row of `scores`.
+
+    `ambiguous`: prompt uncertainty above its border; else `easy` with prediction probability at or
+    above its border, and `difficult` with less (Kung et al., 2023, section 5).
+    """
+    import polars as pl
+
+    return scores.select(
+        pl.when(pl.col("prompt_uncertainty") > thresholds.uncertainty)
+        .then(pl.lit("ambiguous"))
+        .when(pl.col("prediction_probability") >= thresholds.probability)
+        .then(pl.lit("easy"))
+        .otherwise(pl.lit("difficult"))
+        .alias("map_category")
+    ).to_series()
+
+
+def map_categories(
+    scores: pl.DataFrame,
+    uncertainty_quantile: float = 0.5,
+    probability_quantile: float = 0.5,
+) -> pl.Series:
+    """The map category of each row of `scores`, with borders at quantiles; see `categorise`."""
+    if scores.is_empty():
+        return categorise(scores, Thresholds(uncertainty=0, probability=0))
+    config = MapConfig(
+        uncertainty_quantile=uncertainty_quantile, probability_quantile=probability_quantile
+    )
+    return categorise(scores, find_thresholds(scores, config))

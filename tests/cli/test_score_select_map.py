@@ -1,0 +1,237 @@
+"""score, measures, select, map: from a pool to a page, against an engine over HTTP."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from cli import main as cli_main
+from engine.measures.compute import compute_measures
+from tests.training.http_engine import HttpEngine, http_engine
+from training.records import PAIR_COLUMNS, SCORE_COLUMNS
+
+
+@pytest.fixture
+def engine() -> Iterator[HttpEngine]:
+    with http_engine() as running:
+        yield running
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    """Self-Instruct seed tasks, realistic in form: 20 tasks, a task with markup among them."""
+    path = tmp_path / "seed_tasks.jsonl"
+    rows = [
+        {
+            "id": f"seed_task_{index}",
+            "name": f"task {index}",
+            "instruction": f"Say </script><b>which</b> of {index} things is blue & why.",
+            "instances": [
+                {"input": f"{n} things", "output": "yes" if n % 2 else "no"}
+                for n in range(12 if index < 8 else 3)
+            ],
+            "is_classification": index < 8,
+        }
+        for index in range(20)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def jostle(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command line; its exit code and what it printed."""
+    monkeypatch.setenv("JOSTLE_DEBUG", "0")
+    monkeypatch.delenv("JOSTLE_DEBUG")
+
+    def run(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["jostle", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli_main.main()
+        shown = capsys.readouterr()
+        return int(stop.value.code or 0), shown.out + shown.err
+
+    return run
+
+
+DESIGN = ("--instances", 3, "--perturbations", 2, "--seed", 5)
+
+
+def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path) -> None:
+    scores = tmp_path / "scores.parquet"
+    code, shown = jostle("score", pool, "-o", scores, "--url", engine.url, *DESIGN)
+    assert code == 0, shown
+    assert "20 tasks, 180 pairs" in shown
+    table = pl.read_parquet(scores)
+    pairs = pl.read_parquet(tmp_path / "scores.pairs.parquet")
+    assert dict(pairs.schema) == PAIR_COLUMNS
+    assert pairs.height == 180
+    assert table.columns[: len(SCORE_COLUMNS)] == list(SCORE_COLUMNS)
+    assert table.columns[-3:] == ["category", "classification", "definition"]
+    assert table["task_id"].to_list() == [f"seed_task_{index}" for index in range(20)]
+    assert table["classification"].to_list() == [index < 8 for index in range(20)]
+    measured = compute_measures(pairs)
+    for name in measured.columns[1:]:  # what the server says and what its pairs say is the same
+        assert table[name].to_list() == pytest.approx(measured[name].to_list(), abs=1e-12)
+
+    chosen = tmp_path / "selected.txt"
+    share = ("--strategy", "classification_share", "--set", "share=0.25")
+    code, shown = jostle("select", scores, *share, "-n", 8, "-o", chosen)
+    assert code == 0, shown
+    ids = chosen.read_text().split()
+    assert len(set(ids)) == 8
+    assert sum(table.filter(pl.col("task_id").is_in(ids))["classification"]) == 2
+    why = json.loads((tmp_path / "selected.selection.json").read_text())
+    assert [task["task_id"] for task in why["tasks"]] == ids
+    assert why["settings"]["share"] == 0.25
+    assert why["tasks"][0]["stratum"] == "true"
+
+    for name in ("map.html", "map.png"):
+        code, shown = jostle("map", scores, "-o", tmp_path / name, "--selected", chosen)
+        assert code == 0, shown
+        assert "20 tasks change category in over a tenth of 200 bootstrap replicates" in shown
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "map.html").read_text()
+    data = json.loads(re.findall(r'type="application/json">(.*?)</script>', page)[0])
+    assert [task["id"] for task in data["tasks"]] == table["task_id"].to_list()
+    assert sorted(task["id"] for task in data["tasks"] if task["s"]) == sorted(ids)
+    assert data["tasks"][3]["d"] == "Say </script><b>which</b> of 3 things is blue & why."
+    assert not re.search(r"(src|href)=|https?://", page), "the page needs something else"
+
+
+def test_a_scoring_that_broke_off_goes_on(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.parquet"
+    command = ("score", pool, "-o", scores, "--url", engine.url, *DESIGN)
+    engine.break_after = 7
+    code, shown = jostle(*command)
+    assert code == 1
+    assert "broke off after 7 of 20" in shown
+    assert not scores.exists()
+
+    code, shown = jostle(*command[:-1], 6)
+    assert code == 2
+    assert "an unfinished scoring with another config is there; --overwrite" in shown
+    engine.version = "round-00-abc"
+    assert jostle(*command)[0] == 2
+    engine.version = "base"
+
+    engine.break_after = None
+    engine.scored.clear()
+    assert jostle(*command)[0] == 0
+    assert engine.scored == [f"seed_task_{index}" for index in range(7, 20)]
+    at_once = tmp_path / "at_once.parquet"
+    assert jostle("score", pool, "-o", at_once, "--url", engine.url, *DESIGN)[0] == 0
+    assert pl.read_parquet(scores).equals(pl.read_parquet(at_once))
+
+    code, shown = jostle(*command)
+    assert code == 2
+    assert "is there already; --overwrite replaces it" in shown
+    engine.scored.clear()
+    assert jostle(*command, "--overwrite")[0] == 0
+    assert len(engine.scored) == 20
+
+
+def test_gold_scores_carry_gold_measures(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "gold.parquet"
+    assert jostle("score", pool, "-o", scores, "--url", engine.url, "--gold", *DESIGN)[0] == 0
+    table = pl.read_parquet(scores)
+    assert "gold_perplexity" in table.columns
+    assert "prompt_uncertainty_std" not in table.columns
+
+
+def test_measures_without_scoring_anew(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.parquet"
+    jostle("score", pool, "-o", scores, "--url", engine.url, *DESIGN)
+    engine.scored.clear()
+    pairs = tmp_path / "scores.pairs.parquet"
+    before = pl.read_parquet(scores)
+    before.drop("prompt_uncertainty_max").write_parquet(scores)
+    code, shown = jostle("measures", pairs, "--measure", "prompt_uncertainty_max", "--into", scores)
+    assert code == 0, shown
+    after = pl.read_parquet(scores)
+    assert after.select(before.columns).equals(before)
+    assert jostle("measures", pairs, "-o", tmp_path / "m.parquet")[0] == 0
+    assert pl.read_parquet(tmp_path / "m.parquet").height == 20
+    code, shown = jostle("measures", pairs, "--measure", "perplexity")
+    assert shown.startswith("task_id,perplexity\nseed_task_0,")
+    assert not engine.scored
+    own = ("--strategy", "column", "--set", "column=prompt_uncertainty_max")
+    assert jostle("select", scores, *own, "-n", 3, "-o", tmp_path / "s.txt")[0] == 0
+
+
+def test_listings(jostle: Any) -> None:
+    code, shown = jostle("measures")
+    assert code == 0
+    assert "U = mean over i, j >= 1 of |p(i, j) - p(i, 0)|" in shown
+    assert "Kung et al. (2023)" in shown
+    code, shown = jostle("strategies")
+    assert code == 0
+    assert "classification_share\n" in shown
+    assert "share: 0.356 by default" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("score", "POOL", "-o", "s.csv"), "must end in .parquet"),
+        (("score", "no/pool", "-o", "s.parquet"), "no such file or folder"),
+        (("score", "POOL", "-o", "no/folder/s.parquet"), "no such folder"),
+        (("score", "POOL", "-o", "s.parquet", "--model", "./no/model"), "no such model folder"),
+        (("score", "BAD", "-o", "s.parquet"), "BAD.jsonl, record line 2"),
+        (("score", "EMPTY", "-o", "s.parquet", "--gold"), "has no gold output to score"),
+        (("score", "POOL", "-o", "s.parquet", "--config", "C"), "C, field 'n_instance': unknown key; valid here: max_out"),
+        (("score", "POOL", "-o", "s.parquet", "--config", "D"), "unknown key; valid here: chat_"),
+        (("select", "no.parquet", "-n", "1", "-o", "s.txt"), "no.parquet: no such file"),
+        (("select", "POOL", "-n", "1", "-o", "s.txt"), "is no readable Parquet file"),
+        (
+            ("select", "SCORES", "-n", "1", "-o", "s.txt", "--strategy", "uncertain"),
+            "no strategy is called 'uncertain'; valid: classification_share, column",
+        ),
+        (
+            ("select", "SCORES", "-n", "1", "-o", "s.txt", "--set", "end=low"),
+            "unknown setting of prompt_uncertainty; valid: direction",
+        ),
+        (("select", "SCORES", "-n", "1", "-o", "s.txt", "--set", "low"), "expected KEY=VALUE"),
+        (("select", "SCORES", "-n", "1", "-o", "s.txt", "--force", "x"), "is forced and not"),
+        (("map", "SCORES", "-o", "map.pdf"), "must end in .html or .png"),
+        (("map", "SCORES", "-o", "map.html", "--selected", "C"), "is selected and not scored"),
+        (("measures", "SCORES"), "field 'instance_id': the column is missing"),
+        (("measures", "SCORES", "--needs", "pair"), "'pair' is none of pairs, gold_pairs"),
+        (("measures", "--measure", "doubt"), "no measure is called 'doubt'; valid: gold_p"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_at_once(
+    words: tuple[str, ...], complaint: str, jostle: Any, pool: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def no_engine(*_: object, **__: object) -> None:
+        raise AssertionError("started an engine")
+
+    monkeypatch.setattr("engine.process.EngineProcess.start", no_engine)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "C").write_text("n_instance = 3\n")
+    (tmp_path / "D").write_text("[prompt]\nexplanation = true\n")
+    bare = {"id": "t", "definition": "Say.", "instances": [{"id": "i", "input": "x"}]}
+    (tmp_path / "EMPTY.jsonl").write_text(json.dumps(bare) + "\n")
+    (tmp_path / "BAD.jsonl").write_text(json.dumps(bare) + "\n" + '{"id": "u"}\n')
+    from training.selection.testing import draw_scores
+
+    draw_scores(5).write_parquet(tmp_path / "SCORES.parquet")
+    names = {"POOL": pool, "BAD": "BAD.jsonl", "EMPTY": "EMPTY.jsonl", "SCORES": "SCORES.parquet"}
+    code, shown = jostle(*(names.get(word, word) for word in words))
+    assert code == 2, shown
+    assert complaint in shown
+    assert shown.count("\n") == 1 or "pairs\n" in shown

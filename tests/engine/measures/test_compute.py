@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from engine.errors import InputError
+from engine.measures.compute import compute_measures
+from engine.measures.registry import find_measures
+from engine.measures.testing import draw_table
+
+PAIRS = draw_table("pairs")
+
+
+def test_a_row_per_task_in_order_of_appearance() -> None:
+    found = compute_measures(PAIRS.reverse())
+    assert found["task_id"].to_list() == ["t3", "t2", "t1", "t0"]
+    assert found.columns == ["task_id", *(each.name for each in find_measures([], "pairs"))]
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        (PAIRS.drop("logprob"), r"pairs.parquet, field 'logprob': the column is missing; there"),
+        (PAIRS.with_columns(pl.col("n_tokens").cast(pl.Float64)), r"'n_tokens': holds Float64"),
+        (
+            PAIRS.with_columns(probability=pl.when(pl.col("task_id") != "t2").then("probability")),
+            r"record t2, field 'probability': holds nothing",
+        ),
+        (pl.concat([PAIRS, PAIRS[7:8]]), r"record t0/i1/j=2: is there twice"),
+        (
+            PAIRS.filter((pl.col("task_id") != "t1") | (pl.col("perturbation") > 0)),
+            r"record t1/i0: has no original prompt",
+        ),
+        (PAIRS.filter(pl.col("perturbation") == 0), r"record t0: has no perturbed prompt"),
+        (
+            PAIRS.with_columns(weights_version=pl.col("task_id")),
+            r"'weights_version': rows of several weights: t0, t1, t2, t3",
+        ),
+        (
+            PAIRS.with_columns(probability=pl.col("probability") + 3),
+            r"record t0, field 'prompt_uncertainty_std': comes to|'prediction_probability'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(table: pl.DataFrame, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        compute_measures(table, source="pairs.parquet")

@@ -1,0 +1,128 @@
+"""An engine over real HTTP whose scores depend on the task's id alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from engine.api import (
+    PairScore,
+    PromptUncertaintyRequest,
+    Reference,
+    StreamTotals,
+    TaskScore,
+    Usage,
+    WeightsState,
+)
+from engine.config import ScoreConfig
+from engine.measures import perplexity, prediction_probability, prompt_uncertainty
+from engine.tasks import Task
+
+
+class HttpEngine:
+    """What the engine does, and what it was asked.
+
+    Attributes:
+        url: Where it listens.
+        version: The live weights.
+        scored: Ids of the tasks that it was asked to score, in order.
+        break_after: Break the connection after this many scores of a request.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.version = "base"
+        self.scored: list[str] = []
+        self.break_after: int | None = None
+
+
+def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
+    draw = random.Random(f"{task.id}/{config.seed}")
+    base = draw.random()
+    pairs = []
+    for instance in task.instances:
+        for j in range(config.n_perturbations + 1):
+            logprob = 3 * math.log(min(1.0, max(1e-3, base + draw.gauss(0, 0.1))))
+            pairs.append(
+                PairScore(
+                    instance_id=instance.id,
+                    perturbation=j,
+                    n_tokens=3,
+                    logprob=logprob,
+                    probability=math.exp(logprob / 3),
+                )
+            )
+    references = tuple(
+        Reference(
+            instance_id=instance.id,
+            text="blue",
+            token_ids=(5, 6, 2),
+            finish_reason="stop",
+            n_prompt_tokens=9,
+            n_positive_examples=0,
+            n_negative_examples=0,
+        )
+        for instance in task.instances
+    )
+    return TaskScore(
+        task_id=task.id,
+        prompt_uncertainty=prompt_uncertainty(pairs),
+        prediction_probability=prediction_probability(pairs),
+        perplexity=perplexity(pairs),
+        n_instances=len(task.instances),
+        n_perturbations=config.n_perturbations,
+        weights_version=version,
+        references=references,
+        pairs=tuple(pairs),
+        usage=Usage(pairs=len(pairs)),
+    )
+
+
+@contextmanager
+def http_engine() -> Iterator[HttpEngine]:
+    """A running engine."""
+    state = HttpEngine()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._start()
+            answer = WeightsState(version=state.version, path="some/model")
+            self.wfile.write(answer.model_dump_json().encode())
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked = PromptUncertaintyRequest.model_validate(json.loads(body))
+            self._start()
+            for count, task in enumerate(asked.tasks):
+                if count == state.break_after:
+                    return
+                state.scored.append(task.id)
+                line = fake_score(task, asked.config, state.version).model_dump_json()
+                self.wfile.write(line.encode() + b"\n")
+            totals = StreamTotals(
+                tasks=len(asked.tasks), weights_version=state.version, usage=Usage()
+            )
+            self.wfile.write(totals.model_dump_json().encode() + b"\n")
+
+        def _start(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,159 @@
+"""The task map as one HTML file that needs nothing else: no server, no network."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Collection
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from engine.errors import InputError
+from engine.measures.stability import map_stability
+from engine.measures.task_map import CATEGORIES, MapConfig, Thresholds, categorise, find_thresholds
+from training.records import write_bytes
+
+_LONGEST_DEFINITION = 600  # characters; what is cut off ends in an ellipsis
+
+_VERSION = "weights_version"
+_NEEDED = ("task_id", "prompt_uncertainty", "prediction_probability")
+
+
+def map_table(
+    scores: pl.DataFrame,
+    config: MapConfig | None = None,
+    *,
+    selected: Collection[str] | None = None,
+    pairs: pl.DataFrame | None = None,
+    n_replicates: int = 200,
+    seed: int = 0,
+    source: object | None = None,
+) -> tuple[pl.DataFrame, Thresholds]:
+    """The scores with their place on the map.
+
+    Args:
+        scores: The columns of `scores.parquet`; at least one task.
+        config: Where the borders are; at the medians by default.
+        selected: Ids of the selected tasks; the column `selected` when none are given.
+        pairs: The scored pairs; with them comes the stability of categories.
+        n_replicates: Bootstrap replicates.
+        seed: Of the bootstrap.
+        source: The file of the scores, for messages.
+
+    Returns:
+        The scores with `map_category` and `selected` set, and `map_stability`, `share_ambiguous`,
+        `share_easy` and `share_difficult` if there are pairs; and the borders.
+
+    Raises:
+        InputError: If a column is missing, there is no task, a value is no number, a selected task
+            is not there, or a task has no pairs.
+    """
+    _check(scores, source)
+    thresholds = find_thresholds(scores, config)
+    table = scores.with_columns(categorise(scores, thresholds))
+    if selected is not None:
+        missing = sorted(set(selected).difference(scores["task_id"]))
+        if missing:
+            raise InputError("is selected and not scored", file=source, record=missing[0])
+        table = table.with_columns(selected=pl.col("task_id").is_in(list(selected)))
+    elif "selected" not in table.columns:
+        table = table.with_columns(selected=pl.lit(None, pl.Boolean))
+    if pairs is None:
+        return table, thresholds
+    versions = [set(each[_VERSION]) for each in (pairs, scores) if _VERSION in each.columns]
+    if len(versions) == 2 and not versions[1] <= versions[0]:
+        problem = "the pairs are not those of these scores: other weights"
+        raise InputError(problem, file=source, field=_VERSION)
+    scored = pairs.join(scores.select("task_id"), on="task_id", how="semi", maintain_order="left")
+    found = map_stability(scored, config, n_replicates=n_replicates, seed=seed)
+    bare = scores.join(found, on="task_id", how="anti")
+    if bare.height:
+        raise InputError("has no pairs", file=source, record=bare["task_id"][0])
+    shares = [f"share_{name}" for name in CATEGORIES]
+    columns = found.select("task_id", "map_stability", *shares)
+    table = table.drop(name for name in columns.columns[1:] if name in table.columns)
+    return table.join(columns, on="task_id", how="left", maintain_order="left"), thresholds
+
+
+def _check(scores: pl.DataFrame, source: object | None) -> None:
+    for column in _NEEDED:
+        if column not in scores.columns:
+            there = ", ".join(scores.columns)
+            raise InputError(f"the column is missing; there are {there}", file=source, field=column)
+    if scores.is_empty():
+        raise InputError("holds no task", file=source)
+    for column in _NEEDED[1:]:
+        bad = scores.filter(~pl.col(column).is_finite().fill_null(value=False))
+        if bad.height:
+            record = bad["task_id"][0]
+            raise InputError("the score is not a number", file=source, record=record, field=column)
+
+
+def write_map_page(
+    path: Path,
+    table: pl.DataFrame,
+    thresholds: Thresholds,
+    *,
+    title: str = "Task map",
+    n_replicates: int = 200,
+) -> None:
+    """Writes the page.
+
+    Args:
+        path: The HTML file.
+        table: What `map_table` gives.
+        thresholds: The borders, which are drawn.
+        title: Its heading.
+        n_replicates: Bootstrap replicates, as told on the page.
+    """
+    data = {
+        "about": _about(table, thresholds),
+        "uncertainty": thresholds.uncertainty,
+        "probability": thresholds.probability,
+        "replicates": n_replicates,
+        "tasks": [_entry(row) for row in table.iter_rows(named=True)],
+    }
+    content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # Nothing that a definition says may end the script it stands in.
+    content = content.replace("<", "\\u003c")
+    page = resources.files("training").joinpath("task_map.html").read_text(encoding="utf-8")
+    before, after = page.replace("__TITLE__", html.escape(title)).split("__DATA__")
+    write_bytes(path, (before + content + after).encode())
+
+
+def _about(table: pl.DataFrame, thresholds: Thresholds) -> str:
+    weights = ""
+    if "weights_version" in table.columns:
+        weights = f", weights {table['weights_version'][0]}"
+    return (
+        f"{table.height:,} tasks{weights}. Ambiguous above U = {thresholds.uncertainty:.4f}; below "
+        f"it easy from P = {thresholds.probability:.4f} on, difficult with less."
+    )
+
+
+def _entry(row: dict[str, Any]) -> dict[str, Any]:
+    """A task as the page knows it, with short names, as there may be many."""
+    entry = {
+        "id": row["task_id"],
+        "u": row["prompt_uncertainty"],
+        "p": row["prediction_probability"],
+        "c": row["map_category"],
+        "s": int(bool(row["selected"])),
+        "x": row.get("perplexity"),
+        "n": row.get("n_instances"),
+        "j": row.get("n_perturbations"),
+        "k": row.get("category"),
+        "d": _shorten(row.get("definition")),
+    }
+    if row.get("map_stability") is not None:
+        entry["b"] = [round(row[f"share_{name}"], 4) for name in CATEGORIES]
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def _shorten(text: str | None) -> str | None:
+    if text is None or len(text) <= _LONGEST_DEFINITION:
+        return text
+    return text[:_LONGEST_DEFINITION].rstrip() + "\N{HORIZONTAL ELLIPSIS}"

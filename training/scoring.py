@@ -1,0 +1,287 @@
+"""Scores of a whole pool on disk: what `jostle score` does.
+
+OUT.parquet            one row per task: measures, map category, category, definition
+OUT.pairs.parquet      every scored pair, from which any other measure is computed
+OUT.settings.json      what the scores depend on
+OUT.journal.jsonl      finished tasks, a line each; scoring that broke off goes on from here
+OUT.engine.log         output of the engine, if one was started
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from engine.api import TaskScore, WeightsState
+from engine.config import ScoreConfig
+from engine.errors import EngineError, InputError
+from engine.measures import map_categories
+from engine.measures.compute import compute_measures
+from engine.measures.measure import Input
+from engine.pools.lazy import LazyPool
+from engine.tasks import Record, Task, digest_tasks
+from training.records import (
+    PAIR_COLUMNS,
+    SCORE_COLUMNS,
+    ScoreJournal,
+    build_pairs,
+    build_scores,
+    read_json,
+    write_json,
+    write_parquet,
+)
+
+TASK_COLUMNS: dict[str, Any] = {
+    "category": pl.String,
+    "classification": pl.Boolean,
+    "definition": pl.String,
+}
+"""What `scores.parquet` of `jostle score` says of the tasks, beside their measures."""
+
+_LABELS = 10  # distinct outputs that a task without named labels has, at most, to be one
+_PER_LABEL = 5  # instances per distinct output, at least
+_AT_ONCE = 500  # tasks held in memory while the files are written
+
+
+class ScoringEngine(Protocol):
+    """What scoring needs of `engine.client.EngineClient`."""
+
+    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        """Scores as tasks finish."""
+        ...
+
+    def weights(self) -> WeightsState:
+        """The live weights."""
+        ...
+
+
+class ScoreFiles:
+    """The files of one scoring.
+
+    Args:
+        scores: `OUT.parquet`.
+
+    Raises:
+        InputError: If it does not end in `.parquet`.
+    """
+
+    def __init__(self, scores: Path) -> None:
+        if scores.suffix != ".parquet":
+            raise InputError("the output's name must end in .parquet", file=scores)
+        self.scores = scores
+        self.pairs = scores.with_suffix(".pairs.parquet")
+        self.settings = scores.with_suffix(".settings.json")
+        self.journal = scores.with_suffix(".journal.jsonl")
+        self.engine_log = scores.with_suffix(".engine.log")
+
+    def prepare(self, *, overwrite: bool = False) -> None:
+        """Make sure that nothing is lost by writing here.
+
+        Args:
+            overwrite: Remove what is there, an unfinished scoring too.
+
+        Raises:
+            InputError: If there are scores already.
+        """
+        if overwrite:
+            for path in (self.scores, self.pairs, self.settings, self.journal):
+                path.unlink(missing_ok=True)
+        elif self.scores.exists():
+            raise InputError("is there already; --overwrite replaces it", file=self.scores)
+        if not self.scores.parent.is_dir():
+            raise InputError("no such folder", file=self.scores.parent)
+
+
+class ScoreSettings(Record):
+    """Content of `OUT.settings.json`: everything the scores depend on.
+
+    Attributes:
+        pool: Where the tasks came from.
+        pool_digest: sha256 over the tasks.
+        model: The folder or hub id that the engine serves.
+        weights_version: The weights.
+        config: The design, prompts and perturbations.
+    """
+
+    pool: str
+    pool_digest: str
+    model: str
+    weights_version: str
+    config: ScoreConfig
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a pool once it has been gone through.
+
+    Attributes:
+        tasks: `task_id` and `TASK_COLUMNS`, in pool order.
+        digest: sha256 over all tasks.
+        n_pairs: Pairs that scoring takes.
+    """
+
+    tasks: pl.DataFrame
+    digest: str
+    n_pairs: int
+
+
+def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
+    """Goes through a pool once, so that bad input fails before anything is started.
+
+    Raises:
+        InputError: The first fault; a task without instances; a missing gold output, if these are
+            to be scored.
+    """
+    rows: list[dict[str, Any]] = []
+    n_pairs = 0
+
+    def watched() -> Iterator[Task]:
+        nonlocal n_pairs
+        for task in pool:
+            _check_task(task, config, pool.source)
+            n_pairs += min(len(task.instances), config.n_instances) * (config.n_perturbations + 1)
+            rows.append(
+                {
+                    "task_id": task.id,
+                    "category": task.category,
+                    "classification": is_classification(task),
+                    "definition": task.definition,
+                }
+            )
+            yield task
+
+    digest = digest_tasks(watched())
+    if not rows:
+        raise InputError("holds no task", file=pool.source)
+    return Survey(
+        pl.DataFrame(rows, schema={"task_id": pl.String, **TASK_COLUMNS}), digest, n_pairs
+    )
+
+
+def is_classification(task: Task) -> bool:
+    """Whether a task has labels, named or to be seen from its outputs.
+
+    Without named labels a task counts as one whose gold outputs are at most ten different ones,
+    each of them there five times on average.
+    """
+    if task.labels:
+        return True
+    outputs = [instance.outputs[0] for instance in task.instances if instance.outputs]
+    different = len(set(outputs))
+    return 0 < different <= _LABELS and len(outputs) >= _PER_LABEL * different > _PER_LABEL
+
+
+def _check_task(task: Task, config: ScoreConfig, source: str) -> None:
+    if not task.instances:
+        raise InputError("has no instance", file=source, record=task.id, field="instances")
+    if config.reference == "gold":
+        for instance in task.sample_instances(config.n_instances, config.seed):
+            if not instance.outputs:
+                record = f"{task.id}/{instance.id}"
+                problem = "has no gold output to score"
+                raise InputError(problem, file=source, record=record, field="outputs")
+
+
+def score_pool(
+    pool: LazyPool,
+    survey: Survey,
+    engine: ScoringEngine,
+    config: ScoreConfig,
+    files: ScoreFiles,
+    on_score: Callable[[int, str], None] | None = None,
+) -> pl.DataFrame:
+    """Scores a pool, or goes on where an earlier call broke off; the content of `OUT.parquet`.
+
+    Args:
+        pool: The tasks.
+        survey: What `survey_pool` says of them.
+        engine: A client.
+        config: What to measure.
+        files: Where it goes.
+        on_score: Called with the number of finished tasks and the name of the latest, or "" at the
+            start.
+
+    Raises:
+        InputError: If an unfinished scoring of something else is there, or the engine finds fault
+            with a task.
+        EngineError: If the engine fails, or its weights change under way.
+    """
+    weights = engine.weights()
+    settings = ScoreSettings(
+        pool=pool.source,
+        pool_digest=survey.digest,
+        model=weights.path,
+        weights_version=weights.version,
+        config=config,
+    )
+    _check_settings(settings, files)
+    write_json(files.settings, settings.model_dump(mode="json"))
+    journal = ScoreJournal(files.journal, weights.version)
+    finished = {score.task_id for score in journal.scores()}
+    if on_score is not None:
+        on_score(len(finished), "")
+    left = (task for task in pool if task.id not in finished)
+    if len(finished) < survey.tasks.height:
+        with journal:
+            for score in engine.score(left, config):
+                if score.weights_version != weights.version:
+                    raise EngineError(
+                        f"the weights changed from {weights.version} to {score.weights_version} "
+                        f"at {score.task_id}"
+                    )
+                journal.append(score)
+                finished.add(score.task_id)
+                if on_score is not None:
+                    on_score(len(finished), score.task_id)
+    return _write(journal, survey, config, files)
+
+
+def _check_settings(settings: ScoreSettings, files: ScoreFiles) -> None:
+    """That an unfinished scoring, if there is one, is of the same."""
+    if not (files.journal.is_file() and files.settings.is_file()):
+        return
+    before = read_json(files.settings, ScoreSettings)
+    old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
+    for field in old:
+        if old[field] != new[field] and field not in ("pool", "model"):
+            raise InputError(
+                f"an unfinished scoring with another {field} is there; --overwrite starts anew",
+                file=files.settings,
+                field=field,
+            )
+
+
+def _write(
+    journal: ScoreJournal, survey: Survey, config: ScoreConfig, files: ScoreFiles
+) -> pl.DataFrame:
+    """Both tables, from the journal, a part of it in memory at a time."""
+    order = survey.tasks.select("task_id", position=pl.int_range(pl.len()))
+    scores, pairs = [pl.DataFrame(schema=SCORE_COLUMNS)], [pl.DataFrame(schema=PAIR_COLUMNS)]
+    stream = journal.scores()
+    while part := {score.task_id: score for score in islice(stream, _AT_ONCE)}:
+        scores.append(build_scores(part, part))
+        pairs.append(build_pairs(part, part))
+    seen = pl.concat(scores)
+    missing = order.join(seen, on="task_id", how="anti")
+    if missing.height:
+        raise EngineError(f"the engine returned no score for {missing['task_id'][0]}")
+    all_pairs = (
+        pl.concat(pairs).join(order, on="task_id").sort("position", maintain_order=True)
+    ).drop("position")
+    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
+    measures = compute_measures(all_pairs, needs, source=files.pairs)
+    rows = order.join(seen, on="task_id", how="left", maintain_order="left")
+    # Categories depend on all tasks, and the parts above knew only of theirs.
+    rows = rows.drop("position")
+    table = rows.with_columns(map_categories(rows).cast(pl.String).alias("map_category"))
+    further = ["task_id", *(name for name in measures.columns if name not in SCORE_COLUMNS)]
+    for more in (measures.select(further), survey.tasks):
+        table = table.join(more, on="task_id", how="left", maintain_order="left")
+    write_parquet(files.pairs, all_pairs)
+    write_parquet(files.scores, table)
+    return table

@@ -1,0 +1,37 @@
+"""Selection: which scored tasks are trained on next.
+
+strategy.py    what a strategy is, and what all of them share
+ranking.py     by prompt uncertainty, perplexity, any column; at random
+groups.py      by map category, per category, by strata; mixes
+diverse.py     uncertain tasks that are unlike each other
+registry.py    all strategies by name, those of installed packages included
+selecting.py   the selection, with forced and excluded tasks
+records.py     `selection.json`
+testing.py     a test kit for strategies of one's own
+"""
+
+from __future__ import annotations
+
+from training.selection.records import SelectedTask, Selection
+from training.selection.registry import (
+    AnyStrategy,
+    all_strategies,
+    find_strategy,
+    parse_strategy,
+)
+from training.selection.selecting import select, select_tasks
+from training.selection.strategy import Choice, Draw, Strategy
+
+__all__ = [
+    "AnyStrategy",
+    "Choice",
+    "Draw",
+    "SelectedTask",
+    "Selection",
+    "Strategy",
+    "all_strategies",
+    "find_strategy",
+    "parse_strategy",
+    "select",
+    "select_tasks",
+]

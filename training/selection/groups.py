@@ -1,0 +1,237 @@
+"""Strategies that choose within groups of tasks, or hand parts of the choice to others."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, Self
+
+import polars as pl
+from pydantic import Field, model_validator
+
+from engine.errors import InputError
+from engine.tasks import Record
+from training.selection.ranking import PromptUncertainty, Random, without
+from training.selection.registry import AnyStrategy
+from training.selection.strategy import (
+    Choice,
+    Draw,
+    Strategy,
+    drawn,
+    largest_remainder,
+    require_column,
+)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class MapCategory(Strategy):
+    """Tasks of one category of the task map (Kung et al., 2023, section 5).
+
+    Attributes:
+        category: Which.
+        within: How they are chosen among those of the category.
+    """
+
+    summary: ClassVar[str] = "tasks of one map category: ambiguous, easy or difficult"
+    name: Literal["map_category"] = "map_category"
+    category: Literal["ambiguous", "easy", "difficult"]
+    within: AnyStrategy = Random()
+
+    def choose(self, draw: Draw) -> list[Choice]:
+        """As many as there are in the category, at most."""
+        groups = group_labels(draw.candidates, "map_category")
+        return _choose_within(draw, groups, self.category, draw.n, self.within)
+
+
+class PerCategory(Strategy):
+    """As many tasks of each category as of any other, as far as they last.
+
+    Which categories get one more, where the number does not divide evenly, is drawn.
+
+    Attributes:
+        column: The column that holds the category.
+        within: How tasks are chosen within a category.
+    """
+
+    summary: ClassVar[str] = "equally many tasks of each category, drawn within it"
+    name: Literal["per_category"] = "per_category"
+    column: Annotated[str, Field(min_length=1)] = "category"
+    within: AnyStrategy = Random()
+
+    def choose(self, draw: Draw) -> list[Choice]:
+        """Group after group; forced tasks count for their groups."""
+        groups = group_labels(draw.candidates, self.column)
+        room = Counter(groups.to_list())
+        held = Counter(group_labels(draw.forced, self.column).to_list())
+        order = drawn(list(room), draw.seed, "category")
+        taken: Counter[str] = Counter()
+        for _ in range(draw.n):
+            # The group that has least so far and has some left; of equals the first drawn.
+            open_ = [name for name in order if taken[name] < room[name]]
+            taken[min(open_, key=lambda name: held[name] + taken[name])] += 1
+        return [
+            choice
+            for name in order
+            for choice in _choose_within(draw, groups, name, taken[name], self.within)
+        ]
+
+
+class Stratified(Strategy):
+    """A fixed share of the choice for each value of a column.
+
+    The numbers are the shares of the whole choice rounded by largest remainder, forced tasks
+    counting for their strata.
+
+    Attributes:
+        column: The column.
+        shares: Value of the column, written out, to its share; they sum to 1. `true` and `false`
+            for a column of truth values, `none` where there is no value.
+        within: How tasks are chosen within a stratum.
+        when_short: What happens where a stratum has too few tasks: an error, or `refill`: the
+            missing ones are taken from the other strata.
+    """
+
+    summary: ClassVar[str] = "a fixed share for each value of any column, exact to the task"
+    name: Literal["stratified"] = "stratified"
+    column: Annotated[str, Field(min_length=1)]
+    shares: Annotated[dict[str, Share], Field(min_length=1)]
+    within: AnyStrategy = PromptUncertainty()
+    when_short: Literal["error", "refill"] = "error"
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = math.fsum(self.shares.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares sum to {total:g}, not to 1")
+        return self
+
+    def choose(self, draw: Draw) -> list[Choice]:
+        """Stratum after stratum, in the order of the shares."""
+        groups = group_labels(draw.candidates, self.column)
+        quotas = self._quotas(draw, groups)
+        choices = [
+            choice
+            for name, quota in quotas.items()
+            for choice in _choose_within(draw, groups, name, quota, self.within)
+        ]
+        if len(choices) < draw.n:  # only under `refill`, see _quotas
+            rest = without(draw.candidates, choices)
+            more = self.within.choose(replace(draw, candidates=rest, n=draw.n - len(choices)))
+            choices += [replace(each, reason=f"refill: {each.reason}") for each in more]
+        return choices
+
+    def _quotas(self, draw: Draw, groups: pl.Series) -> dict[str, int]:
+        room = Counter(groups.to_list())
+        held = Counter(group_labels(draw.forced, self.column).to_list())
+        total = draw.n + draw.forced.height
+        counts = largest_remainder(list(self.shares.values()), total)
+        quotas = {}
+        for name, count in zip(self.shares, counts, strict=True):
+            there = room[name] + held[name]
+            if self.when_short == "error" and not held[name] <= count <= there:
+                valid = ", ".join(f"{value} ({number})" for value, number in sorted(room.items()))
+                raise InputError(
+                    f"the stratum {name!r} is to have {count} of {total} tasks; {held[name]} are "
+                    f"forced, {there} there are in all; values (and tasks): {valid}",
+                    field=self.column,
+                )
+            quotas[name] = max(0, min(count, there) - held[name])
+        outside = held.total() - sum(held[name] for name in self.shares)
+        if self.when_short == "error" and outside:
+            raise InputError(f"{outside} forced tasks belong to no stratum", field=self.column)
+        # Forced tasks may hold more than their stratum's quota; the others then give way.
+        while sum(quotas.values()) > draw.n:
+            quotas[max(quotas, key=lambda name: quotas[name])] -= 1
+        return quotas
+
+
+class ClassificationShare(Strategy):
+    """A fixed share of classifications; the authors' own choice of tasks held 35.6 % of them.
+
+    Attributes:
+        share: Share of tasks whose column `classification` is true.
+        within: How tasks are chosen within classifications, and within the others.
+        when_short: See `Stratified`.
+    """
+
+    summary: ClassVar[str] = "a fixed share of classifications, 0.356 as the authors have"
+    name: Literal["classification_share"] = "classification_share"
+    share: Share = 0.356
+    within: AnyStrategy = PromptUncertainty()
+    when_short: Literal["error", "refill"] = "error"
+
+    def choose(self, draw: Draw) -> list[Choice]:
+        """By strata of the column `classification`."""
+        strata = Stratified(
+            column="classification",
+            shares={"true": self.share, "false": 1 - self.share},
+            within=self.within,
+            when_short=self.when_short,
+        )
+        return strata.choose(draw)
+
+
+class MixPart(Record):
+    """A strategy and its share of the choice."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    strategy: AnyStrategy
+
+
+class Mix(Strategy):
+    """Several strategies, each choosing its share from what those before it have left.
+
+    A part that runs short leaves its places to the parts after it.
+
+    Attributes:
+        parts: The strategies; their shares sum to 1.
+    """
+
+    summary: ClassVar[str] = "several strategies, each with its share"
+    name: Literal["mix"] = "mix"
+    parts: Annotated[tuple[MixPart, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = math.fsum(part.share for part in self.parts)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares sum to {total:g}, not to 1")
+        return self
+
+    def choose(self, draw: Draw) -> list[Choice]:
+        """Part after part."""
+        choices: list[Choice] = []
+        due = 0
+        counts = largest_remainder([part.share for part in self.parts], draw.n)
+        for part, count in zip(self.parts, counts, strict=True):
+            due += count
+            rest = without(draw.candidates, choices)
+            wanted = min(due - len(choices), rest.height)
+            # Forced tasks belong to the whole mix and to none of its parts.
+            inner = Draw(rest, wanted, draw.seed, draw.forced.clear())
+            name = part.strategy.name
+            choices += [
+                replace(each, reason=f"{name}: {each.reason}")
+                for each in (part.strategy.choose(inner) if wanted else ())
+            ]
+        return choices
+
+
+def group_labels(scores: pl.DataFrame, column: str) -> pl.Series:
+    """The values of a column, written out; `none` where there is none."""
+    require_column(scores, column)
+    return scores[column].cast(pl.String).fill_null("none")
+
+
+def _choose_within(
+    draw: Draw, groups: pl.Series, name: str, n: int, within: Strategy
+) -> list[Choice]:
+    """Up to `n` tasks of one group."""
+    members = draw.candidates.filter(groups == name)
+    n = min(n, members.height)
+    if n == 0:
+        return []
+    inner = Draw(members, n, draw.seed, draw.forced.clear())
+    return [choice.within(name, name) for choice in within.choose(inner)]

@@ -1,0 +1,92 @@
+"""Strategies that put all tasks into one order and take the first ones."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import polars as pl
+from pydantic import Field
+
+from training.selection.strategy import Choice, Direction, Draw, Strategy, drawn, ranked
+
+
+class Ranking(Strategy):
+    """Base of those that rank by a column.
+
+    Attributes:
+        direction: Which end comes first.
+    """
+
+    direction: Direction = "high"
+
+    def choose(self, draw: Draw) -> list[Choice]:
+        """The first tasks of the order."""
+        column, title = self.ranks_by()
+        end = "from the top" if self.direction == "high" else "from the bottom"
+        order = ranked(draw.candidates, column, self.direction)
+        return [
+            Choice(task_id, value, f"{title} {value:.4g}, rank {rank} of {len(order)} {end}")
+            for rank, (task_id, value) in enumerate(order[: draw.n], start=1)
+        ]
+
+    def ranks_by(self) -> tuple[str, str]:
+        """The column, and what it is called in words."""
+        raise NotImplementedError
+
+
+class PromptUncertainty(Ranking):
+    """The tasks of highest prompt uncertainty (Kung et al., 2023, section 3.1), or of lowest."""
+
+    summary: ClassVar[str] = "highest (or lowest) prompt uncertainty first, as the paper does"
+    name: Literal["prompt_uncertainty"] = "prompt_uncertainty"
+
+    def ranks_by(self) -> tuple[str, str]:
+        """The column `prompt_uncertainty`."""
+        return "prompt_uncertainty", "prompt uncertainty"
+
+
+class Perplexity(Ranking):
+    """The tasks of highest or lowest perplexity, the baselines of Kung et al. (2023)."""
+
+    summary: ClassVar[str] = "highest (or lowest) perplexity of the model's own output first"
+    name: Literal["perplexity"] = "perplexity"
+
+    def ranks_by(self) -> tuple[str, str]:
+        """The column `perplexity`."""
+        return "perplexity", "perplexity"
+
+
+class Column(Ranking):
+    """The tasks with the highest or lowest value of any column, such as another measure.
+
+    Attributes:
+        column: Name of a column of numbers.
+    """
+
+    summary: ClassVar[str] = "highest (or lowest) value of any column of numbers first"
+    name: Literal["column"] = "column"
+    column: Annotated[str, Field(min_length=1)]
+
+    def ranks_by(self) -> tuple[str, str]:
+        """The named column."""
+        return self.column, self.column
+
+
+class Random(Strategy):
+    """A random choice, every task being as likely as any other."""
+
+    summary: ClassVar[str] = "every task as likely as any other"
+    name: Literal["random"] = "random"
+
+    def choose(self, draw: Draw) -> list[Choice]:
+        """The first tasks of a random order."""
+        order = drawn(draw.candidates["task_id"].to_list(), draw.seed)
+        return [
+            Choice(task_id, None, f"draw {rank} of {len(order)} candidates")
+            for rank, task_id in enumerate(order[: draw.n], start=1)
+        ]
+
+
+def without(scores: pl.DataFrame, choices: list[Choice]) -> pl.DataFrame:
+    """The rows of tasks that are not among the choices."""
+    return scores.filter(~pl.col("task_id").is_in([choice.task_id for choice in choices]))
