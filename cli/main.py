@@ -9,13 +9,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from cli.config import app as config_app
 from cli.demo import demo
+from cli.doctor import doctor
+from cli.evaluate import evaluate, judge
 from cli.map import task_map
 from cli.measures import measures
 from cli.pool import app as pool_app
+from cli.reload import reload
+from cli.run import run
 from cli.score import score
 from cli.select import select, strategies
 from cli.serve import serve
+from cli.status import status
+from cli.sweep import sweep
+from cli.train import train
 from cli.version import print_version, version
 from engine.errors import EngineError, InputError, TrainingError
 
@@ -33,8 +41,17 @@ app.command()(select)
 app.command("map")(task_map)
 app.command()(measures)
 app.command()(strategies)
+app.command()(run)
+app.command()(sweep)
+app.command()(status)
 app.command()(serve)
+app.command()(train)
+app.command()(reload)
+app.command("eval")(evaluate)
+app.command()(judge)
+app.command()(doctor)
 app.command()(version)
+app.add_typer(config_app, name="config")
 app.add_typer(pool_app, name="pool")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import Field, ValidationError
@@ -14,6 +15,26 @@ from engine.config import ScoreConfig
 from engine.errors import InputError
 from engine.pools.options import Columns
 from engine.tasks import Record
+from training.train_config import LoraConfig, TrainConfig
+
+__all__ = [
+    "CheckpointConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "InitialConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "PoolConfig",
+    "RunConfig",
+    "SelectConfig",
+    "TrainConfig",
+    "config_differences",
+    "load_config",
+    "parse_config",
+]
+
+UNBOUND: Any = {"engine": {"urls", "port", "while_training"}, "checkpoints": True}
+"""What decides where work is done and what is kept, and so may change between two starts."""
 
 
 class ModelConfig(Record):
@@ -73,44 +94,6 @@ class SelectConfig(Record):
     n_tasks: Annotated[int, Field(ge=1)] = 8
 
 
-class TrainConfig(Record):
-    """How the model is fine-tuned.
-
-    Attributes:
-        learning_rate: Peak learning rate of AdamW.
-        schedule: Shape of the learning rate after the warm-up.
-        warmup_steps: Optimiser steps of linear warm-up.
-        epochs: Passes over the rows.
-        batch_size: Rows per step and device.
-        gradient_accumulation_steps: Batches per optimiser step.
-        instances_per_task: Instances of each selected task, at most.
-        max_length: Longest row in tokens, prompt and completion; longer rows are left out and
-            reported, never cut. The model's context length when unset.
-        precision: `auto` is float32 on CPU and bfloat16 on CUDA. With bfloat16 the optimiser still
-            keeps float32 weights; what is written and probed is bfloat16.
-        gradient_checkpointing: Trade time (a third more) for memory.
-        seed: Seed of the instance sample and of the row order.
-        start_from: `base` trains the base model on all tasks selected so far (as Kung et al., 2023,
-            do); `last` trains the last checkpoint on the newly selected tasks.
-        launcher: Words put in front of the trainer's command, for several devices or machines:
-            `["accelerate", "launch", "--no_python"]`, `["torchrun", "--no-python"]`, `["srun"]`.
-    """
-
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    batch_size: Annotated[int, Field(ge=1)] = 8
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
-    instances_per_task: Annotated[int, Field(ge=1)] = 60
-    max_length: Annotated[int, Field(ge=2)] | None = None
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    gradient_checkpointing: bool = False
-    seed: int = 0
-    start_from: Literal["base", "last"] = "base"
-    launcher: tuple[str, ...] = ()
-
-
 class EvaluateConfig(Record):
     """How the held-out tasks are evaluated.
 
@@ -118,11 +101,56 @@ class EvaluateConfig(Record):
         instances_per_task: Instances with gold outputs of each task, at most.
         max_new_tokens: Longest greedy output, in tokens.
         seed: Seed of the instance sample; the same instances in every round.
+        gold_perplexity: Whether to score the gold outputs too.
     """
 
     instances_per_task: Annotated[int, Field(ge=1)] = 100
     max_new_tokens: Annotated[int, Field(ge=1, le=4_096)] = 128
     seed: int = 0
+    gold_perplexity: bool = False
+
+
+class InitialConfig(Record):
+    """The first training, before anything has been scored (Kung et al., 2023, section 4.1).
+
+    Attributes:
+        n_tasks: Tasks drawn at random with the run's seed and trained on in a round of their own;
+            0: there is no such round, and the first scoring is the base model's.
+    """
+
+    n_tasks: Annotated[int, Field(ge=0)] = 0
+
+
+class EngineConfig(Record):
+    """Which engine asks the model.
+
+    Attributes:
+        urls: Engines that run already, without `/v1`; they must be able to read the run folder.
+            None: the run starts one of its own. The key is taken from `JOSTLE_API_KEY`.
+        flags: Further vLLM flags of an engine of its own, in the form `--name=value`.
+        port: Port of an engine of its own; a free one when unset.
+        while_training: What becomes of an engine of its own while the trainer works: `keep` it, or
+            `stop` it, so that both may use the whole of one device, and start it again afterwards.
+        long_running: Whether the run is long enough for the engine to compile the model first.
+    """
+
+    urls: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    while_training: Literal["keep", "stop"] = "keep"
+    long_running: bool = False
+
+
+class CheckpointConfig(Record):
+    """Which published checkpoints stay. The live one and the last good one always do.
+
+    Attributes:
+        keep_last: Checkpoints of this many last rounds; all when unset.
+        keep_best: Whether the checkpoint with the highest ROUGE-L stays too.
+    """
+
+    keep_last: Annotated[int, Field(ge=1)] | None = None
+    keep_best: bool = True
 
 
 class RunConfig(Record):
@@ -132,21 +160,33 @@ class RunConfig(Record):
         model: The model.
         pool: The tasks.
         score: The design of scoring.
+        initial: The first training, on tasks drawn at random.
         select: The choice of tasks.
         train: The fine-tuning.
         evaluate: The evaluation.
-        rounds: How often score, select, train, publish, reload, evaluate is gone through.
+        engine: The engine.
+        checkpoints: Which checkpoints stay.
+        rounds: How often score, select, train, publish, reload, evaluate is gone through; the
+            initial round comes on top.
         seed: Seed of everything that has no seed of its own.
     """
 
     model: ModelConfig = ModelConfig()
     pool: PoolConfig = PoolConfig()
     score: ScoreConfig = ScoreConfig()
+    initial: InitialConfig = InitialConfig()
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    engine: EngineConfig = EngineConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
     rounds: Annotated[int, Field(ge=1, le=1_000)] = 2
     seed: int = 0
+
+    @property
+    def total_rounds(self) -> int:
+        """Rounds with a training in them, the initial one included."""
+        return self.rounds + (self.initial.n_tasks > 0)
 
     @property
     def max_row_length(self) -> int:
@@ -154,8 +194,11 @@ class RunConfig(Record):
         return min(self.train.max_length or self.model.max_model_len, self.model.max_model_len)
 
     def digest(self) -> str:
-        """sha256 of the resolved config, as 64 hex digits: the config's part of every cache key."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """sha256 of what results depend on, as 64 hex digits: the config's part of every cache key.
+
+        `UNBOUND` fields are left out: a run may go on with another engine.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude=UNBOUND).encode()).hexdigest()
 
     def to_toml(self) -> str:
         """The resolved config as TOML; fields that are unset are left out."""
@@ -189,6 +232,15 @@ def load_config(path: Path) -> RunConfig:
     Raises:
         InputError: If the file cannot be read, is not TOML, or does not follow the schema.
     """
+    return parse_config(load_values(path), path)
+
+
+def load_values(path: Path) -> dict[str, Any]:
+    """What a config file says, before it is held against the schema.
+
+    Raises:
+        InputError: If the file, or a template that it names, cannot be read, or is not TOML.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -196,7 +248,7 @@ def load_config(path: Path) -> RunConfig:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", file=path) from error
     _read_template(values, path)
-    return parse_config(values, path)
+    return values
 
 
 def _read_template(values: dict[str, Any], path: Path) -> None:
@@ -218,9 +270,14 @@ def _read_template(values: dict[str, Any], path: Path) -> None:
 
 
 def config_differences(left: RunConfig, right: RunConfig) -> list[str]:
-    """The fields in which two configs differ, as `field: left -> right` lines."""
-    old, new = _flatten(left.model_dump(mode="json")), _flatten(right.model_dump(mode="json"))
-    return [f"{name}: {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
+    """The fields in which two configs differ, `UNBOUND` ones aside, as `field: left -> right`."""
+    old, new = (_flatten(each.model_dump(mode="json", exclude=UNBOUND)) for each in (left, right))
+    names = [*old, *(name for name in new if name not in old)]
+    return [
+        f"{name}: {old.get(name)} -> {new.get(name)}"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -238,4 +295,6 @@ def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
     section: Any = RunConfig
     for part in location[:-1]:
         section = section.model_fields[str(part)].annotation
+        if isinstance(section, UnionType):
+            section = next(each for each in get_args(section) if each is not type(None))
     return sorted(section.model_fields)

@@ -10,15 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from engine.client import EngineClient
 from engine.models import BUNDLED_MODEL, resolve_model
-from engine.process import EngineProcess
-from engine.prompts import PromptBuilder
 from training.config import PoolConfig, RunConfig
 from training.display import RichProgress, summary_table
+from training.launch import run_config
 from training.pools import BUNDLED, Pools, check_pools, load_pools
 from training.records import RunFolder, read_json
-from training.rounds import Run
 from training.state import RunState
 from training.summary import SummaryRow, read_summary
 
@@ -45,9 +42,6 @@ FOLDER_TASKS = 24
 
 FOLDER_HELD_OUT_TASKS = 8
 """Held-out tasks taken of a user's folder."""
-
-ENGINE_START_SECONDS = 40.0
-"""What the engine's start usually takes, for the bar; and no limit."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ def run_demo(
     _announce(console, config, pools, folder)
     started = time.monotonic()
     with RichProgress(console) as progress:
-        _run_rounds(folder, config, pools, location, progress)
+        run_config(folder, config, pools, progress, location=location)
         from training.report import draw_run
 
         task_map = draw_run(folder)
@@ -217,46 +211,3 @@ def _announce(console: Console, config: RunConfig, pools: Pools, folder: RunFold
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _run_rounds(
-    folder: RunFolder,
-    config: RunConfig,
-    pools: Pools,
-    location: str,
-    progress: RichProgress,
-) -> None:
-    """Start an engine, go through the rounds, end the engine."""
-    from transformers import AutoTokenizer
-
-    started = time.monotonic()
-    folder.path.mkdir(parents=True, exist_ok=True)
-    tokenizer = AutoTokenizer.from_pretrained(
-        location, trust_remote_code=config.model.trust_remote_code
-    )
-    builder = PromptBuilder(tokenizer, config.score.prompt, config.model.max_model_len)
-    with EngineProcess.start(
-        location,
-        log_file=folder.engine_log,
-        weights_root=folder.path,
-        trust_remote_code=config.model.trust_remote_code,
-        extra_args=(f"--max-model-len={config.model.max_model_len}",),
-    ) as engine:
-        engine.wait_ready(
-            on_wait=lambda seconds: progress.waiting(
-                "start the engine", seconds, ENGINE_START_SECONDS
-            )
-        )
-        progress.done("start the engine", time.monotonic() - started, engine.url)
-        with EngineClient(engine.url, paraphrases=folder.paraphrases) as client:
-            run = Run(
-                folder,
-                config,
-                pool=pools.pool,
-                held_out=pools.held_out,
-                engine=client,
-                builder=builder,
-                base_model=location,
-                progress=progress,
-            )
-            run.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich import box
 from rich.console import Console
@@ -20,8 +20,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from training.evaluation import Evaluation
+from training.planning import RunPlan
 from training.state import Step
 from training.summary import SummaryRow
+
+if TYPE_CHECKING:
+    from training.sweep import CurvePoint
 
 TITLES = {
     Step.BEFORE: "evaluate the base model",
@@ -141,6 +146,89 @@ def summary_table(rows: Sequence[SummaryRow]) -> Table:
             _clock(row.seconds),
         )
     return table
+
+
+def plan_table(plan: RunPlan) -> Table:
+    """What a run will take, a row per round."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("", no_wrap=True)
+    for heading in ("tasks", "pairs", "tokens", "rows", "trained tokens", "prompts"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in plan.rounds:
+        numbers = (
+            each.tasks,
+            each.pairs,
+            each.score_tokens,
+            each.train_rows,
+            each.train_tokens,
+            each.evaluate_prompts,
+        )
+        table.add_row(each.name, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def describe_plan(plan: RunPlan) -> list[str]:
+    """Time and disk of a plan, in words."""
+    time = "unknown without a rate (--pairs-per-second)"
+    if plan.seconds is not None:
+        time = f"about {plan.seconds / 60:.0f} minutes of scoring and training"
+    disk = "unknown: the model is not a folder"
+    if plan.disk_bytes is not None:
+        disk = f"{plan.disk_bytes / 1e9:.2f} GB at most, {plan.free_bytes / 1e9:.1f} GB are free"
+        if plan.disk_bytes > plan.free_bytes:
+            disk += ": too little"
+    return [
+        f"tokens   estimated from {plan.sampled_tasks} tasks",
+        f"time     {time}",
+        f"disk     {disk}",
+    ]
+
+
+def evaluation_table(name: str, evaluation: Evaluation) -> Table:
+    """Metrics of all, of each kind and of each category, with their intervals."""
+    table = Table(title=escape(name), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in ("ROUGE-L", "exact match", "gold perplexity", "instances"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    groups = {"all": evaluation.overall, **evaluation.kinds, **evaluation.categories}
+    for group, score in groups.items():
+        perplexity = score.gold_perplexity
+        table.add_row(
+            escape(group),
+            _with_interval(score.rouge_l, score.rouge_l_interval),
+            _with_interval(score.exact_match, score.exact_match_interval),
+            "" if perplexity is None else f"{perplexity:.2f}",
+            str(score.n_instances),
+        )
+    return table
+
+
+def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    shown = "" if interval is None else f" [dim]({interval[0]:.1f} to {interval[1]:.1f})[/]"
+    return f"{value:.1f}{shown}"
+
+
+def curve_table(points: Sequence[CurvePoint]) -> Table:
+    """The learning curves of a sweep: means over seeds, with their standard deviations."""
+    table = Table(title="Held-out tasks", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("strategy", "after"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("trained on", "ROUGE-L", "exact match", "seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in points:
+        table.add_row(
+            escape(point.strategy),
+            point.round,
+            f"{point.tasks_trained} tasks",
+            _with_spread(point.rouge_l, point.rouge_l_spread),
+            _with_spread(point.exact_match, point.exact_match_spread),
+            str(len(point.seeds)),
+        )
+    return table
+
+
+def _with_spread(value: float, spread: float | None) -> str:
+    return f"{value:.1f}" if spread is None else f"{value:.1f} \N{PLUS-MINUS SIGN} {spread:.1f}"
 
 
 def _with_gain(value: float, before: float | None) -> str:

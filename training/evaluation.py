@@ -2,21 +2,24 @@
 
 As in the evaluation of Super-NaturalInstructions (Wang et al., 2022): ROUGE-L is the F-measure of
 the `rouge-score` package with its stemmer, exact match compares normalised strings, and the best
-over the gold outputs counts. All metrics lie in [0, 100]. The package's tokenizer keeps Latin
-letters and digits only, so ROUGE-L of other scripts is 0.
+over the gold outputs counts. Both lie in [0, 100]. The package's tokenizer keeps Latin letters and
+digits only, so ROUGE-L of other scripts is 0.
 """
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import Protocol
 
+from engine.api import CompletionLogprobsResponse, TokenPair
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
+from training.bootstrap import mean_interval
 from training.config import EvaluateConfig
 
 _DROP_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -29,6 +32,10 @@ class Generator(Protocol):
         """Greedy outputs, decoded, in the order of the prompts."""
         ...
 
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        """Log-probabilities of fixed completions, in order."""
+        ...
+
 
 class Score(Record):
     """Metrics of a task, a category or all tasks.
@@ -37,11 +44,19 @@ class Score(Record):
         rouge_l: Mean ROUGE-L F-measure, in [0, 100].
         exact_match: Share of outputs that equal a gold output, in [0, 100].
         n_instances: Instances evaluated.
+        rouge_l_interval: Bootstrap confidence interval at 95 %; over instances for a task, over
+            tasks for several. None where there are fewer than two.
+        exact_match_interval: The same for exact match.
+        gold_perplexity: exp of minus the mean over instances of the mean token log-probability of
+            the first gold output, >= 1; the geometric mean over tasks. None if not asked for.
     """
 
     rouge_l: float
     exact_match: float
     n_instances: int
+    rouge_l_interval: tuple[float, float] | None = None
+    exact_match_interval: tuple[float, float] | None = None
+    gold_perplexity: float | None = None
 
 
 class Evaluation(Record):
@@ -50,12 +65,38 @@ class Evaluation(Record):
     Attributes:
         overall: Mean over tasks, each with the same weight.
         categories: The same within each category; tasks without one count as `none`.
+        kinds: The same over `classification` tasks, which have labels, and `generation` tasks.
         tasks: By task id.
     """
 
     overall: Score
     categories: dict[str, Score]
+    kinds: dict[str, Score]
     tasks: dict[str, Score]
+
+
+class Output(Record):
+    """One answer, a line of `outputs.jsonl`.
+
+    Attributes:
+        task_id: The task.
+        instance_id: The instance.
+        definition: The instruction.
+        input: The instance's input.
+        gold: Its gold outputs.
+        output: What the model answered.
+        rouge_l: In [0, 100].
+        exact_match: Whether it equals a gold output.
+    """
+
+    task_id: str
+    instance_id: str
+    definition: str
+    input: str
+    gold: tuple[str, ...]
+    output: str
+    rouge_l: float
+    exact_match: bool
 
 
 @dataclass(frozen=True)
@@ -65,10 +106,13 @@ class EvaluationSet:
     Attributes:
         tasks: The held-out tasks, each with the sampled instances only.
         prompts: Token ids by task, one row per instance.
+        golds: Pairs of prompt and first gold output by task; empty if they are not scored. Those
+            that do not fit the context are left out.
     """
 
     tasks: tuple[Task, ...]
     prompts: tuple[tuple[tuple[int, ...], ...], ...]
+    golds: tuple[tuple[TokenPair, ...], ...] = ()
 
     @property
     def n_prompts(self) -> int:
@@ -103,7 +147,23 @@ def build_evaluation_set(
         )
         for task in sampled
     )
-    return EvaluationSet(tuple(sampled), prompts)
+    golds: tuple[tuple[TokenPair, ...], ...] = ()
+    if config.gold_perplexity:
+        golds = tuple(
+            tuple(_gold_pairs(task, rows, builder))
+            for task, rows in zip(sampled, prompts, strict=True)
+        )
+    return EvaluationSet(tuple(sampled), prompts, golds)
+
+
+def _gold_pairs(
+    task: Task, prompts: Sequence[tuple[int, ...]], builder: PromptBuilder
+) -> Iterator[TokenPair]:
+    for instance, prompt in zip(task.instances, prompts, strict=True):
+        gold = builder.completion(next(output for output in instance.outputs if output))
+        # One position is kept free: the engine generates at least one token after every prompt.
+        if len(prompt) + len(gold) < builder.max_model_len:
+            yield TokenPair(prompt_token_ids=prompt, completion_token_ids=gold)
 
 
 class Evaluator:
@@ -126,6 +186,7 @@ class Evaluator:
 
         self._scorer = RougeScorer(["rougeL"], use_stemmer=True)
         self._scores: list[Score] = []
+        self.outputs: list[Output] = []
 
     @property
     def n_tasks(self) -> int:
@@ -134,7 +195,7 @@ class Evaluator:
 
     def run(self, generator: Generator) -> Iterator[tuple[int, str]]:
         """Evaluate all tasks; yields how many are done, and the id of the last of them."""
-        self._scores = []
+        self._scores, self.outputs = [], []
         first = 0
         while first < self.n_tasks:
             after, n_prompts = first, 0
@@ -142,25 +203,35 @@ class Evaluator:
                 n_prompts += len(self.data.prompts[after])
                 after += 1
             prompts = [row for rows in self.data.prompts[first:after] for row in rows]
-            outputs = iter(generator.generate(prompts, self.max_new_tokens))
-            for task in self.data.tasks[first:after]:
-                self._scores.append(self.score_task(task, [next(outputs) for _ in task.instances]))
+            texts = iter(generator.generate(prompts, self.max_new_tokens))
+            perplexities = self._gold_perplexities(generator, first, after)
+            for task, perplexity in zip(self.data.tasks[first:after], perplexities, strict=True):
+                answers = self.compare(task, [next(texts) for _ in task.instances])
+                self.outputs += answers
+                self._scores.append(score_task(task.id, answers, perplexity))
             first = after
             yield after, self.data.tasks[after - 1].id
 
     def result(self) -> Evaluation:
-        """Means over categories and over all, once `run` has gone through."""
+        """Means over categories, kinds and all, once `run` has gone through."""
         assert len(self._scores) == self.n_tasks, "the evaluation has not gone through"
         return summarise(self.data.tasks, self._scores)
 
-    def score_task(self, task: Task, outputs: Sequence[str]) -> Score:
-        """Metrics of one output per instance of a task."""
-        pairs = list(zip(outputs, [each.outputs for each in task.instances], strict=True))
-        return Score(
-            rouge_l=fmean(self.rouge_l(output, gold) for output, gold in pairs),
-            exact_match=fmean(100.0 * exact_match(output, gold) for output, gold in pairs),
-            n_instances=len(pairs),
-        )
+    def compare(self, task: Task, texts: Sequence[str]) -> list[Output]:
+        """One output per instance of a task, compared with its gold outputs."""
+        return [
+            Output(
+                task_id=task.id,
+                instance_id=instance.id,
+                definition=task.definition,
+                input=instance.input,
+                gold=instance.outputs,
+                output=text,
+                rouge_l=self.rouge_l(text, instance.outputs),
+                exact_match=exact_match(text, instance.outputs),
+            )
+            for instance, text in zip(task.instances, texts, strict=True)
+        ]
 
     def rouge_l(self, output: str, golds: Sequence[str]) -> float:
         """Best ROUGE-L F-measure over the gold outputs, in [0, 100]."""
@@ -168,6 +239,35 @@ class Evaluator:
             float(self._scorer.score(target=gold, prediction=output)["rougeL"].fmeasure)
             for gold in golds
         )
+
+    def _gold_perplexities(
+        self, generator: Generator, first: int, after: int
+    ) -> list[float | None]:
+        """Of the tasks from `first` to `after`, in one request."""
+        by_task = self.data.golds[first:after]
+        pairs = [pair for each in by_task for pair in each]
+        if not pairs:
+            return [None] * (after - first)
+        results = iter(generator.completion_logprobs(pairs).results)
+        found: list[float | None] = []
+        for each in by_task:
+            means = [fmean(next(results).token_logprobs) for _ in each]
+            found.append(math.exp(-fmean(means)) if means else None)
+        return found
+
+
+def score_task(name: str, outputs: Sequence[Output], perplexity: float | None) -> Score:
+    """Metrics of a task from its outputs."""
+    rouge = [each.rouge_l for each in outputs]
+    exact = [100.0 * each.exact_match for each in outputs]
+    return Score(
+        rouge_l=fmean(rouge),
+        exact_match=fmean(exact),
+        n_instances=len(outputs),
+        rouge_l_interval=mean_interval(rouge, name),
+        exact_match_interval=mean_interval(exact, name),
+        gold_perplexity=perplexity,
+    )
 
 
 def exact_match(output: str, golds: Sequence[str]) -> bool:
@@ -181,20 +281,29 @@ def normalise(text: str) -> str:
 
 
 def summarise(tasks: Sequence[Task], scores: Sequence[Score]) -> Evaluation:
-    """Means over categories and over all, from the metrics of each task."""
+    """Means over categories, kinds and all, from the metrics of each task."""
     by_category: dict[str, list[Score]] = {}
+    by_kind: dict[str, list[Score]] = {}
     for task, score in zip(tasks, scores, strict=True):
         by_category.setdefault(task.category or "none", []).append(score)
+        by_kind.setdefault("classification" if task.labels else "generation", []).append(score)
     return Evaluation(
-        overall=_mean(scores),
-        categories={name: _mean(by_category[name]) for name in sorted(by_category)},
+        overall=_mean("overall", scores),
+        categories={name: _mean(name, by_category[name]) for name in sorted(by_category)},
+        kinds={name: _mean(name, by_kind[name]) for name in sorted(by_kind)},
         tasks={task.id: score for task, score in zip(tasks, scores, strict=True)},
     )
 
 
-def _mean(scores: Sequence[Score]) -> Score:
+def _mean(name: str, scores: Sequence[Score]) -> Score:
+    rouge = [score.rouge_l for score in scores]
+    exact = [score.exact_match for score in scores]
+    known = [score.gold_perplexity for score in scores if score.gold_perplexity is not None]
     return Score(
-        rouge_l=fmean(score.rouge_l for score in scores),
-        exact_match=fmean(score.exact_match for score in scores),
+        rouge_l=fmean(rouge),
+        exact_match=fmean(exact),
         n_instances=sum(score.n_instances for score in scores),
+        rouge_l_interval=mean_interval(rouge, name),
+        exact_match_interval=mean_interval(exact, name),
+        gold_perplexity=geometric_mean(known) if known else None,
     )

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from engine.api import TaskScore, WeightsState
+from engine.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
 from engine.config import ScoreConfig
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
+from engine.manifest import read_manifest
 from engine.tasks import Task
 from training.records import RunFolder
 from training.state import RunState
@@ -31,6 +32,10 @@ class Engine(Protocol):
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
         """Greedy outputs, decoded, in order."""
+        ...
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        """Log-probabilities of fixed completions, in order."""
         ...
 
 
@@ -56,11 +61,27 @@ def make_live(engine: Engine, checkpoint: Path, version: str) -> None:
     """Load a published checkpoint unless it is live, and ask the engine what is live then.
 
     Raises:
+        InputError: If the checkpoint folder cannot be read, or is not this version.
         EngineError: If the load fails, or the engine names another version afterwards.
     """
     if engine.weights().version != version:
+        check_readable(checkpoint, version)
         engine.load_weights(checkpoint, version)
     check_version(engine.weights().version, version, "the engine after the reload")
+
+
+def check_readable(checkpoint: Path, version: str) -> None:
+    """Find out whether a published checkpoint is there, before an engine is asked to load it.
+
+    Raises:
+        InputError: If it cannot be read, or belongs to another version.
+    """
+    try:
+        found = read_manifest(checkpoint).version
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=checkpoint) from error
+    if found != version:
+        raise InputError(f"holds {found!r}, not {version!r}", file=checkpoint)
 
 
 def check_version(found: str, expected: str, where: str) -> None:

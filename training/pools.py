@@ -83,6 +83,16 @@ def sample_tasks(pool: Pool, n_tasks: int | None, seed: int) -> Pool:
     return Pool([pool[index] for index in sorted(picked)], pool.source)
 
 
+def take_validation(pool: Pool, n_tasks: int, seed: int) -> tuple[Pool, Pool]:
+    """The pool without a seeded sample of validation tasks, and those, both in pool order."""
+    picked = set(random.Random(f"validation/{seed}").sample(range(len(pool)), n_tasks))
+    inside, outside = (
+        [task for index, task in enumerate(pool) if (index in picked) == wanted]
+        for wanted in (True, False)
+    )
+    return Pool(outside, pool.source), Pool(inside, pool.source)
+
+
 def split(whole: Pool, seed: int) -> Pools:
     """Hold out a part of a pool.
 
@@ -134,10 +144,12 @@ def check_pools(pools: Pools, config: RunConfig) -> None:
     """
     pool, held_out, _ = pools
     needed = config.rounds * config.select.n_tasks
-    if len(pool) < needed:
+    others = config.initial.n_tasks + config.train.validation_tasks
+    if len(pool) < needed + others:
+        besides = f" and {others} initial and validation tasks" if others else ""
         raise InputError(
             f"holds {len(pool)} tasks, but {config.rounds} rounds of {config.select.n_tasks} "
-            f"selected tasks need {needed}",
+            f"selected tasks{besides} need {needed + others}",
             file=pool.source,
             field="select.n_tasks",
         )

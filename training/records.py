@@ -1,6 +1,7 @@
 """The run folder: the contract that other steps and other tools read.
 
-    runs/NAME/config.resolved.toml, state.json, before.json, task_map.png
+    runs/NAME/config.resolved.toml, tasks.json, state.json, before.json, task_map.png
+    runs/NAME/run.lock (who works on it), progress.json (how far the current step is)
     runs/NAME/round-00/scores.parquet, pairs.parquet, selection.json, metrics.json, checkpoint/
 
 Every file is written beside itself, synced and renamed into place, so a reader never sees a part
@@ -10,22 +11,25 @@ not count.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ValidationError
 
 from engine.api import TaskScore
 from engine.errors import InputError
 from engine.measures import map_categories
+from training.files import LineJournal
+from training.files import cannot_write as cannot_write
+from training.files import read_json as read_json
+from training.files import sync_file as sync_file
+from training.files import sync_folder as sync_folder
+from training.files import write_bytes as write_bytes
+from training.files import write_json as write_json
+from training.files import write_parquet as write_parquet
 from training.selection import Selection
-
-_M = TypeVar("_M", bound=BaseModel)
 
 SCORE_COLUMNS: dict[str, Any] = {
     "task_id": pl.String,
@@ -64,7 +68,10 @@ class RunFolder:
         self.path = path
         self.config = path / "config.resolved.toml"
         self.state = path / "state.json"
+        self.tasks = path / "tasks.json"
         self.before = path / "before.json"
+        self.lock = path / "run.lock"
+        self.progress = path / "progress.json"
         self.task_map = path / "task_map.png"
         self.engine_log = path / "engine.log"
         self.paraphrases = path / "paraphrases.jsonl"
@@ -114,7 +121,7 @@ class RoundFolder:
         return pl.read_parquet(self.scores)
 
 
-class ScoreJournal:
+class ScoreJournal(LineJournal[TaskScore]):
     """Finished task scores, one JSON line each, synced as they come.
 
     Use as a context manager to append; `read` works at any time.
@@ -125,9 +132,8 @@ class ScoreJournal:
     """
 
     def __init__(self, path: Path, weights_version: str) -> None:
-        self.path = path
+        super().__init__(path, TaskScore)
         self.weights_version = weights_version
-        self._stream: Any = None
 
     def read(self) -> dict[str, TaskScore]:
         """Finished scores by task id; a torn last line is ignored.
@@ -143,37 +149,9 @@ class ScoreJournal:
         Raises:
             InputError: If a line other than the last is broken.
         """
-        if not self.path.is_file():
-            return
-        with self.path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    score = TaskScore.model_validate_json(line)
-                except ValidationError as error:
-                    problem = f"broken line: {error.errors()[0]['msg']}"
-                    raise InputError(problem, file=self.path, record=f"line {number}") from error
-                if score.weights_version == self.weights_version:
-                    yield score
-
-    def __enter__(self) -> ScoreJournal:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = self.path.open("ab")
-        # Cut a torn last line off, so that the next one starts on a line of its own.
-        whole = self.path.read_bytes().rfind(b"\n") + 1
-        self._stream.truncate(whole)
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._stream.close()
-        self._stream = None
-
-    def append(self, score: TaskScore) -> None:
-        """Add a finished score; it is on disk when this returns."""
-        self._stream.write(score.model_dump_json().encode() + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        for score in self.records():
+            if score.weights_version == self.weights_version:
+                yield score
 
 
 def build_scores(
@@ -208,62 +186,3 @@ def build_pairs(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.Dat
         for pair in scores[task_id].pairs
     ]
     return pl.DataFrame(rows, schema=PAIR_COLUMNS)
-
-
-def read_json(path: Path, model: type[_M]) -> _M:
-    """A pydantic record from a JSON file.
-
-    Raises:
-        InputError: If the file is missing or does not follow the record's schema.
-    """
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError("the file is missing", file=path) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(first["msg"], file=path, field=field or None) from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside itself, sync it and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON atomically; NaN and infinity are refused (`ValueError`)."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n")
-
-
-def write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    """Write a Parquet file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    frame.write_parquet(part)
-    sync_file(part)
-    part.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_file(path: Path) -> None:
-    """Make sure that a file's content is on disk."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Make sure that a folder's entries (a rename in it) are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

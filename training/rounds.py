@@ -20,7 +20,9 @@ from training.config import RunConfig
 from training.evaluation import Evaluation, Evaluator, build_evaluation_set
 from training.finetune import Train, fine_tune
 from training.live import Engine, check_version, make_live, require_live
+from training.pools import take_validation
 from training.progress import Progress, Silent
+from training.pruning import prune
 from training.records import (
     RunFolder,
     ScoreJournal,
@@ -30,7 +32,7 @@ from training.records import (
     write_json,
     write_parquet,
 )
-from training.selection import find_strategy, select_tasks
+from training.selection import Selection, find_strategy, select_tasks
 from training.state import Step, open_run, save_state
 from training.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
 from training.trainer import TrainProgress, TrainResult, run_trainer
@@ -72,7 +74,9 @@ class Run:
         find_strategy(config.select.strategy)
         self.folder = folder
         self.config = config
-        self.pool = pool
+        self.pool, self.validation = take_validation(
+            pool, config.train.validation_tasks, config.seed
+        )
         self.engine = engine
         self.builder = builder
         self.base_model = base_model
@@ -81,18 +85,22 @@ class Run:
         self.evaluator = Evaluator(
             build_evaluation_set(held_out, builder, config.evaluate), config.evaluate.max_new_tokens
         )
-        self.state = open_run(
-            folder, config, pool.digest(), held_out.digest(), engine.weights().version
-        )
+        self.state = open_run(folder, config, pool, held_out, engine.weights().version)
 
-    def run(self) -> None:
+    def run(self, n_steps: int | None = None) -> None:
         """Do all steps that are not done.
 
+        Args:
+            n_steps: Stop when so many steps of the plan are done; none: at its end.
+
         Raises:
+            InputError: If a record cannot be read or written.
             EngineError: If the engine fails, or other weights are live than ought to be.
             TrainingError: If the trainer fails.
         """
         while self.state.current_step is not None:
+            if n_steps is not None and len(self.state.completed) >= n_steps:
+                return
             assert self.state.current_round is not None
             self._do(self.state.current_round, self.state.current_step)
 
@@ -112,6 +120,8 @@ class Run:
         seconds = time.monotonic() - started
         self.state = self.state.complete(seconds, version)
         save_state(self.folder, self.state)
+        if step == Step.EVALUATE:
+            prune(self.folder, self.state, self.config.checkpoints)
         self.progress.end(index, step, seconds, summary)
 
     def _before(self, index: int) -> tuple[str, str]:
@@ -153,6 +163,10 @@ class Run:
     def _select(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, Step.SELECT, None, "tasks")
         round_folder = self.folder.round(index)
+        if self.state.initial and index == 0:
+            selection = self._draw_initial()
+            write_json(round_folder.selection, selection.model_dump(mode="json"))
+            return self.state.live_version, f"{len(selection.tasks)} tasks drawn at random"
         scores = round_folder.read_scores()
         chosen = self.config.select
         selection = select_tasks(scores, chosen.strategy, chosen.n_tasks, self.config.seed)
@@ -163,6 +177,13 @@ class Run:
         rest = f" and {others} more" if others else ""
         return self.state.live_version, ", ".join(named) + rest
 
+    def _draw_initial(self) -> Selection:
+        ids = [task.id for task in self.pool]
+        candidates = pl.DataFrame(
+            {"task_id": ids, "weights_version": [self.state.live_version] * len(ids)}
+        )
+        return select_tasks(candidates, "random", self.config.initial.n_tasks, self.config.seed)
+
     def _train(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, Step.TRAIN, None, "steps")
         result = fine_tune(
@@ -170,6 +191,7 @@ class Run:
             self.config,
             index,
             pool=self.pool,
+            validation=self.validation,
             builder=self.builder,
             base_model=self.base_model,
             train=self.train,
@@ -202,16 +224,19 @@ class Run:
         round_folder = self.folder.round(index)
         result = read_json(round_folder.training / "result.json", TrainResult)
         rows = read_json(round_folder.training / "rows.json", RowsSummary)
-        scores = round_folder.read_scores()
-        scored_with = scores["weights_version"][0]
-        journal = ScoreJournal(round_folder.journal, scored_with).read()
+        uncertainty, scoring = None, Usage()
+        if round_folder.scores.is_file():
+            scores = round_folder.read_scores()
+            uncertainty = _mean_uncertainty(scores)
+            journal = ScoreJournal(round_folder.journal, scores["weights_version"][0])
+            scoring = sum((score.usage for score in journal.read().values()), Usage())
         evaluation = self._evaluate_live(index, Step.EVALUATE, version)
         metrics = RoundMetrics(
             round=index,
             weights_version=version,
             selected=round_folder.read_selection().task_ids,
-            mean_prompt_uncertainty=_mean_uncertainty(scores),
-            scoring=sum((score.usage for score in journal.values()), Usage()),
+            mean_prompt_uncertainty=uncertainty,
+            scoring=scoring,
             training=TrainingMetrics(
                 rows=rows,
                 steps=result.steps,

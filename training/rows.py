@@ -44,11 +44,22 @@ class TrainingRows:
         return int(lengths.sum())
 
 
-def build_rows(tasks: Sequence[Task], builder: PromptBuilder, config: RunConfig) -> TrainingRows:
+def build_rows(
+    tasks: Sequence[Task],
+    builder: PromptBuilder,
+    config: RunConfig,
+    instances_per_task: int | None = None,
+) -> TrainingRows:
     """Rows of the tasks: a seeded sample of instances that have a gold output, the first of them.
 
     The prompt is laid out exactly as in scoring, with the same number of examples. Rows that are
     longer than `config.max_row_length` are left out and reported.
+
+    Args:
+        tasks: The tasks.
+        builder: Prompts as the engine builds them.
+        config: The run's config.
+        instances_per_task: Instances of each task, at most; `config.train` says it when unset.
 
     Raises:
         InputError: If a task has no instance with a gold output, or no row of it is short enough.
@@ -64,7 +75,7 @@ def build_rows(tasks: Sequence[Task], builder: PromptBuilder, config: RunConfig)
         with_gold = task.model_copy(update={"instances": tuple(answered)})
         before = len(rows)
         for instance in with_gold.sample_instances(
-            config.train.instances_per_task, config.train.seed
+            instances_per_task or config.train.instances_per_task, config.train.seed
         ):
             gold = next(output for output in instance.outputs if output)
             prompt = builder.prompt(task, instance, config.score.max_output_tokens).token_ids

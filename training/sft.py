@@ -7,12 +7,11 @@ folder, and computes the probes of its manifest from the model in memory.
 from __future__ import annotations
 
 import copy
-import math
 import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ import polars as pl
 import torch
 import trl.trainer.utils
 from datasets import Dataset  # type: ignore[import-untyped]
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -30,6 +29,8 @@ from engine.lifetime import die_with
 from engine.manifest import Probe
 from training.config import TrainConfig
 from training.records import read_json, write_json
+from training.resume import fingerprint
+from training.sft_progress import ProgressWriter
 from training.trainer import PARENT_VARIABLE, TrainJob, TrainProgress, TrainResult
 
 TOKENIZER_FILES = (
@@ -43,54 +44,6 @@ TOKENIZER_FILES = (
     "*.tiktoken",
 )
 """Patterns of the files that are copied from the base model, so that token ids stay the same."""
-
-
-class ProgressWriter(TrainerCallback):
-    """Appends progress lines and keeps what the result needs.
-
-    Args:
-        path: The progress file.
-        active: Whether this process is the one that reports.
-    """
-
-    def __init__(self, path: Path, active: bool = True) -> None:
-        self.path = path
-        self.active = active
-        self.losses: list[float] = []
-        self.seconds = 0.0
-        self._started = 0.0
-
-    def write(self, progress: TrainProgress) -> None:
-        """Append one line."""
-        if self.active:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(progress.model_dump_json() + "\n")
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start the clock of a step."""
-        self._started = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop it."""
-        self.seconds += time.perf_counter() - self._started
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Report the step; the last log of a training is a summary without a loss of its own."""
-        if not logs or "loss" not in logs:
-            return
-        loss = float(logs["loss"])
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss of step {state.global_step} is {loss}")
-        self.losses.append(loss)
-        self.write(
-            TrainProgress(
-                phase="training",
-                step=state.global_step,
-                total=state.max_steps,
-                loss=loss,
-                seconds_per_step=self.seconds / len(self.losses),
-            )
-        )
 
 
 def load_rows(path: Path) -> Dataset:
@@ -109,37 +62,121 @@ def load_rows(path: Path) -> Dataset:
     )
 
 
-def training_arguments(config: TrainConfig, output: Path, mixed: bool) -> SFTConfig:
+def training_arguments(job: TrainJob, mixed: bool) -> SFTConfig:
     """The trainer's arguments.
 
     Args:
-        config: The run's choices.
-        output: Where TRL may put files of its own; nothing is saved during the training.
+        job: The job.
         mixed: Whether to compute in bfloat16 over float32 weights.
+
+    Raises:
+        TrainingError: If `config.arguments` names what TRL does not know, or a wrong value.
     """
-    return SFTConfig(
-        output_dir=str(output),
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule,
-        warmup_steps=config.warmup_steps,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        gradient_checkpointing=config.gradient_checkpointing,
-        seed=config.seed,
-        data_seed=config.seed,
-        completion_only_loss=True,
+    config = job.config
+    unknown = sorted(config.arguments.keys() - {each.name for each in fields(SFTConfig)})
+    if unknown:
+        raise TrainingError(f"train.arguments.{unknown[0]}: no such argument of the trainer")
+    saving: Literal["no", "steps", "epoch"] = "no"
+    if config.checkpoint_steps is not None:
+        saving = "steps"
+    elif job.validation_rows is not None:
+        saving = "epoch"
+    chosen: dict[str, Any] = {
+        "output_dir": str(job.attempt),
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule,
+        "warmup_steps": config.warmup_steps,
+        "num_train_epochs": config.epochs,
+        "per_device_train_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "completion_only_loss": True,
         # Rows have been measured already; TRL would cut long ones without a word.
-        max_length=None,
-        packing=False,
-        bf16=mixed,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
+        "max_length": None,
+        "packing": False,
+        "bf16": mixed,
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "logging_steps": 1,
+        "save_strategy": saving,
+        # The new one is written before the old one goes.
+        "save_total_limit": 1,
+        "report_to": list(config.report_to) or "none",
+        "disable_tqdm": True,
+    }
+    if config.packing:
+        # TRL packs up to a length, which it takes from max_length; no row is longer.
+        chosen |= {"packing": True, "max_length": longest_row(job.rows)}
+    if config.checkpoint_steps is not None:
+        chosen["save_steps"] = config.checkpoint_steps
+    if job.validation_rows is not None:
+        chosen |= {
+            "eval_strategy": saving,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
+            "per_device_eval_batch_size": config.batch_size,
+            "prediction_loss_only": True,
+        }
+        if config.checkpoint_steps is not None:
+            chosen["eval_steps"] = config.checkpoint_steps
+    try:
+        return SFTConfig(**(chosen | config.arguments))
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"train.arguments: {error}") from error
+
+
+def longest_row(path: Path) -> int:
+    """Tokens of the longest row."""
+    frame = pl.read_parquet(path)
+    lengths = frame["prompt_token_ids"].list.len() + frame["completion_token_ids"].list.len()
+    return int(lengths.to_numpy().max())
+
+
+def load_model(job: TrainJob) -> Any:
+    """The model to start from, in float32: bfloat16 would swallow small updates."""
+    attention = {"attn_implementation": job.config.attention} if job.config.attention else {}
+    return AutoModelForCausalLM.from_pretrained(
+        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code, **attention
     )
+
+
+def adapter_config(config: TrainConfig) -> Any | None:
+    """Peft's config of the adapters; none when all weights are trained."""
+    if config.lora is None:
+        return None
+    import peft
+
+    names = config.lora.target_modules
+    return peft.LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules="all-linear" if names == ("all-linear",) else list(names),
+        task_type="CAUSAL_LM",
+    )
+
+
+def gather_model(trainer: Any, job: TrainJob) -> Any | None:
+    """The trained model, whole and with adapters merged; nothing but in the first process.
+
+    Where FSDP or DeepSpeed has spread the weights, every process takes part in gathering them, and
+    the first puts them into a model of its own.
+    """
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if sharded and job.config.lora is not None:
+        raise TrainingError("train.lora cannot be combined with FSDP or DeepSpeed")
+    state = trainer.accelerator.get_state_dict(trainer.model) if sharded else None
+    if not trainer.is_world_process_zero():
+        return None
+    if state is not None:
+        model = load_model(job)
+        model.load_state_dict(state)
+        return model
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return model.merge_and_unload() if job.config.lora is not None else model
 
 
 def project_completion_rows_only(device: str) -> None:
@@ -207,14 +244,10 @@ def train(job: TrainJob) -> TrainResult | None:
         job.config.precision == "auto" and device == "cuda"
     )
     dtype: Literal["bfloat16", "float32"] = "bfloat16" if low else "float32"
-    writer = ProgressWriter(job.progress, active=False)
-    arguments = training_arguments(job.config, job.output, mixed=low)
-    writer.active = arguments.process_index == 0
+    arguments = training_arguments(job, mixed=low)
+    writer = ProgressWriter(job.progress, fingerprint(job), active=arguments.process_index == 0)
     writer.write(TrainProgress(phase="loading"))
-    # The optimiser needs float32 weights: bfloat16 would swallow small updates.
-    model = AutoModelForCausalLM.from_pretrained(
-        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code
-    )
+    model = load_model(job)
     tokenizer = AutoTokenizer.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
     # TRL writes special tokens into both; the published checkpoint keeps the model's own.
     configs = copy.deepcopy((model.config, model.generation_config))
@@ -224,22 +257,25 @@ def train(job: TrainJob) -> TrainResult | None:
         model=model,
         args=arguments,
         train_dataset=rows,
+        eval_dataset=None if job.validation_rows is None else load_rows(job.validation_rows),
         processing_class=tokenizer,
         callbacks=[writer],
+        peft_config=adapter_config(job.config),
     )
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise TrainingError("sharded training (FSDP, DeepSpeed) is not supported yet")
     kept: Any = trainer.train_dataset
-    assert len(kept) == len(rows), "TRL dropped rows"
-    trainer.train()
-    if not trainer.is_world_process_zero():
-        return None
+    assert job.config.packing or len(kept) == len(rows), "TRL dropped rows"
+    if job.resume_from is not None:
+        writer.go_on_from(job.resume_from)
+    trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
     steps = trainer.state.global_step
     writer.write(TrainProgress(phase="saving", step=steps, total=steps))
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    model.config, model.generation_config = configs
-    model.to(getattr(torch, dtype))
-    save_checkpoint(model, job)
+    trained = gather_model(trainer, job)
+    if trained is None:
+        return None
+    trained.config, trained.generation_config = configs
+    trained.to(getattr(torch, dtype))
+    save_checkpoint(trained, job)
+    history = trainer.state.log_history
     return TrainResult(
         output=job.output,
         base_model=job.model,
@@ -248,8 +284,14 @@ def train(job: TrainJob) -> TrainResult | None:
         steps=steps,
         seconds=writer.seconds,
         seconds_per_step=writer.seconds / steps,
-        losses=tuple(writer.losses),
-        probes=probe_logprobs(model, job.probes),
+        losses=tuple(float(entry["loss"]) for entry in history if "loss" in entry),
+        validation_losses=tuple(
+            (int(entry["step"]), float(entry["eval_loss"]))
+            for entry in history
+            if "eval_loss" in entry
+        ),
+        best_step=trainer.state.best_global_step if job.validation_rows is not None else None,
+        probes=probe_logprobs(trained, job.probes),
     )
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from engine.errors import InputError
-from engine.tasks import Record
+from engine.tasks import Pool, Record
 from training.config import RunConfig, config_differences, load_config
 from training.records import RunFolder, read_json, write_bytes, write_json
+from training.task_digests import TaskDigests
 
 
 class Step(StrEnum):
@@ -56,10 +57,11 @@ class RunState(Record):
         pool_digest: Of the pool.
         held_out_digest: Of the held-out tasks.
         base_version: Weights version of the base model, as the engine names it.
-        rounds: How many rounds the run has.
+        rounds: How many rounds the run has, the initial one included.
+        initial: Whether the first of them is the initial one, which scores nothing.
         current_round: The round of the next step; none when the run is done.
         current_step: The next step; none when the run is done.
-        completed: The steps that are done, in order. Always a beginning of `plan(rounds)`.
+        completed: The steps that are done, in order. Always a beginning of the plan.
     """
 
     schema_version: Literal[1] = 1
@@ -68,6 +70,7 @@ class RunState(Record):
     held_out_digest: str
     base_version: str
     rounds: Annotated[int, Field(ge=1)]
+    initial: bool = False
     current_round: int | None = 0
     current_step: Step | None = Step.BEFORE
     completed: tuple[StepRecord, ...] = ()
@@ -75,7 +78,7 @@ class RunState(Record):
     @model_validator(mode="after")
     def _follow_the_plan(self) -> RunState:
         done = [(record.round, record.step) for record in self.completed]
-        steps = plan(self.rounds)
+        steps = plan(self.rounds, self.initial)
         if done != steps[: len(done)]:
             raise ValueError("the completed steps are not a beginning of the plan")
         if (self.current_round, self.current_step) != _next(steps, len(done)):
@@ -93,6 +96,10 @@ class RunState(Record):
         """The round whose checkpoint must be live now; none for the base model."""
         reloads = [record.round for record in self.completed if record.step == Step.RELOAD]
         return reloads[-1] if reloads else None
+
+    def is_done(self, n_steps: int | None = None) -> bool:
+        """Whether all steps are done, or so many of them."""
+        return self.current_step is None or (n_steps is not None and len(self.completed) >= n_steps)
 
     def published_version(self, round_index: int) -> str:
         """The version that a round published; `KeyError` before it did."""
@@ -121,15 +128,16 @@ class RunState(Record):
             weights_version=weights_version,
         )
         completed = (*self.completed, record)
-        round_index, step = _next(plan(self.rounds), len(completed))
+        round_index, step = _next(plan(self.rounds, self.initial), len(completed))
         return self.model_copy(
             update={"completed": completed, "current_round": round_index, "current_step": step}
         )
 
 
-def plan(rounds: int) -> list[tuple[int, Step]]:
-    """All steps of a run in order."""
-    return [(0, Step.BEFORE), *((index, step) for index in range(rounds) for step in ROUND_STEPS)]
+def plan(rounds: int, initial: bool = False) -> list[tuple[int, Step]]:
+    """All steps of a run in order; an initial round has no score step."""
+    steps = [(0, Step.BEFORE), *((index, step) for index in range(rounds) for step in ROUND_STEPS)]
+    return [each for each in steps if not (initial and each == (0, Step.SCORE))]
 
 
 def _next(steps: list[tuple[int, Step]], done: int) -> tuple[int | None, Step | None]:
@@ -142,38 +150,59 @@ def save_state(folder: RunFolder, state: RunState) -> None:
 
 
 def open_run(
-    folder: RunFolder, config: RunConfig, pool_digest: str, held_out_digest: str, base_version: str
+    folder: RunFolder, config: RunConfig, pool: Pool, held_out: Pool, base_version: str
 ) -> RunState:
     """Start a run, or find where an earlier start of the same run got to.
 
     Args:
         folder: The run folder.
         config: The resolved config.
-        pool_digest: Of the tasks that are scored and trained on.
-        held_out_digest: Of the tasks that are evaluated.
+        pool: The tasks that are scored and trained on.
+        held_out: The tasks that are evaluated.
         base_version: What the engine calls the base model; only a new run takes it.
 
     Raises:
         InputError: If the folder belongs to a run with another config or other tasks; the message
             says what differs.
     """
-    if not folder.state.is_file():
-        state = RunState(
-            config_digest=config.digest(),
-            pool_digest=pool_digest,
-            held_out_digest=held_out_digest,
-            base_version=base_version,
-            rounds=config.rounds,
-        )
-        write_bytes(folder.config, config.to_toml().encode())
-        save_state(folder, state)
+    state = find_state(folder, config, pool, held_out)
+    if state is not None:
         return state
+    state = RunState(
+        config_digest=config.digest(),
+        pool_digest=pool.digest(),
+        held_out_digest=held_out.digest(),
+        base_version=base_version,
+        rounds=config.total_rounds,
+        initial=config.initial.n_tasks > 0,
+    )
+    write_bytes(folder.config, config.to_toml().encode())
+    write_json(folder.tasks, TaskDigests.of(pool, held_out).model_dump(mode="json"))
+    save_state(folder, state)
+    return state
+
+
+def find_state(folder: RunFolder, config: RunConfig, pool: Pool, held_out: Pool) -> RunState | None:
+    """The state of the run in a folder; none if there is no run yet.
+
+    Raises:
+        InputError: See `open_run`.
+    """
+    if not folder.state.is_file():
+        return None
     state = read_json(folder.state, RunState)
     check_same_run(folder, state, config)
-    for field, digest in (("pool_digest", pool_digest), ("held_out_digest", held_out_digest)):
+    given = {"pool_digest": pool.digest(), "held_out_digest": held_out.digest()}
+    for field, digest in given.items():
         if getattr(state, field) != digest:
-            problem = "the run was started with other tasks; take another run folder"
-            raise InputError(problem, file=folder.state, field=field)
+            started_with = read_json(folder.tasks, TaskDigests)
+            differences = started_with.differences(TaskDigests.of(pool, held_out))
+            raise InputError(
+                "the run was started with other tasks; take another run folder or undo: "
+                + ("; ".join(differences) or "their order"),
+                file=folder.state,
+                field=field,
+            )
     return state
 
 

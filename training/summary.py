@@ -59,7 +59,8 @@ class RoundMetrics(Record):
         round: The round; 0 is the first.
         weights_version: The weights that were trained in this round and evaluated.
         selected: Ids of the tasks selected in this round.
-        mean_prompt_uncertainty: Mean U over the pool, under the weights before this round's.
+        mean_prompt_uncertainty: Mean U over the pool, under the weights before this round's; none
+            in an initial round.
         scoring: What the scoring cost.
         training: How the fine-tuning went.
         evaluation: The new weights on the held-out tasks.
@@ -68,7 +69,7 @@ class RoundMetrics(Record):
     round: int
     weights_version: str
     selected: tuple[str, ...]
-    mean_prompt_uncertainty: float
+    mean_prompt_uncertainty: float | None
     scoring: Usage
     training: TrainingMetrics
     evaluation: Evaluation

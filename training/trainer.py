@@ -40,6 +40,9 @@ class TrainJob(Record):
         trust_remote_code: Whether code that comes with the model may run.
         config: How to train.
         rows: Parquet file with the columns of `training.rows.ROW_COLUMNS`.
+        validation_rows: The same of the validation tasks; none when there are none.
+        attempt: Folder of this attempt, for what an interrupted training leaves.
+        resume_from: A whole checkpoint of an earlier attempt at the same training.
         probes: Pairs to compute log-probabilities of, with the finished model.
         output: Folder for the checkpoint; must not exist.
         progress: File that progress lines are appended to.
@@ -50,6 +53,9 @@ class TrainJob(Record):
     trust_remote_code: bool = False
     config: TrainConfig
     rows: Path
+    validation_rows: Path | None = None
+    attempt: Path
+    resume_from: Path | None = None
     probes: Annotated[tuple[TokenPair, ...], Field(min_length=1)]
     output: Path
     progress: Path
@@ -86,6 +92,8 @@ class TrainResult(Record):
         seconds: Time of all steps together.
         seconds_per_step: The mean.
         losses: Loss of every step.
+        validation_losses: Optimiser step and mean loss on the validation tasks, if there are any.
+        best_step: The step whose weights were kept, where validation chose them.
         probes: The job's pairs with their log-probabilities.
     """
 
@@ -97,6 +105,8 @@ class TrainResult(Record):
     seconds: float
     seconds_per_step: float
     losses: tuple[float, ...]
+    validation_losses: tuple[tuple[int, float], ...] = ()
+    best_step: int | None = None
     probes: tuple[Probe, ...]
 
 

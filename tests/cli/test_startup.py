@@ -10,7 +10,24 @@ import time
 import pytest
 
 HEAVY = ("torch", "vllm", "transformers", "trl", "datasets", "polars", "matplotlib")
-COMMANDS = ("demo", "map", "measures", "score", "select", "serve", "strategies", "version")
+COMMANDS = (
+    "demo",
+    "doctor",
+    "eval",
+    "judge",
+    "map",
+    "measures",
+    "reload",
+    "run",
+    "score",
+    "select",
+    "serve",
+    "status",
+    "strategies",
+    "sweep",
+    "train",
+    "version",
+)
 
 _PROBE = """
 import json, sys

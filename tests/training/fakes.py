@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.api import PairScore, Reference, TaskScore, TokenPair, Usage, WeightsState
+from engine.api import (
+    CompletionLogprobs,
+    CompletionLogprobsResponse,
+    PairScore,
+    Reference,
+    TaskScore,
+    TokenPair,
+    Usage,
+    WeightsState,
+)
 from engine.config import ScoreConfig
 from engine.manifest import Probe, read_manifest
 from engine.tasks import Instance, Pool, Task
@@ -107,6 +116,19 @@ class FakeEngine:
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
         self.events.append(f"generate under {self.version}")
         return ["blue"] * len(prompts)
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        self.events.append(f"logprobs under {self.version}")
+        results = tuple(
+            CompletionLogprobs(
+                token_logprobs=tuple(-0.5 for _ in pair.completion_token_ids),
+                logprob=-0.5 * len(pair.completion_token_ids),
+            )
+            for pair in pairs
+        )
+        return CompletionLogprobsResponse(
+            weights_version=self.version, results=results, usage=Usage(pairs=len(pairs))
+        )
 
 
 def fake_trainer(events: list[str]) -> Callable[..., TrainResult]:

@@ -36,7 +36,7 @@ def test_every_field_is_part_of_the_digest() -> None:
             "train.learning_rat",
             r"unknown key; valid.*learning_rate",
         ),
-        ("rouns = 2\n", "rouns", "unknown key; valid here: evaluate, model"),
+        ("rouns = 2\n", "rouns", "unknown key; valid here: checkpoints, engine, evaluate"),
         ("[score.prompt]\nlayot = 'x'\n", "score.prompt.layot", "valid here: chat_template"),
         (
             "[score.perturbation]\nname = 'drop_wrds'\n",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -8,8 +9,9 @@ from engine.config import PromptConfig
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.tasks import Instance, Task
-from tests.training.fakes import make_task
+from tests.training.fakes import FakeEngine, make_task
 from tests.training.tiny import make_tokenizer
+from training.bootstrap import mean_interval
 from training.config import EvaluateConfig
 from training.evaluation import Evaluator, build_evaluation_set, exact_match, normalise
 
@@ -17,10 +19,11 @@ BUILDER = PromptBuilder(make_tokenizer(), PromptConfig(), 128)
 CONFIG = EvaluateConfig(max_new_tokens=8)
 
 
-class Echo:
+class Echo(FakeEngine):
     """Answers with the same words, and remembers how many prompts came at once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[int] = []
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
@@ -67,3 +70,42 @@ def test_instances_without_gold_are_not_asked() -> None:
     bare = Task(id="bare", definition="say", instances=(silent,))
     with pytest.raises(InputError, match=r"record bare, field 'outputs'"):
         build_evaluation_set([bare], BUILDER, CONFIG)
+
+
+def test_kinds_and_intervals() -> None:
+    labelled = make_task("a").model_copy(update={"labels": ("blue", "green")})
+    tasks = [labelled, make_task("b"), make_task("c")]
+    evaluator = Evaluator(build_evaluation_set(tasks, BUILDER, CONFIG), 8)
+    list(evaluator.run(Echo()))
+    result = evaluator.result()
+    assert {name: each.n_instances for name, each in result.kinds.items()} == {
+        "classification": 4,
+        "generation": 8,
+    }
+    assert result.kinds["classification"].exact_match_interval is None  # one task has no spread
+    low, high = result.tasks["a"].exact_match_interval or (0.0, 0.0)
+    assert low <= 25.0 <= high
+    assert low < high
+    assert result.overall.exact_match_interval == (25.0, 25.0)  # all tasks score the same
+    assert [each.output for each in evaluator.outputs] == ["Blue."] * 12
+
+
+def test_gold_perplexity_is_that_of_the_first_gold_output() -> None:
+    config = EvaluateConfig(max_new_tokens=8, gold_perplexity=True)
+    data = build_evaluation_set([make_task("a"), make_task("b")], BUILDER, config)
+    evaluator = Evaluator(data, 8)
+    list(evaluator.run(FakeEngine()))
+    result = evaluator.result()
+    assert result.tasks["a"].gold_perplexity == pytest.approx(math.exp(0.5))
+    assert result.overall.gold_perplexity == pytest.approx(math.exp(0.5))
+
+
+@pytest.mark.parametrize("n", [2, 10, 400])
+def test_an_interval_shrinks_like_the_standard_error(n: int) -> None:
+    values = [float(index % 2) for index in range(n)]
+    found = mean_interval(values, "x", 4_000)
+    assert found is not None
+    expected = 2 * 1.96 * 0.5 / math.sqrt(n)
+    assert found[1] - found[0] == pytest.approx(min(expected, 1.0), rel=0.3)
+    assert mean_interval(values, "x", 4_000) == found
+    assert mean_interval(values[:1], "x") is None

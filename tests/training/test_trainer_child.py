@@ -11,12 +11,14 @@ import pytest
 
 from engine.api import TokenPair
 from engine.config import PromptConfig
+from engine.errors import TrainingError
 from engine.manifest import Manifest, check_files, read_manifest
 from engine.prompts import PromptBuilder
 from tests.training.fakes import make_task
 from tests.training.tiny import make_tokenizer, save_tiny_model
 from training.checkpoint import publish
-from training.config import RunConfig
+from training.config import LoraConfig, RunConfig
+from training.resume import fingerprint, newest_checkpoint
 from training.rows import build_rows, choose_probes
 from training.trainer import TrainJob, TrainProgress, TrainResult, run_trainer
 
@@ -48,6 +50,7 @@ def make_job(folder: Path, *, tied: bool, **train: object) -> TrainJob:
         config=CONFIG.train.model_copy(update=train),
         rows=folder / "rows.parquet",
         probes=choose_probes(rows.frame, 4),
+        attempt=folder / "attempt-0",
         output=folder / "output",
         progress=folder / "progress.jsonl",
         result=folder / "result.json",
@@ -145,6 +148,77 @@ def test_the_first_loss_is_the_loss_of_completion_tokens_alone(tmp_path: Path) -
     assert result.steps == 1
     expected = mean_completion_loss(tmp_path / "base", pl.read_parquet(job.rows))
     assert result.losses[0] == pytest.approx(expected, abs=1e-4)
+
+
+class InterruptedTrainingError(Exception):
+    """Stands for the death of the parent."""
+
+
+def test_an_interrupted_training_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    job = make_job(tmp_path / "whole", tied=True, checkpoint_steps=4)
+    whole, _ = run_job(job, tmp_path / "whole")
+    folder = tmp_path / "cut"
+    job = make_job(folder, tied=True, checkpoint_steps=4)
+
+    def interrupt(progress: TrainProgress) -> None:
+        if progress.step == 14:
+            raise InterruptedTrainingError
+
+    with pytest.raises(InterruptedTrainingError):
+        run_trainer(
+            job, job_file=folder / "job.json", log_file=folder / "log", on_progress=interrupt
+        )
+    found = newest_checkpoint(folder, fingerprint(job))
+    assert found is not None
+    left = int(found.name.removeprefix("checkpoint-"))
+    assert left >= 12
+    again = job.model_copy(update={"attempt": folder / "attempt-1", "resume_from": found})
+    cut, seen = run_job(again, folder)
+    assert min(each.step for each in seen if each.phase == "training") == left + 1
+    assert cut.losses == whole.losses
+    assert cut.probes == whole.probes
+    versions = [
+        publish(each, each.output.parent / "checkpoint", 0).version for each in (whole, cut)
+    ]
+    assert versions[0] == versions[1]
+
+
+def test_validation_keeps_the_best_weights(tmp_path: Path) -> None:
+    job = make_job(tmp_path, tied=True, learning_rate=0.05, epochs=6)
+    # Other answers than those trained on: the longer the training, the worse.
+    frame = pl.read_parquet(job.rows)
+    wrong = frame.with_columns(pl.col("completion_token_ids").reverse())
+    wrong.write_parquet(tmp_path / "validation.parquet")
+    job = job.model_copy(update={"validation_rows": tmp_path / "validation.parquet"})
+    result, _ = run_job(job, tmp_path)
+    assert [step for step, _ in result.validation_losses] == [3, 6, 9, 12, 15, 18]
+    best_step, best = min(result.validation_losses, key=lambda each: each[1])
+    assert result.best_step == best_step < 18
+    assert mean_completion_loss(result.output, wrong) == pytest.approx(best, abs=0.05)
+
+
+def test_adapters_are_merged_into_what_is_published(tmp_path: Path) -> None:
+    job = make_job(tmp_path, tied=False, lora=LoraConfig(rank=4), epochs=5, checkpoint_steps=5)
+    result, _ = run_job(job, tmp_path)
+    assert result.losses[-1] < result.losses[0]
+    manifest = publish(result, tmp_path / "checkpoint", 0)
+    check_manifest(manifest, tmp_path / "checkpoint", tmp_path / "base", tied=False)
+
+
+def test_any_training_argument_is_passed_on_and_wrong_ones_are_told(tmp_path: Path) -> None:
+    job = make_job(tmp_path, tied=True, epochs=1, arguments={"max_steps": 2})
+    result, _ = run_job(job, tmp_path)
+    assert result.steps == 2
+    wrong = job.model_copy(
+        update={
+            "config": job.config.model_copy(update={"arguments": {"wait_decay": 1}}),
+            "output": tmp_path / "other",
+        }
+    )
+    with pytest.raises(TrainingError, match=r"train.arguments.wait_decay: no such argument"):
+        run_job(wrong, tmp_path)
 
 
 def test_equal_jobs_leave_equal_weights(tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""`jostle eval` and `jostle judge`: how good the answers of a model are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.reload import ApiKey, EngineUrl
+
+
+def evaluate(
+    pool: Annotated[str, typer.Argument(help="See jostle pool stats.")],
+    model: Annotated[
+        str, typer.Option(help="The served model, whose tokenizer lays prompts out.")
+    ] = "smollm2-135m",
+    engine: EngineUrl = "http://127.0.0.1:8000",
+    api_key: ApiKey = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for evaluation.json and outputs.jsonl.")
+    ] = None,
+    instances: Annotated[int, typer.Option(min=1, help="Instances of each task.")] = 100,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest output.")] = 128,
+    max_model_len: Annotated[int, typer.Option(min=64, help="Context, in tokens.")] = 2048,
+    max_tasks: Annotated[
+        int | None, typer.Option(min=1, help="The first so many tasks.", show_default="all")
+    ] = None,
+    gold: Annotated[bool, typer.Option("--gold", help="Score gold outputs as well.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the instance sample.")] = 0,
+) -> None:
+    """Evaluate what an engine serves: ROUGE-L, exact match, perplexity of gold outputs."""
+    from rich.console import Console
+
+    from engine.client import EngineClient
+    from engine.models import resolve_model
+    from training.config import EvaluateConfig, RunConfig
+    from training.display import evaluation_table
+    from training.launch import make_builder
+    from training.single import evaluate_engine
+
+    config = RunConfig.model_validate(
+        {
+            "model": {"name": model, "max_model_len": max_model_len},
+            "evaluate": EvaluateConfig(
+                instances_per_task=instances,
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                gold_perplexity=gold,
+            ),
+        }
+    )
+    with EngineClient(engine, api_key) as client:
+        version = client.weights().version
+        found = evaluate_engine(
+            client,
+            pool,
+            config.evaluate,
+            make_builder(str(resolve_model(model)), config),
+            output,
+            max_tasks=max_tasks,
+        )
+    Console().print(evaluation_table(version, found))
+
+
+def judge(
+    left: Annotated[Path, typer.Argument(help="outputs.jsonl of one model.")],
+    right: Annotated[Path, typer.Argument(help="outputs.jsonl of the other.")],
+    url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, with /v1.")],
+    model: Annotated[str, typer.Option(help="Name of the judge there.")],
+    api_key: Annotated[
+        str | None, typer.Option(envvar="JOSTLE_JUDGE_API_KEY", help="Key of the endpoint.")
+    ] = None,
+    journal: Annotated[
+        Path, typer.Option(help="File of verdicts; started again, it goes on from it.")
+    ] = Path("judge.jsonl"),
+    at_once: Annotated[int, typer.Option(min=1, help="Requests under way together.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two models' answers pair by pair, in both orders, by a judge model."""
+    from training.judge import Judge, compare, read_outputs
+
+    with Judge(url, model, api_key) as asked:
+        found = compare(read_outputs(left), read_outputs(right), asked, journal, at_once=at_once)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+        return
+    typer.echo(
+        f"{found.wins} wins, {found.losses} losses, {found.ties} ties of {found.pairs}: "
+        f"win rate {found.win_rate:.3f}"
+    )
+    typer.echo(
+        f"{found.inconsistent} pairs went by position, {found.unclear} verdicts were unclear"
+    )

@@ -1,0 +1,39 @@
+"""`jostle status`: where a run stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def status(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep the table up to date until the run is done.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show which steps of a run are done, how far the current one is, and what came out so far."""
+    import time
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from training.records import RunFolder
+    from training.status import read_status, status_view
+
+    folder = RunFolder(run)
+    found = read_status(folder)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+        return
+    if not follow:
+        Console().print(status_view(found))
+        return
+    with Live(status_view(found)) as live:
+        while not found.finished:
+            time.sleep(1.0)
+            found = read_status(folder)
+            live.update(status_view(found))

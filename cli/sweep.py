@@ -1,0 +1,47 @@
+"""`jostle sweep`: several strategies and seeds side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.run import ConfigFile, Overrides
+
+
+def sweep(
+    config: ConfigFile,
+    strategies: Annotated[
+        str, typer.Option(help="Names of strategies, separated by commas.")
+    ] = "prompt_uncertainty,random",
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where the runs go.", show_default="runs/ and the config's name"),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run every strategy with every seed, equal steps once; end in the learning curves."""
+    from rich.console import Console
+
+    from engine.errors import InputError
+    from training.commands import default_folder
+    from training.config_file import read_config
+    from training.display import RichProgress, curve_table
+    from training.launch import run_config
+    from training.sweep import run_sweep
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError as error:
+        raise InputError("needs whole numbers separated by commas", field="--seeds") from error
+    console = Console()
+    chosen = folder or default_folder(config).with_name(f"{config.stem}-sweep")
+    names = [name.strip() for name in strategies.split(",")]
+    with RichProgress(console) as progress:
+        result = run_sweep(
+            read_config(config, overrides or ()), names, numbers, chosen, progress, run_config
+        )
+    console.print(curve_table(result.points))
+    console.print(f"Records   {chosen}", highlight=False, soft_wrap=True)

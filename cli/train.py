@@ -1,0 +1,31 @@
+"""`jostle train`: fine-tune on named tasks, without an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.run import ConfigFile, Overrides
+
+
+def train(
+    config: ConfigFile,
+    tasks: Annotated[
+        Path, typer.Argument(help="A selection.json, or a file with one task id a line.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("runs/train"),
+    overrides: Overrides = None,
+) -> None:
+    """Fine-tune a config's model on some tasks of its pool, and publish the checkpoint."""
+    from training.config_file import read_config
+    from training.single import train_on
+    from training.trainer import TrainProgress
+
+    def show(seen: TrainProgress) -> None:
+        if seen.loss is not None:
+            typer.echo(f"step {seen.step} of {seen.total}: loss {seen.loss:.4f}")
+
+    manifest = train_on(read_config(config, overrides or ()), tasks, output, on_progress=show)
+    typer.echo(f"{output / 'checkpoint'}: {manifest.version}")

@@ -1,0 +1,121 @@
+"""Kills at seeded random moments, each followed by a plain re-run of the same command."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROLES = {"engine": "engine.server", "trainer": "job.json"}
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Command lines of the processes below one, by process id."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stat = (folder / "stat").read_text()
+            except OSError:  # it has ended meanwhile
+                continue
+            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    below: dict[int, str] = {}
+    new = {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - below.keys()
+        for child in new:
+            try:
+                command = Path(f"/proc/{child}/cmdline").read_bytes()
+            except OSError:
+                command = b""
+            below[child] = command.replace(b"\0", b" ").decode(errors="replace")
+    return below
+
+
+def victims(pid: int) -> dict[str, int]:
+    """The processes of a run that may be killed now, by role."""
+    found = {"cli": pid}
+    for child, command in descendants(pid).items():
+        for role, words in ROLES.items():
+            if words in command:
+                found.setdefault(role, child)
+    return found
+
+
+def run_with_kills(
+    command: Sequence[str],
+    log: Path,
+    *,
+    kills: int,
+    longest_s: float,
+    trainer_s: float,
+    seed: int,
+    others: Callable[[], dict[str, int]] = dict,
+    new_run: Callable[[], None],
+    before: Callable[[], object] = lambda: None,
+    environment: dict[str, str] | None = None,
+) -> Counter[str]:
+    """Run a command until it has succeeded after the last kill; how often each role was killed.
+
+    Args:
+        command: Starts the run, or goes on with it.
+        log: Takes its output.
+        kills: How many kills there shall be.
+        longest_s: Latest moment of a kill, in seconds after the command or its engine started.
+        trainer_s: The same after a trainer started.
+        seed: Of moments and victims.
+        others: Further processes that may be killed, by role.
+        new_run: Called when a run succeeded before all kills were done.
+        before: Called before each start.
+        environment: Of the command.
+    """
+    rng = random.Random(seed)
+    done: Counter[str] = Counter()
+    while True:
+        before()
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=environment, start_new_session=True
+            )
+        # The trainer lives for a small part of a run, so its kills are timed from its start.
+        role = rng.choice(["cli", "engine", "trainer"])
+        delay = rng.uniform(0.0, trainer_s if role == "trainer" else longest_s)
+        killed = done.total() < kills and _kill(process, role, delay, others)
+        if killed:
+            done[role] += 1
+        process.wait()
+        if killed:
+            continue
+        if process.returncode != 0:
+            raise AssertionError(f"failed without a kill: {log.read_text()[-3000:]}")
+        if done.total() >= kills:
+            return done
+        new_run()
+
+
+def _kill(
+    process: subprocess.Popen[bytes],
+    role: str,
+    delay: float,
+    others: Callable[[], dict[str, int]],
+) -> bool:
+    """Kill a role some time after it is first seen; whether the run was still going on then."""
+    due: float | None = None
+    while process.poll() is None:
+        alive = {"cli": process.pid} if role == "cli" else victims(process.pid) | others()
+        if role in alive and due is None:
+            due = time.monotonic() + delay
+        if due is not None and time.monotonic() >= due:
+            try:
+                os.kill(alive[role], signal.SIGKILL)
+            except (KeyError, ProcessLookupError):  # it has ended by itself
+                due = None
+                continue
+            return True
+        time.sleep(0.02)
+    return False

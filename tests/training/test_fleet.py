@@ -1,0 +1,114 @@
+"""Several engines as one: every task once, weights on all or none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from engine.api import TaskScore, WeightsState
+from engine.config import ScoreConfig
+from engine.errors import EngineError, InputError
+from engine.tasks import Task
+from tests.training.fakes import FakeEngine, make_pool
+from training.fleet import Fleet
+
+
+class Mortal(FakeEngine):
+    """Fails for good after a number of scores, or refuses to load."""
+
+    lives_for: int | None = None
+    refuses = False
+    dead = False
+
+    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        for count, score in enumerate(super().score(tasks, config)):
+            if self.dead or (self.lives_for is not None and count >= self.lives_for):
+                self.dead = True
+                raise EngineError("connection reset")
+            yield score
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        if self.dead:
+            raise EngineError("connection refused")
+        return [str(prompt[0]) for prompt in prompts]
+
+    def load_weights(self, path: Path, version: str) -> WeightsState:
+        self.events.append(f"load {version}")
+        if self.refuses:
+            raise EngineError("probes differ")
+        self.version = version
+        return WeightsState(version=version, path=str(path))
+
+
+def test_every_task_is_scored_once() -> None:
+    one, two = Mortal(), Mortal()
+    fleet = Fleet({"one": one, "two": two})
+    scores = list(fleet.score(list(make_pool(30)), ScoreConfig()))
+    assert Counter(score.task_id for score in scores) == Counter(f"task-{i}" for i in range(30))
+
+
+@pytest.mark.parametrize("lives_for", [0, 1, 3])
+def test_the_work_of_a_dead_engine_goes_to_the_others(lives_for: int) -> None:
+    one, two = Mortal(), Mortal()
+    one.lives_for = lives_for
+    fleet = Fleet({"one": one, "two": two})
+    scores = list(fleet.score(list(make_pool(30)), ScoreConfig()))
+    assert Counter(score.task_id for score in scores) == Counter(f"task-{i}" for i in range(30))
+    assert fleet.alive in (["two"], ["one", "two"])  # it may not have had the time to die
+
+
+def test_when_all_are_dead_the_last_failure_is_told() -> None:
+    one, two = Mortal(), Mortal()
+    one.lives_for = two.lives_for = 1
+    fleet = Fleet({"one": one, "two": two})
+    with pytest.raises(EngineError, match="no engine is left; the last one failed: connection"):
+        list(fleet.score(list(make_pool(30)), ScoreConfig()))
+    with pytest.raises(EngineError, match="no engine is left"):
+        fleet.generate([[1]], 4)
+
+
+def test_a_fault_of_a_task_is_not_the_engines() -> None:
+    class Strict(FakeEngine):
+        def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+            raise InputError("too long", record=tasks[0].id)
+            yield
+
+    fleet = Fleet({"one": Strict(), "two": Strict()})
+    with pytest.raises(InputError, match="too long"):
+        list(fleet.score(list(make_pool(8)), ScoreConfig()))
+    assert fleet.alive == ["one", "two"]
+
+
+def test_outputs_come_in_order_even_when_an_engine_dies() -> None:
+    one, two = Mortal(), Mortal()
+    one.dead = True
+    fleet = Fleet({"one": one, "two": two})
+    assert fleet.generate([[i] for i in range(100)], 4) == [str(i) for i in range(100)]
+
+
+def test_weights_reach_all_or_none(tmp_path: Path) -> None:
+    one, two = Mortal(version="v1"), Mortal(version="v1")
+    fleet = Fleet({"one": one, "two": two})
+    assert fleet.load_weights(tmp_path, "v2").version == "v2"
+    assert fleet.weights().version == "v2"
+    two.refuses = True
+    with pytest.raises(EngineError, match="probes differ"):
+        fleet.load_weights(tmp_path, "v3")
+    assert (one.version, two.version) == ("v2", "v2")
+
+
+def test_an_engine_that_lags_behind_is_brought_up(tmp_path: Path) -> None:
+    one, two = Mortal(version="v2"), Mortal(version="base")
+    fleet = Fleet({"one": one, "two": two})
+    assert fleet.weights().version == "mixed: one v2, two base"
+    assert fleet.load_weights(tmp_path, "v2").version == "v2"
+    assert one.events == ["ask version"] * 2
+    assert fleet.weights().version == "v2"
+
+
+def test_a_fleet_needs_an_engine() -> None:
+    with pytest.raises(InputError, match="names no engine"):
+        Fleet({})

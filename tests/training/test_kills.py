@@ -1,0 +1,144 @@
+"""SIGKILL of command line, engine or trainer at random moments: real processes, stand-in model."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.training.chaos import run_with_kills
+from tests.training.test_rounds import read_records
+from tests.training.tiny import make_tokenizer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
+
+KILLS = int(os.environ.get("JOSTLE_KILLS", "20"))
+
+CONFIG = """
+rounds = 1
+[model]
+name = "{folder}/model"
+max_model_len = 256
+[pool]
+path = "{folder}/pool"
+held_out = "{folder}/held"
+[initial]
+n_tasks = 2
+[score]
+max_output_tokens = 8
+[select]
+n_tasks = 2
+[train]
+instances_per_task = 2
+checkpoint_steps = 3
+launcher = ["{python}", "-m", "tests.training.stand_in_trainer"]
+[evaluate]
+max_new_tokens = 4
+[engine]
+urls = ["http://127.0.0.1:{port}"]
+"""
+
+
+class Engine:
+    """Keeps a stand-in engine alive on one port."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def ensure(self) -> dict[str, int]:
+        """Starts it if it is dead; its process id by role."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.training.stand_in_engine", str(self.port)]
+            )
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", self.port), 1).close()
+                    break
+                except OSError:
+                    time.sleep(0.05)
+        return {"engine": self.process.pid}
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    engine = Engine(port)
+    yield engine
+    if engine.process is not None:
+        engine.process.kill()
+        engine.process.wait()
+
+
+def write_pool(folder: Path, n_tasks: int) -> None:
+    folder.mkdir()
+    for number in range(n_tasks):
+        task = {
+            "Definition": ["say color of"],
+            "Positive Examples": [],
+            "Negative Examples": [],
+            "Categories": ["color"],
+            "Instances": [
+                {"id": f"i{name}", "input": name, "output": [answer]}
+                for name, answer in (("sky", "blue"), ("grass", "green"), ("blood", "red"))
+            ],
+        }
+        (folder / f"{folder.name}-{number:02d}.json").write_text(json.dumps(task))
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_records(
+    tmp_path: Path, engine: Engine
+) -> None:
+    write_pool(tmp_path / "pool", 12)
+    write_pool(tmp_path / "held", 4)
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG.format(folder=tmp_path, python=sys.executable, port=engine.port))
+    run = [sys.executable, "-m", "cli.main", "run", str(config), "--run-dir"]
+    engine.ensure()
+    started = time.monotonic()
+    subprocess.run([*run, str(tmp_path / "undisturbed")], check=True, timeout=300)
+    took = time.monotonic() - started
+    expected = read_records(tmp_path / "undisturbed")
+    compared = 0
+
+    def compare() -> None:
+        nonlocal compared
+        assert read_records(tmp_path / "run") == expected
+        (tmp_path / "run").rename(tmp_path / f"done-{compared}")
+        compared += 1
+        reset_engine()
+
+    def reset_engine() -> None:
+        """A new run needs the base model; an engine that was started anew serves it."""
+        assert engine.process is not None
+        engine.process.kill()
+        engine.process.wait()
+        engine.ensure()
+
+    reset_engine()
+    done = run_with_kills(
+        [*run, str(tmp_path / "run")],
+        tmp_path / "log",
+        kills=KILLS,
+        longest_s=took,
+        trainer_s=1.0,
+        seed=0,
+        others=engine.ensure,
+        new_run=compare,
+        before=engine.ensure,
+    )
+    compare()
+    print(f"{dict(done)} killed, {compared} runs compared, {took:.1f} s undisturbed")
+    assert done.total() == KILLS

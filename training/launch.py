@@ -1,0 +1,223 @@
+"""From a config to a finished run: engines found or started, the folder locked, the rounds gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.api import (
+    CompletionLogprobsResponse,
+    TaskScore,
+    TokenPair,
+    WeightsState,
+)
+from engine.client import EngineClient
+from engine.config import ScoreConfig
+from engine.models import resolve_model
+from engine.process import EngineProcess
+from engine.prompts import PromptBuilder
+from engine.tasks import Task
+from training.config import RunConfig
+from training.display import RichProgress
+from training.finetune import Train
+from training.fleet import Fleet
+from training.live import Engine
+from training.lock import RunLock
+from training.pools import Pools
+from training.ports import check_port
+from training.records import RunFolder
+from training.rounds import Run
+from training.state import find_state
+from training.trainer import TrainResult, run_trainer
+from training.watch import ProgressFile
+
+ENGINE_START_SECONDS = 40.0
+"""What the engine's start usually takes, for the bar; and no limit."""
+
+
+class OwnEngine:
+    """An engine of the run's own, which can be stopped and started again; a context manager.
+
+    Implements `training.live.Engine`.
+
+    Args:
+        location: Folder or hub id of the base model.
+        folder: The run folder; the engine may load checkpoints below it.
+        config: The run's config.
+        progress: Who is told of a start.
+    """
+
+    def __init__(
+        self, location: str, folder: RunFolder, config: RunConfig, progress: RichProgress
+    ) -> None:
+        self.location = location
+        self.folder = folder
+        self.config = config
+        self.progress = progress
+        self._process: EngineProcess | None = None
+        self._client: EngineClient | None = None
+
+    def __enter__(self) -> OwnEngine:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            InputError: If the configured port is taken.
+            EngineError: If it does not come up.
+        """
+        chosen = self.config.engine
+        if chosen.port is not None:
+            check_port(chosen.port)
+        started = time.monotonic()
+        process = EngineProcess.start(
+            self.location,
+            log_file=self.folder.engine_log,
+            weights_root=self.folder.path,
+            port=chosen.port,
+            trust_remote_code=self.config.model.trust_remote_code,
+            long_running=chosen.long_running,
+            extra_args=(f"--max-model-len={self.config.model.max_model_len}", *chosen.flags),
+        )
+        self._process = process
+        try:
+            process.wait_ready(
+                on_wait=lambda seconds: self.progress.waiting(
+                    "start the engine", seconds, ENGINE_START_SECONDS
+                )
+            )
+        except BaseException:
+            self.stop()
+            raise
+        self._client = EngineClient(
+            process.url,
+            os.environ.get("JOSTLE_API_KEY"),
+            paraphrases=self.folder.paraphrases,
+        )
+        self.progress.done("start the engine", time.monotonic() - started, process.url)
+
+    def stop(self) -> None:
+        """End it; safe to call again."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    @property
+    def client(self) -> EngineClient:
+        """The client of the running engine."""
+        assert self._client is not None, "the engine does not run"
+        return self._client
+
+    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        """See `EngineClient.score`."""
+        return self.client.score(tasks, config)
+
+    def weights(self) -> WeightsState:
+        """See `EngineClient.weights`."""
+        return self.client.weights()
+
+    def load_weights(self, path: Path, version: str) -> WeightsState:
+        """See `EngineClient.load_weights`."""
+        return self.client.load_weights(path, version)
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        """See `EngineClient.generate`."""
+        return self.client.generate(prompts, max_tokens)
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        """See `EngineClient.completion_logprobs`."""
+        return self.client.completion_logprobs(pairs)
+
+    def train_alone(self, *arguments: Any, **options: Any) -> TrainResult:
+        """`run_trainer` while the engine is stopped, so that the trainer has the device."""
+        self.stop()
+        try:
+            return run_trainer(*arguments, **options)
+        finally:
+            self.start()
+
+
+def make_builder(location: str, config: RunConfig) -> PromptBuilder:
+    """Prompts as the engine builds them."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        location, trust_remote_code=config.model.trust_remote_code
+    )
+    return PromptBuilder(tokenizer, config.score.prompt, config.model.max_model_len)
+
+
+@contextmanager
+def open_engine(
+    location: str, folder: RunFolder, config: RunConfig, progress: RichProgress
+) -> Iterator[tuple[Engine, Train]]:
+    """The engine of a config, and the trainer that goes with it."""
+    urls = config.engine.urls
+    if not urls:
+        with OwnEngine(location, folder, config, progress) as own:
+            yield own, own.train_alone if config.engine.while_training == "stop" else run_trainer
+        return
+    key = os.environ.get("JOSTLE_API_KEY")
+    clients = [EngineClient(url, key, paraphrases=folder.paraphrases) for url in urls]
+    try:
+        fleet = Fleet(dict(zip(urls, clients, strict=True)))
+        yield clients[0] if len(clients) == 1 else fleet, run_trainer
+    finally:
+        for client in clients:
+            client.close()
+
+
+def run_config(
+    folder: RunFolder,
+    config: RunConfig,
+    pools: Pools,
+    progress: RichProgress,
+    *,
+    location: str | None = None,
+    n_steps: int | None = None,
+) -> None:
+    """Go through all rounds of a config that are not done.
+
+    Args:
+        folder: The run folder; held by this process for as long as it takes.
+        config: The resolved config.
+        pools: The tasks it names.
+        progress: Who is told.
+        location: What the model's name stands for, if that is known already.
+        n_steps: Stop when so many steps of the plan are done; none: at its end.
+
+    Raises:
+        InputError: If the folder is held by another process or belongs to another run.
+        EngineError: If an engine fails.
+        TrainingError: If the trainer fails.
+    """
+    location = location or str(resolve_model(config.model.name))
+    with RunLock(folder.lock):
+        state = find_state(folder, config, pools.pool, pools.held_out)
+        if state is not None and state.is_done(n_steps):
+            return
+        builder = make_builder(location, config)
+        with open_engine(location, folder, config, progress) as (engine, train):
+            Run(
+                folder,
+                config,
+                pool=pools.pool,
+                held_out=pools.held_out,
+                engine=engine,
+                builder=builder,
+                base_model=location,
+                progress=ProgressFile(folder.progress, progress),
+                train=train,
+            ).run(n_steps)

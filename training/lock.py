@@ -1,0 +1,108 @@
+"""One owner per run folder: a lock that the system takes back when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from pydantic import ValidationError
+
+from engine.errors import InputError
+from engine.tasks import Record
+
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 0.02
+
+
+class Owner(Record):
+    """Who works on a run folder; content of `run.lock`.
+
+    Attributes:
+        pid: Process id.
+        host: Name of its machine.
+        started: When it took the folder, in seconds since 1970.
+    """
+
+    pid: int
+    host: str
+    started: float
+
+
+class RunLock:
+    """Holds a run folder for this process; a context manager.
+
+    Args:
+        path: The lock file. It stays when the lock is given back; only the lock counts.
+
+    Raises:
+        InputError: On entering, if another process holds it; the message names it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stream: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            stream = self.path.open("a+b")
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", file=self.path) from error
+        for attempt in range(_ATTEMPTS):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if attempt < _ATTEMPTS - 1:  # it may only be somebody who looks, see `live_owner`
+                    time.sleep(_PAUSE_SECONDS)
+                    continue
+                stream.close()
+                raise InputError(
+                    f"another process works on this run folder{_describe(read_owner(self.path))}",
+                    file=self.path.parent,
+                ) from error
+        owner = Owner(pid=os.getpid(), host=socket.gethostname(), started=time.time())
+        stream.truncate(0)
+        stream.write(owner.model_dump_json().encode())
+        stream.flush()
+        self._stream = stream
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._stream is not None
+        self._stream.close()
+        self._stream = None
+
+
+def live_owner(path: Path) -> Owner | None:
+    """Who holds the lock now; none if nobody does."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return read_owner(path)
+    return None
+
+
+def read_owner(path: Path) -> Owner | None:
+    """Who wrote the lock file last; none if that cannot be read."""
+    try:
+        return Owner.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _describe(owner: Owner | None) -> str:
+    return f": process {owner.pid} on {owner.host}" if owner else ""

@@ -1,0 +1,152 @@
+"""What a run will take, told before anything is started."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.pools.estimate import SAMPLE_TASKS, Rate, TaskSample, estimate
+from engine.prompts import PromptBuilder
+from engine.tasks import Record, Task
+from training.config import RunConfig
+from training.pools import Pools
+from training.rows import build_rows
+
+TRAIN_PASSES = 3.0
+"""A training step costs a forward pass and a backward pass of twice its cost."""
+
+_BYTES_PER_PAIR = 250  # a pair in the journal, in JSON, and in pairs.parquet
+
+
+class RoundPlan(Record):
+    """What one round takes.
+
+    Attributes:
+        name: `initial`, `round 0`, ...
+        tasks: Tasks scored.
+        pairs: Pairs scored.
+        score_tokens: Tokens of these pairs, estimated from a sample of tasks.
+        train_rows: Rows of one epoch, at most.
+        train_tokens: Tokens over all epochs, estimated from a sample of tasks.
+        evaluate_prompts: Prompts answered.
+    """
+
+    name: str
+    tasks: int
+    pairs: int
+    score_tokens: int
+    train_rows: int
+    train_tokens: int
+    evaluate_prompts: int
+
+
+class RunPlan(Record):
+    """What a run takes.
+
+    Attributes:
+        rounds: In order.
+        sampled_tasks: Tasks that the estimates rest on.
+        seconds: Time of scoring and training together; none without a rate. Reckoned with tokens:
+            a trained token costs three times a scored one.
+        disk_bytes: What the run folder grows to, at most; none when the model is no folder.
+        free_bytes: What the file system has left.
+    """
+
+    rounds: tuple[RoundPlan, ...]
+    sampled_tasks: int
+    seconds: float | None
+    disk_bytes: int | None
+    free_bytes: int
+
+
+def plan_run(
+    config: RunConfig,
+    pools: Pools,
+    builder: PromptBuilder,
+    *,
+    location: str,
+    run_dir: Path,
+    rate: Rate | None = None,
+) -> RunPlan:
+    """Count and estimate; nothing is started and nothing written.
+
+    Raises:
+        InputError: If a sampled task has no row short enough to train on.
+    """
+    sample = TaskSample(config.score)
+    for task in pools.pool:
+        sample.add(task)
+    one = estimate(
+        sum(min(len(task.instances), config.score.n_instances) for task in pools.pool),
+        sample.tasks,
+        config.score,
+        builder,
+    )
+    per_task = one.pairs / len(pools.pool)
+    rows, tokens = _training_size(config, pools, builder)
+    prompts = sum(
+        min(len(task.instances), config.evaluate.instances_per_task) for task in pools.held_out
+    )
+    rounds: list[RoundPlan] = []
+    left = len(pools.pool) - config.train.validation_tasks
+    trained = 0
+    for index in range(config.total_rounds):
+        initial = config.initial.n_tasks > 0 and index == 0
+        new = config.initial.n_tasks if initial else config.select.n_tasks
+        trained = trained + new if config.train.start_from == "base" else new
+        scored = 0 if initial else left
+        left -= new
+        rounds.append(
+            RoundPlan(
+                name=f"round {index}" + (" (initial)" if initial else ""),
+                tasks=scored,
+                pairs=round(scored * per_task),
+                score_tokens=round(scored * per_task * one.tokens_per_pair),
+                train_rows=round(trained * rows),
+                train_tokens=round(trained * rows * tokens * config.train.epochs),
+                evaluate_prompts=prompts,
+            )
+        )
+    seconds = None
+    if rate is not None:
+        tokens_per_second = rate.pairs_per_second * one.tokens_per_pair
+        work = sum(each.score_tokens + TRAIN_PASSES * each.train_tokens for each in rounds)
+        seconds = work / tokens_per_second
+    return RunPlan(
+        rounds=tuple(rounds),
+        sampled_tasks=one.sampled_tasks,
+        seconds=seconds,
+        disk_bytes=_disk_bytes(config, rounds, location),
+        free_bytes=shutil.disk_usage(_standing(run_dir)).free,
+    )
+
+
+def _training_size(config: RunConfig, pools: Pools, builder: PromptBuilder) -> tuple[float, float]:
+    """Mean rows per task, and mean tokens per row, of evenly spaced tasks of the pool."""
+    step = max(1, len(pools.pool) // SAMPLE_TASKS)
+    sampled: Sequence[Task] = list(pools.pool)[::step]
+    built = build_rows(sampled, builder, config)
+    return built.frame.height / len(sampled), built.n_tokens / built.frame.height
+
+
+def _disk_bytes(config: RunConfig, rounds: Sequence[RoundPlan], location: str) -> int | None:
+    """Checkpoints that stay, one more while it is written, the trainer's own, and the records."""
+    folder = Path(location)
+    if not folder.is_dir():
+        return None
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    kept = config.total_rounds
+    if config.checkpoints.keep_last is not None:
+        kept = min(kept, config.checkpoints.keep_last + config.checkpoints.keep_best)
+    resumable = config.train.checkpoint_steps is not None or config.train.validation_tasks > 0
+    # Float32 weights and two moments of AdamW each, twice: the new one is written beside the old.
+    trainer = 2 * 3 * weights if resumable else 0
+    records = _BYTES_PER_PAIR * sum(each.pairs for each in rounds)
+    return weights * (kept + 1) + trainer + records
+
+
+def _standing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    path = path.resolve()
+    return path if path.exists() else _standing(path.parent)

@@ -1,0 +1,138 @@
+"""The `train` section of a config, which the trainer process reads too."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from engine.tasks import Record
+
+OWN_ARGUMENTS = frozenset(
+    {
+        "output_dir",
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "gradient_checkpointing",
+        "seed",
+        "data_seed",
+        "completion_only_loss",
+        "max_length",
+        "packing",
+        "bf16",
+        "use_cpu",
+        "logging_steps",
+        "logging_strategy",
+        "save_strategy",
+        "save_steps",
+        "save_total_limit",
+        "save_only_model",
+        "eval_strategy",
+        "eval_steps",
+        "load_best_model_at_end",
+        "metric_for_best_model",
+        "greater_is_better",
+        "report_to",
+        "disable_tqdm",
+        "resume_from_checkpoint",
+        "push_to_hub",
+    }
+)
+"""TrainingArguments that fields of `TrainConfig` or the trainer itself decide."""
+
+EXACT_PACKING = frozenset({"flash_attention_2", "flash_attention_3", "flash_attention_4"})
+"""Attention implementations under which packed rows do not see each other."""
+
+
+class LoraConfig(Record):
+    """Low-rank adapters (Hu et al., 2021), through peft.
+
+    Attributes:
+        rank: Rank of the adapters.
+        alpha: Scale; the adapter's output is multiplied by alpha / rank.
+        dropout: Dropout before the adapters, in [0, 1).
+        target_modules: Names of the modules that get one; `all-linear` is every linear layer but
+            the output projection.
+    """
+
+    rank: Annotated[int, Field(ge=1)] = 16
+    alpha: Annotated[int, Field(ge=1)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: tuple[str, ...] = ("all-linear",)
+
+
+class TrainConfig(Record):
+    """How the model is fine-tuned.
+
+    Attributes:
+        learning_rate: Peak learning rate of AdamW.
+        schedule: Shape of the learning rate after the warm-up.
+        warmup_steps: Optimiser steps of linear warm-up.
+        epochs: Passes over the rows.
+        batch_size: Rows per step and device.
+        gradient_accumulation_steps: Batches per optimiser step.
+        instances_per_task: Instances of each selected task, at most.
+        max_length: Longest row in tokens, prompt and completion; longer rows are left out and
+            reported, never cut. The model's context length when unset.
+        precision: `auto` is float32 on CPU and bfloat16 on CUDA. With bfloat16 the optimiser still
+            keeps float32 weights; what is written and probed is bfloat16.
+        gradient_checkpointing: Trade time (a third more) for memory.
+        seed: Seed of the instance sample and of the row order.
+        start_from: `base` trains the base model on all tasks selected so far (as Kung et al., 2023,
+            do); `last` trains the last checkpoint on the newly selected tasks.
+        checkpoint_steps: Keep what an interrupted training needs to go on, every so many optimiser
+            steps; unset, an interrupted training starts over. Costs three times the float32 weights
+            on disk while the training lasts.
+        validation_tasks: Tasks of the pool that are never trained on; the weights of the epoch (or
+            of the `checkpoint_steps`) with the lowest loss on them are kept. 0: the last weights.
+        validation_instances: Instances of each validation task, at most.
+        packing: Put several rows into one sequence; only with an attention implementation that
+            keeps them apart (`attention`), so that the result is exact.
+        attention: Name of a transformers attention implementation; the model's own when unset.
+        lora: Train low-rank adapters, merged into the weights that are published; unset: all
+            weights.
+        report_to: Where the trainer reports to beside its records, as TrainingArguments has it.
+        arguments: Any further value of transformers' TrainingArguments and TRL's SFTConfig by name,
+            as in `arguments.weight_decay = 0.1`. Those set by fields above, and those that would
+            change what is saved, are refused.
+        launcher: Words put in front of the trainer's command, for several devices or machines:
+            `["accelerate", "launch", "--no_python"]`, `["torchrun", "--no-python"]`, `["srun"]`.
+    """
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
+    instances_per_task: Annotated[int, Field(ge=1)] = 60
+    max_length: Annotated[int, Field(ge=2)] | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    start_from: Literal["base", "last"] = "base"
+    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+    validation_tasks: Annotated[int, Field(ge=0)] = 0
+    validation_instances: Annotated[int, Field(ge=1)] = 20
+    packing: bool = False
+    attention: str | None = None
+    lora: LoraConfig | None = None
+    report_to: tuple[str, ...] = ()
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    launcher: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _leave_our_arguments_alone(self) -> TrainConfig:
+        taken = sorted(OWN_ARGUMENTS & self.arguments.keys())
+        if taken:
+            raise ValueError(f"arguments.{taken[0]} is decided by another field or the trainer")
+        if self.packing and (self.attention or "") not in EXACT_PACKING:
+            raise ValueError(
+                "packing keeps rows apart only with attention = one of: "
+                + ", ".join(sorted(EXACT_PACKING))
+            )
+        return self
