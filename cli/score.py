@@ -98,7 +98,7 @@ def score(
             bars.remove_task(waiting)
             url = process.url
         bar = bars.add_task("score", total=n_tasks, detail="")
-        client = stack.enter_context(EngineClient(url, api_key))
+        client = stack.enter_context(EngineClient(url, api_key, paraphrases=files.paraphrases))
         table = score_pool(
             opened,
             survey,

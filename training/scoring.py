@@ -77,6 +77,7 @@ class ScoreFiles:
         self.pairs = scores.with_suffix(".pairs.parquet")
         self.settings = scores.with_suffix(".settings.json")
         self.journal = scores.with_suffix(".journal.jsonl")
+        self.paraphrases = scores.with_suffix(".paraphrases.jsonl")
         self.engine_log = scores.with_suffix(".engine.log")
 
     def prepare(self, *, overwrite: bool = False) -> None:

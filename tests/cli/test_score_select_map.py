@@ -192,10 +192,7 @@ def test_listings(jostle: Any) -> None:
         (("score", "POOL", "-o", "s.parquet", "--model", "./no/model"), "no such model folder"),
         (("score", "BAD", "-o", "s.parquet"), "BAD.jsonl, record line 2"),
         (("score", "EMPTY", "-o", "s.parquet", "--gold"), "has no gold output to score"),
-        (
-            ("score", "POOL", "-o", "s.parquet", "--config", "C"),
-            "C, field 'n_instance': unknown key; valid here: max_out",
-        ),
+        (("score", "POOL", "-o", "s.parquet", "--config", "C"), "n_instance': unknown key; valid"),
         (("score", "POOL", "-o", "s.parquet", "--config", "D"), "unknown key; valid here: chat_"),
         (("select", "no.parquet", "-n", "1", "-o", "s.txt"), "no.parquet: no such file"),
         (("select", "POOL", "-n", "1", "-o", "s.txt"), "is no readable Parquet file"),
