@@ -5,9 +5,9 @@ All log-probabilities are natural logarithms; all probabilities lie in [0, 1].
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from engine.config import ScoreConfig
 from engine.tasks import Record, Task
@@ -213,3 +213,39 @@ class LoadWeightsRequest(Record):
 
     path: Annotated[str, Field(min_length=1)]
     version: Annotated[str, Field(min_length=1)]
+
+
+class Readiness(Record):
+    """Answer of `GET /ready`.
+
+    Attributes:
+        ready: Always true; a server that is not ready answers 503.
+        weights_version: The weights it is ready to score with.
+    """
+
+    ready: Literal[True] = True
+    weights_version: str
+
+
+class ErrorInfo(BaseModel):
+    """What went wrong, in vLLM's own shape.
+
+    Attributes:
+        message: What is wrong; names the record and the field.
+        type: The kind of error, such as `BadRequestError`.
+        param: The field at fault.
+        code: The HTTP status; of a stream's error line the status it would have had.
+        record: The record at fault: a task id, or `pairs[3]`.
+    """
+
+    message: str
+    type: str
+    param: str | None = None
+    code: int
+    record: str | None = None
+
+
+class ErrorAnswer(BaseModel):
+    """Body of every answer that is no success, and last line of a stream that failed."""
+
+    error: ErrorInfo
