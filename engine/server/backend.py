@@ -35,14 +35,11 @@ class VllmBackend:
         salt: Salt of the prefix cache. It holds the weights version, so that no block computed with
             other weights is ever read.
         output_rows_only: Whether the workers have `engine.server.output_rows` installed.
-<<<<<<< HEAD
+        slots: Engine requests at once, shared by all requests to the server: a queue inside the
+            engine would hold the memory of every one. None: as many as a caller cares to send.
 
     Attributes:
         n_replicas: Data-parallel ranks that this client can reach.
-=======
-        slots: Engine requests at once, shared by all requests to the server: a queue inside the
-            engine would hold the memory of every one. None: as many as a caller cares to send.
->>>>>>> 86433ae (Server: keys on every route, limits, metrics, a pulse of the engine and a watcher; links, pickles and code are refused in checkpoints)
     """
 
     def __init__(
@@ -198,25 +195,15 @@ class VllmBackend:
         self, token_ids: Sequence[int], params: SamplingParams, name: str, group: int
     ) -> RequestOutput:
         final: RequestOutput | None = None
-<<<<<<< HEAD
-        stream = self._client.generate(
-            tokens_input(prompt_token_ids=list(token_ids), cache_salt=self._salt),
-            params,
-            request_id=f"jostle-{next(_request_numbers)}",
-            data_parallel_rank=group % self.n_replicas if self.n_replicas > 1 else None,
-        )
-        async for output in stream:
-            final = output
-=======
         async with self._slots:
             stream = self._client.generate(
                 tokens_input(prompt_token_ids=list(token_ids), cache_salt=self._salt),
                 params,
                 request_id=f"jostle-{next(_request_numbers)}",
+                data_parallel_rank=group % self.n_replicas if self.n_replicas > 1 else None,
             )
             async for output in stream:
                 final = output
->>>>>>> 86433ae (Server: keys on every route, limits, metrics, a pulse of the engine and a watcher; links, pickles and code are refused in checkpoints)
         if final is None or not final.finished:
             raise EngineError(f"{name}: the engine ended the request without an answer")
         if any(completion.finish_reason == "abort" for completion in final.outputs):

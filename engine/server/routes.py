@@ -26,11 +26,8 @@ from engine.api import (
     PromptUncertaintyResponse,
     Readiness,
     StreamTotals,
-<<<<<<< HEAD
-    TokenPair,
-=======
     TaskScore,
->>>>>>> 86433ae (Server: keys on every route, limits, metrics, a pulse of the engine and a watcher; links, pickles and code are refused in checkpoints)
+    TokenPair,
     Usage,
     WeightsState,
 )
@@ -39,13 +36,10 @@ from engine.gate import GateTimeoutError
 from engine.limits import Limits, TooLargeError
 from engine.plan import Pair, check_length
 from engine.scoring import Scored, TaskScorer
-<<<<<<< HEAD
-from engine.server.backend import VllmBackend
-=======
 from engine.server.answers import RETRY_AFTER_SECONDS, error_body
+from engine.server.backend import VllmBackend
 from engine.server.observe import count_usage, request_id
 from engine.server.pulse import Pulse
->>>>>>> 86433ae (Server: keys on every route, limits, metrics, a pulse of the engine and a watcher; links, pickles and code are refused in checkpoints)
 from engine.server.weights import LiveWeights
 
 logger = logging.getLogger("vllm.jostle")
@@ -245,7 +239,6 @@ async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Requ
     )
 
 
-<<<<<<< HEAD
 def _groups(pairs: Sequence[TokenPair], backend: VllmBackend) -> list[int]:
     """A group for each pair: that of the pair before if they share half of the longer prompt."""
     groups: list[int] = []
@@ -259,10 +252,7 @@ def _groups(pairs: Sequence[TokenPair], backend: VllmBackend) -> list[int]:
     return groups
 
 
-@router.get("/v1/weights", response_model=WeightsState)
-=======
 @router.get("/v1/weights", response_model=WeightsState, responses=_answers(401))
->>>>>>> 86433ae (Server: keys on every route, limits, metrics, a pulse of the engine and a watcher; links, pickles and code are refused in checkpoints)
 async def live_weights(raw_request: Request) -> WeightsState:
     """Which weights are live."""
     return _live(raw_request).state
