@@ -11,6 +11,8 @@ _KINDS = {
     400: "BadRequestError",
     401: "AuthenticationError",
     403: "PermissionDeniedError",
+    404: "NotFoundError",
+    405: "MethodNotAllowedError",
     413: "RequestTooLargeError",
     500: "EngineError",
     503: "ServiceUnavailableError",

@@ -21,10 +21,7 @@ from engine.live_file import LIVE_FILE_VARIABLE
 from engine.manifest import MANIFEST_NAME, read_manifest
 from engine.process import WEIGHTS_ROOT_VARIABLE
 from engine.server import pulse
-from engine.server.access import AccessMiddleware
-from engine.server.middleware import GateMiddleware, LimitMiddleware
-from engine.server.observe import ObserveMiddleware
-from engine.server.routes import router
+from engine.server.attach import attach
 from engine.server.selftest import enable_output_rows
 from engine.server.weights import LiveWeights
 
@@ -53,13 +50,7 @@ class JostlePlugin:
         args: Namespace = app.state.args
         keys = read_keys(os.environ, args.api_key or ())
         check_exposure("localhost" if args.uds else args.host, keys, os.environ)
-        limits = read_limits(os.environ)
-        app.include_router(router)
-        # What is added last is passed first.
-        app.add_middleware(GateMiddleware, wait=limits.wait_seconds)
-        app.add_middleware(LimitMiddleware, limits=limits)
-        app.add_middleware(ObserveMiddleware)
-        app.add_middleware(AccessMiddleware, keys=keys)
+        attach(app, keys, read_limits(os.environ))
 
     async def init_state(
         self, engine_client: EngineClient | None, state: State, args: Namespace

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,20 @@ def _failure_response(error: Exception) -> JSONResponse:
     return JSONResponse(body, status_code=status, headers=again if unavailable else None)
 
 
+def _cancelled_with_its_client(
+    route: Callable[..., Awaitable[Any]],
+) -> Callable[..., Awaitable[Any]]:
+    """VLLM's own way to end the work of a client that went away, for routes with a typed answer."""
+    cancellable = with_cancellation(route)  # type: ignore[no-untyped-call]
+
+    @functools.wraps(route)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        answer = await cancellable(*args, **kwargs)
+        return Response(status_code=499) if answer is None else answer
+
+    return wrapper
+
+
 def _live(request: Request) -> LiveWeights:
     live: LiveWeights = request.app.state.jostle_weights
     return live
@@ -121,7 +136,7 @@ def _limits(request: Request) -> Limits:
     response_model=PromptUncertaintyResponse,
     responses={**_NDJSON, **_answers(400, 401, 413, 500, 503)},
 )
-@with_cancellation  # type: ignore[untyped-decorator]
+@_cancelled_with_its_client
 async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Request) -> Any:
     """Prompt uncertainty and prediction probability of each task, with all scored pairs."""
     live = _live(raw_request)
@@ -177,7 +192,7 @@ async def _score_lines(
     response_model=CompletionLogprobsResponse,
     responses=_answers(400, 401, 413, 500, 503),
 )
-@with_cancellation  # type: ignore[untyped-decorator]
+@_cancelled_with_its_client
 async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Request) -> Any:
     """Log-probabilities of fixed completions after fixed prompts, exact to the token id."""
     live = _live(raw_request)

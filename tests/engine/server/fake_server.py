@@ -17,11 +17,8 @@ from engine.keys import Keys
 from engine.limits import Limits
 from engine.manifest import MANIFEST_NAME, FileEntry, Manifest, Probe, TensorEntry
 from engine.scoring import Scored
-from engine.server.access import AccessMiddleware
-from engine.server.middleware import GateMiddleware, LimitMiddleware
-from engine.server.observe import ObserveMiddleware
+from engine.server.attach import attach
 from engine.server.pulse import Pulse
-from engine.server.routes import router
 from engine.server.weights import LiveWeights
 from engine.server.worker import LOAD_METHOD
 from tests.engine.fake_backend import FakeBackend, output_logprobs
@@ -128,11 +125,11 @@ async def _alive() -> bool:
 
 
 def make_app(live: LiveWeights, limits: Limits | None = None, keys: Keys | None = None) -> FastAPI:
-    """As `JostlePlugin.attach_router` and `init_state` do it."""
+    """As vLLM, `JostlePlugin.attach_router` and `init_state` do it."""
     limits = limits or Limits()
     app = FastAPI()
     app.state.args = Namespace(log_error_stack=False)
-    app.include_router(router)
+    attach(app, keys or Keys(), limits)
 
     @app.post("/v1/completions")
     async def completions(body: dict[str, Any]) -> dict[str, Any]:
@@ -142,10 +139,6 @@ def make_app(live: LiveWeights, limits: Limits | None = None, keys: Keys | None 
     async def health() -> dict[str, Any]:
         return {}
 
-    app.add_middleware(GateMiddleware, wait=limits.wait_seconds)
-    app.add_middleware(LimitMiddleware, limits=limits)
-    app.add_middleware(ObserveMiddleware)
-    app.add_middleware(AccessMiddleware, keys=keys or Keys())
     init_exception_handler(app)
     app.state.jostle_weights, app.state.jostle_limits = live, limits
     app.state.jostle_pulse = Pulse(_alive, [], 60.0, lambda: False)
