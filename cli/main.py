@@ -25,7 +25,7 @@ from cli.status import status
 from cli.sweep import sweep
 from cli.train import train
 from cli.version import print_version, version
-from engine.errors import EngineError, InputError, TrainingError
+from engine.errors import EXIT_GAVE_UP, EngineError, GaveUpError, InputError, TrainingError
 
 app = typer.Typer(
     name="jostle",
@@ -82,13 +82,15 @@ def main() -> None:
     """Runs the command line and exits.
 
     Exit codes: 0 for success, 1 if the engine or the trainer failed, 2 for anything wrong with the
-    input (arguments, files, configs). An error is one line on stderr; with `--debug` or
-    `JOSTLE_DEBUG=1` it is a traceback.
+    input (arguments, files, configs), 70 if a watched server failed too often. An error
+    is one line on stderr; with `--debug` or `JOSTLE_DEBUG=1` it is a traceback.
     """
     try:
         app()
     except InputError as error:
         _fail(str(error), 2, error)
+    except GaveUpError as error:
+        _fail(str(error), EXIT_GAVE_UP, error)
     except (EngineError, TrainingError) as error:
         _fail(str(error), 1, error)
     except ValueError as error:

@@ -23,18 +23,47 @@ def serve(
             show_default="no loading",
         ),
     ] = None,
+    live_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write down which weights are live. If it exists, start on those.",
+            show_default="forgotten in the end",
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=N",
+            help="A limit: body_bytes, tasks, instances, pairs, tokens, requests, wait_seconds, "
+            "drain_seconds, load_seconds, hang_seconds. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    tries: Annotated[
+        int, typer.Option(min=1, help="Failures within ten minutes after which to give up.")
+    ] = 3,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
     ] = False,
 ) -> None:
-    """Serve a model: vLLM's own OpenAI routes, and ours for scoring and for loading weights."""
+    """Serve a model: vLLM's own OpenAI routes, and ours for scoring and for loading weights.
+
+    An engine that dies or hangs is started again with the weights that were live. Keys come from
+    the environment: VLLM_API_KEY (or JOSTLE_API_KEY_FILE) for every route, JOSTLE_ADMIN_KEY (or
+    JOSTLE_ADMIN_KEY_FILE) for loading weights. Exit code 70: it failed too often.
+    """
+    from engine.limits import parse_limits
     from engine.server.serve import serve as run_server
+    from engine.server.watch import WatchSettings
 
     run_server(
         model=model,
         host=host,
         port=port,
         weights_root=weights_root,
+        live_file=live_file,
+        limits=parse_limits(limit) if limit else None,
+        watch=WatchSettings(tries=tries),
         trust_remote_code=trust_remote_code,
         extra_args=tuple(vllm_flags or ()),
     )

@@ -5,11 +5,12 @@ All log-probabilities are natural logarithms; all probabilities lie in [0, 1].
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from engine.config import ScoreConfig
+from engine.schema_text import describe
 from engine.tasks import Record, Task
 
 TokenIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
@@ -28,6 +29,18 @@ class PromptUncertaintyRequest(Record):
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     config: ScoreConfig = ScoreConfig()
     stream: bool = False
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "tasks": [
+            {
+                "id": "capital_city",
+                "definition": "Name the capital of the country.",
+                "positive_examples": [{"input": "Italy", "output": "Rome"}],
+                "instances": [{"id": "1", "input": "France", "outputs": ["Paris"]}],
+            }
+        ],
+        "config": {"n_instances": 1, "n_perturbations": 2, "max_output_tokens": 8},
+    }
 
 
 class PairScore(Record):
@@ -138,7 +151,13 @@ class TaskScore(Record):
 
 
 class PromptUncertaintyResponse(Record):
-    """Answer of `POST /v1/prompt_uncertainty` when not streaming."""
+    """Answer of `POST /v1/prompt_uncertainty` when not streaming.
+
+    Attributes:
+        weights_version: The weights all of them were computed with.
+        scores: One per task, in the order of the request.
+        usage: What it cost.
+    """
 
     weights_version: str
     scores: tuple[TaskScore, ...]
@@ -162,27 +181,51 @@ class StreamTotals(Record):
 
 
 class TokenPair(Record):
-    """A prompt and a completion as token ids, both non-empty."""
+    """A prompt and a completion as token ids, both non-empty.
+
+    Attributes:
+        prompt_token_ids: The prompt.
+        completion_token_ids: The completion. Both together fit the model's context.
+    """
 
     prompt_token_ids: TokenIds
     completion_token_ids: TokenIds
 
 
 class CompletionLogprobsRequest(Record):
-    """Body of `POST /v1/completion_logprobs`: how likely is each completion after its prompt?"""
+    """Body of `POST /v1/completion_logprobs`: how likely is each completion after its prompt?
+
+    Attributes:
+        pairs: The pairs; neighbours that share a prefix are scored fastest.
+    """
 
     pairs: Annotated[tuple[TokenPair, ...], Field(min_length=1)]
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "pairs": [{"prompt_token_ids": [504, 3575, 282], "completion_token_ids": [260, 905]}]
+    }
+
 
 class CompletionLogprobs(Record):
-    """Log-probabilities of one completion, one per token, each <= 0."""
+    """Log-probabilities of one completion.
+
+    Attributes:
+        token_logprobs: One per token, in order, each <= 0.
+        logprob: Their sum.
+    """
 
     token_logprobs: tuple[float, ...]
     logprob: float
 
 
 class CompletionLogprobsResponse(Record):
-    """Answer of `POST /v1/completion_logprobs`, in the order of the request's pairs."""
+    """Answer of `POST /v1/completion_logprobs`.
+
+    Attributes:
+        weights_version: The weights all of them were computed with.
+        results: One per pair, in the order of the request.
+        usage: What it cost.
+    """
 
     weights_version: str
     results: tuple[CompletionLogprobs, ...]
@@ -211,5 +254,56 @@ class LoadWeightsRequest(Record):
         version: The version its manifest names; guards against loading the wrong folder.
     """
 
-    path: Annotated[str, Field(min_length=1)]
-    version: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    version: Annotated[str, Field(min_length=1, max_length=256)]
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "path": "/runs/demo/rounds/01/checkpoint",
+        "version": "round-01-0123456789ab",
+    }
+
+
+class Readiness(Record):
+    """Answer of `GET /ready`.
+
+    Attributes:
+        ready: Always true; a server that is not ready answers 503.
+        weights_version: The weights it is ready to score with.
+    """
+
+    ready: Literal[True] = True
+    weights_version: str
+
+
+class Answer(BaseModel):
+    """Base of what vLLM answers as well, perhaps with more in it."""
+
+    model_config = ConfigDict(json_schema_extra=describe)
+
+
+class ErrorInfo(Answer):
+    """What went wrong, in vLLM's own shape.
+
+    Attributes:
+        message: What is wrong; names the record and the field.
+        type: The kind of error, such as `BadRequestError`.
+        param: The field at fault.
+        code: The HTTP status; of a stream's error line the status it would have had.
+        record: The record at fault: a task id, or `pairs[3]`.
+    """
+
+    message: str
+    type: str
+    param: str | None = None
+    code: int
+    record: str | None = None
+
+
+class ErrorAnswer(Answer):
+    """Body of every answer that is no success, and last line of a stream that failed.
+
+    Attributes:
+        error: What went wrong.
+    """
+
+    error: ErrorInfo

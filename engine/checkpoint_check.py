@@ -12,6 +12,11 @@ from engine.manifest import Manifest, TensorEntry, check_files, read_safetensors
 # A checkpoint with tied embeddings may or may not hold the output projection a second time.
 _TIED = "lm_head.weight"
 
+_PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
+
+# vLLM converts between these when it loads; any other type must be that of the live weights.
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+
 # Keys of config.json that do not change what the weights mean.
 _INCIDENTAL = frozenset(
     {
@@ -42,9 +47,11 @@ def check_checkpoint(folder: Path, manifest: Manifest, live: Path) -> None:
             (a model served straight from the hub), and the probes alone decide.
 
     Raises:
-        InputError: If a file is missing or differs, a tensor is missing, extra or of another shape,
-            a value is not finite, or the architecture is another one.
+        InputError: If a file is missing or differs, is a link, or could run code when it is loaded;
+            a tensor is missing, extra, or of another shape or kind of number; a value is not
+            finite; or the architecture is another one.
     """
+    _check_nothing_runs(folder, live)
     check_files(folder, manifest)
     tensors = _tensors(folder)
     declared = {entry.name: entry for entry in manifest.tensors}
@@ -54,6 +61,20 @@ def check_checkpoint(folder: Path, manifest: Manifest, live: Path) -> None:
         _compare_tensors(folder, tensors, _tensors(live), tied=_is_tied(live))
         _compare_configs(folder, live)
     _check_finite(folder)
+
+
+def _check_nothing_runs(folder: Path, live: Path) -> None:
+    """No pickles, no code but the live model's own, and nothing that stands somewhere else."""
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            raise InputError("is a link; a checkpoint holds its own files", file=path)
+        if path.suffix in _PICKLES:
+            raise InputError("may run code when it is loaded; use safetensors", file=path)
+        if path.suffix == ".py":
+            known = live / name
+            if not known.is_file() or known.read_bytes() != path.read_bytes():
+                raise InputError("is code that the live model does not have", file=path)
 
 
 def _tensors(folder: Path) -> dict[str, TensorEntry]:
@@ -83,6 +104,14 @@ def _compare_tensors(
                 file=folder,
                 record=name,
                 field="shape",
+            )
+        kinds = {new[name].dtype, live[name].dtype}
+        if len(kinds) > 1 and not kinds <= _FLOATS:
+            raise InputError(
+                f"holds {new[name].dtype}, the live model {live[name].dtype}",
+                file=folder,
+                record=name,
+                field="dtype",
             )
 
 

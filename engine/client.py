@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,20 +11,18 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
-from pydantic import ValidationError
 
+from engine import wire
 from engine.api import (
     CompletionLogprobsRequest,
     CompletionLogprobsResponse,
     LoadWeightsRequest,
-    PromptUncertaintyRequest,
-    StreamTotals,
+    Readiness,
     TaskScore,
     TokenPair,
     WeightsState,
 )
 from engine.config import ScoreConfig
-from engine.errors import EngineError, InputError
 from engine.paraphrase_journal import ParaphraseJournal
 from engine.paraphrases import asks_for_paraphrases, fill_from
 from engine.tasks import Record, Task
@@ -35,6 +33,10 @@ _R = TypeVar("_R", bound=Record)
 class EngineClient:
     """Talks to one scoring server; a context manager.
 
+    What may be tried again is: a refused connection, a 503, an answer that was cut. A stream of
+    scores that is cut is taken up with the tasks that are missing. Only a load of weights that was
+    cut is not tried again, as it may have been done; nor is a call that took too long.
+
     Args:
         base_url: Where the server is, without `/v1`.
         api_key: Sent as bearer token, if given.
@@ -43,6 +45,9 @@ class EngineClient:
         tasks_per_request: Tasks sent at once. Bounds the memory of both sides.
         paraphrases: The file that keeps paraphrases. With it, those that a design lacks are asked
             for before its tasks are scored; see `engine.paraphrases`.
+        admin_key: The key that loading weights wants, if the server has one.
+        patience_s: Seconds to go on trying without any progress, once the server has answered at
+            all: long enough for an engine to be started again. 0: one try.
     """
 
     def __init__(
@@ -51,18 +56,21 @@ class EngineClient:
         api_key: str | None = None,
         timeout_s: float = 600.0,
         tasks_per_request: int = 64,
+        *,
         paraphrases: Path | None = None,
+        admin_key: str | None = None,
+        patience_s: float = 180.0,
     ) -> None:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(
             base_url=base_url,
-            headers=headers,
+            headers=wire.headers(api_key, admin_key),
             timeout=httpx.Timeout(timeout_s, connect=10.0),
             trust_env=False,
         )
         self._tasks_per_request = tasks_per_request
         self._api_key = api_key
         self._paraphrases = paraphrases
+        self._patience = wire.Patience(patience_s)
         self._model: str | None = None
 
     def __enter__(self) -> Self:
@@ -81,9 +89,10 @@ class EngineClient:
         self._http.close()
 
     def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
-        """Yields the score of each task as it is finished.
+        """Yields the score of each task as it is finished, each task once.
 
-        Only the instances that the design samples are sent.
+        Only the instances that the design samples are sent. A stream that breaks off is taken up
+        where it ended; should other weights be live by then, the scores say so.
 
         Raises:
             InputError: If the server finds fault with a task, or a text has no paraphrase.
@@ -94,47 +103,42 @@ class EngineClient:
             journal = None
             if self._paraphrases is not None and asks_for_paraphrases(config):
                 journal = stack.enter_context(ParaphraseJournal(self._paraphrases))
-            while batch := tuple(itertools.islice(waiting, self._tasks_per_request)):
+            while some := tuple(itertools.islice(waiting, self._tasks_per_request)):
                 design = config
                 if journal is not None:
                     url = str(self._http.base_url)
-                    design = fill_from(journal, config, batch, url, self._api_key)
-                yield from self._score_batch(batch, design)
+                    design = fill_from(journal, config, some, url, self._api_key)
+                yield from self._score_batch(wire.Batch.of(some, design))
 
-    def _score_batch(self, tasks: tuple[Task, ...], config: ScoreConfig) -> Iterator[TaskScore]:
-        sampled = tuple(
-            task.model_copy(
-                update={"instances": task.sample_instances(config.n_instances, config.seed)}
-            )
-            for task in tasks
-        )
-        # The paraphrases of a whole pool would be sent with every batch.
-        perturbation = config.perturbation.only_for(sampled)
-        config = config.model_copy(update={"perturbation": perturbation})
-        body = PromptUncertaintyRequest(tasks=sampled, config=config, stream=True)
-        received = 0
+    def _score_batch(self, batch: wire.Batch) -> Iterator[TaskScore]:
+        """The scores of a batch, over as many requests as it takes."""
+        while not batch.complete:
+            try:
+                for score in self._stream(batch):
+                    self._patience.progress()
+                    yield score
+            except wire.UnavailableError as error:
+                time.sleep(self._patience.pause(error))
+
+    def _stream(self, batch: wire.Batch) -> Iterator[TaskScore]:
+        """The scores of one request; returns after right totals."""
+        buffer = wire.LineBuffer()
         try:
             with self._http.stream(
-                "POST", "/v1/prompt_uncertainty", content=body.model_dump_json(), headers=_JSON
+                "POST", wire.SCORE_PATH, content=batch.request(), headers=wire.JSON
             ) as response:
                 if response.status_code != httpx.codes.OK:
                     response.read()
-                    raise _failure(response.status_code, response.content)
-                for line in _lines(response):
-                    record = _score_or_totals(line)
-                    if isinstance(record, TaskScore):
-                        received += 1
-                        yield record
-                    elif record.tasks == received == len(tasks):
-                        return
-                    else:
-                        raise EngineError(
-                            f"{len(tasks)} tasks were asked for, the server says it sent "
-                            f"{record.tasks} scores, {received} arrived"
-                        )
+                    wire.decoded(response, wire.SCORE_PATH)
+                for chunk in response.iter_bytes():
+                    for line in buffer.feed(chunk):
+                        score = batch.take(line)
+                        if score is None:
+                            return
+                        yield score
         except httpx.HTTPError as error:
-            raise EngineError(f"scoring broke off: {_reason(error)}") from error
-        raise EngineError(f"scoring broke off after {received} of {len(tasks)} tasks")
+            raise wire.cut(error) from error
+        raise batch.broken_off()
 
     def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
         """Log-probabilities of fixed completions.
@@ -154,6 +158,14 @@ class EngineClient:
         """
         return self._ask("GET", "/v1/weights", None, WeightsState)
 
+    def ready(self) -> Readiness:
+        """Returns when the server can score.
+
+        Raises:
+            EngineError: If it cannot be reached, or does not get ready in time.
+        """
+        return self._ask("GET", "/ready", None, Readiness)
+
     def load_weights(self, path: Path, version: str) -> WeightsState:
         """Makes a published checkpoint live; returns when the server has verified it.
 
@@ -172,94 +184,30 @@ class EngineClient:
         """
         if not prompts:
             return []
-        path = "/v1/completions"
-        body = {
-            "model": self._served_model(),
-            "prompt": [list(prompt) for prompt in prompts],
-            "max_tokens": max_tokens,
-            "temperature": 0,
-        }
-        answer = self._call("POST", path, json.dumps(body))
-        try:
-            texts = {int(choice["index"]): str(choice["text"]) for choice in answer["choices"]}
-            return [texts[index] for index in range(len(prompts))]
-        except (LookupError, TypeError, ValueError) as error:
-            raise _not_understood(path) from error
-
-    def _served_model(self) -> str:
         if self._model is None:
-            path = "/v1/models"
-            answer = self._call("GET", path)
-            try:
-                self._model = str(answer["data"][0]["id"])
-            except (LookupError, TypeError) as error:
-                raise _not_understood(path) from error
-        return self._model
+            self._model = wire.first_model(self._call("GET", "/v1/models"), "/v1/models")
+        path = "/v1/completions"
+        answer = self._call("POST", path, wire.completion_body(self._model, prompts, max_tokens))
+        return wire.completion_texts(answer, len(prompts), path)
 
     def _ask(self, method: str, path: str, body: Record | None, kind: type[_R]) -> _R:
         answer = self._call(method, path, body.model_dump_json() if body else None)
-        try:
-            return kind.model_validate(answer)
-        except ValidationError as error:
-            raise _not_understood(path) from error
+        return wire.parsed(answer, kind, path)
 
     def _call(self, method: str, path: str, content: str | None = None) -> Any:
+        while True:
+            try:
+                answer = self._try(method, path, content)
+            except wire.UnavailableError as error:
+                time.sleep(self._patience.pause(error))
+            else:
+                self._patience.progress()
+                return answer
+
+    def _try(self, method: str, path: str, content: str | None) -> Any:
         try:
-            response = self._http.request(method, path, content=content, headers=_JSON)
+            response = self._http.request(method, path, content=content, headers=wire.JSON)
         except httpx.HTTPError as error:
             url = str(self._http.base_url).rstrip("/") + path
-            raise EngineError(f"{method} {url}: {_reason(error)}") from error
-        if response.status_code != httpx.codes.OK:
-            raise _failure(response.status_code, response.content)
-        try:
-            return response.json()
-        except ValueError as error:
-            raise _not_understood(path) from error
-
-
-_JSON = {"Content-Type": "application/json"}
-
-
-def _lines(response: httpx.Response) -> Iterator[bytes]:
-    """The finished lines of an answer.
-
-    Those of httpx end at U+2028 and its like as well, which JSON leaves as they are inside texts.
-    """
-    rest = b""
-    for chunk in response.iter_bytes():
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-
-
-def _score_or_totals(line: bytes) -> TaskScore | StreamTotals:
-    """What a line of a streamed answer says; the error, if it is one."""
-    try:
-        record = json.loads(line)
-        if "error" not in record:
-            return (StreamTotals if "done" in record else TaskScore).model_validate(record)
-        status = int(record["error"]["code"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise _not_understood("/v1/prompt_uncertainty") from error
-    raise _failure(status, line)
-
-
-def _not_understood(path: str) -> EngineError:
-    return EngineError(f"{path}: the server's answer is not understood")
-
-
-def _failure(status: int, body: bytes) -> Exception:
-    """The error that an answer of the server stands for."""
-    try:
-        error = json.loads(body)["error"]
-        message, field = str(error["message"]), error.get("param")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        message, field = body.decode(errors="replace")[:500], None
-    if status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
-        wrong = InputError(message)
-        wrong.field = field
-        return wrong
-    return EngineError(f"the engine answered {status}: {message}")
-
-
-def _reason(error: httpx.HTTPError) -> str:
-    return str(error) or type(error).__name__
+            raise wire.unreachable(error, method, url) from error
+        return wire.decoded(response, path)

@@ -38,5 +38,13 @@ class EngineError(RuntimeError):
     """The scoring engine could not be reached, refused a request or failed at it."""
 
 
+class GaveUpError(EngineError):
+    """A watched server failed more often than it may."""
+
+
+EXIT_GAVE_UP = 70
+"""Exit code that says so; also that of a server whose engine died, where vLLM's own is 0."""
+
+
 class TrainingError(RuntimeError):
     """The trainer process failed or left nothing usable behind."""

@@ -18,6 +18,8 @@ from typing import Self
 import httpx
 
 from engine.errors import EngineError
+from engine.limits import LIMITS_VARIABLE, Limits
+from engine.live_file import LIVE_FILE_VARIABLE
 from engine.settings import EngineSettings, choose_settings
 
 PARENT_VARIABLE = "JOSTLE_PARENT_PID"
@@ -59,6 +61,8 @@ class EngineProcess:
         port: int | None = None,
         trust_remote_code: bool = False,
         long_running: bool = False,
+        limits: Limits | None = None,
+        live_file: Path | None = None,
         extra_args: Sequence[str] = (),
     ) -> Self:
         """Starts a server and returns at once; `wait_ready` waits until it answers.
@@ -71,6 +75,8 @@ class EngineProcess:
             port: Port to listen on; None: a free one.
             trust_remote_code: Whether code that comes with the model may run.
             long_running: Whether it runs long enough for compilation to pay.
+            limits: What the server takes; None: as the environment says, or the defaults.
+            live_file: Where the server writes down which weights are live; None: nowhere.
             extra_args: Further vLLM flags; they win over the chosen settings.
         """
         settings = choose_settings(extra_args, long_running=long_running)
@@ -95,6 +101,10 @@ class EngineProcess:
         }
         if weights_root is not None:
             environment[WEIGHTS_ROOT_VARIABLE] = str(weights_root.resolve())
+        if limits is not None:
+            environment[LIMITS_VARIABLE] = limits.model_dump_json(exclude_defaults=True)
+        if live_file is not None:
+            environment[LIVE_FILE_VARIABLE] = str(live_file.resolve())
         with contextlib.ExitStack() as stack:
             output = None
             if log_file is not None:
@@ -151,6 +161,20 @@ class EngineProcess:
                     on_wait(waited)
                 time.sleep(0.5)
         raise EngineError(f"the engine did not answer within {timeout_s:.0f} s{self._log_end()}")
+
+    def answers(self, timeout_s: float = 2.0) -> bool:
+        """Whether the server answers at all, be it that it is not ready."""
+        return self._look(timeout_s) is not None
+
+    def ready(self, timeout_s: float = 2.0) -> bool:
+        """Whether the server can score now."""
+        return self._look(timeout_s) == httpx.codes.OK
+
+    def _look(self, timeout_s: float) -> int | None:
+        try:
+            return httpx.get(f"{self.url}/ready", timeout=timeout_s, trust_env=False).status_code
+        except httpx.TransportError:
+            return None
 
     def wait(self) -> int:
         """Waits until the server ends by itself; its exit code."""

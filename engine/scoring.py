@@ -113,18 +113,26 @@ class TaskScorer:
         self._builder = PromptBuilder(backend.tokenizer, config.prompt, backend.max_model_len)
         self._slots = asyncio.Semaphore(backend.max_in_flight)
 
-    def check(self, tasks: Sequence[Task]) -> None:
+    def check(self, tasks: Sequence[Task]) -> int:
         """Plans every task once without running it, so that bad input fails before work starts.
+
+        Returns:
+            The tokens it takes: all prompts, perturbed ones taken to be as long as the original,
+            each with the longest output allowed.
 
         Raises:
             InputError: As `engine.plan.plan_task`, or if two tasks share an id.
         """
         seen: set[str] = set()
+        tokens = 0
         for task in tasks:
             if task.id in seen:
                 raise InputError("two tasks share this id", record=task.id, field="tasks.id")
             seen.add(task.id)
-            plan_task(task, self._config, self._builder)
+            plan = plan_task(task, self._config, self._builder)
+            longest = self._config.max_output_tokens
+            tokens += sum(len(original.token_ids) + longest for original in plan.originals)
+        return tokens * (self._config.n_perturbations + 1)
 
     async def score(self, tasks: Sequence[Task]) -> AsyncGenerator[TaskScore, None]:
         """Yields the score of each task, in the order of the tasks.

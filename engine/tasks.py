@@ -13,12 +13,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import InputError
+from engine.schema_text import describe
 
 
 class Record(BaseModel):
     """Base of all immutable records; unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=describe)
 
 
 class Example(Record):

@@ -8,26 +8,66 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from argparse import Namespace
 
+from engine.errors import InputError
+from engine.keys import API_KEY_VARIABLE, check_exposure, read_keys
 from engine.lifetime import die_with
+from engine.limits import read_limits
 from engine.process import PARENT_VARIABLE
+from engine.server.pulse import exit_code
 
 
 def main() -> None:
-    """Parses vLLM's own flags and serves until it is told to stop."""
+    """Parses vLLM's own flags and serves until it is told to stop.
+
+    Exit codes: 0 when it was told to, 2 for anything wrong with flags or environment, 70 if the
+    engine died.
+    """
+    if parent := os.environ.get(PARENT_VARIABLE):
+        die_with(int(parent), signal.SIGTERM)
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    if parent := os.environ.get(PARENT_VARIABLE):
-        die_with(int(parent), signal.SIGTERM)
     cli_env_setup()  # type: ignore[no-untyped-call]
     parser = make_arg_parser(FlexibleArgumentParser(prog="jostle serve"))  # type: ignore[no-untyped-call]
     command = ServeSubcommand()
     args = parser.parse_args()
+    try:
+        check_arguments(args)
+    except InputError as error:
+        print(f"jostle serve: error: {error}", file=sys.stderr)
+        sys.exit(2)
     command.validate(args)
     command.cmd(args)
+    from engine.server.plugin import started_processes
+
+    sys.exit(exit_code(started_processes))
+
+
+def check_arguments(args: Namespace) -> None:
+    """Looks at vLLM's flags, wherever they came from, before anything is started.
+
+    Several API server processes are not made: a gate in each of them would hold back its own
+    requests only while weights change.
+
+    Raises:
+        InputError: If the server would be open to a network, or a key is for everybody to see.
+    """
+    if args.api_key:
+        raise InputError(
+            f"shows up in the process list; set the environment variable {API_KEY_VARIABLE}",
+            field="--api-key",
+        )
+    if args.grpc or args.grpc_port is not None:
+        raise InputError("the gRPC server knows neither keys nor weights versions", field="--grpc")
+    check_exposure("localhost" if args.uds else args.host, read_keys(os.environ), os.environ)
+    read_limits(os.environ)
+    if args.api_server_count is None and not args.headless:
+        args.api_server_count = 1
 
 
 if __name__ == "__main__":

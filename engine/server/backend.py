@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import os
 from collections.abc import Sequence
@@ -33,12 +35,22 @@ class VllmBackend:
         salt: Salt of the prefix cache. It holds the weights version, so that no block computed with
             other weights is ever read.
         output_rows_only: Whether the workers have `engine.server.output_rows` installed.
+        slots: Engine requests at once, shared by all requests to the server: a queue inside the
+            engine would hold the memory of every one. None: as many as a caller cares to send.
 
     Attributes:
         n_replicas: Data-parallel ranks that this client can reach.
     """
 
-    def __init__(self, client: EngineClient, salt: str, *, output_rows_only: bool = False) -> None:
+    def __init__(
+        self,
+        client: EngineClient,
+        salt: str,
+        *,
+        output_rows_only: bool = False,
+        slots: asyncio.Semaphore | None = None,
+    ) -> None:
+        self._slots = slots or contextlib.nullcontext()
         config = client.vllm_config
         self.output_rows_only = output_rows_only
         self._v2_runner = bool(config.use_v2_model_runner)
@@ -183,14 +195,15 @@ class VllmBackend:
         self, token_ids: Sequence[int], params: SamplingParams, name: str, group: int
     ) -> RequestOutput:
         final: RequestOutput | None = None
-        stream = self._client.generate(
-            tokens_input(prompt_token_ids=list(token_ids), cache_salt=self._salt),
-            params,
-            request_id=f"jostle-{next(_request_numbers)}",
-            data_parallel_rank=group % self.n_replicas if self.n_replicas > 1 else None,
-        )
-        async for output in stream:
-            final = output
+        async with self._slots:
+            stream = self._client.generate(
+                tokens_input(prompt_token_ids=list(token_ids), cache_salt=self._salt),
+                params,
+                request_id=f"jostle-{next(_request_numbers)}",
+                data_parallel_rank=group % self.n_replicas if self.n_replicas > 1 else None,
+            )
+            async for output in stream:
+                final = output
         if final is None or not final.finished:
             raise EngineError(f"{name}: the engine ended the request without an answer")
         if any(completion.finish_reason == "abort" for completion in final.outputs):

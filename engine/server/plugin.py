@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 from vllm.tasks import SupportedTask
 
+from engine.keys import check_exposure, read_keys
+from engine.limits import read_limits
+from engine.live_file import LIVE_FILE_VARIABLE
 from engine.manifest import MANIFEST_NAME, read_manifest
 from engine.process import WEIGHTS_ROOT_VARIABLE
-from engine.server.middleware import GateMiddleware
-from engine.server.routes import router
+from engine.server import pulse
+from engine.server.attach import attach
 from engine.server.selftest import enable_output_rows
 from engine.server.weights import LiveWeights
 
 BASE_VERSION = "base"
 """Version of weights that carry no manifest."""
+
+_LAST_WORDS_SECONDS = 1.0
+"""Between the answer that says that the engine must end and its end."""
+
+started_processes: list[pulse.Process] = []
+"""The engine's processes, for the exit code of this one."""
 
 
 class JostlePlugin:
@@ -29,20 +42,62 @@ class JostlePlugin:
     required_tasks: tuple[SupportedTask, ...] = ("generate",)
 
     def attach_router(self, app: FastAPI) -> None:
-        """Adds the routes, and the gate before every route that computes."""
-        app.include_router(router)
-        app.add_middleware(GateMiddleware)
+        """Adds the routes, and what every request passes before any route.
+
+        Raises:
+            InputError: If the server would be open to a network, or its limits make no sense.
+        """
+        args: Namespace = app.state.args
+        keys = read_keys(os.environ, args.api_key or ())
+        check_exposure("localhost" if args.uds else args.host, keys, os.environ)
+        attach(app, keys, read_limits(os.environ))
 
     async def init_state(
         self, engine_client: EngineClient | None, state: State, args: Namespace
     ) -> None:
-        """Finds out which weights are live."""
+        """Finds out which weights are live, and begins to watch the engine.
+
+        Raises:
+            EngineError: If the weights carry a manifest and do not give its log-probabilities.
+        """
         assert engine_client is not None, "required_tasks leaves the render server out"
-        root = os.environ.get(WEIGHTS_ROOT_VARIABLE)
-        model = Path(str(engine_client.vllm_config.model_config.model))
-        version = BASE_VERSION
-        if (model / MANIFEST_NAME).is_file():
-            version = read_manifest(model).version
-        live = LiveWeights(engine_client, Path(root) if root else None, version)
+        limits = read_limits(os.environ)
+        processes = pulse.engine_processes(engine_client)
+        started_processes[:] = processes
+        config = engine_client.vllm_config.model_config
+        model = await asyncio.to_thread(_local_folder, str(config.model), config.revision)
+        manifest = read_manifest(model) if (model / MANIFEST_NAME).is_file() else None
+        root, live_file = os.environ.get(WEIGHTS_ROOT_VARIABLE), os.environ.get(LIVE_FILE_VARIABLE)
+        watch: Any = None
+
+        def condemn() -> None:
+            asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, watch.kill)
+
+        live = LiveWeights(
+            engine_client,
+            # Several API processes have several gates, and none of them holds all requests.
+            Path(root) if root and (args.api_server_count or 1) == 1 else None,
+            manifest.version if manifest else BASE_VERSION,
+            model,
+            limits,
+            live_file=Path(live_file) if live_file else None,
+            condemn=condemn,
+        )
+        watch = pulse.Pulse(
+            engine_client.is_sleeping, processes, limits.hang_seconds, lambda: live.loading
+        )
         live.output_rows_only = await enable_output_rows(engine_client)
-        state.jostle_weights = live
+        if manifest is not None:
+            await live.verify_start(manifest)
+        state.jostle_weights, state.jostle_limits, state.jostle_pulse = live, limits, watch
+        state.jostle_watching = asyncio.create_task(watch.run())
+
+
+def _local_folder(model: str, revision: str | None) -> Path:
+    """The folder that holds a model's files, also when it came from the hub."""
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return Path(model)

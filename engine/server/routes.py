@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -20,44 +21,104 @@ from engine.api import (
     CompletionLogprobs,
     CompletionLogprobsRequest,
     CompletionLogprobsResponse,
+    ErrorAnswer,
     LoadWeightsRequest,
     PromptUncertaintyRequest,
     PromptUncertaintyResponse,
+    Readiness,
     StreamTotals,
+    TaskScore,
     TokenPair,
     Usage,
     WeightsState,
 )
 from engine.errors import EngineError, InputError
 from engine.gate import GateTimeoutError
+from engine.limits import Limits, TooLargeError
 from engine.plan import Pair, check_length
 from engine.scoring import Scored, TaskScorer
+from engine.server.answers import RETRY_AFTER_SECONDS, error_body
 from engine.server.backend import VllmBackend
+from engine.server.observe import count_usage, request_id
+from engine.server.pulse import Pulse
 from engine.server.weights import LiveWeights
 
 logger = logging.getLogger("vllm.jostle")
-router = APIRouter()
+router = APIRouter(tags=["jostle"])
 
 _FAILURES = (InputError, EngineError, EngineDeadError, EngineGenerateError, GateTimeoutError)
+
+_SAID = {
+    400: "Something is wrong with the request; nothing was scored.",
+    401: "The API key is missing or wrong.",
+    403: "The admin key is missing or wrong.",
+    413: "The request exceeds a limit of the server; the message names it.",
+    500: "The engine failed at it.",
+    503: "Not now: weights are being loaded, too much is going on, or the engine is being "
+    "started again. Retry-After says when to try again.",
+}
+
+
+def _answers(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """What else a route may answer, for the OpenAPI description."""
+    return {code: {"model": ErrorAnswer, "description": _SAID[code]} for code in codes}
+
+
+_NDJSON: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The scores; with `stream`, a line per finished task and one of totals. "
+        "A stream that fails ends with an error line instead.",
+        "content": {
+            "application/x-ndjson": {
+                "schema": {
+                    "anyOf": [
+                        {"$ref": f"#/components/schemas/{kind.__name__}"}
+                        for kind in (TaskScore, StreamTotals, ErrorAnswer)
+                    ]
+                }
+            }
+        },
+    }
+}
 
 
 def _failure(error: Exception) -> tuple[HTTPStatus, dict[str, Any]]:
     """Status and body of an expected failure."""
-    if isinstance(error, InputError):
-        status, kind = HTTPStatus.BAD_REQUEST, "BadRequestError"
-    elif isinstance(error, EngineError):
-        status, kind = HTTPStatus.INTERNAL_SERVER_ERROR, "EngineError"
-    else:
-        status, kind = HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError"
-    param = getattr(error, "field", None)
     message = str(error) or type(error).__name__
-    return status, {"error": {"message": message, "type": kind, "param": param, "code": status}}
+    if isinstance(error, TooLargeError):
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    elif isinstance(error, InputError):
+        status = HTTPStatus.BAD_REQUEST
+    elif isinstance(error, EngineError):
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+    else:
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        if isinstance(error, EngineDeadError):
+            message = "the engine died and is being started again"
+    param, record = getattr(error, "field", None), getattr(error, "record", None)
+    return status, error_body(status, message, param=param, record=record)
 
 
 def _failure_response(error: Exception) -> JSONResponse:
     status, body = _failure(error)
-    headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return JSONResponse(body, status_code=status, headers=headers)
+    logger.warning("%s failed with %d: %s", request_id.get(), status, body["error"]["message"])
+    again = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    unavailable = status == HTTPStatus.SERVICE_UNAVAILABLE
+    return JSONResponse(body, status_code=status, headers=again if unavailable else None)
+
+
+def _cancelled_with_its_client(
+    route: Callable[..., Awaitable[Any]],
+) -> Callable[..., Awaitable[Any]]:
+    """VLLM's own way to end the work of a client that went away, for routes with a typed answer."""
+    cancellable = with_cancellation(route)  # type: ignore[no-untyped-call]
+
+    @functools.wraps(route)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        answer = await cancellable(*args, **kwargs)
+        return Response(status_code=499) if answer is None else answer
+
+    return wrapper
 
 
 def _live(request: Request) -> LiveWeights:
@@ -65,20 +126,35 @@ def _live(request: Request) -> LiveWeights:
     return live
 
 
-@router.post("/v1/prompt_uncertainty", response_model=PromptUncertaintyResponse)
-@with_cancellation  # type: ignore[untyped-decorator]
+def _limits(request: Request) -> Limits:
+    limits: Limits = request.app.state.jostle_limits
+    return limits
+
+
+@router.post(
+    "/v1/prompt_uncertainty",
+    response_model=PromptUncertaintyResponse,
+    responses={**_NDJSON, **_answers(400, 401, 413, 500, 503)},
+)
+@_cancelled_with_its_client
 async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Request) -> Any:
     """Prompt uncertainty and prediction probability of each task, with all scored pairs."""
     live = _live(raw_request)
     version = live.state.version
     try:
+        limits = _limits(raw_request)
+        limits.check_tasks(body.tasks)
         scorer = TaskScorer(live.backend(), body.config, version)
-        await asyncio.to_thread(scorer.check, body.tasks)
+        tokens = await asyncio.to_thread(scorer.check, body.tasks)
+        limits.check("tokens", tokens, field="tasks")
         if body.stream:
             return StreamingResponse(
                 _score_lines(scorer, body, version), media_type="application/x-ndjson"
             )
-        scores = [score async for score in scorer.score(body.tasks)]
+        scores = []
+        async for score in scorer.score(body.tasks):
+            count_usage(score.usage)
+            scores.append(score)
     except _FAILURES as error:
         return _failure_response(error)
     usage = sum((score.usage for score in scores), Usage())
@@ -94,16 +170,29 @@ async def _score_lines(
     usage, tasks = Usage(), 0
     try:
         async for score in scorer.score(body.tasks):
+            count_usage(score.usage)
             usage, tasks = usage + score.usage, tasks + 1
             yield score.model_dump_json() + "\n"
     except _FAILURES as error:
-        yield json.dumps(_failure(error)[1]) + "\n"
+        status, record = _failure(error)
+        logger.warning(
+            "%s broke off after %d tasks with %d: %s",
+            request_id.get(),
+            tasks,
+            status,
+            record["error"]["message"],
+        )
+        yield json.dumps(record) + "\n"
         return
     yield StreamTotals(tasks=tasks, weights_version=version, usage=usage).model_dump_json() + "\n"
 
 
-@router.post("/v1/completion_logprobs", response_model=CompletionLogprobsResponse)
-@with_cancellation  # type: ignore[untyped-decorator]
+@router.post(
+    "/v1/completion_logprobs",
+    response_model=CompletionLogprobsResponse,
+    responses=_answers(400, 401, 413, 500, 503),
+)
+@_cancelled_with_its_client
 async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Request) -> Any:
     """Log-probabilities of fixed completions after fixed prompts, exact to the token id."""
     live = _live(raw_request)
@@ -121,6 +210,10 @@ async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Requ
 
     groups = _groups(body.pairs, backend)
     try:
+        limits = _limits(raw_request)
+        limits.check("pairs", len(body.pairs), field="pairs")
+        lengths = (len(p.prompt_token_ids) + len(p.completion_token_ids) for p in body.pairs)
+        limits.check("tokens", sum(lengths), field="pairs")
         for index, pair in enumerate(body.pairs):
             named = Pair("pairs", str(index), 0, pair.prompt_token_ids, pair.completion_token_ids)
             check_length(named, backend.max_model_len)
@@ -146,6 +239,7 @@ async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Requ
         tokens_reused=sum(result.n_reused for result in results),
         pairs_rescored=sum(result.rescored for result in results),
     )
+    count_usage(usage)
     return _json(
         CompletionLogprobsResponse(
             weights_version=version,
@@ -173,20 +267,41 @@ def _groups(pairs: Sequence[TokenPair], backend: VllmBackend) -> list[int]:
     return groups
 
 
-@router.get("/v1/weights", response_model=WeightsState)
+@router.get("/v1/weights", response_model=WeightsState, responses=_answers(401))
 async def live_weights(raw_request: Request) -> WeightsState:
     """Which weights are live."""
     return _live(raw_request).state
 
 
-@router.post("/v1/weights", response_model=WeightsState)
+@router.post(
+    "/v1/weights",
+    response_model=WeightsState,
+    responses=_answers(400, 401, 403, 500, 503),
+)
 async def load_weights(body: LoadWeightsRequest, raw_request: Request) -> Any:
     """Makes a published checkpoint live. Answers when it is verified, or why it is not."""
     try:
         return await _live(raw_request).load(Path(body.path), body.version)
     except _FAILURES as error:
-        logger.warning("weights %s were not loaded: %s", body.version, error)
         return _failure_response(error)
+
+
+@router.get("/ready", response_model=Readiness, responses=_answers(503))
+async def ready(raw_request: Request) -> Response:
+    """200 when the engine can score and no load of weights is half done, else 503 with why."""
+    live, pulse = _live(raw_request), raw_request.app.state.jostle_pulse
+    assert isinstance(pulse, Pulse)
+    reason = None
+    if not live.usable:
+        reason = "a load of weights failed half way"
+    elif live.loading:
+        reason = "weights are being loaded"
+    elif not pulse.beating:
+        reason = "the engine does not answer"
+    if reason is None:
+        return _json(Readiness(ready=True, weights_version=live.state.version))
+    again = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return JSONResponse(error_body(503, f"not ready: {reason}"), status_code=503, headers=again)
 
 
 def _json(model: BaseModel) -> JSONResponse:

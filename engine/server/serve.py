@@ -1,20 +1,24 @@
-"""`jostle serve`: a scoring server with settings that suit the device, in the foreground."""
+"""`jostle serve`: a scoring server with settings that suit the device, kept running."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from engine.errors import EngineError, InputError
+from engine.errors import InputError
+from engine.keys import API_KEY_VARIABLE, check_exposure, read_keys
+from engine.limits import Limits
+from engine.live_file import LastGood
 from engine.models import resolve_model
 from engine.process import EngineProcess
+from engine.server.watch import Watcher, WatchSettings
 
-API_KEY_VARIABLE = "VLLM_API_KEY"
+_NAME_FLAG = "--served-model-name"
 
 
 def serve(
@@ -23,69 +27,84 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     weights_root: Path | None = None,
+    live_file: Path | None = None,
     trust_remote_code: bool = False,
     long_running: bool = True,
+    limits: Limits | None = None,
+    watch: WatchSettings | None = None,
     extra_args: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serves until it is told to stop.
+    """Serves until it is told to stop; a server that dies or hangs is started again.
 
     Args:
         model: `smollm2-135m`, a folder or a hub id.
         host: Address to listen on; anything but loopback needs an API key.
         port: Port to listen on.
         weights_root: Folder below which checkpoints may be loaded; None: none may.
+        live_file: Where the server writes down which weights are live. If it exists, the server
+            starts on what it names. None: a file that is forgotten in the end.
         trust_remote_code: Whether code that comes with the model may run.
         long_running: Whether compiling the model pays.
+        limits: What the server takes.
+        watch: How patient the watcher is.
         extra_args: vLLM flags, passed through.
         say: Takes the lines meant for a person.
 
     Raises:
-        InputError: If the model or the address is not acceptable.
-        EngineError: If the server ends without having been told to.
+        InputError: If the model, the address or a flag is not acceptable.
+        GaveUpError: If the server failed too often.
     """
-    _check_address(host, extra_args)
-    resolved = resolve_model(model)
+    check_flags(host, extra_args)
+    resolved = str(resolve_model(model))
     told_to_stop = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         told_to_stop.set()
 
-    engine = EngineProcess.start(
-        str(resolved),
-        weights_root=weights_root,
-        host=host,
-        port=port,
-        trust_remote_code=trust_remote_code,
-        long_running=long_running,
-        extra_args=extra_args,
-    )
-    with engine:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        say(f"model {resolved}, device {engine.settings.device}, {engine.url}")
+    def start(last: LastGood | None) -> EngineProcess:
+        engine = EngineProcess.start(
+            last.path if last else resolved,
+            weights_root=weights_root,
+            host=host,
+            port=port,
+            trust_remote_code=trust_remote_code,
+            long_running=long_running,
+            limits=limits,
+            live_file=record,
+            extra_args=(*_name(resolved, extra_args), *extra_args),
+        )
+        say(f"model {last.path if last else resolved}, {engine.settings.device}, {engine.url}")
         for reason in engine.settings.reasons:
             say(f"  {reason}")
-        while engine.running() and not told_to_stop.wait(0.5):
-            pass
-        if not told_to_stop.is_set():
-            raise EngineError(f"the engine ended with code {engine.wait()}")
+        return engine
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
+        record = live_file or Path(folder) / "live.json"
+        Watcher(start, record, told_to_stop.wait, say, watch or WatchSettings()).run()
 
 
-def _check_address(host: str, extra_args: Sequence[str]) -> None:
-    """Nobody serves a model to a network by accident, or without a key."""
-    has_key = bool(os.environ.get(API_KEY_VARIABLE))
-    if any(arg.split("=")[0].replace("_", "-") == "--api-key" for arg in extra_args):
+def check_flags(host: str, extra_args: Sequence[str]) -> None:
+    """Refuses what must not be, before anything is started.
+
+    Raises:
+        InputError: See `engine.keys`; or if a flag holds a key or contradicts our own.
+    """
+    names = [arg.split("=")[0].replace("_", "-") for arg in extra_args]
+    if "--api-key" in names:
         raise InputError(
             f"shows up in the process list; set the environment variable {API_KEY_VARIABLE}",
             field="--api-key",
         )
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback and not has_key:
-        raise InputError(
-            f"listening on {host} needs an API key in the environment variable {API_KEY_VARIABLE}",
-            field="--host",
-        )
+    for name in ("--host", "--port"):
+        if name in names:
+            raise InputError("goes before the --, as an option of jostle serve", field=name)
+    check_exposure(host, read_keys(os.environ), os.environ)
+
+
+def _name(model: str, extra_args: Sequence[str]) -> tuple[str, ...]:
+    """Requests name the model; the name stays when the weights come from a checkpoint's folder."""
+    given = any(arg.split("=")[0].replace("_", "-") == _NAME_FLAG for arg in extra_args)
+    return () if given else (f"{_NAME_FLAG}={model}",)

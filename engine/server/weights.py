@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from engine.api import WeightsState
 from engine.checkpoint_check import check_checkpoint
 from engine.errors import EngineError, InputError
 from engine.gate import Gate
+from engine.limits import Limits
+from engine.live_file import LastGood, write_last_good
 from engine.manifest import Manifest, Probe, read_manifest
 from engine.server.backend import VllmBackend
+from engine.server.observe import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.worker import LOAD_METHOD
 
 logger = logging.getLogger("vllm.jostle")
@@ -33,21 +36,37 @@ class LiveWeights:
         client: The engine client.
         root: Folder below which checkpoints may be loaded; none may be if it is None.
         version: Name of the weights the server started with.
-        drain_timeout: Seconds to wait for requests in flight before a load is given up.
+        path: Where they are; a folder, or a hub id when there is no local copy.
+        limits: The server's limits.
+        live_file: Where to write down which weights are live; None: nowhere.
+        condemn: Called when the engine can neither use new weights nor old ones; it must end.
     """
 
     def __init__(
-        self, client: EngineClient, root: Path | None, version: str, drain_timeout: float = 600.0
+        self,
+        client: EngineClient,
+        root: Path | None,
+        version: str,
+        path: Path,
+        limits: Limits,
+        *,
+        live_file: Path | None = None,
+        condemn: Callable[[], None] = lambda: None,
     ) -> None:
         self.gate = Gate()
         self._client = client
         self._root = root.resolve() if root else None
-        self._drain_timeout = drain_timeout
-        self._loading = asyncio.Lock()
+        self._limits = limits
+        self._live_file = live_file
+        self._condemn = condemn
+        self._one_at_a_time = asyncio.Lock()
         self.usable = True
+        self.loading = False
         self.output_rows_only = False
-        path = str(client.vllm_config.model_config.model)
-        self._state = WeightsState(version=version, path=path)
+        self._slots: asyncio.Semaphore | None = None
+        self._slots = asyncio.Semaphore(self._backend("").max_in_flight)
+        self._state = WeightsState(version=version, path=str(path))
+        show_version(version)
 
     @property
     def state(self) -> WeightsState:
@@ -64,7 +83,9 @@ class LiveWeights:
         return self._backend(f"jostle/{self._state.version}")
 
     def _backend(self, salt: str) -> VllmBackend:
-        return VllmBackend(self._client, salt, output_rows_only=self.output_rows_only)
+        return VllmBackend(
+            self._client, salt, output_rows_only=self.output_rows_only, slots=self._slots
+        )
 
     async def load(self, path: Path, version: str) -> WeightsState:
         """Makes a published checkpoint live.
@@ -73,24 +94,53 @@ class LiveWeights:
             InputError: If the checkpoint must not or cannot be loaded; the engine was not touched.
             GateTimeoutError: If requests in flight did not end in time; the engine was not touched.
             EngineError: If the load failed; the weights from before are live again, verified, or
-                the engine refuses to score.
+                the engine is condemned.
         """
-        started = time.monotonic()
-        async with self._loading:
-            folder = self._allowed(path)
-            manifest = await asyncio.to_thread(self._check, folder, version)
-            async with self.gate.writing(self._drain_timeout):
-                await self._swap(folder, manifest)
-                self._state = WeightsState(
-                    version=version, path=str(folder), seconds=time.monotonic() - started
-                )
+        outcome = "refused"
+        try:
+            async with self._one_at_a_time:
+                started = time.monotonic()
+                folder = self._allowed(path)
+                manifest = await asyncio.to_thread(self._check, folder, version)
+                async with self.gate.writing(self._limits.drain_seconds):
+                    outcome = "failed"
+                    # Not given up half way when the client that asked for it goes away.
+                    await _to_the_end(self._make_live(folder, manifest, started))
+                    outcome = "done"
+        finally:
+            RELOADS.labels(outcome).inc()
         logger.info("weights %s are live after %.2f s", version, self._state.seconds)
         return self._state
 
+    async def _make_live(self, folder: Path, manifest: Manifest, started: float) -> None:
+        self.loading = True
+        try:
+            await self._swap(folder, manifest)
+        finally:
+            self.loading = False
+        before = self._state.version
+        self._state = WeightsState(
+            version=manifest.version, path=str(folder), seconds=time.monotonic() - started
+        )
+        show_version(manifest.version, before)
+        RELOAD_SECONDS.observe(time.monotonic() - started)
+        if self._live_file is not None:
+            try:
+                write_last_good(
+                    self._live_file, LastGood(version=manifest.version, path=str(folder))
+                )
+            except OSError:
+                logger.exception("a restart will not find %s", manifest.version)
+
     def _allowed(self, path: Path) -> Path:
+        """The folder, links followed: a link below the root may point out of it."""
+        if "\0" in str(path):
+            raise InputError("holds a NUL character", field="path")
         folder = path.resolve()
         if self._root is None:
-            raise InputError("the server was started without a weights root", file=path)
+            raise InputError(
+                "the server was started without a weights root", file=path, field="path"
+            )
         if not folder.is_relative_to(self._root):
             raise InputError(f"lies outside the weights root {self._root}", file=path, field="path")
         if not folder.is_dir():
@@ -106,6 +156,14 @@ class LiveWeights:
         check_checkpoint(folder, manifest, Path(self._state.path))
         return manifest
 
+    async def verify_start(self, manifest: Manifest) -> None:
+        """Compares the weights the server started with with their manifest.
+
+        Raises:
+            EngineError: If they do not give the trainer's log-probabilities.
+        """
+        await self._verify(manifest.probes, manifest, "at the start")
+
     async def _swap(self, folder: Path, manifest: Manifest) -> None:
         """Loads and verifies; on failure the weights from before come back, and are verified."""
         before = await self._probe(manifest.probes, "before")
@@ -120,7 +178,11 @@ class LiveWeights:
             ) from error
 
     async def _load(self, folder: Path | str) -> None:
-        await self._client.collective_rpc(LOAD_METHOD, args=(str(folder),))
+        try:
+            async with asyncio.timeout(self._limits.load_seconds):
+                await self._client.collective_rpc(LOAD_METHOD, args=(str(folder),))
+        except TimeoutError:
+            raise EngineError(f"the load took over {self._limits.load_seconds:.0f} s") from None
         # A reset is refused while a request holds blocks; one just aborted still may, for a step.
         for _ in range(100):
             if await self._client.reset_prefix_cache():
@@ -134,15 +196,17 @@ class LiveWeights:
             await self._load(self._state.path)
             again = await self._probe(probes, "rolled-back")
         except Exception as error:
+            self._condemn()
             raise EngineError(
                 f"neither the new weights nor {self._state.version} could be loaded; "
-                "the engine must be restarted"
+                "the engine is ended"
             ) from error
         worst = _worst_difference(before, again)
-        if worst > PROBE_TOLERANCE["float32"]:
+        if worst > self._own_tolerance:
+            self._condemn()
             raise EngineError(
                 f"{self._state.version} was loaded again but its log-probabilities moved by "
-                f"{worst:.3g}; the engine must be restarted"
+                f"{worst:.3g}; the engine is ended"
             )
         self.usable = True
 
@@ -150,16 +214,17 @@ class LiveWeights:
         measured = await self._probe(probes, when)
         expected = [probe.token_logprobs for probe in probes]
         worst = _worst_difference(expected * (len(measured) // len(expected)), measured)
-        served = str(self._client.vllm_config.model_config.dtype).removeprefix("torch.")
-        tolerance = max(
-            PROBE_TOLERANCE[manifest.dtype],
-            PROBE_TOLERANCE.get(served, PROBE_TOLERANCE["bfloat16"]),
-        )
+        tolerance = max(PROBE_TOLERANCE[manifest.dtype], self._own_tolerance)
         if worst > tolerance:
             raise EngineError(
                 f"{when} the probe pairs differ from the trainer's log-probabilities by "
                 f"{worst:.3g}, more than {tolerance:.3g}"
             )
+
+    @property
+    def _own_tolerance(self) -> float:
+        served = str(self._client.vllm_config.model_config.dtype).removeprefix("torch.")
+        return PROBE_TOLERANCE.get(served, PROBE_TOLERANCE["bfloat16"])
 
     async def _probe(self, probes: Sequence[Probe], when: str) -> list[tuple[float, ...]]:
         """The probes' log-probabilities on every replica, one replica after the other."""
@@ -178,6 +243,21 @@ class LiveWeights:
             )
         )
         return [result.token_logprobs for result in scored]
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Awaits work that goes on when the one who waits is cancelled; then the cancellation."""
+    running = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        running.exception()  # told to the log only: nobody is there to hear it
+        raise cancelled
+    running.result()
 
 
 def _worst_difference(

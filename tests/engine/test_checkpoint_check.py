@@ -316,3 +316,37 @@ def test_what_is_no_safetensors_file(checkpoints: Copy, content: bytes) -> None:
     )
     error = refusal(new, live, manifest.model_copy(update={"files": entries}))
     assert error.file == str(new / WEIGHTS)
+
+
+# --- Nothing runs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "adapter.pt", "extra.pkl"])
+def test_a_pickle(checkpoints: Copy, name: str) -> None:
+    live, new = checkpoints(True)
+    (new / name).write_bytes(b"\x80\x04N.")
+    assert "may run code" in str(refusal(new, live))
+
+
+def test_code_that_the_live_model_does_not_have(checkpoints: Copy) -> None:
+    live, new = checkpoints(True)
+    (new / "modeling.py").write_text("print('hello')\n")
+    assert "is code" in str(refusal(new, live))
+    (live / "modeling.py").write_text("print('hello')\n")
+    check_checkpoint(new, make_manifest(new), live)
+
+
+def test_a_link_to_files_elsewhere(checkpoints: Copy, tmp_path: Path) -> None:
+    live, new = checkpoints(True)
+    (new / WEIGHTS).rename(tmp_path / WEIGHTS)
+    (new / WEIGHTS).symlink_to(tmp_path / WEIGHTS)
+    assert "is a link" in str(refusal(new, live))
+
+
+def test_another_kind_of_number(checkpoints: Copy) -> None:
+    live, new = checkpoints(True)
+    change_tensors(new, lambda tensors: tensors.update({NORM: tensors[NORM].bfloat16()}))
+    check_checkpoint(new, make_manifest(new), live)
+    change_tensors(new, lambda tensors: tensors.update({NORM: tensors[NORM].to(torch.int8)}))
+    error = refusal(new, live)
+    assert (error.record, error.field) == (NORM, "dtype")

@@ -53,7 +53,7 @@ class Request:
 class Server:
     """Answers every request with `answer(request)` and keeps what was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.requests: list[Request] = []
         self.answer: Callable[[Request], Answer] = lambda request: Answer(404)
         outer = self
@@ -94,7 +94,7 @@ class Server:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
@@ -115,7 +115,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[EngineClient]:
-    with EngineClient(server.url, timeout_s=5) as running:
+    with EngineClient(server.url, timeout_s=5, patience_s=0) as running:
         yield running
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
-from engine.manifest import MANIFEST_NAME, file_digest
+from engine.manifest import MANIFEST_NAME, file_digest, read_manifest
 from engine.pools.bundled import training_pool
 from tests.integration.reference import Reference, published_change
 from tests.integration.test_scoring_exact import CONFIG, worst_difference
@@ -52,63 +54,100 @@ def test_after_a_reload_scores_are_those_of_the_new_checkpoint(
     assert stale > 1e-3
 
 
-def break_tensor(checkpoint: Path, how: str) -> None:
-    """Damages a published checkpoint and mends its manifest, so that only content can tell."""
+@pytest.fixture(scope="module")
+def good(base: Reference, weights_root: Path) -> Path:
+    """A published checkpoint, never loaded: copies of it are damaged."""
+    checkpoint, _, _ = published_change(base, weights_root, 10, names=["layers.3."])
+    return checkpoint
+
+
+K_PROJ = "model.layers.7.self_attn.k_proj.weight"
+NORM = "model.layers.7.input_layernorm.weight"
+
+Tensors = dict[str, torch.Tensor]
+
+CHANGES: dict[str, Callable[[Tensors], object]] = {
+    "half of a fused tensor missing": lambda tensors: tensors.pop(K_PROJ),
+    "whole tensor missing": lambda tensors: tensors.pop(NORM),
+    "wrong name": lambda tensors: tensors.update({NORM + "_": tensors.pop(NORM)}),
+    "extra tensor": lambda tensors: tensors.update({K_PROJ + "_": tensors[K_PROJ].clone()}),
+    "wrong shape": lambda tensors: tensors.update({K_PROJ: tensors[K_PROJ][:-64].clone()}),
+    "wrong dtype": lambda tensors: tensors.update({NORM: tensors[NORM].to(torch.int32)}),
+    "NaN": lambda tensors: tensors[K_PROJ][3].fill_(torch.nan),
+    "other values": lambda tensors: tensors[K_PROJ].mul_(-1.0),
+}
+DTYPES = {torch.float32: "F32", torch.int32: "I32"}
+
+
+def damage(checkpoint: Path, how: str) -> None:
+    """Damages a published checkpoint; but for the first two the manifest tells the truth."""
     file = checkpoint / "model.safetensors"
-    tensors = load_file(file)
-    name = "model.layers.7.self_attn.k_proj.weight"
-    if how == "missing":
-        del tensors[name]
-    elif how == "extra":
-        tensors["model.layers.7.self_attn.z_proj.weight"] = tensors[name].clone()
-    elif how == "shape":
-        tensors[name] = tensors[name][:-64].clone()
-    elif how == "nan":
-        tensors[name][3, 5] = torch.nan
-    elif how == "values":
-        tensors[name] *= -1.0
-    save_file(tensors, file, metadata={"format": "pt"})
+    if how == "missing file":
+        file.unlink()
+        return
+    if how == "truncated file":
+        with file.open("r+b") as stream:
+            stream.truncate(file.stat().st_size - 4096)
+        return
     manifest = json.loads((checkpoint / MANIFEST_NAME).read_text())
+    if how == "another architecture":
+        config = json.loads((checkpoint / "config.json").read_text())
+        config["rope_theta"], config["rms_norm_eps"] = 17.0, 0.5
+        (checkpoint / "config.json").write_text(json.dumps(config))
+    else:
+        tensors = load_file(file)
+        CHANGES[how](tensors)
+        save_file(tensors, file, metadata={"format": "pt"})
+        manifest["tensors"] = [
+            {"name": key, "shape": list(value.shape), "dtype": DTYPES[value.dtype]}
+            for key, value in sorted(tensors.items())
+        ]
     for entry in manifest["files"]:
-        if entry["name"] == file.name:
-            entry |= {"size": file.stat().st_size, "sha256": file_digest(file)}
-    manifest["tensors"] = [
-        {"name": key, "shape": list(value.shape), "dtype": "F32"}
-        for key, value in sorted(tensors.items())
-    ]
+        path = checkpoint / entry["name"]
+        entry |= {"size": path.stat().st_size, "sha256": file_digest(path)}
     (checkpoint / MANIFEST_NAME).write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
-    ("seed", "how", "message"),
+    ("how", "message"),
     [
-        (11, "missing", "k_proj.*missing"),
-        (12, "extra", "z_proj.*no such tensor"),
-        (13, "shape", "k_proj.*shape"),
-        (14, "nan", "k_proj.*NaN"),
-        (15, "values", "probe pairs differ.*live again"),
+        ("missing file", r"model\.safetensors.*missing"),
+        ("truncated file", r"model\.safetensors.*bytes, the manifest says"),
+        ("half of a fused tensor missing", "k_proj.*missing"),
+        ("whole tensor missing", "input_layernorm.*missing"),
+        ("wrong name", "input_layernorm.weight.*missing"),
+        ("extra tensor", "k_proj.weight_.*no such tensor"),
+        ("wrong shape", "k_proj.*shape"),
+        ("wrong dtype", "input_layernorm.*holds I32"),
+        ("NaN", "k_proj.*NaN"),
+        ("another architecture", r"config\.json.*field"),
+        ("other values", "probe pairs differ.*live again"),
     ],
 )
 def test_a_bad_checkpoint_changes_nothing(
-    client: EngineClient, base: Reference, weights_root: Path, seed: int, how: str, message: str
+    client: EngineClient, good: Path, weights_root: Path, how: str, message: str
 ) -> None:
     tasks = list(training_pool()[:1])
     before = client.weights()
     expected = next(client.score(tasks, CONFIG))
-    checkpoint, manifest, _ = published_change(base, weights_root, seed, names=["layers.3."])
-    break_tensor(checkpoint, how)
-
-    with pytest.raises((InputError, EngineError), match=message):
-        client.load_weights(checkpoint, manifest.version)
+    checkpoint = weights_root / "damaged"
+    shutil.copytree(good, checkpoint)
+    try:
+        damage(checkpoint, how)
+        with pytest.raises((InputError, EngineError), match=message):
+            client.load_weights(checkpoint, read_manifest(good).version)
+    finally:
+        shutil.rmtree(checkpoint)
 
     assert client.weights() == before
+    assert client.ready().weights_version == before.version
     measured = next(client.score(tasks, CONFIG))
     for one, two in zip(expected.pairs, measured.pairs, strict=True):
         assert one.logprob == pytest.approx(two.logprob, abs=1e-4)
 
 
 def test_only_published_checkpoints_below_the_root_are_loaded(
-    client: EngineClient, base: Reference, weights_root: Path, tmp_path: Path
+    client: EngineClient, base: Reference, good: Path, weights_root: Path
 ) -> None:
     with pytest.raises(InputError, match="outside the weights root"):
         client.load_weights(base.folder, "base")
@@ -118,6 +157,11 @@ def test_only_published_checkpoints_below_the_root_are_loaded(
     unfinished.mkdir(exist_ok=True)
     with pytest.raises(InputError, match="no manifest"):
         client.load_weights(unfinished, "x")
-    checkpoint, _, _ = published_change(base, weights_root, 21, names=["layers.3."])
-    with pytest.raises(InputError, match="holds version round-21-"):
-        client.load_weights(checkpoint, "round-99-other")
+    with pytest.raises(InputError, match="holds version round-10-"):
+        client.load_weights(good, "round-99-other")
+    link = weights_root / "link"
+    link.symlink_to(base.folder)
+    with pytest.raises(InputError, match="outside the weights root"):
+        client.load_weights(link, "base")
+    with pytest.raises(InputError, match="outside the weights root"):
+        client.load_weights(weights_root / ".." / "elsewhere", "base")

@@ -1,0 +1,129 @@
+"""Changing the weights of a running server against starting it again: one run, one ratio.
+
+    python -m benchmarks.reload [--loads 6] [--starts 2] [--model NAME]
+
+A load is what a round pays: the call of `POST /v1/weights` on a published checkpoint, with its
+checks, verification and the cache reset. A restart is what it would pay otherwise: ending the
+server and starting one on the checkpoint until it is ready. Two checkpoints take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from engine.client import EngineClient
+from engine.manifest import Probe
+from engine.models import resolve_model
+from engine.process import EngineProcess
+from training.checkpoint import publish
+from training.trainer import TrainResult
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def make_checkpoints(model: str, root: Path) -> dict[str, Path]:
+    """Two published checkpoints by version: the model with a little noise, as training leaves."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    prompt = tuple(tokenizer("The quick brown fox jumps over")["input_ids"])
+    output = tuple(tokenizer(" the lazy dog")["input_ids"])
+    checkpoints: dict[str, Path] = {}
+    for seed in (1, 2):
+        changed = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        torch.manual_seed(seed)
+        with torch.inference_mode():
+            for parameter in changed.parameters():
+                parameter += 0.02 * parameter.std() * torch.randn_like(parameter)
+            logits = changed(torch.tensor([[*prompt, *output]])).logits[0].log_softmax(-1)
+        first = len(prompt) - 1
+        values = tuple(min(0.0, float(logits[first + i, t])) for i, t in enumerate(output))
+        work, checkpoint = root / f"work-{seed}", root / f"checkpoint-{seed}"
+        changed.save_pretrained(work)
+        tokenizer.save_pretrained(work)
+        probe = Probe(prompt_token_ids=prompt, completion_token_ids=output, token_logprobs=values)
+        result = TrainResult(
+            base_model=model,
+            output=work,
+            dtype="float32",
+            probes=(probe,),
+            rows=0,
+            steps=0,
+            seconds=0.0,
+            seconds_per_step=0.0,
+            losses=(),
+        )
+        checkpoints[publish(result, checkpoint, round_index=seed).version] = checkpoint
+    return checkpoints
+
+
+def start(model: str, root: Path) -> EngineProcess:
+    """A server that is ready, as the rounds start it."""
+    process = EngineProcess.start(model, weights_root=root, log_file=root / "engine.log")
+    process.wait_ready()
+    return process
+
+
+def measure_restarts(checkpoint: Path, root: Path, n: int) -> list[float]:
+    """Seconds to end a server and to start one until it is ready."""
+    seconds = []
+    process = start(str(checkpoint), root)
+    for _ in range(n):
+        began = time.perf_counter()
+        process.stop()
+        process = start(str(checkpoint), root)
+        seconds.append(time.perf_counter() - began)
+    process.stop()
+    return seconds
+
+
+def measure_loads(model: str, checkpoints: dict[str, Path], root: Path, n: int) -> list[float]:
+    """Seconds of each load, as the client sees it."""
+    seconds = []
+    with start(model, root) as process, EngineClient(process.url) as client:
+        for index in range(n):
+            version = list(checkpoints)[index % 2]
+            began = time.perf_counter()
+            client.load_weights(checkpoints[version], version)
+            seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def main() -> None:
+    """Measures both and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--loads", type=int, default=6)
+    parser.add_argument("--starts", type=int, default=2)
+    chosen = parser.parse_args()
+    console = Console(width=100, record=True)
+    model = str(resolve_model(chosen.model))
+    with tempfile.TemporaryDirectory(prefix="jostle-benchmark-") as folder:
+        root = Path(folder)
+        checkpoints = make_checkpoints(model, root)
+        size = sum(f.stat().st_size for f in next(iter(checkpoints.values())).iterdir())
+        loads = measure_loads(model, checkpoints, root, chosen.loads)
+        restarts = measure_restarts(next(iter(checkpoints.values())), root, chosen.starts)
+    load, restart = statistics.median(loads), statistics.median(restarts)
+    table = Table(title=f"{chosen.model}, {size / 2**20:.0f} MiB of checkpoint")
+    for column in ("way", "times", "median s", "least s", "most s"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    for name, seconds in (("restart on the checkpoint", restarts), ("POST /v1/weights", loads)):
+        summary = (statistics.median(seconds), min(seconds), max(seconds))
+        table.add_row(name, str(len(seconds)), *(f"{value:.2f}" for value in summary))
+    console.print(table)
+    console.print(f"a load is {restart / load:.1f} times faster than a restart")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "reload.txt").write_text(console.export_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""How much one request, and how many requests at once, a scoring server takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from engine.errors import InputError
+from engine.tasks import Record, Task
+
+LIMITS_VARIABLE = "JOSTLE_LIMITS"
+"""Environment variable: a JSON object with the limits that differ from the defaults."""
+
+_Count = Annotated[int, Field(ge=1)]
+
+
+class TooLargeError(InputError):
+    """A request exceeds a limit; HTTP status 413. The message names limit, value and setting."""
+
+
+class Limits(Record):
+    """Limits of a server, each told in the error of the request that exceeds it.
+
+    Attributes:
+        body_bytes: Size of a request's body, of vLLM's own routes too.
+        tasks: Tasks of one request.
+        instances: Instances of one task.
+        pairs: Pairs of one request.
+        tokens: Tokens of one request: of all pairs, or of all prompts under all perturbations with
+            the longest outputs allowed.
+        requests: Scoring requests at once; further ones get a 503.
+        wait_seconds: How long a request is held back while weights are loaded before it gets a 503.
+        drain_seconds: How long a load waits for requests in flight before it is given up.
+        load_seconds: How long the engine may take to load weights before the load counts as failed.
+        hang_seconds: Silence of the engine after which it counts as hanging and is ended.
+    """
+
+    body_bytes: _Count = 32 * 2**20
+    tasks: _Count = 1_024
+    instances: _Count = 10_000
+    pairs: _Count = 100_000
+    tokens: _Count = 50_000_000
+    requests: _Count = 128
+    wait_seconds: Annotated[float, Field(gt=0)] = 60.0
+    drain_seconds: Annotated[float, Field(gt=0)] = 600.0
+    load_seconds: Annotated[float, Field(gt=0)] = 600.0
+    hang_seconds: Annotated[float, Field(gt=0)] = 8.0
+
+    def check(
+        self, name: str, value: int, *, record: str | None = None, field: str | None = None
+    ) -> None:
+        """`TooLargeError` if a value exceeds the limit of this name."""
+        limit = getattr(self, name)
+        if value > limit:
+            raise TooLargeError(
+                f"{value:,} {name.replace('_', ' ')}, the server's limit is {limit:,} "
+                f"(--limit {name}=N)",
+                record=record,
+                field=field,
+            )
+
+    def check_tasks(self, tasks: Sequence[Task]) -> None:
+        """`TooLargeError` if there are too many tasks, or a task has too many instances."""
+        self.check("tasks", len(tasks), field="tasks")
+        for task in tasks:
+            self.check("instances", len(task.instances), record=task.id, field="instances")
+
+
+def read_limits(environ: Mapping[str, str]) -> Limits:
+    """The limits that the environment names.
+
+    Raises:
+        InputError: If the variable holds no JSON object, an unknown limit or an impossible value.
+    """
+    given = environ.get(LIMITS_VARIABLE)
+    if not given:
+        return Limits()
+    try:
+        return Limits.model_validate_json(given)
+    except ValidationError as error:
+        raise _refused(error, LIMITS_VARIABLE) from error
+
+
+def parse_limits(settings: Sequence[str]) -> Limits:
+    """The limits of a command line.
+
+    Args:
+        settings: Each of the form `name=value`.
+
+    Raises:
+        InputError: As `read_limits`.
+    """
+    pairs = [setting.partition("=") for setting in settings]
+    try:
+        return Limits.model_validate({name.replace("-", "_"): value for name, _, value in pairs})
+    except ValidationError as error:
+        raise _refused(error, "--limit") from error
+
+
+def _refused(error: ValidationError, source: str) -> InputError:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return InputError(first["msg"], file=source, field=name or None)

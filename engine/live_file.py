@@ -1,0 +1,54 @@
+"""Which weights were live last: written by the server, read by whoever starts it again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from engine.errors import InputError
+from engine.tasks import Record
+
+LIVE_FILE_VARIABLE = "JOSTLE_LIVE_FILE"
+"""Environment variable: where the server writes down which weights are live. Unset: nowhere."""
+
+
+class LastGood(Record):
+    """The weights that were live and verified last.
+
+    Attributes:
+        version: Their version.
+        path: Folder of the published checkpoint.
+    """
+
+    version: str
+    path: str
+
+
+def write_last_good(file: Path, last: LastGood) -> None:
+    """Writes the file beside itself, syncs it and renames it into place.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    with beside.open("w", encoding="utf-8") as stream:
+        stream.write(last.model_dump_json())
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.rename(file)
+
+
+def read_last_good(file: Path) -> LastGood | None:
+    """What the file says; None if no weights have been loaded yet.
+
+    Raises:
+        InputError: If there is a file that says something else.
+    """
+    try:
+        return LastGood.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise InputError("does not say which weights were live", file=file) from error

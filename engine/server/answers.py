@@ -1,0 +1,55 @@
+"""Error answers in vLLM's own shape: {"error": {message, type, param, code}}."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+_KINDS = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    405: "MethodNotAllowedError",
+    413: "RequestTooLargeError",
+    500: "EngineError",
+    503: "ServiceUnavailableError",
+}
+
+RETRY_AFTER_SECONDS = 5
+"""What a 503 asks a client to wait."""
+
+
+def error_body(
+    status: int, message: str, *, param: str | None = None, record: str | None = None
+) -> dict[str, Any]:
+    """The body of an error.
+
+    Args:
+        status: HTTP status.
+        message: What is wrong; names record and field as well.
+        param: The field at fault.
+        record: The record at fault: a task id, or `pairs[3]`. vLLM has no such key.
+    """
+    kind = _KINDS.get(status, "EngineError")
+    error = {"message": message, "type": kind, "param": param, "code": int(status)}
+    return {"error": error | ({} if record is None else {"record": record})}
+
+
+def error_response(
+    status: int,
+    message: str,
+    *,
+    param: str | None = None,
+    record: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """An error answer; a 503 says when to come back."""
+    own = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else {}
+    return JSONResponse(
+        error_body(status, message, param=param, record=record),
+        status_code=status,
+        headers={**own, **(headers or {})},
+    )

@@ -1,0 +1,92 @@
+"""A hanging engine is killed in time, a busy one is not."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from engine.errors import EXIT_GAVE_UP
+from engine.server.pulse import Pulse, exit_code
+
+
+@dataclass
+class FakeProcess:
+    exitcode: int | None = None
+    killed: int = 0
+
+    def kill(self) -> None:
+        self.killed += 1
+        self.exitcode = -signal.SIGKILL
+
+
+async def at_once() -> None:
+    pass
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def dead() -> None:
+    raise RuntimeError("the engine is dead")
+
+
+def watched(
+    ask: Callable[[], Awaitable[None]], process: FakeProcess, *, excused: bool = False
+) -> Pulse:
+    return Pulse(ask, [process], 0.2, lambda: excused, interval=0.01)
+
+
+async def run_for(pulse: Pulse, seconds: float) -> bool:
+    """Whether it ended by itself."""
+    running = asyncio.create_task(pulse.run())
+    await asyncio.wait([running], timeout=seconds)
+    ended = running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return ended
+
+
+def test_a_hanging_engine_is_killed_in_time() -> None:
+    process = FakeProcess()
+    pulse = watched(never, process)
+    started = time.monotonic()
+    assert asyncio.run(run_for(pulse, 5))
+    assert 0.15 < time.monotonic() - started < 2
+    assert process.killed == 1
+    assert not pulse.beating
+    assert exit_code([process]) == EXIT_GAVE_UP
+
+
+def test_an_engine_that_answers_lives_on() -> None:
+    process = FakeProcess()
+    pulse = watched(at_once, process)
+    assert not asyncio.run(run_for(pulse, 0.5))
+    assert pulse.beating
+    assert not process.killed
+
+
+def test_an_engine_that_loads_weights_may_be_silent() -> None:
+    process = FakeProcess()
+    assert not asyncio.run(run_for(watched(never, process, excused=True), 0.5))
+    assert not process.killed
+
+
+@pytest.mark.parametrize("exitcode", [None, 1])
+def test_a_dead_engine_is_not_asked_any_more(exitcode: int | None) -> None:
+    process = FakeProcess(exitcode)
+    assert asyncio.run(run_for(watched(dead, process), 5))
+    assert not process.killed
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [([], 0), ([None], 0), ([0, 0], 0), ([-15], 0), ([0, 1], 70), ([-9], 70)],
+)
+def test_exit_codes(codes: list[int | None], code: int) -> None:
+    assert exit_code([FakeProcess(value) for value in codes]) == code

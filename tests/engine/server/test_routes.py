@@ -1,0 +1,323 @@
+"""The routes and what stands before them, on an engine in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import REGISTRY
+
+from engine.keys import read_keys
+from engine.limits import Limits
+from engine.server.pulse import Pulse
+from tests.engine.examples import make_task
+from tests.engine.server.fake_server import FakeEngine, FakeLiveWeights, make_app
+
+CONFIG = {"n_instances": 2, "n_perturbations": 2, "max_output_tokens": 4}
+PAIRS = {"pairs": [{"prompt_token_ids": [1, 2], "completion_token_ids": [3, 4]}] * 3}
+
+
+def tasks(*ids: str) -> dict[str, Any]:
+    return {"tasks": [make_task(name).model_dump() for name in ids], "config": CONFIG}
+
+
+def server(limits: Limits | None = None, **more: Any) -> tuple[FakeLiveWeights, FastAPI]:
+    limits = limits or Limits()
+    live = FakeLiveWeights(FakeEngine(), None, limits)
+    return live, make_app(live, limits, **more)
+
+
+def client(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+def ask(app: FastAPI, method: str, path: str, **more: Any) -> httpx.Response:
+    async def run() -> httpx.Response:
+        async with client(app) as http:
+            return await http.request(method, path, **more)
+
+    return asyncio.run(run())
+
+
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"jostle:{name}", labels) or 0.0
+
+
+def test_scores_as_one_body_and_as_lines_are_the_same() -> None:
+    _, app = server()
+    whole = ask(app, "POST", "/v1/prompt_uncertainty", json=tasks("a", "b"))
+    assert whole.status_code == 200
+    lines = ask(app, "POST", "/v1/prompt_uncertainty", json=tasks("a", "b") | {"stream": True})
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    *scores, totals = map(json.loads, lines.text.splitlines())
+    assert scores == whole.json()["scores"]
+    assert totals == {
+        "done": True,
+        "tasks": 2,
+        "weights_version": "base",
+        "usage": whole.json()["usage"],
+    }
+
+
+def test_metrics_count_what_was_done() -> None:
+    _, app = server()
+    names = ("pairs_total", "tokens_computed_total", "tokens_reused_total")
+    before = [metric(name) for name in names]
+    labels = {"route": "POST /v1/completion_logprobs", "status": "200"}
+    requests = metric("requests_total", **labels)
+    usage = ask(app, "POST", "/v1/completion_logprobs", json=PAIRS).json()["usage"]
+    computed = usage["tokens_submitted"] - usage["tokens_reused"]
+    assert [metric(name) - old for name, old in zip(names, before, strict=True)] == [
+        3,
+        computed,
+        usage["tokens_reused"],
+    ]
+    assert metric("requests_total", **labels) - requests == 1
+    assert metric("live_version", version="base") == 1
+
+
+def test_request_ids() -> None:
+    _, app = server()
+    for given, kept in (("run-7.a:b", True), ("two words", False), ("x" * 129, False)):
+        answer = ask(app, "GET", "/v1/weights", headers={"X-Request-Id": given})
+        assert (answer.headers["X-Request-Id"] == given) is kept
+    assert "X-Request-Id" not in ask(app, "GET", "/health").headers
+
+
+@pytest.mark.parametrize(
+    ("limits", "path", "body", "message"),
+    [
+        ({"tasks": 1}, "prompt_uncertainty", tasks("a", "b"), "2 tasks.*limit is 1"),
+        ({"instances": 2}, "prompt_uncertainty", tasks("a"), "a, field 'instances': 3 instances"),
+        ({"tokens": 50}, "prompt_uncertainty", tasks("a"), "tokens, the server's limit is 50"),
+        ({"pairs": 2}, "completion_logprobs", PAIRS, "3 pairs.*--limit pairs=N"),
+        ({"tokens": 11}, "completion_logprobs", PAIRS, "12 tokens.*limit is 11"),
+        ({"body_bytes": 99}, "completion_logprobs", PAIRS, "limit of 99 bytes"),
+    ],
+)
+def test_limits(limits: dict[str, int], path: str, body: Any, message: str) -> None:
+    live, app = server(Limits.model_validate(limits))
+    answer = ask(app, "POST", f"/v1/{path}", json=body)
+    assert answer.status_code == 413
+    error = answer.json()["error"]
+    assert error["code"] == 413
+    assert re.search(message, error["message"])
+    assert live.fake.calls == []
+
+
+def test_a_body_without_a_length_is_limited_too() -> None:
+    _, app = server(Limits(body_bytes=1000))
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b" " * 100
+
+    for path in ("/v1/completion_logprobs", "/v1/completions"):
+        assert ask(app, "POST", path, content=body()).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "record"),
+    [
+        (tasks("a", "a"), "tasks.id", "a"),
+        ({"tasks": [make_task("a", n_instances=0).model_dump()]}, "instances", "a"),
+    ],
+)
+def test_errors_name_record_and_field(body: Any, param: str, record: str) -> None:
+    _, app = server()
+    answer = ask(app, "POST", "/v1/prompt_uncertainty", json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["param"], error["record"], error["type"]) == (param, record, "BadRequestError")
+    assert record in error["message"]
+
+
+def test_an_error_in_a_stream_is_its_last_line() -> None:
+    live, app = server()
+    live.fake.faults["b/i0/j=1"] = lambda: None
+    body = tasks("a", "b", "c") | {"stream": True}
+    lines = ask(app, "POST", "/v1/prompt_uncertainty", json=body).text.splitlines()
+    assert json.loads(lines[0])["task_id"] == "a"
+    error = json.loads(lines[-1])["error"]
+    assert error["code"] == 500
+    assert "b/i0/j=1" in error["message"]
+    assert len(lines) == 2
+
+
+def test_while_weights_load_requests_wait_and_then_get_a_503() -> None:
+    live, app = server(Limits(wait_seconds=0.05))
+
+    async def run() -> None:
+        async with client(app) as http:
+            async with live.gate.writing(1):
+                for path in ("/v1/completion_logprobs", "/v1/completions"):
+                    answer = await http.post(path, json=PAIRS)
+                    assert answer.status_code == 503
+                    assert answer.headers["Retry-After"] == "5"
+                    assert answer.json()["error"]["code"] == 503
+                assert (await http.get("/v1/weights")).status_code == 200
+            waiting = asyncio.create_task(http.post("/v1/completions", json={}))
+            assert (await waiting).status_code == 200
+
+    asyncio.run(run())
+
+
+def test_too_many_requests_at_once() -> None:
+    live, app = server(Limits(requests=1))
+    live.fake.held = lambda name: True
+
+    async def run() -> None:
+        async with client(app) as http:
+            first = asyncio.create_task(http.post("/v1/completion_logprobs", json=PAIRS))
+            while not live.fake.calls:
+                await asyncio.sleep(0.001)
+            second = await http.post("/v1/completion_logprobs", json=PAIRS)
+            assert second.status_code == 503
+            assert "Retry-After" in second.headers
+            assert (await http.post("/v1/completions", json={})).status_code == 200
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_cancels_its_work(stream: bool) -> None:
+    live, app = server()
+    live.fake.held = lambda name: name.startswith("b/") and "j=0" not in name
+    body = json.dumps(tasks("a", "b") | {"stream": stream}).encode()
+    sent: list[Any] = []
+
+    async def run() -> None:
+        gone = asyncio.Event()
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> Any:
+            if messages:
+                return messages.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/prompt_uncertainty",
+            "headers": [(b"content-type", b"application/json")],
+            "query_string": b"",
+        }
+        serving = asyncio.ensure_future(app(scope, receive, send))
+        while not any(name.startswith("b/") for name in live.fake.calls if "j=1" in name):
+            await asyncio.sleep(0.001)
+        gone.set()
+        await asyncio.wait_for(serving, 5)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert live.fake.pending == 0
+    assert live.fake.cancelled
+    assert live.gate.readers == 0
+
+
+def test_ready_and_healthy() -> None:
+    live, app = server()
+    assert ask(app, "GET", "/ready").json() == {"ready": True, "weights_version": "base"}
+    live.loading = True
+    answer = ask(app, "GET", "/ready")
+    assert answer.status_code == 503
+    assert "being loaded" in answer.json()["error"]["message"]
+    assert ask(app, "GET", "/health").status_code == 200, "it lives, it is only busy"
+    live.loading, live.usable = False, False
+    assert ask(app, "GET", "/ready").status_code == 503
+    assert ask(app, "GET", "/health").status_code == 503
+    assert ask(app, "POST", "/v1/completions", json={}).status_code == 503
+    live.usable = True
+    app.state.jostle_pulse = Pulse(lambda: None, [], 0.0, lambda: False)
+    assert "does not answer" in ask(app, "GET", "/ready").json()["error"]["message"]
+
+
+def test_keys_stand_before_everything() -> None:
+    keys = read_keys({"VLLM_API_KEY": "k", "JOSTLE_ADMIN_KEY": "a"})
+    _, app = server(keys=keys)
+    for path in ("/v1/weights", "/openapi.json", "/docs", "/v1/completions"):
+        assert ask(app, "GET", path).status_code == 401
+    headers = {"Authorization": "Bearer k"}
+    assert ask(app, "GET", "/v1/weights", headers=headers).status_code == 200
+    body = {"path": "/x", "version": "v"}
+    assert ask(app, "POST", "/v1/weights", headers=headers, json=body).status_code == 403
+    assert ask(app, "GET", "/ready").status_code == 200
+
+
+BAD = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b'"x"',
+    b"\xff\xfe\x00",
+    b'{"tasks": []}',
+    b'{"pairs": []}',
+    b'{"pairs": [{"prompt_token_ids": [], "completion_token_ids": []}]}',
+    b'{"pairs": [{"prompt_token_ids": [1e400], "completion_token_ids": [1]}]}',
+    b'{"pairs": [{"prompt_token_ids": [-1], "completion_token_ids": [1]}]}',
+    b'{"pairs": [{"prompt_token_ids": [NaN], "completion_token_ids": [1]}]}',
+    b'{"pairs": [{"prompt_token_ids": [%d], "completion_token_ids": [1]}]}' % 10**300,
+    b'{"pairs": [{"prompt_token_ids": [' + b"9" * 5000 + b'], "completion_token_ids": [1]}]}',
+    b'{"tasks": [{"id": "\\ud800", "definition": "x"}]}',
+    b'{"tasks": [{"id": "a", "definition": "' + b"x" * 10_000_000 + b'"}]}',
+    b'{"tasks": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b'{"path": "a\\u0000b", "version": "v"}',
+    b'{"path": "' + b"a/" * 2000 + b'", "version": "v"}',
+    b'{"path": "/x", "version": "v", "kind": "pickle"}',
+]
+
+
+@pytest.mark.parametrize("path", ["prompt_uncertainty", "completion_logprobs", "weights"])
+@pytest.mark.parametrize("body", BAD, ids=range(len(BAD)))
+def test_nonsense_is_a_400(path: str, body: bytes) -> None:
+    _, app = server()
+    answer = ask(
+        app, "POST", f"/v1/{path}", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code in (400, 422)
+    error = answer.json()["error"]
+    assert {"message", "type", "param", "code"} <= error.keys()
+    assert len(answer.content) < 20_000
+
+
+def test_no_such_route_has_the_same_shape() -> None:
+    _, app = server()
+    for method, path, code in (("GET", "/nowhere", 404), ("PUT", "/v1/weights", 405)):
+        answer = ask(app, method, path)
+        assert answer.status_code == answer.json()["error"]["code"] == code
+
+
+def test_openapi_is_complete_enough_to_generate_clients(tmp_path: Path) -> None:
+    _, app = server()
+    api = app.openapi()
+    for path in ("prompt_uncertainty", "completion_logprobs", "weights"):
+        post = api["paths"][f"/v1/{path}"]["post"]
+        assert {"200", "400", "401", "503"} <= post["responses"].keys()
+        name = post["requestBody"]["content"]["application/json"]["schema"]["$ref"].split("/")[-1]
+        schema = api["components"]["schemas"][name]
+        assert schema["examples"]
+        assert "Attributes" not in schema["description"]
+        assert all("description" in field for field in schema["properties"].values())
+    lines = api["paths"]["/v1/prompt_uncertainty"]["post"]["responses"]["200"]["content"]
+    assert "application/x-ndjson" in lines
+    for example, path in (
+        (api["components"]["schemas"]["PromptUncertaintyRequest"], "prompt_uncertainty"),
+        (api["components"]["schemas"]["CompletionLogprobsRequest"], "completion_logprobs"),
+    ):
+        answer = ask(app, "POST", f"/v1/{path}", json=example["examples"][0])
+        assert answer.status_code == 200

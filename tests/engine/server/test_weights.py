@@ -1,0 +1,195 @@
+"""Order of events when weights change, and what is live after each way it can fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import EngineError, InputError
+from engine.gate import GateTimeoutError
+from engine.limits import Limits
+from engine.live_file import read_last_good
+from engine.server import weights
+from tests.engine.server.fake_server import FakeEngine, FakeLiveWeights, publish
+
+LIMITS = Limits(drain_seconds=0.2, load_seconds=0.3)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture(autouse=True)
+def _no_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> Iterator[None]:
+    """The check of files has tests of its own."""
+
+    def check(folder: Path, manifest: Any, live: Path) -> None:
+        engine.events.append("check")
+
+    monkeypatch.setattr(weights, "check_checkpoint", check)
+    return
+
+
+def live_on(engine: FakeEngine, root: Path | None, **more: Any) -> FakeLiveWeights:
+    return FakeLiveWeights(engine, root, LIMITS, **more)
+
+
+def test_check_drain_load_reset_verify_and_only_then_the_version(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live")
+
+    async def run() -> None:
+        engine.hold = asyncio.Event()
+        async with live.gate.reading(1):
+            loading = asyncio.create_task(live.load(tmp_path / "one", version))
+            while "check" not in engine.events:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)
+            assert engine.events == ["check"], "a request is in flight"
+        while "load one" not in engine.events:
+            await asyncio.sleep(0.001)
+        assert live.loading
+        assert live.state.version == "base"
+        assert read_last_good(tmp_path / "live") is None
+        engine.hold.set()
+        assert (await loading).version == version
+
+    asyncio.run(run())
+    assert engine.events == ["check", "before", "load one", "reset", "after the load"]
+    assert live.state.version == version
+    assert not live.loading
+    last = read_last_good(tmp_path / "live")
+    assert last is not None
+    assert (last.version, last.path) == (version, str(tmp_path / "one"))
+
+
+def test_nothing_is_touched_when_the_check_fails(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = publish(tmp_path / "one")
+
+    def check(*_: Any) -> None:
+        raise InputError("the tensor is missing", record="w")
+
+    monkeypatch.setattr(weights, "check_checkpoint", check)
+    live = live_on(engine, tmp_path)
+    with pytest.raises(InputError, match="missing"):
+        asyncio.run(live.load(tmp_path / "one", version))
+    assert engine.events == []
+    assert live.usable
+
+
+@pytest.mark.parametrize("how", ["fails", "lies", "hangs"])
+def test_what_was_live_comes_back_verified(engine: FakeEngine, tmp_path: Path, how: str) -> None:
+    good = publish(tmp_path / "good")
+    version = publish(tmp_path / "bad", lies=how == "lies")
+    if how == "fails":
+        engine.fails.add(str(tmp_path / "bad"))
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live")
+
+    async def run() -> None:
+        await live.load(tmp_path / "good", good)
+        engine.events.clear()
+        if how == "hangs":
+            engine.hold = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.4, engine.hold.set)
+        with pytest.raises(EngineError, match="v-good is live again"):
+            await live.load(tmp_path / "bad", version)
+
+    asyncio.run(run())
+    assert engine.events[:3] == ["check", "before", "load bad"]
+    assert engine.events[-3:] == ["load good", "reset", "rolled-back"]
+    assert engine.loaded == str(tmp_path / "good")
+    assert live.state.version == good
+    assert live.usable
+    last = read_last_good(tmp_path / "live")
+    assert last is not None
+    assert last.version == good
+
+
+def test_an_engine_that_takes_neither_is_condemned(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "bad")
+    engine.fails |= {str(tmp_path / "bad"), "base"}
+    condemned: list[bool] = []
+    live = live_on(engine, tmp_path, condemn=lambda: condemned.append(live.usable))
+    with pytest.raises(EngineError, match="neither the new weights nor base"):
+        asyncio.run(live.load(tmp_path / "bad", version))
+    assert condemned == [False], "no request gets in before it ends"
+    assert live.state.version == "base"
+
+
+def test_a_load_gives_up_when_requests_do_not_end(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path)
+
+    async def run() -> None:
+        async with live.gate.reading(1):
+            with pytest.raises(GateTimeoutError):
+                await live.load(tmp_path / "one", version)
+
+    asyncio.run(run())
+    assert engine.events == ["check"]
+
+
+def test_a_load_goes_on_when_nobody_waits_for_it(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path)
+
+    async def run() -> None:
+        engine.hold = asyncio.Event()
+        loading = asyncio.create_task(live.load(tmp_path / "one", version))
+        while "load one" not in engine.events:
+            await asyncio.sleep(0.001)
+        loading.cancel()
+        await asyncio.sleep(0.01)
+        engine.hold.set()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+
+    asyncio.run(run())
+    assert live.state.version == version, "half a load would be worse than one too many"
+
+
+def test_two_loads_at_once_are_done_one_after_the_other(engine: FakeEngine, tmp_path: Path) -> None:
+    versions = {name: publish(tmp_path / name) for name in ("one", "two")}
+    live = live_on(engine, tmp_path)
+
+    async def run() -> None:
+        await asyncio.gather(*(live.load(tmp_path / n, v) for n, v in versions.items()))
+
+    asyncio.run(run())
+    assert [event for event in engine.events if event.startswith("load")] == [
+        "load one",
+        "load two",
+    ]
+    assert live.state.version == versions["two"]
+
+
+def test_where_checkpoints_may_lie(engine: FakeEngine, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    version = publish(tmp_path / "outside")
+    publish(root / "inside")
+    (root / "link").symlink_to(tmp_path / "outside")
+    live = live_on(engine, root)
+    for path, message in (
+        (tmp_path / "outside", "outside the weights root"),
+        (root / "link", "outside the weights root"),
+        (root / ".." / "outside", "outside the weights root"),
+        (root / "nowhere", "no such folder"),
+        (Path("a\0b"), "NUL"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            asyncio.run(live.load(path, version))
+        assert caught.value.field == "path"
+    with pytest.raises(InputError, match="holds version v-inside, not other"):
+        asyncio.run(live.load(root / "inside", "other"))
+    with pytest.raises(InputError, match="without a weights root"):
+        asyncio.run(live_on(engine, None).load(root / "inside", version))
+    assert engine.events == []
