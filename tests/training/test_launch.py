@@ -20,6 +20,7 @@ from training.config import RunConfig
 from training.config_file import read_config
 from training.display import RichProgress, evaluation_table
 from training.evaluation import Output
+from training.fleet import Fleet
 from training.judge import read_outputs
 from training.lock import RunLock
 from training.pools import Pools
@@ -55,6 +56,7 @@ class FakeProcess:
     events: list[str]
     fails = False
     url = "http://127.0.0.1:1"
+    options: dict[str, Any]
 
     @classmethod
     def start(cls, model: str, **options: Any) -> FakeProcess:
@@ -198,7 +200,7 @@ def test_given_engines_are_used_as_one(tmp_path: Path) -> None:
         engine,
         _,
     ):
-        assert isinstance(engine, launch.Fleet)
+        assert isinstance(engine, Fleet)
         assert engine.alive == ["http://a:1", "http://b:2"]
 
 
