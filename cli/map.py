@@ -90,3 +90,9 @@ def task_map(
             f"{unsure:,} of {found.height:,} tasks change category in over a tenth of "
             f"{replicates} bootstrap replicates"
         )
+        single = (found["n_instances"] == 1).sum() if "n_instances" in found.columns else 0
+        if single:
+            typer.echo(
+                f"note: of {single:,} tasks only one instance was scored; what other instances "
+                "would change is not in their stability"
+            )
