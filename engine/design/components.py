@@ -117,6 +117,17 @@ class MeanSquares:
         rest = self.interaction
         return (self.instances - rest) / self.k, (self.perturbations - rest) / self.n, rest
 
+    def squared_level(self) -> float:
+        """Square of true prompt uncertainty: that of the mean less the mean's own variance.
+
+        Unbiased where the components can be told apart; may be negative.
+        """
+        if self.n < 2 or self.k < 2:
+            return self.mean**2
+        instances, perturbations, rest = self.untruncated()
+        own = instances / self.n + perturbations / self.k + rest / (self.n * self.k)
+        return self.mean**2 - own
+
     def degrees(self) -> tuple[int, int, int]:
         """Degrees of freedom of instances, perturbations and interaction."""
         return self.n - 1, self.k - 1, (self.n - 1) * (self.k - 1)
@@ -155,7 +166,8 @@ class Pooled:
             raise ValueError("there is nothing to pool")
         means = np.array([table.mean for table in tables])
         relative = _pooled_relative(tables)
-        mean, mean_square = float(means.mean()), float((means**2).mean())
+        mean = float(means.mean())
+        mean_square = max(float(np.mean([table.squared_level() for table in tables])), mean**2)
         noise = [relative.scaled(mean_square).variance(table.n, table.k) for table in tables]
         spread = float(means.var(ddof=1) - np.mean(noise)) if len(tables) > 1 else 0.0
         return cls(relative, mean, mean_square, max(0.0, spread))
@@ -215,7 +227,7 @@ def _pooled_relative(tables: Sequence[MeanSquares]) -> Components:
     """Components over all tasks / squared level, both weighted by degrees of freedom."""
     estimates = np.array([table.untruncated() for table in tables])
     degrees = np.array([table.degrees() for table in tables], dtype=float)
-    levels = np.array([table.mean**2 for table in tables])
+    levels = np.array([table.squared_level() for table in tables])
     values = []
     for facet, typical in enumerate(_values(TYPICAL)):
         known = degrees[:, facet] > 0

@@ -33,13 +33,13 @@ class TaskCost:
         """Tokens of `extra` further perturbations for n instances: each pays for its prefix."""
         return extra * (self.prefix + n * self.tail)
 
-    def more_instances(self, k: int, extra: int) -> float:
+    def more_instances(self, k: int, extra: int, *, prefixes_kept: bool) -> float:
         """Tokens of `extra` further instances under the original and k perturbations.
 
-        By the time of a second visit the cache may have dropped the prefixes, so they are paid
-        again.
+        By the time of a second visit the cache may have dropped the prefixes; then they are paid
+        for again.
         """
-        return (k + 1) * (self.prefix + extra * self.tail)
+        return (k + 1) * ((0.0 if prefixes_kept else self.prefix) + extra * self.tail)
 
     @classmethod
     def of(cls, plan: TaskPlan, config: ScoreConfig, builder: PromptBuilder) -> Self:

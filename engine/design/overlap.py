@@ -13,8 +13,8 @@ Floats = NDArray[np.float64]
 
 
 def expected_overlap(
-    values: Sequence[float],
-    errors: Sequence[float],
+    values: Sequence[float] | Floats,
+    errors: Sequence[float] | Floats,
     n_select: int,
     *,
     strata: Sequence[str] | None = None,

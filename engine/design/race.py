@@ -48,22 +48,25 @@ class RaceConfig(Record):
     Attributes:
         n_select: How many tasks are wanted, of each stratum.
         budget: Computed tokens to spend at most, over all tasks.
-        start_instances: Instances every task starts with, at least 2.
-        start_perturbations: Perturbations every task starts with, at least 2.
+        start_instances: Instances every task starts with.
+        start_perturbations: Perturbations every task starts with.
         max_perturbations: Perturbations at most.
         batch: Tasks extended between two decisions.
         width: Half width of an interval, in standard errors.
         rule: What is extended next, see above.
+        prefixes_kept: Whether the engine's cache holds all prefixes from one visit of a task to the
+            next, so that further instances do not pay for them again.
     """
 
     n_select: int
     budget: float
-    start_instances: int = 4
-    start_perturbations: int = 3
+    start_instances: int = 3
+    start_perturbations: int = 2
     max_perturbations: int = 20
     batch: int = 4
     width: float = 2.0
     rule: Literal["misplaced", "lucb"] = "misplaced"
+    prefixes_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,10 @@ class Race:
             more_n = min(n + max(1, int(n * share)), runner.max_instances)
             more_k = min(k + max(1, int(k * share)), self.config.max_perturbations)
             for to_n, to_k in ((n, more_k), (more_n, k), (more_n, more_k)):
-                tokens = cost.more_instances(k, to_n - n) if to_n > n else 0.0
+                tokens = 0.0
+                if to_n > n:
+                    kept = self.config.prefixes_kept
+                    tokens += cost.more_instances(k, to_n - n, prefixes_kept=kept)
                 tokens += cost.more_perturbations(to_n, to_k - k)
                 if tokens:
                     extensions.append(Extension(runner.task_id, to_n, to_k, tokens))
