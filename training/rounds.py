@@ -12,7 +12,7 @@ from collections.abc import Callable
 import polars as pl
 
 from engine.api import Usage
-from engine.design.overlap import expected_overlap, in_words
+from engine.design.overlap import repeat_in_words
 from engine.errors import EngineError
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool
@@ -176,7 +176,9 @@ class Run:
         write_parquet(round_folder.scores, scores.with_columns(selected))
         named, others = selection.task_ids[:3], len(selection.task_ids[3:])
         rest = f" and {others} more" if others else ""
-        return self.state.live_version, ", ".join(named) + rest + _repeat_phrase(scores, selection)
+        if selection.strategy == "prompt_uncertainty":
+            rest += f"; {repeat_in_words(scores, len(selection.tasks))}"
+        return self.state.live_version, ", ".join(named) + rest
 
     def _draw_initial(self) -> Selection:
         ids = [task.id for task in self.pool]
@@ -261,17 +263,6 @@ class Run:
 
 def _mean_uncertainty(scores: pl.DataFrame) -> float:
     return float(scores["prompt_uncertainty"].to_numpy().mean())
-
-
-def _repeat_phrase(scores: pl.DataFrame, selection: Selection) -> str:
-    """How far a selection by prompt uncertainty can be trusted, for a person."""
-    if selection.column != "prompt_uncertainty":
-        return ""
-    n_select = len(selection.task_ids)
-    share = expected_overlap(
-        scores["prompt_uncertainty"].to_list(), scores["standard_error"].to_list(), n_select
-    )
-    return f"; {in_words(share, n_select)}"
 
 
 def _evaluation_phrase(evaluation: Evaluation) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _DRAWS = 2_000
 
@@ -63,6 +67,17 @@ def posterior(u: Floats, s: Floats) -> tuple[Floats, Floats]:
 def top(values: Floats, n: int) -> NDArray[np.int64]:
     """Positions of the `n` largest values; equal ones in order of position."""
     return np.argsort(-values, kind="stable")[:n]
+
+
+def repeat_in_words(scores: pl.DataFrame, n_select: int) -> str:
+    """How far a selection by prompt uncertainty can be trusted, for a person.
+
+    Args:
+        scores: Columns `prompt_uncertainty` and `standard_error`, one row per task.
+        n_select: How many of them are selected.
+    """
+    u, s = (scores[name].to_numpy() for name in ("prompt_uncertainty", "standard_error"))
+    return in_words(expected_overlap(u, s, n_select), n_select)
 
 
 def in_words(share: float, n_select: int) -> str:

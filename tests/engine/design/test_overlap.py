@@ -1,9 +1,10 @@
 """The expected overlap against the overlap of simulated repeats."""
 
 import numpy as np
+import polars as pl
 import pytest
 
-from engine.design.overlap import expected_overlap, in_words, top
+from engine.design.overlap import expected_overlap, in_words, repeat_in_words, top
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.5, 1.0, 2.0])
@@ -42,3 +43,5 @@ def test_strata_are_selected_each_on_its_own() -> None:
 
 def test_words() -> None:
     assert in_words(0.775, 40) == "a repeat would pick about 31 of these 40 again"
+    scores = pl.DataFrame({"prompt_uncertainty": [3.0, 1.0, 2.0], "standard_error": [1e-3] * 3})
+    assert repeat_in_words(scores, 2) == "a repeat would pick about 2 of these 2 again"
