@@ -38,6 +38,7 @@ def select(
 ) -> None:
     """Choose tasks; what is written beside OUTPUT says why each was taken."""
     from cli.toml import parse_settings, read_toml
+    from engine.design.overlap import repeat_in_words
     from training.records import write_bytes, write_json
     from training.selection import parse_strategy
     from training.selection import select as choose
@@ -46,8 +47,9 @@ def select(
     values |= {} if config is None else read_toml(config)
     values |= {} if strategy is None else {"name": strategy}
     values |= parse_settings(setting or [])
+    table = read_table(scores)
     chosen = choose(
-        read_table(scores),
+        table,
         parse_strategy(values, config),
         n_tasks,
         seed,
@@ -63,6 +65,8 @@ def select(
         typer.echo(f"{task.rank:4}  {task.task_id}  ({task.reason})")
     if len(chosen.tasks) > 10:
         typer.echo(f"      and {len(chosen.tasks) - 10:,} more")
+    if chosen.strategy == "prompt_uncertainty" and "standard_error" in table.columns:
+        typer.echo(repeat_in_words(table, len(chosen.tasks)))
     typer.echo(f"{output}: {len(chosen.tasks):,} of {chosen.n_candidates:,} tasks, {reasons}: why")
 
 

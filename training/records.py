@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from engine.api import TaskScore
+from engine.design.components import moves_of, standard_errors
 from engine.errors import InputError
 from engine.measures import map_categories
 from training.files import LineJournal
@@ -34,6 +35,7 @@ from training.selection import Selection
 SCORE_COLUMNS: dict[str, Any] = {
     "task_id": pl.String,
     "prompt_uncertainty": pl.Float64,
+    "standard_error": pl.Float64,
     "prediction_probability": pl.Float64,
     "perplexity": pl.Float64,
     "n_instances": pl.Int64,
@@ -42,7 +44,10 @@ SCORE_COLUMNS: dict[str, Any] = {
     "selected": pl.Boolean,
     "weights_version": pl.String,
 }
-"""Columns of `scores.parquet`, in order. `selected` is null until the selection has been made."""
+"""Columns of `scores.parquet`, in order. `selected` is null until the selection has been made.
+
+`standard_error` is that of prompt uncertainty, over repeats with other instances and perturbations.
+"""
 
 PAIR_COLUMNS: dict[str, Any] = {
     "task_id": pl.String,
@@ -165,10 +170,13 @@ def build_scores(
         selected: Ids of the selected tasks; none when the selection has not been made.
     """
     chosen = None if selected is None else set(selected)
+    ids = list(order)
+    errors = standard_errors([moves_of(scores[task_id].pairs) for task_id in ids])
     rows = []
-    for task_id in order:
+    for task_id, error in zip(ids, errors, strict=True):
         score = scores[task_id]
         row = {name: getattr(score, name) for name in SCORE_COLUMNS if hasattr(score, name)}
+        row["standard_error"] = error
         rows.append(row | {"selected": None if chosen is None else task_id in chosen})
     frame = pl.DataFrame(rows, schema=SCORE_COLUMNS)
     return frame.with_columns(map_categories(frame).cast(pl.String).alias("map_category"))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import polars as pl
 
 from engine.api import Usage
+from engine.design.overlap import repeat_in_words
 from engine.errors import EngineError
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool
@@ -175,6 +176,8 @@ class Run:
         write_parquet(round_folder.scores, scores.with_columns(selected))
         named, others = selection.task_ids[:3], len(selection.task_ids[3:])
         rest = f" and {others} more" if others else ""
+        if selection.strategy == "prompt_uncertainty":
+            rest += f"; {repeat_in_words(scores, len(selection.tasks))}"
         return self.state.live_version, ", ".join(named) + rest
 
     def _draw_initial(self) -> Selection:

@@ -43,6 +43,7 @@ def make_scores(n_tasks: int, uncertainty: float = 0.3) -> pl.DataFrame:
         {
             "task_id": [f"task-{index}" for index in range(n_tasks)],
             "prompt_uncertainty": [uncertainty * index / n_tasks for index in range(n_tasks)],
+            "standard_error": [0.01] * n_tasks,
             "prediction_probability": [0.5] * n_tasks,
             "perplexity": [2.0] * n_tasks,
             "n_instances": [1] * n_tasks,

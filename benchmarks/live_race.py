@@ -1,0 +1,141 @@
+"""One race over a running engine against the same race over the stored pairs.
+
+    python -m benchmarks.live_race [--budget 120000] [--select 12] [--pool FOLDER] [--url URL]
+
+Both take instances and perturbations in the same order, so they should ask for the same pairs and
+come to the same standings up to float error. Writes benchmarks/results/live_race.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.reference_pairs import DESIGN, STORED
+from benchmarks.stored_pairs import StoredTask, load
+from engine.client import EngineClient
+from engine.design.live import LiveTables, race_order
+from engine.design.overlap import top
+from engine.design.race import Race, RaceConfig, Runner, Standing
+from engine.models import BUNDLED_MODEL, resolve_model
+from engine.pools.niv2 import load_niv2
+from engine.process import EngineProcess
+from engine.prompts import PromptBuilder
+
+MAX_MODEL_LEN = 2048
+RESULTS = Path(__file__).parent / "results"
+
+
+def runners(stored: list[StoredTask]) -> list[Runner]:
+    """The stored tasks with their stored costs."""
+    return [Runner(task.task_id, task.cost, task.moves.shape[0]) for task in stored]
+
+
+def simulate(stored: list[StoredTask], config: RaceConfig) -> Race:
+    """The race over the stored pairs, in the order of a live one."""
+    race = Race(runners(stored), config)
+    moves = {
+        task.task_id: task.moves[race_order(task.task_id, task.moves.shape[0], DESIGN.seed)]
+        for task in stored
+    }
+    while batch := race.next_batch():
+        for step in batch:
+            race.tell(step.task_id, moves[step.task_id][: step.n_instances, : step.n_perturbations])
+    return race
+
+
+def show(live: tuple[Standing, ...], simulated: tuple[Standing, ...], console: Console) -> None:
+    """Where the live race ended, and how far the simulation is from it."""
+    table = Table(title="the live race's end, by prompt uncertainty")
+    for column in ("task", "U", "interval", "n x k", "pairs", "in", "open", "U simulated"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    both = sorted(zip(live, simulated, strict=True), key=lambda each: -each[0].prompt_uncertainty)
+    for mine, theirs in both:
+        table.add_row(
+            mine.task_id.removeprefix("task")[:44],
+            f"{mine.prompt_uncertainty:.4f}",
+            f"{mine.low:.3f} to {mine.high:.3f}",
+            f"{mine.n_instances}x{mine.n_perturbations}",
+            str(mine.pairs),
+            "x" if mine.selected else "",
+            "?" if mine.is_open else "",
+            f"{theirs.prompt_uncertainty:.4f}",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Runs both races and prints how they agree."""
+    from transformers import AutoTokenizer
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pool", type=Path, default=Path("../shared/data/niv2"))
+    parser.add_argument("--budget", type=float, default=120_000)
+    parser.add_argument("--select", type=int, default=12)
+    parser.add_argument("--url", help="a running server, without /v1; none: one is started")
+    chosen = parser.parse_args()
+    stored = load(STORED)
+    config = RaceConfig(n_select=chosen.select, budget=chosen.budget)
+    expected = simulate(stored, config)
+    model = str(resolve_model(BUNDLED_MODEL))
+    builder = PromptBuilder(AutoTokenizer.from_pretrained(model), DESIGN.prompt, MAX_MODEL_LEN)
+    pool = load_niv2(chosen.pool)
+    tasks = [
+        task.model_copy(
+            update={"instances": task.sample_instances(DESIGN.n_instances, DESIGN.seed)}
+        )
+        for task in (pool.get(each.task_id) for each in stored)
+    ]
+    race = Race(runners(stored), config)
+    with contextlib.ExitStack() as stack:
+        url = chosen.url
+        if url is None:
+            server = EngineProcess.start(
+                model,
+                weights_root=None,
+                log_file=Path("runs/live-race/engine.log"),
+                extra_args=[f"--max-model-len={MAX_MODEL_LEN}"],
+            )
+            stack.enter_context(server).wait_ready()
+            url = server.url
+        client = stack.enter_context(EngineClient(url, timeout_s=1800.0))
+        started = time.perf_counter()
+        LiveTables(client, tasks, DESIGN, builder).run(race)
+        seconds = time.perf_counter() - started
+    report(stored, race, expected, seconds, chosen.select)
+
+
+def report(
+    stored: list[StoredTask], race: Race, expected: Race, seconds: float, n_select: int
+) -> None:
+    """Prints and writes how the two races agree."""
+    console = Console(width=120, record=True)
+    live, simulated = race.standings(), expected.standings()
+    show(live, simulated, console)
+    pairs = list(zip(live, simulated, strict=True))
+    difference = max(abs(a.prompt_uncertainty - b.prompt_uncertainty) for a, b in pairs)
+    same = sum((a.n_instances, a.n_perturbations) == (b.n_instances, b.n_perturbations)
+               for a, b in pairs)  # fmt: skip
+    chosen = [{i for i, s in enumerate(each) if s.selected} for each in (live, simulated)]
+    reference = set(top(np.array([task.moves.mean() for task in stored]), n_select).tolist())
+    console.print(
+        f"{seconds:.0f} s, {sum(standing.pairs for standing in live)} pairs, {race.tokens:.0f} "
+        f"computed tokens by the cost model; {sum(s.is_open for s in live)} memberships open\n"
+        f"live and simulated race: {same} of {len(live)} designs equal, "
+        f"{len(chosen[0] & chosen[1])} of {n_select} selected alike, prompt uncertainty equal to "
+        f"{difference:.1e}\n"
+        f"overlap with the reference: live {len(chosen[0] & reference) / n_select:.3f}, "
+        f"simulated {len(chosen[1] & reference) / n_select:.3f}"
+    )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "live_race.txt").write_text(console.export_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How sure a ranking is, and how to spend pairs: variance components, designs, the race."""

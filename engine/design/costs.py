@@ -1,0 +1,64 @@
+"""What a design costs: tokens the model computes when equal prefixes are computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from engine.config import ScoreConfig
+from engine.plan import TaskPlan, plan_pairs, reusable_tokens
+from engine.prompts import PromptBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCost:
+    """Token counts of one task, means over instances and perturbations.
+
+    Attributes:
+        prefix: Tokens that the prompts of all instances share under one perturbation.
+        tail: Tokens that a pair adds to the prefix: the rest of its prompt and its output.
+    """
+
+    prefix: float
+    tail: float
+
+    def tokens(self, n: int, k: int) -> float:
+        """Computed tokens of n instances under the original and k perturbed prompts.
+
+        The reference output is generated under the original one, so it costs what a pair costs.
+        """
+        return (k + 1) * (self.prefix + n * self.tail)
+
+    def more_perturbations(self, n: int, extra: int) -> float:
+        """Tokens of `extra` further perturbations for n instances: each pays for its prefix."""
+        return extra * (self.prefix + n * self.tail)
+
+    def more_instances(self, k: int, extra: int, *, prefixes_kept: bool) -> float:
+        """Tokens of `extra` further instances under the original and k perturbations.
+
+        By the time of a second visit the cache may have dropped the prefixes; then they are paid
+        for again.
+        """
+        return (k + 1) * ((0.0 if prefixes_kept else self.prefix) + extra * self.tail)
+
+    @classmethod
+    def of(cls, plan: TaskPlan, config: ScoreConfig, builder: PromptBuilder) -> Self:
+        """Counts the original and the first perturbed prompt, outputs taken at their longest."""
+        few = config.model_copy(update={"n_perturbations": 1})
+        output = (0,) * config.max_output_tokens
+        pairs = plan_pairs(plan, [output] * len(plan.instances), few, builder)
+        n = len(plan.instances)
+        prompts = [[pair.prompt for pair in pairs if pair.perturbation == j] for j in (0, 1)]
+        prefixes = [_common(of_j) for of_j in prompts]
+        computed = [sum(map(len, of_j)) - reusable_tokens(of_j) for of_j in prompts]
+        prefix, total = sum(prefixes) / 2, sum(computed) / 2
+        return cls(prefix, (total - prefix) / n + config.max_output_tokens - 1)
+
+
+def _common(prompts: list[tuple[int, ...]]) -> int:
+    """How many first tokens all prompts share."""
+    low, high = min(prompts), max(prompts)
+    for position, (a, b) in enumerate(zip(low, high, strict=False)):
+        if a != b:
+            return position
+    return min(len(low), len(high))

@@ -1,0 +1,173 @@
+"""The race over a running engine: only the pairs that an extension adds are scored."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Protocol
+
+import numpy as np
+
+from engine.api import CompletionLogprobsResponse, Reference, TaskScore, TokenPair
+from engine.config import ScoreConfig
+from engine.design.components import Moves
+from engine.design.race import Extension, Race
+from engine.errors import EngineError
+from engine.plan import Pair, plan_pairs, plan_task
+from engine.prompts import PromptBuilder
+from engine.tasks import Instance, Task
+
+
+class Scoring(Protocol):
+    """What the race needs of `engine.client.EngineClient`."""
+
+    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        """The score of each task."""
+        ...
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        """Log-probabilities of fixed completions, in order."""
+        ...
+
+
+class LiveTables:
+    """The tables of all tasks, as far as they have been measured.
+
+    Further instances are scored as a task of their own with the same id, so they meet the same
+    perturbations; further perturbations as fixed pairs with the reference outputs that are known.
+
+    Args:
+        engine: A client.
+        tasks: The tasks in the race.
+        config: Prompts, perturbations and seed; its design is not used.
+        builder: Prompts as the engine builds them.
+    """
+
+    def __init__(
+        self, engine: Scoring, tasks: Sequence[Task], config: ScoreConfig, builder: PromptBuilder
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._builder = builder
+        self._tasks = {task.id: _shuffled(task, config.seed) for task in tasks}
+        self._references: dict[str, list[Reference]] = {task.id: [] for task in tasks}
+        self._probabilities: dict[str, dict[tuple[str, int], float]] = {t.id: {} for t in tasks}
+        self._perturbations = dict.fromkeys(self._tasks, 0)
+        self._version: str | None = None
+
+    def run(self, race: Race) -> None:
+        """Runs the race to its end.
+
+        Raises:
+            InputError: If the engine finds fault with a task.
+            EngineError: If the engine fails, or its weights change on the way.
+        """
+        while batch := race.next_batch():
+            for task_id, moves in self.extend(batch).items():
+                race.tell(task_id, moves)
+
+    def extend(self, batch: Sequence[Extension]) -> dict[str, Moves]:
+        """Scores what is missing; the tables of the extended tasks.
+
+        Raises:
+            InputError: If the engine finds fault with a task.
+            EngineError: If the engine fails, or its weights change on the way.
+        """
+        self._add_instances(batch)
+        self._add_perturbations(batch)
+        return {each.task_id: self._moves(each.task_id) for each in batch}
+
+    def _add_instances(self, batch: Sequence[Extension]) -> None:
+        def shape(step: Extension) -> tuple[int, int]:
+            measured = len(self._references[step.task_id])
+            k = self._perturbations[step.task_id] or step.n_perturbations
+            return step.n_instances - measured, k
+
+        growing = sorted((step for step in batch if shape(step)[0] > 0), key=shape)
+        # Grouped first: what is measured changes the shapes.
+        for (n, k), steps in [(key, list(group)) for key, group in groupby(growing, key=shape)]:
+            tasks = []
+            for step in steps:
+                measured = len(self._references[step.task_id])
+                task = self._tasks[step.task_id]
+                tasks.append(_with_instances(task, task.instances[measured : step.n_instances]))
+                self._perturbations[step.task_id] = k
+            config = self._design(n, k)
+            for score in self._engine.score(tasks, config):
+                self._check_version(score.weights_version)
+                self._references[score.task_id] += score.references
+                known = self._probabilities[score.task_id]
+                for pair in score.pairs:
+                    known[pair.instance_id, pair.perturbation] = pair.probability
+
+    def _add_perturbations(self, batch: Sequence[Extension]) -> None:
+        pairs = [pair for step in batch for pair in self._new_columns(step)]
+        if not pairs:
+            return
+        answer = self._engine.completion_logprobs(
+            [
+                TokenPair(prompt_token_ids=pair.prompt, completion_token_ids=pair.output)
+                for pair in pairs
+            ]
+        )
+        self._check_version(answer.weights_version)
+        for pair, scored in zip(pairs, answer.results, strict=True):
+            probability = math.exp(scored.logprob / len(pair.output))
+            self._probabilities[pair.task_id][pair.instance_id, pair.perturbation] = probability
+        for step in batch:
+            self._perturbations[step.task_id] = step.n_perturbations
+
+    def _new_columns(self, step: Extension) -> list[Pair]:
+        """The pairs of a task under the perturbations that are new."""
+        first = self._perturbations[step.task_id] + 1
+        if first > step.n_perturbations:
+            return []
+        task, references = self._tasks[step.task_id], self._references[step.task_id]
+        config = self._design(len(references), step.n_perturbations)
+        measured = _with_instances(task, task.instances[: len(references)])
+        plan = plan_task(measured, config, self._builder)
+        for original, reference in zip(plan.originals, references, strict=True):
+            if len(original.token_ids) != reference.n_prompt_tokens:
+                raise EngineError(
+                    f"{task.id}/{reference.instance_id}: the engine's prompt has "
+                    f"{reference.n_prompt_tokens} tokens, here it has {len(original.token_ids)}"
+                )
+        outputs = [reference.token_ids for reference in references]
+        return plan_pairs(plan, outputs, config, self._builder, first=first)
+
+    def _moves(self, task_id: str) -> Moves:
+        known = self._probabilities[task_id]
+        columns = range(1, self._perturbations[task_id] + 1)
+        return np.array(
+            [
+                [abs(known[each.instance_id, j] - known[each.instance_id, 0]) for j in columns]
+                for each in self._references[task_id]
+            ]
+        )
+
+    def _design(self, n: int, k: int) -> ScoreConfig:
+        return self._config.model_copy(update={"n_instances": n, "n_perturbations": k})
+
+    def _check_version(self, version: str) -> None:
+        if self._version is not None and version != self._version:
+            raise EngineError(
+                f"the engine's weights changed during the race, from {self._version!r} to "
+                f"{version!r}"
+            )
+        self._version = version
+
+
+def race_order(task_id: str, size: int, seed: int) -> list[int]:
+    """Positions of a task's instances in the order in which the race takes them."""
+    return random.Random(f"race/{seed}/{task_id}").sample(range(size), size)
+
+
+def _shuffled(task: Task, seed: int) -> Task:
+    order = race_order(task.id, len(task.instances), seed)
+    return _with_instances(task, [task.instances[index] for index in order])
+
+
+def _with_instances(task: Task, instances: Sequence[Instance]) -> Task:
+    return task.model_copy(update={"instances": tuple(instances)})

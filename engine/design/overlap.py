@@ -1,0 +1,85 @@
+"""How much of a selection a repeat of the measurement would select again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_DRAWS = 2_000
+
+Floats = NDArray[np.float64]
+
+
+def expected_overlap(
+    values: Sequence[float] | Floats,
+    errors: Sequence[float] | Floats,
+    n_select: int,
+    *,
+    strata: Sequence[str] | None = None,
+    seed: int = 0,
+) -> float:
+    """Share of the top `n_select` that a repeat would select again, expected, in [0, 1].
+
+    A normal model in three steps, by Monte-Carlo: the true value of task t is drawn from its
+    posterior given the measured one, N(m + r_t (u_t - m), r_t s_t^2), where s_t is its standard
+    error, m the mean of all u, v their variance less the mean s^2 (what the errors do not explain),
+    and r_t = v / (v + s_t^2); the repeat measures it with the same standard error, N(true, s_t^2);
+    its own top `n_select` is compared with the given one.
+
+    Args:
+        values: Measured prompt uncertainty, one per task.
+        errors: Standard errors, one per task.
+        n_select: How many are selected, of each stratum if there are any; 1 <= n_select.
+        strata: Tasks are selected within these; one name per task.
+        seed: Of the draws.
+    """
+    u, s = np.asarray(values, dtype=float), np.asarray(errors, dtype=float)
+    rng = np.random.default_rng(seed)
+    mean, deviation = posterior(u, s)
+    true = mean + deviation * rng.standard_normal((_DRAWS, len(u)))
+    repeat = true + s * rng.standard_normal(true.shape)
+    names = np.asarray(strata if strata is not None else [""] * len(u))
+    shared, selected = 0.0, 0
+    for name in np.unique(names):
+        inside = names == name
+        size = min(n_select, int(inside.sum()))
+        first = top(u[inside], size)
+        again = np.argsort(-repeat[:, inside], axis=1, kind="stable")[:, :size]
+        shared += float(np.isin(again, first).sum(axis=1).mean())
+        selected += size
+    return shared / selected
+
+
+def posterior(u: Floats, s: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of the true values, given measured ones and their errors."""
+    spread = max(0.0, float(u.var(ddof=1) - (s**2).mean())) if len(u) > 1 else 0.0
+    known = spread + s**2 > 0
+    reliability = np.where(known, spread / np.where(known, spread + s**2, 1.0), 1.0)
+    return u.mean() + reliability * (u - u.mean()), np.sqrt(reliability) * s
+
+
+def top(values: Floats, n: int) -> NDArray[np.int64]:
+    """Positions of the `n` largest values; equal ones in order of position."""
+    return np.argsort(-values, kind="stable")[:n]
+
+
+def repeat_in_words(scores: pl.DataFrame, n_select: int) -> str:
+    """How far a selection by prompt uncertainty can be trusted, for a person.
+
+    Args:
+        scores: Columns `prompt_uncertainty` and `standard_error`, one row per task.
+        n_select: How many of them are selected.
+    """
+    u, s = (scores[name].to_numpy() for name in ("prompt_uncertainty", "standard_error"))
+    return in_words(expected_overlap(u, s, n_select), n_select)
+
+
+def in_words(share: float, n_select: int) -> str:
+    """The expected overlap as a sentence's end, for a person."""
+    return f"a repeat would pick about {round(share * n_select)} of these {n_select} again"

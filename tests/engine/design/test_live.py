@@ -1,0 +1,120 @@
+"""Growing a table step by step gives what scoring it at once gives."""
+
+import asyncio
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+
+from engine.api import (
+    CompletionLogprobs,
+    CompletionLogprobsResponse,
+    TaskScore,
+    TokenPair,
+    Usage,
+)
+from engine.config import ScoreConfig
+from engine.design.components import moves_of
+from engine.design.costs import TaskCost
+from engine.design.live import LiveTables
+from engine.design.race import Extension, Race, RaceConfig, Runner
+from engine.errors import EngineError
+from engine.plan import plan_task
+from engine.prompts import PromptBuilder
+from engine.scoring import TaskScorer
+from engine.tasks import Task
+from tests.engine.examples import make_task
+from tests.engine.fake_backend import FakeBackend, output_logprobs
+
+CONFIG = ScoreConfig(max_output_tokens=8)
+
+
+class Engine:
+    """Answers like a server and counts pairs."""
+
+    def __init__(self) -> None:
+        self.backend = FakeBackend()
+        self.version = "base"
+        self.scored: list[tuple[int, int, int]] = []
+        self.columns: list[int] = []
+
+    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        given = list(tasks)
+        self.scored.append((len(given), config.n_instances, config.n_perturbations))
+
+        async def all_scores() -> list[TaskScore]:
+            scorer = TaskScorer(self.backend, config, self.version)
+            return [score async for score in scorer.score(given)]
+
+        return iter(asyncio.run(all_scores()))
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        self.columns.append(len(pairs))
+        rows = [output_logprobs(p.prompt_token_ids, p.completion_token_ids) for p in pairs]
+        results = tuple(
+            CompletionLogprobs(token_logprobs=row, logprob=math.fsum(row)) for row in rows
+        )
+        return CompletionLogprobsResponse(
+            weights_version=self.version, results=results, usage=Usage(pairs=len(pairs))
+        )
+
+
+def make_tables(engine: Engine, tasks: Sequence[Task]) -> LiveTables:
+    builder = PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
+    return LiveTables(engine, tasks, CONFIG, builder)
+
+
+def step(n: int, k: int) -> Extension:
+    return Extension("colors", n, k, 1.0)
+
+
+def test_a_table_grown_in_steps_is_the_table_scored_at_once() -> None:
+    engine, task = Engine(), make_task(n_instances=6)
+    tables = make_tables(engine, [task])
+    for n, k in ((2, 2), (4, 2), (4, 3), (6, 5)):
+        grown = tables.extend([step(n, k)])["colors"]
+        assert grown.shape == (n, k)
+    assert engine.scored == [(1, 2, 2), (1, 2, 2), (1, 2, 3)]
+    assert engine.columns == [4, 12]  # one column for 4 instances, two for all 6
+    at_once = make_tables(Engine(), [task]).extend([step(6, 5)])["colors"]
+    assert grown == pytest.approx(at_once, abs=1e-12)
+    whole = moves_of(next(Engine().score([task], CONFIG.model_copy(
+        update={"n_instances": 6, "n_perturbations": 5}))).pairs)  # fmt: skip
+    assert sorted(map(tuple, grown.round(9))) == sorted(map(tuple, whole.round(9)))
+
+
+def test_a_race_runs_over_an_engine() -> None:
+    engine = Engine()
+    tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
+    builder = PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
+    costs = [TaskCost.of(plan_task(task, CONFIG, builder), CONFIG, builder) for task in tasks]
+    runners = [Runner(task.id, cost, 6) for task, cost in zip(tasks, costs, strict=True)]
+    budget = 1.5 * sum(cost.tokens(4, 3) for cost in costs)
+    race = Race(
+        runners, RaceConfig(n_select=3, budget=budget, start_instances=4, start_perturbations=3)
+    )
+    make_tables(engine, tasks).run(race)
+    standings = race.standings()
+    assert sum(standing.selected for standing in standings) == 3
+    assert any(standing.pairs > 16 for standing in standings)
+    assert engine.scored[0] == (8, 4, 3)
+    assert race.tokens <= budget
+
+
+def test_weights_that_change_on_the_way_end_the_race() -> None:
+    engine = Engine()
+    tables = make_tables(engine, [make_task(n_instances=6)])
+    tables.extend([step(2, 2)])
+    engine.version = "other"
+    with pytest.raises(EngineError, match="changed during the race"):
+        tables.extend([step(2, 3)])
+
+
+def test_costs_are_those_of_the_planned_prompts() -> None:
+    engine, task = Engine(), make_task(n_instances=6)
+    builder = PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
+    cost = TaskCost.of(plan_task(task, CONFIG, builder), CONFIG, builder)
+    whole = len(plan_task(task, CONFIG, builder).originals[0].token_ids)
+    assert 0 < cost.prefix < whole
+    assert cost.tail > CONFIG.max_output_tokens - 1
+    assert cost.tokens(2, 3) == 4 * (cost.prefix + 2 * cost.tail)
