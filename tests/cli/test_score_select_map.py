@@ -111,10 +111,10 @@ def test_a_scoring_that_broke_off_goes_on(
 ) -> None:
     scores = tmp_path / "scores.parquet"
     command = ("score", pool, "-o", scores, "--url", engine.url, *DESIGN)
-    engine.break_after = 7
+    engine.fail_after = 7
     code, shown = jostle(*command)
     assert code == 1
-    assert "broke off after 7 of 20" in shown
+    assert "the engine answered 500: out of order" in shown
     assert not scores.exists()
 
     code, shown = jostle(*command[:-1], 6)
@@ -124,7 +124,7 @@ def test_a_scoring_that_broke_off_goes_on(
     assert jostle(*command)[0] == 2
     engine.version = "base"
 
-    engine.break_after = None
+    engine.fail_after = None
     engine.scored.clear()
     assert jostle(*command)[0] == 0
     assert engine.scored == [f"seed_task_{index}" for index in range(7, 20)]

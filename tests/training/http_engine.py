@@ -31,14 +31,14 @@ class HttpEngine:
         url: Where it listens.
         version: The live weights.
         scored: Ids of the tasks that it was asked to score, in order.
-        break_after: Break the connection after this many scores of a request.
+        fail_after: Fail after this many scores of a request.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.version = "base"
         self.scored: list[str] = []
-        self.break_after: int | None = None
+        self.fail_after: int | None = None
 
 
 def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
@@ -99,7 +99,8 @@ def http_engine() -> Iterator[HttpEngine]:
             asked = PromptUncertaintyRequest.model_validate(json.loads(body))
             self._start()
             for count, task in enumerate(asked.tasks):
-                if count == state.break_after:
+                if count == state.fail_after:
+                    self.wfile.write(b'{"error": {"message": "out of order", "code": 500}}\n')
                     return
                 state.scored.append(task.id)
                 line = fake_score(task, asked.config, state.version).model_dump_json()
