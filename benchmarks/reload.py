@@ -42,7 +42,7 @@ def make_checkpoints(model: str, root: Path) -> dict[str, Path]:
         torch.manual_seed(seed)
         with torch.inference_mode():
             for parameter in changed.parameters():
-                parameter += 0.02 * parameter.std() * torch.randn_like(parameter)
+                parameter.add_(0.02 * parameter.std() * torch.randn_like(parameter))
             logits = changed(torch.tensor([[*prompt, *output]])).logits[0].log_softmax(-1)
         first = len(prompt) - 1
         values = tuple(min(0.0, float(logits[first + i, t])) for i, t in enumerate(output))

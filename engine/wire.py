@@ -80,7 +80,7 @@ class Patience:
         if self._since is None:
             self._since = now
         self.met |= error.there
-        pause = min(max(0.25 * 2**self._tries, error.retry_after), _LONGEST_PAUSE)
+        pause = min(max(0.25 * 2.0**self._tries, error.retry_after), _LONGEST_PAUSE)
         self._tries += 1
         if not self.met or now - self._since + pause > self.seconds:
             raise error
@@ -257,7 +257,7 @@ def failure(status: int, body: bytes, headers: httpx.Headers | None = None) -> E
     message = f"the engine answered {status}: {message}"
     if status != httpx.codes.SERVICE_UNAVAILABLE:
         return EngineError(message)
-    after = (headers or {}).get("Retry-After", "")
+    after = "" if headers is None else headers.get("Retry-After", "")
     return UnavailableError(message, retry_after=float(after) if after.isdecimal() else 0.0)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 from engine.errors import GaveUpError, InputError
 from engine.live_file import LastGood, read_last_good
@@ -17,18 +17,14 @@ _EXIT_BAD_INPUT = 2
 class Server(Protocol):
     """What is needed of `engine.process.EngineProcess`."""
 
-    def __enter__(self) -> Self:
-        """Itself."""
-        ...
-
-    def __exit__(self, *error: object) -> None:
+    def stop(self) -> None:
         """Ends it with all it has started."""
 
     def running(self) -> bool:
         """Whether the process lives."""
         ...
 
-    def answers(self, timeout_s: float) -> bool:
+    def answers(self, timeout_s: float = ...) -> bool:
         """Whether it answers at all."""
         ...
 
@@ -97,8 +93,11 @@ class Watcher:
         """
         while True:
             last = read_last_good(self._live_file)
-            with self._start(last) as server:
+            server = self._start(last)
+            try:
                 failure = self._until_it_fails(server)
+            finally:
+                server.stop()
             if failure is None:
                 return
             now = time.monotonic()

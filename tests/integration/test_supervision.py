@@ -119,7 +119,8 @@ def test_whatever_dies_or_hangs(
 
 
 def killed_during_a_stream(served: Served, client: EngineClient, expected: list[TaskScore]) -> None:
-    engine, scores = served.engine, []
+    engine = served.engine
+    scores: list[TaskScore] = []
     started = 0.0
     for score in client.score(TASKS, CONFIG):
         if not scores:
@@ -133,7 +134,8 @@ def killed_during_a_stream(served: Served, client: EngineClient, expected: list[
 
 
 def hanging(served: Served, client: EngineClient, expected: list[TaskScore]) -> None:
-    engine, answers = served.engine, []
+    engine = served.engine
+    answers: list[tuple[int, float]] = []
     pair = TokenPair(prompt_token_ids=tuple(range(5, 900)), completion_token_ids=(7,) * 50)
     body = {"pairs": [pair.model_dump()] * 64}
 
@@ -158,7 +160,8 @@ def hanging(served: Served, client: EngineClient, expected: list[TaskScore]) -> 
 def killed_during_a_load(
     served: Served, client: EngineClient, expected: list[TaskScore], other: Path, version: str
 ) -> None:
-    engine, errors = served.engine, []
+    engine = served.engine
+    errors: list[str] = []
 
     def load() -> None:
         with EngineClient(served.url, patience_s=0) as mine, pytest.raises(EngineError) as caught:

@@ -141,5 +141,5 @@ def make_app(live: LiveWeights, limits: Limits | None = None, keys: Keys | None 
 
     init_exception_handler(app)
     app.state.jostle_weights, app.state.jostle_limits = live, limits
-    app.state.jostle_pulse = Pulse(_alive, [], 60.0, lambda: False)
+    app.state.jostle_pulse = Pulse(_alive, [], 3600.0, lambda: False)
     return app

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -30,17 +29,14 @@ class FakeServer:
     looks: int = 0
     stopped: bool = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def stop(self) -> None:
         self.stopped = True
 
     def running(self) -> bool:
         self.looks += 1
         return self.dies_after is None or self.looks <= self.dies_after
 
-    def answers(self, timeout_s: float) -> bool:
+    def answers(self, timeout_s: float = 2.0) -> bool:
         return self.silent_after is None or self.looks <= self.silent_after
 
     def ready(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,13 @@ def engine() -> FakeEngine:
 
 
 @pytest.fixture(autouse=True)
-def _no_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> Iterator[None]:
+def _no_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> None:
     """The check of files has tests of its own."""
 
     def check(folder: Path, manifest: Any, live: Path) -> None:
         engine.events.append("check")
 
     monkeypatch.setattr(weights, "check_checkpoint", check)
-    return
 
 
 def live_on(engine: FakeEngine, root: Path | None, **more: Any) -> FakeLiveWeights:
@@ -118,7 +116,7 @@ def test_an_engine_that_takes_neither_is_condemned(engine: FakeEngine, tmp_path:
     version = publish(tmp_path / "bad")
     engine.fails |= {str(tmp_path / "bad"), "base"}
     condemned: list[bool] = []
-    live = live_on(engine, tmp_path, condemn=lambda: condemned.append(live.usable))
+    live: FakeLiveWeights = live_on(engine, tmp_path, condemn=lambda: condemned.append(live.usable))
     with pytest.raises(EngineError, match="neither the new weights nor base"):
         asyncio.run(live.load(tmp_path / "bad", version))
     assert condemned == [False], "no request gets in before it ends"
