@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,23 @@ from transformers import TrainerCallback
 
 from engine.errors import TrainingError
 from training.resume import CheckpointMarker, mark_checkpoint, read_marker
-from training.trainer import TrainProgress
+from training.trainer import OWNER_VARIABLE, TrainProgress
+
+
+def check_owner() -> None:
+    """End a training whose run is gone, where a launcher stands between them on one machine.
+
+    Raises:
+        TrainingError: If the process that started the training has ended.
+    """
+    host, _, pid = os.environ.get(OWNER_VARIABLE, "").partition(" ")
+    if pid and host == socket.gethostname():
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError as error:
+            raise TrainingError(f"the run of process {pid} is gone") from error
+        except PermissionError:  # it lives, under another user
+            return
 
 
 class ProgressWriter(TrainerCallback):
@@ -45,6 +63,7 @@ class ProgressWriter(TrainerCallback):
         """Stop it."""
         self.seconds += time.perf_counter() - self._started
         self._n_timed += 1
+        check_owner()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Report the step; the last log of a training is a summary without a loss of its own."""

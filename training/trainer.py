@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -27,6 +28,9 @@ from training.records import read_json, write_json
 
 PARENT_VARIABLE = "JOSTLE_TRAINER_PARENT"
 """Environment variable: the process whose end ends the trainer, where no launcher is between."""
+
+OWNER_VARIABLE = "JOSTLE_TRAINER_OWNER"
+"""Environment variable: `HOST PID` of the process that started the training through a launcher."""
 
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 10.0
@@ -194,7 +198,9 @@ def _environment(job: TrainJob) -> dict[str, str]:
     # By default waiting threads spin. Beside any other busy process they then wait for a core that
     # they themselves keep busy: four times slower on two cores.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if not job.config.launcher:
+    if job.config.launcher:
+        environment[OWNER_VARIABLE] = f"{socket.gethostname()} {os.getpid()}"
+    else:
         environment[PARENT_VARIABLE] = str(os.getpid())
     if Path(job.model).is_dir():
         # A folder has all that is needed; asking the hub about it would only cost time-outs.

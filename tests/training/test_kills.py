@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.client import EngineClient
+from engine.config import ScoreConfig
 from tests.training.chaos import run_with_kills
+from tests.training.fakes import make_pool
 from tests.training.test_rounds import read_records
 from tests.training.tiny import make_tokenizer
+from training.fleet import Fleet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
@@ -142,3 +146,31 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_records(
     compare()
     print(f"{dict(done)} killed, {compared} runs compared, {took:.1f} s undisturbed")
     assert done.total() == KILLS
+
+
+def test_of_two_engines_one_is_killed_and_every_task_is_scored_once() -> None:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    engines = [Engine(port) for port in ports]
+    try:
+        for engine in engines:
+            engine.ensure()
+        clients = {str(port): EngineClient(f"http://127.0.0.1:{port}") for port in ports}
+        fleet = Fleet(clients)
+        assert fleet.weights().version == "base"
+        seen: list[str] = []
+        for score in fleet.score(list(make_pool(40)), ScoreConfig()):
+            seen.append(score.task_id)
+            if len(seen) == 10:
+                assert engines[0].process is not None
+                engines[0].process.kill()
+        assert sorted(seen) == sorted(task.id for task in make_pool(40))
+        assert fleet.alive == [str(ports[1])]
+    finally:
+        for engine in engines:
+            if engine.process is not None:
+                engine.process.kill()
+                engine.process.wait()

@@ -221,6 +221,15 @@ def test_any_training_argument_is_passed_on_and_wrong_ones_are_told(tmp_path: Pa
         run_job(wrong, tmp_path)
 
 
+def test_behind_a_launcher_a_training_ends_with_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getpid", lambda: 2**22 + 1)  # above every process id there is
+    job = make_job(tmp_path, tied=True, launcher=("env",))
+    with pytest.raises(TrainingError, match=r"the run of process 4194305 is gone"):
+        run_job(job, tmp_path)
+
+
 def test_equal_jobs_leave_equal_weights(tmp_path: Path) -> None:
     versions = []
     for name in ("a", "b"):

@@ -1,0 +1,94 @@
+"""The commands of runs, as a person types them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli import main as cli_main
+from tests.training.fakes import KilledError
+from tests.training.test_rounds import make_run
+from training.state import Step
+
+
+def jostle(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """The exit code of a command."""
+    monkeypatch.setattr(sys, "argv", ["jostle", *map(str, words)])
+    try:
+        cli_main.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_a_config_is_written_once_and_shown_resolved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.toml"
+    assert jostle(monkeypatch, "config", "init", path) == 0
+    assert "[train]" in path.read_text()
+    assert jostle(monkeypatch, "config", "init", path) == 2
+    assert "exists already; --overwrite replaces it" in capsys.readouterr().err
+    assert jostle(monkeypatch, "config", "init", path, "--overwrite") == 0
+    capsys.readouterr()
+    assert jostle(monkeypatch, "config", "show", path, "--set", "train.learning_rate=0.5") == 0
+    assert "learning_rate = 0.5" in capsys.readouterr().out
+
+
+def test_faults_of_a_run_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[train]\nlerning_rate = 1\n")
+    assert jostle(monkeypatch, "run", path, "--run-dir", tmp_path / "run") == 2
+    shown = capsys.readouterr().err
+    assert "field 'train.lerning_rate': unknown key; valid here: " in shown
+    assert shown.count("\n") == 1
+    path.write_text("")
+    assert jostle(monkeypatch, "run", path, "--run-dir", tmp_path / "run", "--resume") == 2
+    assert "holds no run to go on with" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_status_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KilledError):
+        make_run(tmp_path, die_at=("begin", 0, Step.TRAIN)).run()
+    assert jostle(monkeypatch, "status", tmp_path) == 0
+    assert "nobody works on it" in " ".join(capsys.readouterr().out.split())
+    assert jostle(monkeypatch, "status", tmp_path, "--json") == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert [step["state"] for step in steps[:5]] == ["done", "done", "done", "current", "waiting"]
+    assert jostle(monkeypatch, "status", tmp_path / "none") == 2
+
+
+def test_the_doctor_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jostle(monkeypatch, "doctor", "--folder", tmp_path)
+    assert "disk for runs" in capsys.readouterr().out
+
+
+def test_an_engine_that_is_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path).run()
+    checkpoint = tmp_path / "round-01" / "checkpoint"
+    code = jostle(monkeypatch, "reload", checkpoint, "--engine", "http://127.0.0.1:9")
+    assert code == 1
+    assert "http://127.0.0.1:9/v1/weights" in capsys.readouterr().err
+    assert jostle(monkeypatch, "reload", tmp_path, "--engine", "http://127.0.0.1:9") == 2
+    assert "no manifest.json" in capsys.readouterr().err
+
+
+def test_a_sweep_needs_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("")
+    assert jostle(monkeypatch, "sweep", path, "--seeds", "0,x") == 2
+    assert "whole numbers" in capsys.readouterr().err
