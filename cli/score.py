@@ -53,6 +53,10 @@ def score(
     split: SplitName = None,
     subset: SubsetName = None,
     max_instances: MaxInstances = None,
+    skip_faulty: Annotated[
+        bool,
+        typer.Option("--skip-faulty", help="Leave out tasks that cannot be scored, and list them."),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew, replacing what is there.")
     ] = False,
@@ -106,10 +110,13 @@ def score(
             asked,
             files,
             on_score=lambda done, name: bars.update(bar, completed=done, detail=name),
+            skip_faulty=skip_faulty,
         )
     mean = table["prompt_uncertainty"].to_numpy().mean()
     typer.echo(f"{output}: {table.height:,} tasks, mean prompt uncertainty {mean:.4f}")
     typer.echo(f"{files.pairs}: their pairs")
+    if left_out := n_tasks - table.height:
+        typer.echo(f"{files.skipped}: {left_out:,} task(s) that could not be scored, and why")
 
 
 def _config(

@@ -24,11 +24,15 @@ class PromptUncertaintyRequest(Record):
             used, drawn with the config's seed.
         config: What the scores depend on beside tasks and weights.
         stream: Whether to answer with one JSON line per finished task (NDJSON) instead of one body.
+        on_fault: What to do about a task that cannot be scored (a prompt that does not fit the
+            context, a missing gold output, an answer that is no probability): `error` fails the
+            request, `skip` reports the task and goes on.
     """
 
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     config: ScoreConfig = ScoreConfig()
     stream: bool = False
+    on_fault: Literal["error", "skip"] = "error"
 
     EXAMPLE: ClassVar[dict[str, Any]] = {
         "tasks": [
@@ -150,18 +154,39 @@ class TaskScore(Record):
     usage: Usage
 
 
+class SkippedTask(Record):
+    """A task that could not be scored, where the request says to skip such.
+
+    Attributes:
+        task_id: The task.
+        reason: What was wrong, naming instance or pair.
+        field: The field at fault, if it is one.
+    """
+
+    task_id: str
+    reason: str
+    field: str | None = None
+
+    @classmethod
+    def because(cls, task_id: str, error: Exception) -> SkippedTask:
+        """The task, skipped because of an error."""
+        return cls(task_id=task_id, reason=str(error), field=getattr(error, "field", None))
+
+
 class PromptUncertaintyResponse(Record):
     """Answer of `POST /v1/prompt_uncertainty` when not streaming.
 
     Attributes:
         weights_version: The weights all of them were computed with.
-        scores: One per task, in the order of the request.
+        scores: One per task that was not skipped, in the order of the request.
         usage: What it cost.
+        skipped: The other tasks.
     """
 
     weights_version: str
     scores: tuple[TaskScore, ...]
     usage: Usage
+    skipped: tuple[SkippedTask, ...] = ()
 
 
 class StreamTotals(Record):
@@ -169,13 +194,15 @@ class StreamTotals(Record):
 
     Attributes:
         done: Always true.
-        tasks: How many task lines came before.
+        tasks: How many scores came before.
         weights_version: The version all of them were computed with.
         usage: Sum over the tasks.
+        skipped: How many tasks were skipped.
     """
 
     done: bool = True
     tasks: int
+    skipped: int = 0
     weights_version: str
     usage: Usage
 

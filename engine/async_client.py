@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -17,6 +17,7 @@ from engine.api import (
     CompletionLogprobsResponse,
     LoadWeightsRequest,
     Readiness,
+    SkippedTask,
     TaskScore,
     TokenPair,
     WeightsState,
@@ -64,27 +65,35 @@ class AsyncEngineClient:
         await self._http.aclose()
 
     async def score(
-        self, tasks: Iterable[Task], config: ScoreConfig
+        self,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> AsyncGenerator[TaskScore, None]:
         """Yields the score of each task as it is finished, each task once.
+
+        `on_skip` is as in `engine.client.EngineClient.score`.
 
         Closing the generator closes the connection, and the server stops the work.
         """
         patience = self._patience()
         waiting = iter(tasks)
         while some := tuple(itertools.islice(waiting, self._tasks_per_request)):
-            batch = wire.Batch.of(some, config)
+            batch = wire.Batch.of(some, config, "skip" if on_skip else "error")
             while not batch.complete:
                 try:
                     async with aclosing(self._stream(batch)) as scores:
                         async for score in scores:
                             self._met = True
                             patience.progress()
-                            yield score
+                            if isinstance(score, TaskScore):
+                                yield score
+                            elif on_skip is not None:
+                                on_skip(score)
                 except wire.UnavailableError as error:
                     await asyncio.sleep(patience.pause(error))
 
-    async def _stream(self, batch: wire.Batch) -> AsyncGenerator[TaskScore, None]:
+    async def _stream(self, batch: wire.Batch) -> AsyncGenerator[TaskScore | SkippedTask, None]:
         buffer = wire.LineBuffer()
         try:
             async with self._http.stream(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from engine.api import (
     CompletionLogprobsResponse,
     LoadWeightsRequest,
     Readiness,
+    SkippedTask,
     TaskScore,
     TokenPair,
     WeightsState,
@@ -88,8 +89,19 @@ class EngineClient:
         """Closes the connections."""
         self._http.close()
 
-    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+    def score(
+        self,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
         """Yields the score of each task as it is finished, each task once.
+
+        Args:
+            tasks: The tasks.
+            config: What to measure.
+            on_skip: Called with every task that cannot be scored; without it, such a task is an
+                error.
 
         Only the instances that the design samples are sent. A stream that breaks off is taken up
         where it ended; should other weights be live by then, the scores say so.
@@ -108,19 +120,26 @@ class EngineClient:
                 if journal is not None:
                     url = str(self._http.base_url)
                     design = fill_from(journal, config, some, url, self._api_key)
-                yield from self._score_batch(wire.Batch.of(some, design))
+                yield from self._score_batch(
+                    wire.Batch.of(some, design, "skip" if on_skip else "error"), on_skip
+                )
 
-    def _score_batch(self, batch: wire.Batch) -> Iterator[TaskScore]:
+    def _score_batch(
+        self, batch: wire.Batch, on_skip: Callable[[SkippedTask], None] | None
+    ) -> Iterator[TaskScore]:
         """The scores of a batch, over as many requests as it takes."""
         while not batch.complete:
             try:
                 for score in self._stream(batch):
                     self._patience.progress()
-                    yield score
+                    if isinstance(score, TaskScore):
+                        yield score
+                    elif on_skip is not None:
+                        on_skip(score)
             except wire.UnavailableError as error:
                 time.sleep(self._patience.pause(error))
 
-    def _stream(self, batch: wire.Batch) -> Iterator[TaskScore]:
+    def _stream(self, batch: wire.Batch) -> Iterator[TaskScore | SkippedTask]:
         """The scores of one request; returns after right totals."""
         buffer = wire.LineBuffer()
         try:

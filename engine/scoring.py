@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from engine.api import PairScore, Reference, TaskScore, Usage
+from engine.api import PairScore, Reference, SkippedTask, TaskScore, Usage
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
@@ -104,9 +104,18 @@ class TaskScorer:
         backend: The engine.
         config: What to measure.
         weights_version: The version every score carries.
+        skip_faulty: Report tasks that cannot be scored as skipped instead of failing.
     """
 
-    def __init__(self, backend: Backend, config: ScoreConfig, weights_version: str) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        config: ScoreConfig,
+        weights_version: str,
+        *,
+        skip_faulty: bool = False,
+    ) -> None:
+        self._faults = (InputError, EngineError) if skip_faulty else ()
         self._backend = backend
         self._config = config
         self._version = weights_version
@@ -121,7 +130,8 @@ class TaskScorer:
             each with the longest output allowed.
 
         Raises:
-            InputError: As `engine.plan.plan_task`, or if two tasks share an id.
+            InputError: If two tasks share an id; and as `engine.plan.plan_task`, unless faulty
+                tasks are skipped.
         """
         seen: set[str] = set()
         tokens = 0
@@ -129,17 +139,22 @@ class TaskScorer:
             if task.id in seen:
                 raise InputError("two tasks share this id", record=task.id, field="tasks.id")
             seen.add(task.id)
-            plan = plan_task(task, self._config, self._builder)
+            try:
+                plan = plan_task(task, self._config, self._builder)
+            except self._faults:
+                continue
             longest = self._config.max_output_tokens
             tokens += sum(len(original.token_ids) + longest for original in plan.originals)
         return tokens * (self._config.n_perturbations + 1)
 
-    async def score(self, tasks: Sequence[Task]) -> AsyncGenerator[TaskScore, None]:
+    async def score(self, tasks: Sequence[Task]) -> AsyncGenerator[TaskScore | SkippedTask, None]:
         """Yields the score of each task, in the order of the tasks.
 
         Raises:
             InputError: If a pair does not fit the context.
             EngineError: If the engine fails, or answers something that is not a probability.
+
+        Neither is raised for a task that is skipped instead. An engine that is dead skips none.
         """
         async with aclosing(self._in_order(tasks)) as running:
             async for task in running:
@@ -147,11 +162,12 @@ class TaskScorer:
 
     async def _in_order(
         self, tasks: Sequence[Task]
-    ) -> AsyncGenerator[asyncio.Task[TaskScore], None]:
+    ) -> AsyncGenerator[asyncio.Task[TaskScore | SkippedTask], None]:
         """Runs both stages; yields one running task score after the other."""
         ahead = max(2, self._backend.max_in_flight // self._config.n_instances)
-        referenced: asyncio.Queue[asyncio.Task[_Referenced] | None] = asyncio.Queue(maxsize=ahead)
-        scored: asyncio.Queue[asyncio.Task[TaskScore] | None] = asyncio.Queue()
+        referenced: asyncio.Queue[asyncio.Task[_Referenced | SkippedTask] | None]
+        referenced = asyncio.Queue(maxsize=ahead)
+        scored: asyncio.Queue[asyncio.Task[TaskScore | SkippedTask] | None] = asyncio.Queue()
         unread = asyncio.Semaphore(ahead)
         children: set[asyncio.Task[Any]] = set()
 
@@ -165,7 +181,7 @@ class TaskScorer:
 
         async def generate_references() -> None:
             for task in tasks:
-                await referenced.put(spawn(self._reference(task)))
+                await referenced.put(spawn(self._reference_or_skip(task)))
             await referenced.put(None)
 
         async def submit_pairs() -> None:
@@ -174,11 +190,12 @@ class TaskScorer:
                     ready = await waiting
                     await unread.acquire()
                     running = []
-                    for pair in ready.pairs:
-                        await self._slots.acquire()
-                        running.append(spawn(self._score_pair(pair, ready.group)))
-                        # Not inside the child: one that is cancelled early never starts.
-                        running[-1].add_done_callback(lambda _: self._slots.release())
+                    if isinstance(ready, _Referenced):
+                        for pair in ready.pairs:
+                            await self._slots.acquire()
+                            running.append(spawn(self._score_pair(pair, ready.group)))
+                            # Not inside the child: one that is cancelled early never starts.
+                            running[-1].add_done_callback(lambda _: self._slots.release())
                     scored.put_nowait(spawn(self._collect(ready, running)))
             finally:
                 scored.put_nowait(None)
@@ -194,6 +211,12 @@ class TaskScorer:
             for child in list(children):
                 child.cancel()
             await asyncio.gather(*children, return_exceptions=True)
+
+    async def _reference_or_skip(self, task: Task) -> _Referenced | SkippedTask:
+        try:
+            return await self._reference(task)
+        except self._faults as fault:
+            return SkippedTask.because(task.id, fault)
 
     async def _reference(self, task: Task) -> _Referenced:
         """The reference outputs of a task, and the pairs that remain to be scored.
@@ -285,9 +308,18 @@ class TaskScorer:
         return score, usage
 
     async def _collect(
-        self, ready: _Referenced, running: Sequence[asyncio.Task[tuple[PairScore, Usage]]]
-    ) -> TaskScore:
-        results = await asyncio.gather(*running)
+        self,
+        ready: _Referenced | SkippedTask,
+        running: Sequence[asyncio.Task[tuple[PairScore, Usage]]],
+    ) -> TaskScore | SkippedTask:
+        if isinstance(ready, SkippedTask):
+            return ready
+        try:
+            results = await asyncio.gather(*running)
+        except self._faults as fault:
+            for pair in running:
+                pair.cancel()
+            return SkippedTask.because(ready.plan.task.id, fault)
         order = {instance.id: index for index, instance in enumerate(ready.plan.instances)}
         pairs = sorted(
             [*ready.known, *(score for score, _ in results)],

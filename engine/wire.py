@@ -6,12 +6,12 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 from pydantic import ValidationError
 
-from engine.api import PromptUncertaintyRequest, StreamTotals, TaskScore
+from engine.api import PromptUncertaintyRequest, SkippedTask, StreamTotals, TaskScore
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.keys import ADMIN_HEADER
@@ -94,16 +94,23 @@ class Batch:
     Attributes:
         tasks: The tasks, each with the instances that the design samples.
         config: What to measure.
+        on_fault: What the server does about a task that cannot be scored.
     """
 
     tasks: tuple[Task, ...]
     config: ScoreConfig
+    on_fault: Literal["error", "skip"] = "error"
     _arrived: set[str] = field(default_factory=set)
     _asked: int = 0
     _received: int = 0
 
     @classmethod
-    def of(cls, tasks: Iterable[Task], config: ScoreConfig) -> Batch:
+    def of(
+        cls,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_fault: Literal["error", "skip"] = "error",
+    ) -> Batch:
         """Only the instances that the design samples are sent."""
         sampled = tuple(
             task.model_copy(
@@ -113,32 +120,32 @@ class Batch:
         )
         # The paraphrases of a whole pool would be sent with every batch.
         perturbation = config.perturbation.only_for(sampled)
-        return cls(sampled, config.model_copy(update={"perturbation": perturbation}))
+        return cls(sampled, config.model_copy(update={"perturbation": perturbation}), on_fault)
 
     def request(self) -> str:
         """The body that asks for what is still missing."""
         missing = tuple(task for task in self.tasks if task.id not in self._arrived)
         self._asked, self._received = len(missing), 0
         return PromptUncertaintyRequest(
-            tasks=missing, config=self.config, stream=True
+            tasks=missing, config=self.config, stream=True, on_fault=self.on_fault
         ).model_dump_json()
 
-    def take(self, line: bytes) -> TaskScore | None:
-        """The score a line holds; None for the totals, which must be right.
+    def take(self, line: bytes) -> TaskScore | SkippedTask | None:
+        """The score or the skipped task a line holds; None for the totals, which must be right.
 
         Raises:
             EngineError: If the line is not understood, or is about another task than asked for.
             InputError: If the server found fault with a task.
         """
         record = _score_or_totals(line)
-        if isinstance(record, TaskScore):
+        if isinstance(record, TaskScore | SkippedTask):
             self._received += 1
             self._arrived.add(record.task_id)
             return record
-        if not record.tasks == self._received == self._asked:
+        if not record.tasks + record.skipped == self._received == self._asked:
             raise EngineError(
                 f"{self._asked} tasks were asked for, the server says it sent {record.tasks} "
-                f"scores, {self._received} arrived"
+                f"scores and skipped {record.skipped}, {self._received} arrived"
             )
         return None
 
@@ -174,12 +181,14 @@ class LineBuffer:
         return [line, *others[:-1]]
 
 
-def _score_or_totals(line: bytes) -> TaskScore | StreamTotals:
+def _score_or_totals(line: bytes) -> TaskScore | SkippedTask | StreamTotals:
     """What a line of a streamed answer says; the error, if it is one."""
     try:
         record = json.loads(line)
         if "error" not in record:
-            return (StreamTotals if "done" in record else TaskScore).model_validate(record)
+            if "done" in record:
+                return StreamTotals.model_validate(record)
+            return (SkippedTask if "reason" in record else TaskScore).model_validate(record)
         status = int(record["error"]["code"])
     except (LookupError, TypeError, ValueError) as error:
         raise not_understood(SCORE_PATH) from error

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from engine.api import TaskScore, WeightsState
+from engine.api import SkippedTask, TaskScore, WeightsState
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.measures import map_categories
@@ -25,6 +25,7 @@ from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
 from engine.tasks import Record, Task, digest_tasks
+from training.files import write_bytes
 from training.records import (
     PAIR_COLUMNS,
     SCORE_COLUMNS,
@@ -51,8 +52,13 @@ _AT_ONCE = 500  # tasks held in memory while the files are written
 class ScoringEngine(Protocol):
     """What scoring needs of `engine.client.EngineClient`."""
 
-    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
-        """Scores as tasks finish."""
+    def score(
+        self,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
+        """Scores as tasks finish; tasks that cannot be scored go to `on_skip`, if it is given."""
         ...
 
     def weights(self) -> WeightsState:
@@ -78,6 +84,7 @@ class ScoreFiles:
         self.settings = scores.with_suffix(".settings.json")
         self.journal = scores.with_suffix(".journal.jsonl")
         self.paraphrases = scores.with_suffix(".paraphrases.jsonl")
+        self.skipped = scores.with_suffix(".skipped.jsonl")
         self.engine_log = scores.with_suffix(".engine.log")
 
     def prepare(self, *, overwrite: bool = False) -> None:
@@ -90,7 +97,7 @@ class ScoreFiles:
             InputError: If there are scores already.
         """
         if overwrite:
-            for path in (self.scores, self.pairs, self.settings, self.journal):
+            for path in (self.scores, self.pairs, self.settings, self.journal, self.skipped):
                 path.unlink(missing_ok=True)
         elif self.scores.exists():
             raise InputError("is there already; --overwrite replaces it", file=self.scores)
@@ -195,6 +202,8 @@ def score_pool(
     config: ScoreConfig,
     files: ScoreFiles,
     on_score: Callable[[int, str], None] | None = None,
+    *,
+    skip_faulty: bool = False,
 ) -> pl.DataFrame:
     """Scores a pool, or goes on where an earlier call broke off; the content of `OUT.parquet`.
 
@@ -206,6 +215,7 @@ def score_pool(
         files: Where it goes.
         on_score: Called with the number of finished tasks and the name of the latest, or "" at the
             start.
+        skip_faulty: Leave tasks out that cannot be scored, and write them to `OUT.skipped.jsonl`.
 
     Raises:
         InputError: If an unfinished scoring of something else is there, or the engine finds fault
@@ -227,9 +237,10 @@ def score_pool(
     if on_score is not None:
         on_score(len(finished), "")
     left = (task for task in pool if task.id not in finished)
+    skipped: list[SkippedTask] = []
     if len(finished) < survey.tasks.height:
         with journal:
-            for score in engine.score(left, config):
+            for score in engine.score(left, config, skipped.append if skip_faulty else None):
                 if score.weights_version != weights.version:
                     raise EngineError(
                         f"the weights changed from {weights.version} to {score.weights_version} "
@@ -239,7 +250,10 @@ def score_pool(
                 finished.add(score.task_id)
                 if on_score is not None:
                     on_score(len(finished), score.task_id)
-    return _write(journal, survey, config, files)
+    if skipped:
+        lines = "".join(one.model_dump_json() + "\n" for one in skipped)
+        write_bytes(files.skipped, lines.encode())
+    return _write(journal, survey, config, files, {one.task_id for one in skipped})
 
 
 def _check_settings(settings: ScoreSettings, files: ScoreFiles) -> None:
@@ -258,10 +272,17 @@ def _check_settings(settings: ScoreSettings, files: ScoreFiles) -> None:
 
 
 def _write(
-    journal: ScoreJournal, survey: Survey, config: ScoreConfig, files: ScoreFiles
+    journal: ScoreJournal,
+    survey: Survey,
+    config: ScoreConfig,
+    files: ScoreFiles,
+    skipped: set[str],
 ) -> pl.DataFrame:
     """Both tables, from the journal, a part of it in memory at a time."""
     order = survey.tasks.select("task_id", position=pl.int_range(pl.len()))
+    order = order.filter(~pl.col("task_id").is_in(skipped))
+    if not order.height:
+        raise EngineError(f"no task could be scored; {files.skipped} says why")
     scores, pairs = [pl.DataFrame(schema=SCORE_COLUMNS)], [pl.DataFrame(schema=PAIR_COLUMNS)]
     stream = journal.scores()
     while part := {score.task_id: score for score in islice(stream, _AT_ONCE)}:

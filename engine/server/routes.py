@@ -26,6 +26,7 @@ from engine.api import (
     PromptUncertaintyRequest,
     PromptUncertaintyResponse,
     Readiness,
+    SkippedTask,
     StreamTotals,
     TaskScore,
     TokenPair,
@@ -73,7 +74,7 @@ _NDJSON: dict[int | str, dict[str, Any]] = {
                 "schema": {
                     "anyOf": [
                         {"$ref": f"#/components/schemas/{kind.__name__}"}
-                        for kind in (TaskScore, StreamTotals, ErrorAnswer)
+                        for kind in (TaskScore, SkippedTask, StreamTotals, ErrorAnswer)
                     ]
                 }
             }
@@ -144,22 +145,29 @@ async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Reques
     try:
         limits = _limits(raw_request)
         limits.check_tasks(body.tasks)
-        scorer = TaskScorer(live.backend(), body.config, version)
+        scorer = TaskScorer(
+            live.backend(), body.config, version, skip_faulty=body.on_fault == "skip"
+        )
         tokens = await asyncio.to_thread(scorer.check, body.tasks)
         limits.check("tokens", tokens, field="tasks")
         if body.stream:
             return StreamingResponse(
                 _score_lines(scorer, body, version), media_type="application/x-ndjson"
             )
-        scores = []
+        scores, skipped = [], []
         async for score in scorer.score(body.tasks):
-            count_usage(score.usage)
-            scores.append(score)
+            if isinstance(score, SkippedTask):
+                skipped.append(score)
+            else:
+                count_usage(score.usage)
+                scores.append(score)
     except _FAILURES as error:
         return _failure_response(error)
     usage = sum((score.usage for score in scores), Usage())
     return _json(
-        PromptUncertaintyResponse(weights_version=version, scores=tuple(scores), usage=usage)
+        PromptUncertaintyResponse(
+            weights_version=version, scores=tuple(scores), usage=usage, skipped=tuple(skipped)
+        )
     )
 
 
@@ -167,11 +175,14 @@ async def _score_lines(
     scorer: TaskScorer, body: PromptUncertaintyRequest, version: str
 ) -> AsyncIterator[str]:
     """One line per finished task, then the totals; an error is the last line instead."""
-    usage, tasks = Usage(), 0
+    usage, tasks, skipped = Usage(), 0, 0
     try:
         async for score in scorer.score(body.tasks):
-            count_usage(score.usage)
-            usage, tasks = usage + score.usage, tasks + 1
+            if isinstance(score, SkippedTask):
+                skipped += 1
+            else:
+                count_usage(score.usage)
+                usage, tasks = usage + score.usage, tasks + 1
             yield score.model_dump_json() + "\n"
     except _FAILURES as error:
         status, record = _failure(error)
@@ -184,7 +195,8 @@ async def _score_lines(
         )
         yield json.dumps(record) + "\n"
         return
-    yield StreamTotals(tasks=tasks, weights_version=version, usage=usage).model_dump_json() + "\n"
+    totals = StreamTotals(tasks=tasks, skipped=skipped, weights_version=version, usage=usage)
+    yield totals.model_dump_json() + "\n"
 
 
 @router.post(

@@ -235,3 +235,16 @@ def test_what_is_wrong_is_said_at_once(
     assert code == 2, shown
     assert complaint in shown
     assert shown.count("\n") == 1 or "pairs\n" in shown
+
+
+def test_faulty_tasks_are_left_out_and_listed_if_asked_for(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    engine.faulty = "seed_task_4"
+    scores = tmp_path / "scores.parquet"
+    code, shown = jostle("score", pool, "-o", scores, "--url", engine.url, "--skip-faulty", *DESIGN)
+    assert code == 0
+    assert "1 task(s) that could not be scored" in shown
+    assert "seed_task_4" not in pl.read_parquet(scores)["task_id"]
+    (line,) = (tmp_path / "scores.skipped.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"task_id": "seed_task_4", "reason": "too long", "field": "input"}

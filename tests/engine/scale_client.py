@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from engine.api import PromptUncertaintyRequest, StreamTotals, Usage
+from engine.api import PromptUncertaintyRequest, StreamTotals, TaskScore, Usage
 from engine.client import EngineClient
 from engine.config import PromptConfig, ScoreConfig
 from engine.scoring import TaskScorer
@@ -61,6 +61,7 @@ def serve(listener: socket.socket) -> None:
         scorer = TaskScorer(FakeBackend(max_in_flight=128), body.config, "fake")
         usage, tasks = Usage(), 0
         async for score in scorer.score(body.tasks):
+            assert isinstance(score, TaskScore)
             usage, tasks = usage + score.usage, tasks + 1
             yield score.model_dump_json() + "\n"
         totals = StreamTotals(tasks=tasks, weights_version="fake", usage=usage)

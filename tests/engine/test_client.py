@@ -253,7 +253,11 @@ def test_the_api_key_is_sent_as_bearer_token(server: Server) -> None:
         ([score_line("a")], True, "scoring broke off: "),
         ([score_line("a"), score_line("b")[:50]], True, "scoring broke off: "),
         ([score_line("a"), score_line("b")[:50]], False, "scoring broke off after 1 of 2 tasks"),
-        ([score_line("a"), totals_line(2)], False, "says it sent 2 scores, 1 arrived"),
+        (
+            [score_line("a"), totals_line(2)],
+            False,
+            "says it sent 2 scores and skipped 0, 1 arrived",
+        ),
         ([score_line("a"), totals_line(1)], False, "2 tasks were asked for"),
         ([score_line("a"), b"<html>\n"], False, "the server's answer is not understood"),
         ([score_line("a"), b"17\n"], False, "the server's answer is not understood"),

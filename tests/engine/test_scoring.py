@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.api import TaskScore, Usage
+from engine.api import SkippedTask, TaskScore, Usage
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.plan import Pair, plan_pairs, plan_task
@@ -45,7 +45,16 @@ def stream(
     backend: FakeBackend, tasks: Sequence[Task], config: ScoreConfig
 ) -> AsyncGenerator[TaskScore, None]:
     scorer = TaskScorer(backend, config, "v1")
-    return scorer.score(tasks)
+    return only_scores(scorer.score(tasks))
+
+
+async def only_scores(
+    stream: AsyncGenerator[TaskScore | SkippedTask, None],
+) -> AsyncGenerator[TaskScore, None]:
+    async with aclosing(stream) as running:
+        async for score in running:
+            assert isinstance(score, TaskScore)
+            yield score
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -432,6 +441,35 @@ def test_check_finds_bad_input_before_any_work() -> None:
     with pytest.raises(InputError, match="record empty"):
         scorer.check([*make_tasks(3), make_task("empty", n_instances=0)])
     assert backend.calls == []
+
+
+def test_tasks_that_cannot_be_scored_are_skipped_if_asked_for() -> None:
+    tasks = make_tasks(6)
+    tasks[1] = make_task("t1", definition="much " * 500)  # does not fit the context
+    second = tasks[3].sample_instances(2, 0)[1].id
+    backend = FakeBackend(
+        max_model_len=300,
+        latency=random_latency(5),
+        faults={f"t3/{second}/j=2": lambda: math.nan, "t4/i0/j=0": lambda: math.nan},
+    )
+    scorer = TaskScorer(backend, design(), "v1", skip_faulty=True)
+    scorer.check(tasks)
+    found: list[TaskScore | SkippedTask] = []
+
+    async def scenario() -> None:
+        found.extend([one async for one in scorer.score(tasks)])
+
+    run(scenario)
+    assert backend.pending == 0
+    assert [one.task_id for one in found] == [task.id for task in tasks]
+    skipped = {one.task_id: one for one in found if isinstance(one, SkippedTask)}
+    assert sorted(skipped) == ["t1", "t3", "t4"]
+    assert skipped["t1"].field == "input"
+    assert "tokens without examples" in skipped["t1"].reason
+    assert f"pair t3/{second}/j=2" in skipped["t3"].reason
+    assert "pair t4/i0/j=0" in skipped["t4"].reason
+    alone = score_all([tasks[5]], design(), FakeBackend(max_model_len=300))
+    assert found[5] == alone[0]
 
 
 def test_usages_add_up_field_by_field() -> None:

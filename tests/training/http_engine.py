@@ -14,6 +14,7 @@ from engine.api import (
     PairScore,
     PromptUncertaintyRequest,
     Reference,
+    SkippedTask,
     StreamTotals,
     TaskScore,
     Usage,
@@ -31,6 +32,7 @@ class HttpEngine:
         url: Where it listens.
         version: The live weights.
         scored: Ids of the tasks that it was asked to score, in order.
+        faulty: A task that it cannot score, if it may skip it.
         fail_after: Fail after this many scores of a request.
     """
 
@@ -39,6 +41,7 @@ class HttpEngine:
         self.version = "base"
         self.scored: list[str] = []
         self.fail_after: int | None = None
+        self.faulty: str | None = None
 
 
 def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
@@ -102,11 +105,19 @@ def http_engine() -> Iterator[HttpEngine]:
                 if count == state.fail_after:
                     self.wfile.write(b'{"error": {"message": "out of order", "code": 500}}\n')
                     return
+                if task.id == state.faulty and asked.on_fault == "skip":
+                    skipped = SkippedTask(task_id=task.id, reason="too long", field="input")
+                    self.wfile.write(skipped.model_dump_json().encode() + b"\n")
+                    continue
                 state.scored.append(task.id)
                 line = fake_score(task, asked.config, state.version).model_dump_json()
                 self.wfile.write(line.encode() + b"\n")
+            n_skipped = sum(task.id == state.faulty for task in asked.tasks)
             totals = StreamTotals(
-                tasks=len(asked.tasks), weights_version=state.version, usage=Usage()
+                tasks=len(asked.tasks) - n_skipped,
+                skipped=n_skipped,
+                weights_version=state.version,
+                usage=Usage(),
             )
             self.wfile.write(totals.model_dump_json().encode() + b"\n")
 

@@ -44,7 +44,7 @@ class Engine:
 
         async def all_scores() -> list[TaskScore]:
             scorer = TaskScorer(self.backend, config, self.version)
-            return [score async for score in scorer.score(given)]
+            return [s async for s in scorer.score(given) if isinstance(s, TaskScore)]
 
         return iter(asyncio.run(all_scores()))
 

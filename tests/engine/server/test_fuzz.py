@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from typing import Any
 
 import hypothesis
 import pytest
@@ -38,7 +39,7 @@ tried: collections.Counter[str] = collections.Counter()
     derandomize=True,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-def test_no_answer_is_a_500(case: schemathesis.Case) -> None:
+def test_no_answer_is_a_500(case: schemathesis.Case[Any]) -> None:
     answer = case.call()
     tried[f"{case.method} {case.path}"] += 1
     case.validate_response(answer, checks=[not_a_server_error])
