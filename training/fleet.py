@@ -57,8 +57,20 @@ class Fleet:
         yield from _Scoring(self, tasks, config).run()
 
     def weights(self) -> WeightsState:
-        """The live weights, which are the same on all engines; `mixed: ...` when they are not."""
-        states = {name: self.engine(name).weights() for name in self.alive}
+        """The live weights, which are the same on all engines; `mixed: ...` when they are not.
+
+        An engine that does not answer gets no more work.
+
+        Raises:
+            EngineError: If none answers.
+        """
+        states: dict[str, WeightsState] = {}
+        for name in self.names():
+            try:
+                states[name] = self.engine(name).weights()
+            except EngineError as error:
+                self.drop(name, error)
+        self.names()
         versions = {state.version for state in states.values()}
         if len(versions) == 1:
             return next(iter(states.values()))
