@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _TASKS_AT_ONCE = 4
 _PROMPTS_AT_ONCE = 32
+_STOP_SECONDS = 5.0
 
 
 class Fleet:
@@ -57,8 +58,20 @@ class Fleet:
         yield from _Scoring(self, tasks, config).run()
 
     def weights(self) -> WeightsState:
-        """The live weights, which are the same on all engines; `mixed: ...` when they are not."""
-        states = {name: self.engine(name).weights() for name in self.alive}
+        """The live weights, which are the same on all engines; `mixed: ...` when they are not.
+
+        An engine that does not answer gets no more work.
+
+        Raises:
+            EngineError: If none answers.
+        """
+        states: dict[str, WeightsState] = {}
+        for name in self.names():
+            try:
+                states[name] = self.engine(name).weights()
+            except EngineError as error:
+                self.drop(name, error)
+        self.names()
         versions = {state.version for state in states.values()}
         if len(versions) == 1:
             return next(iter(states.values()))
@@ -170,10 +183,10 @@ class _Scoring:
         self._results: SimpleQueue[TaskScore | Exception] = SimpleQueue()
 
     def run(self) -> Iterator[TaskScore]:
-        """Yield scores; the threads have ended when this has."""
+        """Yield scores as they come from the threads."""
         left = self._n_unfinished
         names = self._fleet.names()
-        workers = [threading.Thread(target=self._work, args=(name,)) for name in names]
+        workers = [threading.Thread(target=self._work, args=(name,), daemon=True) for name in names]
         for worker in workers:
             worker.start()
         try:
@@ -187,8 +200,8 @@ class _Scoring:
             with self._changed:
                 self._stopped = True
                 self._changed.notify_all()
-            for worker in workers:
-                worker.join()
+            for worker in workers:  # one may hang in a request; its scores are not read any more
+                worker.join(_STOP_SECONDS)
 
     def _work(self, name: str) -> None:
         """Take tasks until none is left unfinished anywhere, or this engine fails."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Literal
 
@@ -216,16 +217,27 @@ def compare(
     known = {verdict.key: verdict for verdict in lines.records() if verdict.key in asked}
     waiting = [key for key in asked if key not in known]
     on_progress(len(known), len(asked))
+    stopped = threading.Event()
+
+    def work(key: str) -> Verdict | None:
+        return None if stopped.is_set() else _ask(judge, key, *asked[key])
+
+    failure: BaseException | None = None
     with lines, ThreadPoolExecutor(at_once) as pool:
-        replies = pool.map(lambda key: _ask(judge, key, *asked[key]), waiting)
         try:
-            for verdict in replies:
-                lines.append(verdict)
-                known[verdict.key] = verdict
-                on_progress(len(known), len(asked))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+            for future in as_completed([pool.submit(work, key) for key in waiting]):
+                error = future.exception()
+                if error is not None:
+                    failure = failure or error
+                    stopped.set()
+                elif (verdict := future.result()) is not None:  # also after a failure: it is paid
+                    lines.append(verdict)
+                    known[verdict.key] = verdict
+                    on_progress(len(known), len(asked))
+        finally:
+            stopped.set()
+    if failure is not None:
+        raise failure
     return summarise(_by_pair(pairs, known, judge.model))
 
 

@@ -17,6 +17,13 @@ from engine.api import (
 )
 from engine.client import EngineClient
 from engine.config import ScoreConfig
+from engine.keys import (
+    ADMIN_KEY_FILE_VARIABLE,
+    ADMIN_KEY_VARIABLE,
+    API_KEY_FILE_VARIABLE,
+    API_KEY_VARIABLE,
+    read_key,
+)
 from engine.models import resolve_model
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
@@ -34,6 +41,9 @@ from training.rounds import Run
 from training.state import find_state
 from training.trainer import TrainResult, run_trainer
 from training.watch import ProgressFile
+
+UNSUPERVISED_PATIENCE_S = 10.0
+"""How long to wait for an engine that nobody starts again, in seconds: it may only be busy."""
 
 ENGINE_START_SECONDS = 40.0
 """What the engine's start usually takes, for the bar; and no limit."""
@@ -98,11 +108,7 @@ class OwnEngine:
         except BaseException:
             self.stop()
             raise
-        self._client = EngineClient(
-            process.url,
-            os.environ.get("JOSTLE_API_KEY"),
-            paraphrases=self.folder.paraphrases,
-        )
+        self._client = make_client(process.url, self.folder, patience_s=UNSUPERVISED_PATIENCE_S)
         self.progress.done("start the engine", time.monotonic() - started, process.url)
 
     def stop(self) -> None:
@@ -149,6 +155,26 @@ class OwnEngine:
             self.start()
 
 
+def make_client(url: str, folder: RunFolder, *, patience_s: float | None) -> EngineClient:
+    """A client with the keys of the environment.
+
+    Args:
+        url: Where the engine is, without `/v1`.
+        folder: The run folder, which keeps paraphrases.
+        patience_s: Seconds to wait for an engine that went away; None: the client's own.
+    """
+    environ = os.environ
+    api_key = read_key(environ, API_KEY_VARIABLE, API_KEY_FILE_VARIABLE)
+    options = {} if patience_s is None else {"patience_s": patience_s}
+    return EngineClient(
+        url,
+        environ.get("JOSTLE_API_KEY") or api_key,
+        admin_key=read_key(environ, ADMIN_KEY_VARIABLE, ADMIN_KEY_FILE_VARIABLE),
+        paraphrases=folder.paraphrases,
+        **options,
+    )
+
+
 def make_builder(location: str, config: RunConfig) -> PromptBuilder:
     """Prompts as the engine builds them."""
     from transformers import AutoTokenizer
@@ -169,8 +195,9 @@ def open_engine(
         with OwnEngine(location, folder, config, progress) as own:
             yield own, own.train_alone if config.engine.while_training == "stop" else run_trainer
         return
-    key = os.environ.get("JOSTLE_API_KEY")
-    clients = [EngineClient(url, key, paraphrases=folder.paraphrases) for url in urls]
+    # Where there are others, the work of an engine that died need not wait until it is back.
+    patience_s = None if len(urls) == 1 else UNSUPERVISED_PATIENCE_S
+    clients = [make_client(url, folder, patience_s=patience_s) for url in urls]
     try:
         fleet = Fleet(dict(zip(urls, clients, strict=True)))
         yield clients[0] if len(clients) == 1 else fleet, run_trainer

@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -50,7 +51,7 @@ class RunLock:
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            stream = self.path.open("a+b")
+            stream = self.path.open("a+b", buffering=0)
         except OSError as error:
             raise InputError(f"cannot be written: {error.strerror}", file=self.path) from error
         for attempt in range(_ATTEMPTS):
@@ -67,10 +68,10 @@ class RunLock:
                     file=self.path.parent,
                 ) from error
         owner = Owner(pid=os.getpid(), host=socket.gethostname(), started=time.time())
-        stream.truncate(0)
-        stream.write(owner.model_dump_json().encode())
-        stream.flush()
         self._stream = stream
+        with suppress(OSError):  # on a full disk the lock holds, only its holder is not named
+            stream.truncate(0)
+            stream.write(owner.model_dump_json().encode())
         return self
 
     def __exit__(

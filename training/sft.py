@@ -311,6 +311,9 @@ def main(arguments: Sequence[str]) -> int:
     except TrainingError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:  # such as a full disk
+        print(f"cannot be read or written: {error}", file=sys.stderr)
+        return 1
     if result is not None:
         write_json(job.result, result.model_dump(mode="json"))
     return 0

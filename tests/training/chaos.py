@@ -88,6 +88,7 @@ def run_with_kills(
         killed = done.total() < kills and _kill(process, role, delay, others)
         if killed:
             done[role] += 1
+            before()  # an engine that is not the run's own is started again while the run waits
         process.wait()
         if killed:
             continue

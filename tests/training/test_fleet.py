@@ -109,6 +109,18 @@ def test_an_engine_that_lags_behind_is_brought_up(tmp_path: Path) -> None:
     assert fleet.weights().version == "v2"
 
 
+def test_an_engine_that_does_not_answer_is_left_out() -> None:
+    class Gone(FakeEngine):
+        def weights(self) -> WeightsState:
+            raise EngineError("connection refused")
+
+    fleet = Fleet({"one": Gone(), "two": FakeEngine()})
+    assert fleet.weights().version == "base"
+    assert fleet.alive == ["two"]
+    with pytest.raises(EngineError, match=r"no engine is left; .*connection refused"):
+        Fleet({"one": Gone()}).weights()
+
+
 def test_a_fleet_needs_an_engine() -> None:
     with pytest.raises(InputError, match="names no engine"):
         Fleet({})

@@ -158,7 +158,9 @@ def test_of_two_engines_one_is_killed_and_every_task_is_scored_once() -> None:
     try:
         for engine in engines:
             engine.ensure()
-        clients = {str(port): EngineClient(f"http://127.0.0.1:{port}") for port in ports}
+        clients = {
+            str(port): EngineClient(f"http://127.0.0.1:{port}", patience_s=1.0) for port in ports
+        }
         fleet = Fleet(clients)
         assert fleet.weights().version == "base"
         seen: list[str] = []

@@ -61,7 +61,6 @@ class FakeProcess:
     @classmethod
     def start(cls, model: str, **options: Any) -> FakeProcess:
         cls.events.append("start")
-        cls.options = options
         return cls()
 
     def wait_ready(self, on_wait: Any) -> None:
