@@ -106,7 +106,10 @@ def main() -> None:
             url = server.url
         client = stack.enter_context(EngineClient(url, timeout_s=1800.0))
         started = time.perf_counter()
-        LiveTables(client, tasks, DESIGN, builder).run(race)
+        tables = LiveTables(client, tasks, DESIGN, builder)
+        while batch := race.next_batch():
+            for task_id, moves in tables.extend(batch).items():
+                race.tell(task_id, moves)
         seconds = time.perf_counter() - started
     report(stored, race, expected, seconds, chosen.select)
 

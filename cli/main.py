@@ -16,6 +16,7 @@ from cli.evaluate import evaluate, judge
 from cli.map import task_map
 from cli.measures import measures
 from cli.pool import app as pool_app
+from cli.race import race
 from cli.reload import reload
 from cli.run import run
 from cli.score import score
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(score)
 app.command()(select)
+app.command()(race)
 app.command("map")(task_map)
 app.command()(measures)
 app.command()(strategies)

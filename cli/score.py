@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from engine.config import ScoreConfig
+    from engine.pools.lazy import LazyPool
 
 
 def score(
@@ -42,6 +43,13 @@ def score(
     ] = None,
     perturbations: Annotated[
         int | None, typer.Option(min=1, help="Perturbed prompts, k.", show_default="10")
+    ] = None,
+    design: Annotated[
+        str | None,
+        typer.Option(metavar="auto", help="Choose n and k for --budget; needs --model."),
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Tokens that --design auto lets the engine compute.")
     ] = None,
     max_output_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest output.", show_default="32")
@@ -73,14 +81,17 @@ def score(
     opened = open_pool(
         pool, _options(format_name, column, split, subset, max_instances, asked.seed)
     )
-    survey = survey_pool(opened, asked)
     location = ""
-    if url is None:
+    if url is None or design is not None:
         from engine.models import resolve_model
 
         location = str(resolve_model(model))
-    files.prepare(overwrite=overwrite)
     console = Console(stderr=True)
+    if design is not None or budget is not None:
+        asked, words = _choose(design, budget, opened, asked, location, max_model_len)
+        console.print(words, highlight=False)
+    survey = survey_pool(opened, asked)
+    files.prepare(overwrite=overwrite)
     n_tasks = survey.tasks.height
     console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs", highlight=False)
     with contextlib.ExitStack() as stack:
@@ -140,6 +151,35 @@ def _config(
     }
     values |= {name: value for name, value in options.items() if value is not None}
     return validate(ScoreConfig, values, file)
+
+
+def _choose(
+    design: str | None,
+    budget: int | None,
+    pool: LazyPool,
+    config: ScoreConfig,
+    location: str,
+    max_model_len: int,
+) -> tuple[ScoreConfig, str]:
+    """The config with the chosen n and k, and what was chosen, in words."""
+    from engine.errors import InputError
+
+    if design != "auto" or budget is None:
+        raise InputError("--design auto and --budget TOKENS go together", field="--design")
+    from transformers import AutoTokenizer
+
+    from engine.design.choose import design_for_pool
+    from engine.prompts import PromptBuilder
+
+    builder = PromptBuilder(AutoTokenizer.from_pretrained(location), config.prompt, max_model_len)
+    best = design_for_pool(pool, config, builder, budget)
+    words = (
+        f"{best.n_instances} instances and {best.n_perturbations} perturbations, about "
+        f"{best.tokens:,.0f} computed tokens; expected standard error of prompt uncertainty "
+        f"{best.relative_error:.0%} of its value"
+    )
+    chosen = {"n_instances": best.n_instances, "n_perturbations": best.n_perturbations}
+    return config.model_copy(update=chosen), words
 
 
 def _bars(console: Any) -> Progress:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from statistics import median
 
-from engine.design.components import Components
+from engine.config import ScoreConfig
+from engine.design.components import TYPICAL, Components
 from engine.design.costs import TaskCost
 from engine.errors import InputError
-from engine.tasks import Record
+from engine.plan import plan_task
+from engine.prompts import PromptBuilder
+from engine.tasks import Record, Task
+
+_COUNTED = 4  # instances per task whose tokens are counted
+_MOST = 50  # instances and perturbations at most
 
 
 class Design(Record):
@@ -68,3 +75,39 @@ def choose_design(
             field="budget",
         )
     return best
+
+
+def design_for_pool(
+    tasks: Iterable[Task],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    budget: float,
+    relative: Components = TYPICAL,
+) -> Design:
+    """The best uniform design for a pool, from the token counts of its prompts.
+
+    Args:
+        tasks: The pool; a few instances of each task are encoded. The tasks' median number of
+            instances limits n.
+        config: Prompts and perturbations; its design is not used.
+        builder: Prompts as the engine builds them.
+        budget: Computed tokens for all tasks together.
+        relative: Pooled components of an earlier scoring, if there is one.
+
+    Raises:
+        InputError: If there is no task, a prompt does not fit, or the budget is too small.
+    """
+    few = config.model_copy(update={"n_instances": _COUNTED})
+    costs, sizes = [], []
+    for task in tasks:
+        costs.append(TaskCost.of(plan_task(task, few, builder), few, builder))
+        sizes.append(len(task.instances))
+    if not costs:
+        raise InputError("there is no task to choose a design for", field="tasks")
+    return choose_design(
+        costs,
+        relative,
+        budget,
+        max_instances=min(_MOST, int(median(sizes))),
+        max_perturbations=_MOST,
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from engine.api import CompletionLogprobsResponse, Reference, TaskScore, TokenPair
 from engine.config import ScoreConfig
 from engine.design.components import Moves
-from engine.design.race import Extension, Race
+from engine.design.race import Extension
 from engine.errors import EngineError
 from engine.plan import Pair, plan_pairs, plan_task
 from engine.prompts import PromptBuilder
@@ -56,17 +56,6 @@ class LiveTables:
         self._probabilities: dict[str, dict[tuple[str, int], float]] = {t.id: {} for t in tasks}
         self._perturbations = dict.fromkeys(self._tasks, 0)
         self._version: str | None = None
-
-    def run(self, race: Race) -> None:
-        """Runs the race to its end.
-
-        Raises:
-            InputError: If the engine finds fault with a task.
-            EngineError: If the engine fails, or its weights change on the way.
-        """
-        while batch := race.next_batch():
-            for task_id, moves in self.extend(batch).items():
-                race.tell(task_id, moves)
 
     def extend(self, batch: Sequence[Extension]) -> dict[str, Moves]:
         """Scores what is missing; the tables of the extended tasks.

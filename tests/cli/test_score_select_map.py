@@ -106,6 +106,16 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
     assert not re.search(r"(src|href)=|https?://", page), "the page needs something else"
 
 
+def test_a_design_needs_its_budget(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    command = ("score", pool, "-o", tmp_path / "scores.parquet", "--url", engine.url)
+    for words in (("--design", "auto"), ("--budget", 1000), ("--design", "best", "--budget", 9)):
+        code, shown = jostle(*command, *words)
+        assert code != 0
+        assert "--design auto and --budget TOKENS go together" in shown
+
+
 def test_a_scoring_that_broke_off_goes_on(
     jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ COMMANDS = (
     "judge",
     "map",
     "measures",
+    "race",
     "reload",
     "run",
     "score",

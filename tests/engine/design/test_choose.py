@@ -2,10 +2,14 @@
 
 import pytest
 
-from engine.design.choose import Design, choose_design
+from engine.config import ScoreConfig
+from engine.design.choose import Design, choose_design, design_for_pool
 from engine.design.components import Components
 from engine.design.costs import TaskCost
 from engine.errors import InputError
+from engine.prompts import PromptBuilder
+from tests.engine.examples import make_task
+from tests.engine.small_tokenizers import gpt2
 
 COSTS = [TaskCost(prefix=200, tail=50), TaskCost(prefix=100, tail=30)]
 EVEN = Components(instances=0.2, perturbations=0.2, interaction=0.2)
@@ -36,3 +40,15 @@ def test_the_noisier_facet_gets_more() -> None:
 def test_a_budget_below_one_pair_per_task_is_refused() -> None:
     with pytest.raises(InputError, match="cost 760 tokens"):
         choose(EVEN, 700)
+
+
+def test_the_design_of_a_pool_comes_from_its_prompts() -> None:
+    tasks = [make_task(f"task-{index}", n_instances=6) for index in range(5)]
+    config = ScoreConfig(max_output_tokens=4)
+    builder = PromptBuilder(gpt2(), config.prompt, 1024)
+    small, large = (design_for_pool(tasks, config, builder, size) for size in (8_000, 40_000))
+    assert small.tokens <= 8_000 < large.tokens <= 40_000
+    assert large.n_instances <= 6
+    assert large.relative_error < small.relative_error
+    with pytest.raises(InputError, match="no task"):
+        design_for_pool([], config, builder, 1_000)

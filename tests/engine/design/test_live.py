@@ -17,7 +17,8 @@ from engine.config import ScoreConfig
 from engine.design.components import moves_of
 from engine.design.costs import TaskCost
 from engine.design.live import LiveTables
-from engine.design.race import Extension, Race, RaceConfig, Runner
+from engine.design.race import Extension, RaceConfig
+from engine.design.racing import race_pool
 from engine.errors import EngineError
 from engine.plan import plan_task
 from engine.prompts import PromptBuilder
@@ -88,17 +89,32 @@ def test_a_race_runs_over_an_engine() -> None:
     tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
     builder = PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
     costs = [TaskCost.of(plan_task(task, CONFIG, builder), CONFIG, builder) for task in tasks]
-    runners = [Runner(task.id, cost, 6) for task, cost in zip(tasks, costs, strict=True)]
     budget = 1.5 * sum(cost.tokens(4, 3) for cost in costs)
-    race = Race(
-        runners, RaceConfig(n_select=3, budget=budget, start_instances=4, start_perturbations=3)
+    config = RaceConfig(n_select=3, budget=budget, start_instances=4, start_perturbations=3)
+    spent: list[float] = []
+    result = race_pool(
+        engine, tasks, CONFIG, builder, config, on_batch=lambda race: spent.append(race.tokens)
     )
-    make_tables(engine, tasks).run(race)
-    standings = race.standings()
-    assert sum(standing.selected for standing in standings) == 3
-    assert any(standing.pairs > 16 for standing in standings)
+    assert [standing.task_id for standing in result.standings] == [task.id for task in tasks]
+    by_u = sorted(result.standings, key=lambda standing: -standing.prompt_uncertainty)
+    assert result.selected == tuple(standing.task_id for standing in by_u[:3])
+    assert set(result.open) <= {task.id for task in tasks}
+    assert any(standing.pairs > 16 for standing in result.standings)
     assert engine.scored[0] == (8, 4, 3)
-    assert race.tokens <= budget
+    assert spent == sorted(spent)
+    assert spent[-1] == result.tokens <= budget
+
+
+def test_categories_race_each_on_its_own() -> None:
+    engine = Engine()
+    tasks = [
+        make_task(f"task-{index}", n_instances=4).model_copy(update={"category": "ab"[index % 2]})
+        for index in range(6)
+    ]
+    builder = PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
+    config = RaceConfig(n_select=1, budget=1e5)
+    result = race_pool(engine, tasks, CONFIG, builder, config, by_category=True)
+    assert sorted(int(name[-1]) % 2 for name in result.selected) == [0, 1]
 
 
 def test_weights_that_change_on_the_way_end_the_race() -> None:

@@ -1,0 +1,86 @@
+"""A whole race over a running engine, from a pool to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from engine.config import ScoreConfig
+from engine.design.costs import TaskCost
+from engine.design.live import LiveTables, Scoring
+from engine.design.race import Race, RaceConfig, Runner, Standing
+from engine.plan import plan_task
+from engine.prompts import PromptBuilder
+from engine.tasks import Record, Task
+
+_COUNTED = 4  # instances per task whose tokens are counted
+
+
+class RaceResult(Record):
+    """What a race came to.
+
+    Attributes:
+        config: How it was run.
+        tokens: Computed tokens that it spent, by the cost model.
+        standings: Every task, in pool order.
+    """
+
+    config: RaceConfig
+    tokens: float
+    standings: tuple[Standing, ...]
+
+    @property
+    def selected(self) -> tuple[str, ...]:
+        """Ids of the top tasks, largest prompt uncertainty first."""
+        inside = [standing for standing in self.standings if standing.selected]
+        ranked = sorted(inside, key=lambda standing: -standing.prompt_uncertainty)
+        return tuple(standing.task_id for standing in ranked)
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Ids of the tasks whose membership the budget left open, in pool order."""
+        return tuple(standing.task_id for standing in self.standings if standing.is_open)
+
+
+def race_pool(
+    engine: Scoring,
+    tasks: Sequence[Task],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    race_config: RaceConfig,
+    *,
+    by_category: bool = False,
+    on_batch: Callable[[Race], None] | None = None,
+) -> RaceResult:
+    """Races the tasks of a pool for the top N.
+
+    Args:
+        engine: A client.
+        tasks: The pool; all of it is held in memory.
+        config: Prompts, perturbations and seed; its design is not used.
+        builder: Prompts as the engine builds them.
+        race_config: How many are wanted, and the budget.
+        by_category: Whether the top N of every category are wanted, instead of the whole pool's.
+        on_batch: Called after each batch.
+
+    Raises:
+        InputError: If the budget does not pay for the start, or the engine finds fault with a task.
+        EngineError: If the engine fails, or its weights change on the way.
+    """
+    few = config.model_copy(update={"n_instances": _COUNTED})
+    runners = [
+        Runner(
+            task_id=task.id,
+            cost=TaskCost.of(plan_task(task, few, builder), few, builder),
+            max_instances=len(task.instances),
+            stratum=(task.category or "") if by_category else "",
+        )
+        for task in tasks
+    ]
+    race = Race(runners, race_config)
+    tables = LiveTables(engine, tasks, config, builder)
+    while batch := race.next_batch():
+        for task_id, moves in tables.extend(batch).items():
+            race.tell(task_id, moves)
+        if on_batch is not None:
+            on_batch(race)
+    return RaceResult(config=race_config, tokens=race.tokens, standings=race.standings())
