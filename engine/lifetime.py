@@ -1,4 +1,4 @@
-"""No process of ours outlives the one that started it."""
+"""No process of ours outlives the one that started it; and whether one is at work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
@@ -22,3 +23,27 @@ def die_with(parent: int, signal_number: int = signal.SIGKILL) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal_number)
+
+
+def cpu_seconds(pid: int, *, children: bool = False) -> float:
+    """CPU time a process has used so far, and that of its running descendants if asked for.
+
+    0 where there is no such process, or no /proc.
+    """
+    ticks: dict[int, int] = {}
+    parents: dict[int, int] = {}
+    entries = Path("/proc").glob("[0-9]*/stat") if children else [Path(f"/proc/{pid}/stat")]
+    for entry in entries:
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        number = int(entry.parent.name)
+        parents[number], ticks[number] = int(fields[1]), int(fields[11]) + int(fields[12])
+
+    def below(number: int) -> bool:
+        while number not in (pid, 0):
+            number = parents.get(number, 0)
+        return number == pid
+
+    return sum(used for number, used in ticks.items() if below(number)) / os.sysconf("SC_CLK_TCK")

@@ -34,7 +34,8 @@ class Limits(Record):
         wait_seconds: How long a request is held back while weights are loaded before it gets a 503.
         drain_seconds: How long a load waits for requests in flight before it is given up.
         load_seconds: How long the engine may take to load weights before the load counts as failed.
-        hang_seconds: Silence of the engine after which it counts as hanging and is ended.
+        hang_seconds: Silence of an idle engine after which it counts as hanging and is ended; one
+            that uses the CPU may be silent 15 times as long.
     """
 
     body_bytes: _Count = 32 * 2**20
@@ -46,7 +47,7 @@ class Limits(Record):
     wait_seconds: Annotated[float, Field(gt=0)] = 60.0
     drain_seconds: Annotated[float, Field(gt=0)] = 600.0
     load_seconds: Annotated[float, Field(gt=0)] = 600.0
-    hang_seconds: Annotated[float, Field(gt=0)] = 8.0
+    hang_seconds: Annotated[float, Field(gt=0)] = 6.0
 
     def check(
         self, name: str, value: int, *, record: str | None = None, field: str | None = None

@@ -18,6 +18,7 @@ from typing import Self
 import httpx
 
 from engine.errors import EngineError
+from engine.lifetime import cpu_seconds
 from engine.limits import LIMITS_VARIABLE, Limits
 from engine.live_file import LIVE_FILE_VARIABLE
 from engine.settings import EngineSettings, choose_settings
@@ -169,6 +170,10 @@ class EngineProcess:
     def ready(self, timeout_s: float = 2.0) -> bool:
         """Whether the server can score now."""
         return self._look(timeout_s) == httpx.codes.OK
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the server process itself, without the engine's."""
+        return cpu_seconds(self._process.pid)
 
     def _look(self, timeout_s: float) -> int | None:
         try:

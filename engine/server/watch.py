@@ -28,6 +28,10 @@ class Server(Protocol):
         """Whether it answers at all."""
         ...
 
+    def cpu_seconds(self) -> float:
+        """CPU time it has used."""
+        ...
+
     def ready(self) -> bool:
         """Whether it can score."""
         ...
@@ -46,6 +50,7 @@ class WatchSettings:
         window_seconds: Failures longer ago are forgotten.
         start_seconds: How long a server may take to get ready.
         silence_seconds: How long a server that was ready may leave the watcher without any answer.
+        busy_seconds: The same for one that is at work.
         poll_seconds: Between two looks.
         pause_seconds: Before a second try; doubled with every further one.
     """
@@ -53,7 +58,8 @@ class WatchSettings:
     tries: int = 3
     window_seconds: float = 600.0
     start_seconds: float = 900.0
-    silence_seconds: float = 8.0
+    silence_seconds: float = 7.0
+    busy_seconds: float = 60.0
     poll_seconds: float = 0.5
     pause_seconds: float = 1.0
 
@@ -117,7 +123,7 @@ class Watcher:
         """What went wrong, or None when the watcher was told to stop."""
         settings = self._settings
         started = last_answer = time.monotonic()
-        was_ready = False
+        was_ready, work = False, 0.0
         while not self._stop(settings.poll_seconds):
             if not server.running():
                 code = server.wait()
@@ -133,7 +139,10 @@ class Watcher:
                     return f"the engine was not ready after {settings.start_seconds:.0f} s"
                 continue
             if server.answers(settings.silence_seconds / 4):
-                last_answer = time.monotonic()
+                last_answer, work = time.monotonic(), server.cpu_seconds()
             elif (silent := time.monotonic() - last_answer) >= settings.silence_seconds:
-                return f"the engine has not answered for {silent:.0f} s"
+                # Reading a very large request keeps a server from answering, and is no hanging.
+                busy = server.cpu_seconds() - work > silent / 10
+                if not busy or silent >= settings.busy_seconds:
+                    return f"the engine has not answered for {silent:.0f} s"
         return None

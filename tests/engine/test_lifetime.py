@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from engine.lifetime import cpu_seconds
+
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="the kernel call is Linux's"
 )
@@ -69,7 +71,7 @@ def test_a_child_ends_when_its_parent_is_killed(arguments: list[str], last_words
 def test_a_child_whose_parent_is_gone_already_ends_at_once(number: signal.Signals) -> None:
     # No process has a child with its own id, so this parent "is gone".
     code = (
-        "import os; from engine.lifetime import die_with; "
+        "import os; from engine.lifetime import cpu_seconds, die_with; "
         f"die_with(os.getpid(), {int(number)}); import time; time.sleep(60)"
     )
     ended = subprocess.run([sys.executable, "-c", code], env=environment(), timeout=20, check=False)
@@ -81,3 +83,20 @@ def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sys, "platform", "darwin")
     die_with(-1)
+
+
+def test_the_cpu_time_of_a_process_and_of_those_below_it() -> None:
+    before = cpu_seconds(os.getpid())
+    while cpu_seconds(os.getpid()) - before < 0.05:
+        sum(range(10_000))
+    spin = "import sys, time\nwhile time.process_time() < 0.2: pass\nprint(), sys.stdout.flush()\n"
+    child = subprocess.Popen(
+        [sys.executable, "-c", spin + "time.sleep(60)"], stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    with child:
+        child.stdout.readline()
+        own = cpu_seconds(os.getpid())
+        assert cpu_seconds(os.getpid(), children=True) >= own + 0.15
+        child.kill()
+    assert cpu_seconds(child.pid) == 0

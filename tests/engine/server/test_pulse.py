@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from engine.errors import EXIT_GAVE_UP
+from engine.server import pulse
 from engine.server.pulse import Pulse, exit_code
 
 
@@ -18,6 +19,7 @@ from engine.server.pulse import Pulse, exit_code
 class FakeProcess:
     exitcode: int | None = None
     killed: int = 0
+    pid: int | None = None
 
     def kill(self) -> None:
         self.killed += 1
@@ -42,9 +44,9 @@ def watched(
     return Pulse(ask, [process], 0.2, lambda: excused, interval=0.01)
 
 
-async def run_for(pulse: Pulse, seconds: float) -> bool:
+async def run_for(watching: Pulse, seconds: float) -> bool:
     """Whether it ended by itself."""
-    running = asyncio.create_task(pulse.run())
+    running = asyncio.create_task(watching.run())
     await asyncio.wait([running], timeout=seconds)
     ended = running.done()
     running.cancel()
@@ -54,20 +56,20 @@ async def run_for(pulse: Pulse, seconds: float) -> bool:
 
 def test_a_hanging_engine_is_killed_in_time() -> None:
     process = FakeProcess()
-    pulse = watched(never, process)
+    watching = watched(never, process)
     started = time.monotonic()
-    assert asyncio.run(run_for(pulse, 5))
+    assert asyncio.run(run_for(watching, 5))
     assert 0.15 < time.monotonic() - started < 2
     assert process.killed == 1
-    assert not pulse.beating
+    assert not watching.beating
     assert exit_code([process]) == EXIT_GAVE_UP
 
 
 def test_an_engine_that_answers_lives_on() -> None:
     process = FakeProcess()
-    pulse = watched(at_once, process)
-    assert not asyncio.run(run_for(pulse, 0.5))
-    assert pulse.beating
+    watching = watched(at_once, process)
+    assert not asyncio.run(run_for(watching, 0.5))
+    assert watching.beating
     assert not process.killed
 
 
@@ -75,6 +77,26 @@ def test_an_engine_that_loads_weights_may_be_silent() -> None:
     process = FakeProcess()
     assert not asyncio.run(run_for(watched(never, process, excused=True), 0.5))
     assert not process.killed
+
+
+@pytest.mark.parametrize(("work", "killed"), [(1.0, 0), (0.0, 1)])
+def test_an_engine_at_work_may_be_silent(
+    monkeypatch: pytest.MonkeyPatch, work: float, killed: int
+) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr(pulse, "cpu_seconds", lambda pid, children: work * next(clock))
+    process = FakeProcess(pid=1)
+    watching = watched(never, process)
+    asyncio.run(run_for(watching, 1.0))
+    assert process.killed == killed
+    assert watching.beating is not bool(killed)
+
+
+def test_an_engine_that_works_for_ever_hangs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "cpu_seconds", lambda pid, children: time.monotonic())
+    process = FakeProcess(pid=1)
+    assert asyncio.run(run_for(Pulse(never, [process], 0.02, lambda: False, interval=0.005), 5))
+    assert process.killed == 1
 
 
 @pytest.mark.parametrize("exitcode", [None, 1])

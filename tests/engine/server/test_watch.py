@@ -13,7 +13,11 @@ from engine.live_file import LastGood, read_last_good, write_last_good
 from engine.server.watch import Watcher, WatchSettings
 
 QUICK = WatchSettings(
-    start_seconds=0.2, silence_seconds=0.1, poll_seconds=0.001, pause_seconds=0.001
+    start_seconds=0.2,
+    silence_seconds=0.1,
+    busy_seconds=0.3,
+    poll_seconds=0.001,
+    pause_seconds=0.001,
 )
 GOOD = LastGood(version="round-01-abc", path="/runs/checkpoint-1")
 
@@ -26,6 +30,7 @@ class FakeServer:
     silent_after: int | None = None
     ready_after: int | None = 2
     code: int = 70
+    work: float = 0.0
     looks: int = 0
     stopped: bool = False
 
@@ -38,6 +43,9 @@ class FakeServer:
 
     def answers(self, timeout_s: float = 2.0) -> bool:
         return self.silent_after is None or self.looks <= self.silent_after
+
+    def cpu_seconds(self) -> float:
+        return self.looks * self.work
 
     def ready(self) -> bool:
         return self.ready_after is not None and self.looks >= self.ready_after
@@ -82,6 +90,7 @@ def test_told_to_stop(tmp_path: Path) -> None:
         (FakeServer(dies_after=4, code=70), "ended with code 70"),
         (FakeServer(dies_after=4, code=0), "ended with code 0"),
         (FakeServer(silent_after=4), "has not answered for"),
+        (FakeServer(silent_after=4, work=1.0), "has not answered for"),
         (FakeServer(ready_after=None), "was not ready after"),
     ],
 )
