@@ -165,7 +165,7 @@ def make_client(url: str, folder: RunFolder, *, patience_s: float | None) -> Eng
     """
     environ = os.environ
     api_key = read_key(environ, API_KEY_VARIABLE, API_KEY_FILE_VARIABLE)
-    options = {} if patience_s is None else {"patience_s": patience_s}
+    options: dict[str, Any] = {} if patience_s is None else {"patience_s": patience_s}
     return EngineClient(
         url,
         environ.get("JOSTLE_API_KEY") or api_key,
