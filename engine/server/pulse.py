@@ -92,6 +92,8 @@ class Pulse:
                 await asyncio.wait([question], timeout=self._interval)
                 if question.done() or self._excused():
                     self._last_answer = self._last_sign = time.monotonic()
+                elif any(process.exitcode is not None for process in self._processes):
+                    return
                 elif self._hangs():
                     silent = time.monotonic() - self._last_answer
                     logger.error("the engine has not answered for %.0f s: killed", silent)

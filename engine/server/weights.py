@@ -172,17 +172,33 @@ class LiveWeights:
             await self._verify(manifest.probes, manifest, "after the load")
         except Exception as error:
             logger.exception("loading %s failed", folder)
+            if self._client.errored:
+                self.usable = False
+                raise EngineError(
+                    f"the engine died while it loaded {folder}; whoever watches the server starts "
+                    f"it again on {self._state.version}"
+                ) from error
             await self._roll_back(manifest.probes, before)
             raise EngineError(
                 f"{folder} could not be made live ({error}); {self._state.version} is live again"
             ) from error
 
     async def _load(self, folder: Path | str) -> None:
-        try:
-            async with asyncio.timeout(self._limits.load_seconds):
-                await self._client.collective_rpc(LOAD_METHOD, args=(str(folder),))
-        except TimeoutError:
-            raise EngineError(f"the load took over {self._limits.load_seconds:.0f} s") from None
+        loading = asyncio.ensure_future(
+            self._client.collective_rpc(LOAD_METHOD, args=(str(folder),))
+        )
+        deadline = time.monotonic() + self._limits.load_seconds
+        while not loading.done():
+            await asyncio.wait([loading], timeout=0.2)
+            # A call that is under way when the engine dies never ends by itself.
+            if not loading.done() and (self._client.errored or time.monotonic() > deadline):
+                loading.cancel()
+                raise EngineError(
+                    "the engine died"
+                    if self._client.errored
+                    else f"the load took over {self._limits.load_seconds:.0f} s"
+                )
+        loading.result()
         # A reset is refused while a request holds blocks; one just aborted still may, for a step.
         for _ in range(100):
             if await self._client.reset_prefix_cache():

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from cli import main as cli_main
-from engine.errors import EngineError, InputError, TrainingError
+from engine.errors import EngineError, GaveUpError, InputError, TrainingError
 
 
 class _Config(BaseModel):
@@ -55,6 +55,13 @@ def test_failed_process_is_exit_code_1(
 ) -> None:
     assert _exit_code(monkeypatch, _raise(kind("it died"))) == 1
     assert capsys.readouterr().err == "jostle: error: it died\n"
+
+
+def test_a_watched_server_that_failed_too_often_is_exit_code_70(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code(monkeypatch, _raise(GaveUpError("that was failure 3"))) == 70
+    assert capsys.readouterr().err == "jostle: error: that was failure 3\n"
 
 
 def test_bad_config_names_the_field(

@@ -175,6 +175,7 @@ def killed_during_a_load(
     os.kill(engine, signal.SIGKILL)
     loading.join()
     print(f"kill -9 in the middle of a load: {errors[0]}")
+    assert "the engine died while it loaded" in errors[0]
     wait_until_gone(served.mark, [engine], 10)
     print(f"ready again after {served.wait_ready():.1f} s")
     assert client.weights().version == expected[0].weights_version

@@ -42,6 +42,7 @@ class FakeEngine:
     fails: set[str] = field(default_factory=set)
     hold: asyncio.Event | None = None
     dtype: str = "torch.float32"
+    errored: bool = False
 
     @property
     def vllm_config(self) -> Any:

@@ -123,6 +123,25 @@ def test_an_engine_that_takes_neither_is_condemned(engine: FakeEngine, tmp_path:
     assert live.state.version == "base"
 
 
+def test_an_engine_that_dies_in_the_middle_of_a_load(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live")
+
+    async def run() -> None:
+        engine.hold = asyncio.Event()
+        loading = asyncio.create_task(live.load(tmp_path / "one", version))
+        while "load one" not in engine.events:
+            await asyncio.sleep(0.001)
+        engine.errored = True
+        with pytest.raises(EngineError, match=r"the engine died while it loaded .*again on base"):
+            await loading
+
+    asyncio.run(run())
+    assert not live.usable
+    assert live.state.version == "base"
+    assert read_last_good(tmp_path / "live") is None
+
+
 def test_a_load_gives_up_when_requests_do_not_end(engine: FakeEngine, tmp_path: Path) -> None:
     version = publish(tmp_path / "one")
     live = live_on(engine, tmp_path)
