@@ -23,7 +23,7 @@ from training.fleet import Fleet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
-KILLS = int(os.environ.get("JOSTLE_KILLS", "20"))
+KILLS = int(os.environ.get("JOSTLE_KILLS", "4"))  # 20 and more: minutes
 
 CONFIG = """
 rounds = 1
