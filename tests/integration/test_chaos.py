@@ -13,7 +13,7 @@ import pytest
 from tests.training.chaos import run_with_kills
 from tests.training.test_rounds import read_records
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(10_800)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(10_800)]
 
 KILLS = int(os.environ.get("JOSTLE_KILLS", "20"))
 
