@@ -100,8 +100,10 @@ def read_status(folder: RunFolder) -> RunStatus:
 def status_view(status: RunStatus) -> Group:
     """The status as a person reads it."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("round", "step", "state", "time"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading == "time" else "left")
+    # In a narrow terminal only what comes last gives way.
+    for heading, width in (("round", 5), ("step", 23), ("state", 7)):
+        table.add_column(heading, no_wrap=True, min_width=width)
+    table.add_column("time", no_wrap=True, min_width=6, justify="right")
     table.add_column("", no_wrap=True)
     for step in status.steps:
         current = step.state == "current"
