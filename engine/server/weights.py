@@ -189,9 +189,10 @@ class LiveWeights:
         )
         deadline = time.monotonic() + self._limits.load_seconds
         while not loading.done():
-            await asyncio.wait([loading], timeout=0.2)
+            left = max(0.0, deadline - time.monotonic())
+            await asyncio.wait([loading], timeout=min(0.2, left))
             # A call that is under way when the engine dies never ends by itself.
-            if not loading.done() and (self._client.errored or time.monotonic() > deadline):
+            if not loading.done() and (self._client.errored or time.monotonic() >= deadline):
                 loading.cancel()
                 raise EngineError(
                     "the engine died"
