@@ -193,11 +193,12 @@ def main() -> None:
     pairs, whole_seconds, usage = run.whole_requests()
     rate = matmul_rate(run.model)
     floor_s = floor_flops(pairs) / rate
-    rows: list[Row] = []
-    if "transformers" not in chosen.without:
-        rows.append(run.peer(TRANSFORMERS, "transformers", pairs))
-    if "harness" not in chosen.without:
-        rows.append(run.peer(HARNESS, "harness", pairs))
+    peers = {
+        name: run.peer(name, way, pairs)
+        for name, way in ((HARNESS, "harness"), (TRANSFORMERS, "transformers"))
+        if way not in chosen.without
+    }
+    rows = [peers[name] for name in (TRANSFORMERS, HARNESS) if name in peers]
     rows.append(run.jostle(STOCK_ROWS, pairs, output_rows=False))
     rows.append(run.jostle(JOSTLE, pairs, output_rows=True))
     show(rows, pairs, floor_s, console)
