@@ -117,6 +117,19 @@ def _kill(
             except (KeyError, ProcessLookupError):  # it has ended by itself
                 due = None
                 continue
+            _wait_dead(alive[role])
             return True
         time.sleep(0.02)
     return False
+
+
+def _wait_dead(pid: int) -> None:
+    """Until a killed process has ended; whoever looks at it then sees that it has."""
+    while True:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.01)
