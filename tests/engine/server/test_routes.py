@@ -62,6 +62,7 @@ def test_scores_as_one_body_and_as_lines_are_the_same() -> None:
     assert totals == {
         "done": True,
         "tasks": 2,
+        "skipped": 0,
         "weights_version": "base",
         "usage": whole.json()["usage"],
     }
