@@ -211,9 +211,10 @@ def main() -> None:
         f"{fixed.pairs_rescored} pairs scored twice"
     )
     console.print(
-        f"floor: {floor_s:.1f} s at {rate / 1e9:.0f} GFLOP/s of torch's matrix products; "
+        f"floor: {floor_s:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products; "
         f"logits for output rows only are worth x"
-        f"{rows[-2].answer.seconds / rows[-1].answer.seconds:.2f}"
+        f"{rows[-2].answer.seconds / rows[-1].answer.seconds:.2f}, and change no probability by "
+        f"more than {largest_difference(rows[-2:], pairs)[JOSTLE]:.1e}"
     )
     console.print(
         f"whole requests, references generated too: {whole_seconds:.1f} s, "
