@@ -53,7 +53,7 @@ def matmul_rate(model: str, seconds: float = 2.0) -> float:
     left = torch.randn(rows, hidden, device=device, dtype=dtype)
     right = torch.randn(inner, hidden, device=device, dtype=dtype)
     ways: list[Callable[[], object]] = [lambda: torch.nn.functional.linear(left, right)]
-    if device == "cpu" and torch.backends.mkldnn.is_available():
+    if device == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         onednn: Any = torch.ops.mkldnn
         packed = onednn._reorder_linear_weight(right, rows)
         ways.append(lambda: onednn._linear_pointwise(left, packed, None, "none", [], ""))
