@@ -123,6 +123,14 @@ def check_exposure(host: str | None, keys: Keys, environ: Mapping[str, str]) -> 
         )
 
 
+def key_as_argument() -> InputError:
+    """The error of a key that was given as an argument."""
+    return InputError(
+        f"shows up in the process list; set the environment variable {API_KEY_VARIABLE}",
+        field="--api-key",
+    )
+
+
 def is_loopback(host: str | None) -> bool:
     """Whether only this machine can reach the address; false for a name that is not `localhost`."""
     if host == "localhost":

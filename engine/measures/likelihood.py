@@ -36,29 +36,20 @@ def _perturbed(pairs: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _mean_of_pairs(value: pl.Expr) -> pl.Expr:
-    return value.mean().alias("value")
+def _mean_by_task(pairs: pl.LazyFrame, value: pl.Expr) -> pl.LazyFrame:
+    return pairs.group_by("task_id", maintain_order=True).agg(value.mean().alias("value"))
 
 
 def _uncertainty(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    return (
-        _perturbed(pairs)
-        .group_by("task_id", maintain_order=True)
-        .agg(_mean_of_pairs(pl.col("move").abs()))
-    )
+    return _mean_by_task(_perturbed(pairs), pl.col("move").abs())
 
 
 def _signed(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    return (
-        _perturbed(pairs)
-        .group_by("task_id", maintain_order=True)
-        .agg(_mean_of_pairs(pl.col("move")))
-    )
+    return _mean_by_task(_perturbed(pairs), pl.col("move"))
 
 
 def _relative(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    change = (pl.col("ratio") - 1).abs()
-    return _perturbed(pairs).group_by("task_id", maintain_order=True).agg(_mean_of_pairs(change))
+    return _mean_by_task(_perturbed(pairs), (pl.col("ratio") - 1).abs())
 
 
 def _largest(pairs: pl.LazyFrame) -> pl.LazyFrame:
@@ -75,11 +66,7 @@ def _deviation(pairs: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _probability(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    return (
-        pairs.filter(_ORIGINAL)
-        .group_by("task_id", maintain_order=True)
-        .agg(_P.mean().alias("value"))
-    )
+    return _mean_by_task(pairs.filter(_ORIGINAL), _P)
 
 
 def _perplexity(pairs: pl.LazyFrame) -> pl.LazyFrame:

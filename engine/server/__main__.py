@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 
 from engine.errors import InputError
-from engine.keys import API_KEY_VARIABLE, check_exposure, read_keys
+from engine.keys import check_exposure, key_as_argument, read_keys
 from engine.lifetime import die_with
 from engine.limits import read_limits
 from engine.process import PARENT_VARIABLE
@@ -58,10 +58,7 @@ def check_arguments(args: Namespace) -> None:
         InputError: If the server would be open to a network, or a key is for everybody to see.
     """
     if args.api_key:
-        raise InputError(
-            f"shows up in the process list; set the environment variable {API_KEY_VARIABLE}",
-            field="--api-key",
-        )
+        raise key_as_argument()
     if args.grpc or args.grpc_port is not None:
         raise InputError("the gRPC server knows neither keys nor weights versions", field="--grpc")
     check_exposure("localhost" if args.uds else args.host, read_keys(os.environ), os.environ)

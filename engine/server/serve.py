@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from engine.errors import InputError
-from engine.keys import API_KEY_VARIABLE, check_exposure, read_keys
+from engine.keys import check_exposure, key_as_argument, read_keys
 from engine.limits import Limits
 from engine.live_file import LastGood
 from engine.models import resolve_model
@@ -94,10 +94,7 @@ def check_flags(host: str, extra_args: Sequence[str]) -> None:
     """
     names = [arg.split("=")[0].replace("_", "-") for arg in extra_args]
     if "--api-key" in names:
-        raise InputError(
-            f"shows up in the process list; set the environment variable {API_KEY_VARIABLE}",
-            field="--api-key",
-        )
+        raise key_as_argument()
     for name in ("--host", "--port"):
         if name in names:
             raise InputError("goes before the --, as an option of jostle serve", field=name)
