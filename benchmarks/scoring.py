@@ -32,6 +32,7 @@ from engine.models import resolve_model
 from engine.plan import reusable_tokens
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
+from engine.settings import choose_settings
 from engine.tasks import Task
 
 MAX_MODEL_LEN = 2048
@@ -99,14 +100,17 @@ class Scoring:
         logprobs = [result.logprob for result in response.results]
         return Row(name, Answer(seconds=seconds, logprobs=logprobs), response.usage)
 
-    def peer(self, name: str, way: str, pairs: BenchmarkPairs) -> Row:
-        """The given pairs through a peer, in a process of its own."""
+    def peer(self, name: str, way: str, pairs: BenchmarkPairs, *, our_memory: bool = False) -> Row:
+        """The given pairs through a peer, in a process of its own.
+
+        It gets the cores and KV space of ours; with `our_memory` what we tell the allocator too.
+        """
         given, answer = self.folder / "pairs.json", self.folder / f"{way}.json"
         given.write_text(pairs.model_dump_json())
+        ours = choose_settings().environment
         environment = {
+            **{key: value for key, value in ours.items() if our_memory or "MALLOC" not in key},
             **os.environ,
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
             "VLLM_PLUGINS": "",
         }
         with (self.folder / f"{way}.log").open("wb") as log:
@@ -167,6 +171,7 @@ def show(rows: list[Row], pairs: BenchmarkPairs, floor_s: float, console: Consol
 
 TRANSFORMERS = "transformers, padded loop, all rows"
 HARNESS = "lm-evaluation-harness on vLLM"
+TUNED_HARNESS = "the same, with jostle's allocator settings"
 STOCK_ROWS = "jostle, logits for all computed rows"
 JOSTLE = "jostle"
 
@@ -194,11 +199,15 @@ def main() -> None:
     rate = matmul_rate(run.model)
     floor_s = floor_flops(pairs) / rate
     peers = {
-        name: run.peer(name, way, pairs)
-        for name, way in ((HARNESS, "harness"), (TRANSFORMERS, "transformers"))
+        name: run.peer(name, way, pairs, our_memory=name == TUNED_HARNESS)
+        for name, way in (
+            (TRANSFORMERS, "transformers"),
+            (HARNESS, "harness"),
+            (TUNED_HARNESS, "harness"),
+        )
         if way not in chosen.without
     }
-    rows = [peers[name] for name in (TRANSFORMERS, HARNESS) if name in peers]
+    rows = list(peers.values())
     rows.append(run.jostle(STOCK_ROWS, pairs, output_rows=False))
     rows.append(run.jostle(JOSTLE, pairs, output_rows=True))
     show(rows, pairs, floor_s, console)
