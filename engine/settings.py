@@ -8,6 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
+"""Environment for processes that compute on the CPU. By default glibc maps and unmaps every larger
+block, so the kernel zeroes the memory of all activations again at each step: a fifth of a core. The
+first is the largest threshold that glibc takes; other allocators ignore both."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """How to start vLLM here.
@@ -74,10 +83,7 @@ def _cpu_environment() -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": "1",
         # By default one core is kept free for the API server; scoring leaves that one idle.
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-        # glibc maps and unmaps every larger block: each step's activations would be zeroed by the
-        # kernel again, a fifth of a core. The largest threshold it takes; others ignore both.
-        "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-        "MALLOC_TRIM_THRESHOLD_": str(2**30),
+        **KEEP_MEMORY,
     }
 
 

@@ -22,6 +22,7 @@ from pydantic import Field
 from engine.api import TokenPair
 from engine.errors import InputError, TrainingError
 from engine.manifest import Probe
+from engine.settings import KEEP_MEMORY
 from engine.tasks import Record
 from training.config import TrainConfig
 from training.records import read_json, write_json
@@ -192,7 +193,7 @@ def _pass_on(path: Path, offset: int, on_progress: Callable[[TrainProgress], Non
 
 
 def _environment(job: TrainJob) -> dict[str, str]:
-    environment = dict(os.environ)
+    environment = KEEP_MEMORY | os.environ
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # By default waiting threads spin. Beside any other busy process they then wait for a core that

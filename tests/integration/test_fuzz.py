@@ -1,0 +1,65 @@
+"""Whatever a client sends to the real server, no answer of ours is a 500 and it goes on scoring."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis.checks import not_a_server_error
+
+from engine.client import EngineClient
+from engine.process import EngineProcess
+from tests.engine.server.test_routes import BAD
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_800)]
+
+CASES = 700
+"""Per route that takes a body, of which there are three."""
+
+ROUTES = "^/v1/(prompt_uncertainty|completion_logprobs|weights)$"
+
+tried: collections.Counter[str] = collections.Counter()
+
+
+def test_nonsense_is_a_400(server: EngineProcess, client: EngineClient) -> None:
+    json = {"Content-Type": "application/json"}
+    with httpx.Client(base_url=server.url, timeout=60, headers=json) as http:
+        for route in ("prompt_uncertainty", "completion_logprobs", "weights"):
+            for body in BAD:
+                answer = http.post(f"/v1/{route}", content=body)
+                assert answer.status_code in (400, 422), (route, body[:80], answer.text[:300])
+                assert answer.json()["error"]["code"] == answer.status_code
+    assert httpx.get(f"{server.url}/ready", timeout=10).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def description(server: EngineProcess) -> Any:
+    """The server's OpenAPI description, as it serves it."""
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json").include(path_regex=ROUTES)
+    schema.config.generation.update(modes=list(schemathesis.GenerationMode))
+    return schema
+
+
+@pytest.mark.long
+@schemathesis.pytest.from_fixture("description").parametrize()
+@hypothesis.settings(
+    max_examples=CASES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+def test_no_answer_is_a_500(case: schemathesis.Case[Any]) -> None:
+    answer = case.call(timeout=120)
+    tried[f"{case.method} {case.path}: {answer.status_code}"] += 1
+    case.validate_response(answer, checks=[not_a_server_error])
+
+
+@pytest.mark.long
+def test_enough_was_tried(server: EngineProcess) -> None:
+    print(dict(tried), sum(tried.values()))
+    assert sum(tried.values()) >= 2_000
+    assert httpx.get(f"{server.url}/ready", timeout=10).status_code == 200
