@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.api import TaskScore
 from engine.client import EngineClient
 from engine.pools.bundled import training_pool
 from engine.process import EngineProcess
@@ -37,7 +38,7 @@ def test_one_of_two_engines_is_killed(
         processes = list(marked(mark))
         with EngineClient(other.url, patience_s=0.0) as mortal:
             fleet = Fleet({server.url: client, other.url: mortal})
-            scores = []
+            scores: list[TaskScore] = []
             for score in fleet.score(TASKS, CONFIG):
                 if not scores:
                     for process in processes:
