@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from engine.config import PromptConfig
@@ -83,8 +84,9 @@ def read_records(folder: Path) -> dict[str, Any]:
         records[f"selection {each.index}"] = json.loads(each.selection.read_text())
         if each.scores.is_file():
             records[f"scores {each.index}"] = each.read_scores().rows()
-            records[f"pairs {each.index}"] = each.pairs.read_bytes()
-        records[f"weights {each.index}"] = (each.checkpoint / "model.safetensors").read_bytes()
+            records[f"pairs {each.index}"] = pl.read_parquet(each.pairs).rows()
+        if each.checkpoint.is_dir():  # not pruned
+            records[f"weights {each.index}"] = (each.checkpoint / "model.safetensors").read_bytes()
     return records
 
 
