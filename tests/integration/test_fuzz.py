@@ -17,12 +17,15 @@ from tests.engine.server.test_routes import BAD
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_800)]
 
-CASES = 700
-"""Per route that takes a body, of which there are three."""
-
 ROUTES = "^/v1/(prompt_uncertainty|completion_logprobs|weights)$"
 
-tried: collections.Counter[str] = collections.Counter()
+SETTINGS = hypothesis.settings(
+    max_examples=400,  # times three routes that take a body, each with right and with wrong input
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
 
 
 def test_nonsense_is_a_400(server: EngineProcess, client: EngineClient) -> None:
@@ -36,30 +39,20 @@ def test_nonsense_is_a_400(server: EngineProcess, client: EngineClient) -> None:
     assert httpx.get(f"{server.url}/ready", timeout=10).status_code == 200
 
 
-@pytest.fixture(scope="module")
-def description(server: EngineProcess) -> Any:
-    """The server's OpenAPI description, as it serves it."""
+@pytest.mark.long
+def test_no_answer_is_a_500(server: EngineProcess) -> None:
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json").include(path_regex=ROUTES)
-    schema.config.generation.update(modes=list(schemathesis.GenerationMode))
-    return schema
+    tried: collections.Counter[str] = collections.Counter()
 
+    def check(case: schemathesis.Case[Any]) -> None:
+        answer = case.call(timeout=120)
+        tried[f"{case.method} {case.path}: {answer.status_code}"] += 1
+        case.validate_response(answer, checks=[not_a_server_error])
 
-@pytest.mark.long
-@schemathesis.pytest.from_fixture("description").parametrize()
-@hypothesis.settings(
-    max_examples=CASES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
-def test_no_answer_is_a_500(case: schemathesis.Case[Any]) -> None:
-    answer = case.call(timeout=120)
-    tried[f"{case.method} {case.path}: {answer.status_code}"] += 1
-    case.validate_response(answer, checks=[not_a_server_error])
-
-
-@pytest.mark.long
-def test_enough_was_tried(server: EngineProcess) -> None:
+    for found in schema.get_all_operations():
+        for mode in schemathesis.GenerationMode:
+            cases = found.ok().as_strategy(generation_mode=mode)
+            SETTINGS(hypothesis.given(case=cases)(check))()
     print(dict(tried), sum(tried.values()))
     assert sum(tried.values()) >= 2_000
     assert httpx.get(f"{server.url}/ready", timeout=10).status_code == 200
