@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 import schemathesis
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 
 from engine.client import EngineClient
 from engine.process import EngineProcess
@@ -50,8 +51,10 @@ def test_no_answer_is_a_500(server: EngineProcess) -> None:
         case.validate_response(answer, checks=[not_a_server_error])
 
     for found in schema.get_all_operations():
+        assert isinstance(found, Ok)
+        operation = found.ok()
         for mode in schemathesis.GenerationMode:
-            cases = found.ok().as_strategy(generation_mode=mode)
+            cases = operation.as_strategy(generation_mode=mode)
             SETTINGS(hypothesis.given(case=cases)(check))()
     print(dict(tried), sum(tried.values()))
     assert sum(tried.values()) >= 2_000
