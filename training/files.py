@@ -1,19 +1,18 @@
-"""Files that other steps read: written whole or not at all, or grown by whole lines."""
+"""Records that other steps read: JSON, Parquet, and journals that grow by whole lines."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Generic, Self, TypeVar
+from typing import IO, Generic, Self, TypeVar
 
 import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import InputError
+from engine.files import cannot_write, write_bytes
 from engine.tasks import Record
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -36,67 +35,12 @@ def read_json(path: Path, model: type[_M]) -> _M:
         raise InputError(first["msg"], file=path, field=field or None) from error
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; when the block is through, it is renamed into place.
-
-    Raises:
-        InputError: If it cannot be written, for want of space or of leave; `path` is as it was.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        sync_file(part)
-        part.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> InputError:
-    """What to tell about a failed write; what stands on disk already is whole."""
-    reason = error.strerror or str(error)
-    return InputError(
-        f"cannot be written: {reason}; nothing is lost, mend it and start again", file=path
-    )
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside itself, sync it and rename it into place; see `replacing`."""
-    with replacing(path) as part:
-        part.write_bytes(content)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON atomically; NaN and infinity are refused (`ValueError`)."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n")
-
-
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    """Write a Parquet file atomically; see `replacing`."""
+    """Write a Parquet file whole or not at all; see `engine.files.replacing`."""
     # Through memory: polars dresses a failed write up as an error of the format.
     content = io.BytesIO()
     frame.write_parquet(content)
     write_bytes(path, content.getvalue())
-
-
-def sync_file(path: Path) -> None:
-    """Make sure that a file's content is on disk."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Make sure that a folder's entries (a rename in it) are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class LineJournal(Generic[_R]):

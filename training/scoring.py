@@ -20,12 +20,12 @@ import polars as pl
 from engine.api import SkippedTask, TaskScore, WeightsState
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
+from engine.files import write_bytes
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
 from engine.tasks import Record, Task, digest_tasks
-from training.files import write_bytes
 from training.records import (
     PAIR_COLUMNS,
     SCORE_COLUMNS,

@@ -14,10 +14,11 @@ from statistics import fmean, stdev
 from typing import Protocol
 
 from engine.errors import InputError
+from engine.files import sync_folder, write_bytes, write_json
 from engine.tasks import Record
 from training.config import RunConfig
 from training.display import RichProgress
-from training.files import read_json, sync_folder, write_bytes, write_json
+from training.files import read_json
 from training.lock import RunLock
 from training.pools import Pools, load_pools
 from training.records import RunFolder
