@@ -44,8 +44,6 @@ TASK_COLUMNS: dict[str, Any] = {
 }
 """What `scores.parquet` of `jostle score` says of the tasks, beside their measures."""
 
-_LABELS = 10  # distinct outputs that a task without named labels has, at most, to be one
-_PER_LABEL = 5  # instances per distinct output, at least
 _AT_ONCE = 500  # tasks held in memory while the files are written
 
 
@@ -157,7 +155,7 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
                 {
                     "task_id": task.id,
                     "category": task.category,
-                    "classification": is_classification(task),
+                    "classification": task.is_classification,
                     "definition": task.definition,
                 }
             )
@@ -169,19 +167,6 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
     return Survey(
         pl.DataFrame(rows, schema={"task_id": pl.String, **TASK_COLUMNS}), digest, n_pairs
     )
-
-
-def is_classification(task: Task) -> bool:
-    """Whether a task has labels, named or to be seen from its outputs.
-
-    Without named labels a task counts as one whose gold outputs are at most ten different ones,
-    each of them there five times on average.
-    """
-    if task.labels:
-        return True
-    outputs = [instance.outputs[0] for instance in task.instances if instance.outputs]
-    different = len(set(outputs))
-    return 0 < different <= _LABELS and len(outputs) >= _PER_LABEL * different > _PER_LABEL
 
 
 def _check_task(task: Task, config: ScoreConfig, source: str) -> None:

@@ -103,5 +103,6 @@ def _schema() -> Any:
             ("instances", pa.list_(instance)),
             ("category", text),
             ("labels", pa.list_(text)),
+            ("classification", pa.bool_()),
         ]
     )
