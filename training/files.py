@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from engine.errors import InputError
 from engine.files import cannot_write, write_bytes
 from engine.tasks import Record
+from engine.validation import first_fault
 
 _M = TypeVar("_M", bound=BaseModel)
 _R = TypeVar("_R", bound=Record)
@@ -30,9 +31,8 @@ def read_json(path: Path, model: type[_M]) -> _M:
     except FileNotFoundError as error:
         raise InputError("the file is missing", file=path) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(first["msg"], file=path, field=field or None) from error
+        problem, field = first_fault(error)
+        raise InputError(problem, file=path, field=field) from error
 
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:

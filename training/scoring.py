@@ -36,13 +36,7 @@ from training.records import (
     write_json,
     write_parquet,
 )
-
-TASK_COLUMNS: dict[str, Any] = {
-    "category": pl.String,
-    "classification": pl.Boolean,
-    "definition": pl.String,
-}
-"""What `scores.parquet` of `jostle score` says of the tasks, beside their measures."""
+from training.task_columns import task_row, task_table
 
 _AT_ONCE = 500  # tasks held in memory while the files are written
 
@@ -151,22 +145,13 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
         for task in pool:
             _check_task(task, config, pool.source)
             n_pairs += min(len(task.instances), config.n_instances) * (config.n_perturbations + 1)
-            rows.append(
-                {
-                    "task_id": task.id,
-                    "category": task.category,
-                    "classification": task.is_classification,
-                    "definition": task.definition,
-                }
-            )
+            rows.append(task_row(task))
             yield task
 
     digest = digest_tasks(watched())
     if not rows:
         raise InputError("holds no task", file=pool.source)
-    return Survey(
-        pl.DataFrame(rows, schema={"task_id": pl.String, **TASK_COLUMNS}), digest, n_pairs
-    )
+    return Survey(task_table(rows), digest, n_pairs)
 
 
 def _check_task(task: Task, config: ScoreConfig, source: str) -> None:
