@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_kills import CONFIG, Engine, engine, write_pool
+from tests.training.test_kills import Engine, engine, write_run
 from tests.training.test_rounds import read_records
-from tests.training.tiny import make_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -49,12 +48,7 @@ def fill(folder: Path, n_free: int) -> Path:
 def test_a_run_that_fills_its_disk_goes_on_when_there_is_room(
     tmp_path: Path, disk: Path, engine: Engine
 ) -> None:
-    write_pool(tmp_path / "pool", 8)
-    write_pool(tmp_path / "held", 2)
-    make_tokenizer().save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
-    config = tmp_path / "config.toml"
-    config.write_text(CONFIG.format(folder=tmp_path, python=sys.executable, port=engine.port))
+    config = write_run(tmp_path, engine.port, n_tasks=8, n_held_out=2)
 
     def run(folder: Path) -> subprocess.CompletedProcess[str]:
         engine.ensure()
