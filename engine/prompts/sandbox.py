@@ -26,6 +26,9 @@ WORK = 2_000_000
 MAX_SOURCE = 65_536
 """Longest template, in characters."""
 
+# Names of our own filters, such as no template can write down; that `map` takes any does no harm.
+_PAY, _EACH, _CONCAT = "(pay)", "(each)", "(concat)"
+
 _left: ContextVar[list[int]] = ContextVar("_left")
 
 # fmt: off
@@ -69,7 +72,7 @@ def _bounded() -> Iterator[None]:
 
 def _spend(units: int) -> None:
     left = _left.get()
-    left[0] -= units
+    left[0] -= max(0, units)
     if left[0] < 0:
         raise SecurityError(f"takes too much work or writes too much, over {WORK:,} units")
 
@@ -117,7 +120,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(undefined=StrictUndefined, optimized=False, finalize=_written)
         self.globals = {"range": self.globals["range"]}
         self.filters = {name: _paid(name, self.filters[name]) for name in _FILTERS}
-        self.filters |= {"_pay": _pay, "_each": _each, "_concat": _concat}
+        self.filters |= {_PAY: _pay, _EACH: _each, _CONCAT: _concat}
 
     def compiled(self, source: str) -> Template:
         """A template of this source.
@@ -199,44 +202,44 @@ class _Paying(NodeTransformer):
         """A loop: its body, for each time."""
         weight = sum(1 for _ in node.find_all(nodes.Node))
         self.generic_visit(node)
-        node.iter = _filter("_each", node.iter, nodes.Const(weight, lineno=node.lineno))
+        node.iter = _filter(_EACH, node.iter, nodes.Const(weight, lineno=node.lineno))
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         """`~`: the texts it joins."""
         self.generic_visit(node)
-        return _filter("_concat", nodes.List(node.nodes, lineno=node.lineno))
+        return _filter(_CONCAT, nodes.List(node.nodes, lineno=node.lineno))
 
     def visit_List(self, node: nodes.Expr) -> nodes.Node:  # noqa: N802
         """A container: all that is in it."""
         self.generic_visit(node)
-        return _filter("_pay", node)
+        return _filter(_PAY, node)
 
     visit_Dict = visit_List  # noqa: N815
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
         """A tuple, unless it is the target of an assignment."""
         self.generic_visit(node)
-        return _filter("_pay", node) if node.ctx == "load" else node
+        return _filter(_PAY, node) if node.ctx == "load" else node
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
         """A comparison: all its operands."""
         self.generic_visit(node)
-        node.expr = _filter("_pay", node.expr)
+        node.expr = _filter(_PAY, node.expr)
         for operand in node.ops:
-            operand.expr = _filter("_pay", operand.expr)
+            operand.expr = _filter(_PAY, operand.expr)
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
         """An item or a slice: what it is taken of."""
         self.generic_visit(node)
-        node.node = _filter("_pay", node.node)
+        node.node = _filter(_PAY, node.node)
         return node
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802
         """A test: its arguments, but what it tests may be undefined."""
         self.generic_visit(node)
-        node.args = [_filter("_pay", each) for each in node.args]
+        node.args = [_filter(_PAY, each) for each in node.args]
         return node
 
 

@@ -46,6 +46,12 @@ MALICIOUS = {
     "joined": ("{{ range(9999) | join('a' * 9999) }}", TOO_MUCH),
     "joined by method": ("{{ ('a' * 9999).join(definition * 999) }}", TOO_MUCH),
     "mapped": ("{{ range(9999) | map('replace', '', 'a' * 9999) | list }}", TOO_MUCH),
+    "our own filter": ("{% for i in [1] | _each(-9999) %}{% endfor %}", "No filter named '_each'"),
+    "our own filter mapped": (
+        "{{ [[1]] | map('(each)', -9999999999) | map('list') | list }}"
+        "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
+        TOO_MUCH,
+    ),
     "indented": ("{{ input | indent(9999999999, true) }}", TOO_MUCH),
     "centred": ("{{ input | center(9999999999) }}", "No filter named 'center'"),
     "format": ("{{ '{:>9999999999}'.format(1) }}", "format cannot be called here"),
