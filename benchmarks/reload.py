@@ -18,12 +18,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.checkpoints import publish_noise
 from engine.client import EngineClient
-from engine.manifest import Probe
 from engine.models import resolve_model
 from engine.process import EngineProcess
-from training.checkpoint import publish
-from training.trainer import TrainResult
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -34,34 +32,13 @@ def make_checkpoints(model: str, root: Path) -> dict[str, Path]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    prompt = tuple(tokenizer("The quick brown fox jumps over")["input_ids"])
-    output = tuple(tokenizer(" the lazy dog")["input_ids"])
     checkpoints: dict[str, Path] = {}
     for seed in (1, 2):
         changed = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-        torch.manual_seed(seed)
-        with torch.inference_mode():
-            for parameter in changed.parameters():
-                parameter.add_(0.02 * parameter.std() * torch.randn_like(parameter))
-            logits = changed(torch.tensor([[*prompt, *output]])).logits[0].log_softmax(-1)
-        first = len(prompt) - 1
-        values = tuple(min(0.0, float(logits[first + i, t])) for i, t in enumerate(output))
-        work, checkpoint = root / f"work-{seed}", root / f"checkpoint-{seed}"
-        changed.save_pretrained(work)
-        tokenizer.save_pretrained(work)
-        probe = Probe(prompt_token_ids=prompt, completion_token_ids=output, token_logprobs=values)
-        result = TrainResult(
-            base_model=model,
-            output=work,
-            dtype="float32",
-            probes=(probe,),
-            rows=0,
-            steps=0,
-            seconds=0.0,
-            seconds_per_step=0.0,
-            losses=(),
+        checkpoint, manifest = publish_noise(
+            changed, tokenizer, Path(model), root, seed, scale=0.02
         )
-        checkpoints[publish(result, checkpoint, round_index=seed).version] = checkpoint
+        checkpoints[manifest.version] = checkpoint
     return checkpoints
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.reload import ApiKey, EngineUrl
+from cli.client import ApiKey, EngineUrl, connect
 
 
 def evaluate(
@@ -32,7 +32,6 @@ def evaluate(
     """Evaluate what an engine serves: ROUGE-L, exact match, perplexity of gold outputs."""
     from rich.console import Console
 
-    from engine.client import EngineClient
     from engine.models import resolve_model
     from training.config import EvaluateConfig, RunConfig
     from training.display import evaluation_table
@@ -50,7 +49,7 @@ def evaluate(
             ),
         }
     )
-    with EngineClient(engine, api_key) as client:
+    with connect(engine, api_key) as client:
         version = client.weights().version
         found = evaluate_engine(
             client,

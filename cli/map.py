@@ -47,6 +47,7 @@ def task_map(
     """Draw prompt uncertainty against prediction probability, task by task."""
     from cli.select import read_table, read_task_ids
     from engine.errors import InputError
+    from engine.files import replacing
     from engine.measures.task_map import CATEGORIES, MapConfig
     from training.map_page import map_table, write_map_page
     from training.records import write_parquet
@@ -71,15 +72,13 @@ def task_map(
         seed=seed,
         source=scores,
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".html":
         write_map_page(output, found, thresholds, title=title, n_replicates=replicates)
     else:
         from training.report import Panel, draw_task_map
 
-        part = output.with_name(f".{output.name}.part")
-        draw_task_map([Panel(title, found, thresholds)], part)
-        part.replace(output)
+        with replacing(output) as part:
+            draw_task_map([Panel(title, found, thresholds)], part)
     if table is not None:
         write_parquet(table, found)
     counts = [f"{(found['map_category'] == name).sum():,} {name}" for name in CATEGORIES]

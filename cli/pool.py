@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.client import ApiKey, connect
+
 if TYPE_CHECKING:
     from engine.config import ScoreConfig
     from engine.pools.options import PoolOptions
@@ -151,16 +153,13 @@ def stats(
         str | None, typer.Option(help="URL of a running engine, to measure its rate.")
     ] = None,
     engine_tasks: Annotated[int, typer.Option(min=1, max=32, help="Tasks it is measured on.")] = 8,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="JOSTLE_API_KEY", help="Key of that engine.")
-    ] = None,
+    api_key: ApiKey = None,
     price_per_hour: Annotated[
         float | None, typer.Option(min=0, help="What an hour of the engine costs.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count what is in a pool, and estimate what scoring it takes."""
-    from engine.client import EngineClient
     from engine.config import ScoreConfig
     from engine.pools import open_pool
     from engine.pools.describe import describe_stats
@@ -181,7 +180,7 @@ def stats(
     tokenizer, builder = _builder(model, config, max_model_len, trust_remote_code)
     found, sample = collect_stats(opened, config, tokenizer)
     if engine is not None:
-        with EngineClient(engine, api_key) as client:
+        with connect(engine, api_key) as client:
             rate = measure_rate(client, sample[:engine_tasks], config)
     taken = estimate(
         found.measured_instances,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.client import ApiKey, connect
 from cli.pool import Spec, _options
 
 
@@ -22,9 +23,7 @@ def race(
         str, typer.Option(help="The model it serves, for its tokenizer.")
     ] = "smollm2-135m",
     max_model_len: Annotated[int, typer.Option(min=64, help="Its context, in tokens.")] = 2048,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="JOSTLE_API_KEY", help="Key of that engine.")
-    ] = None,
+    api_key: ApiKey = None,
     max_output_tokens: Annotated[int, typer.Option(min=1, help="Longest output.")] = 32,
     by_category: Annotated[
         bool, typer.Option("--by-category", help="The top N of every category.")
@@ -39,7 +38,6 @@ def race(
     from rich.console import Console
     from transformers import AutoTokenizer
 
-    from engine.client import EngineClient
     from engine.config import ScoreConfig
     from engine.design.race import RaceConfig
     from engine.design.racing import race_pool
@@ -52,7 +50,7 @@ def race(
     tasks = list(open_pool(pool, _options(None, None, None, None, None, seed)))
     tokenizer = AutoTokenizer.from_pretrained(str(resolve_model(model)))
     console = Console(stderr=True)
-    with EngineClient(url, api_key) as client:
+    with connect(url, api_key) as client:
         result = race_pool(
             client,
             tasks,

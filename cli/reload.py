@@ -7,25 +7,21 @@ from typing import Annotated
 
 import typer
 
-EngineUrl = Annotated[str, typer.Option(help="URL of the running engine, without /v1.")]
-ApiKey = Annotated[str | None, typer.Option(envvar="JOSTLE_API_KEY", help="Key of that engine.")]
+from cli.client import AdminKey, ApiKey, EngineUrl, connect
 
 
 def reload(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a published checkpoint.")],
     engine: EngineUrl = "http://127.0.0.1:8000",
     api_key: ApiKey = None,
-    admin_key: Annotated[
-        str | None, typer.Option(envvar="JOSTLE_ADMIN_KEY", help="Its key for loading weights.")
-    ] = None,
+    admin_key: AdminKey = None,
 ) -> None:
     """Make a checkpoint live; returns when the engine has verified it."""
-    from engine.client import EngineClient
     from engine.manifest import read_manifest
     from training.live import make_live
 
     version = read_manifest(checkpoint).version
-    with EngineClient(engine, api_key, admin_key=admin_key) as client:
+    with connect(engine, api_key, admin_key) as client:
         make_live(client, checkpoint, version)
         state = client.weights()
     took = "" if state.seconds is None else f" (the load took {state.seconds:.1f} s)"

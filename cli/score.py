@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.client import ApiKey, connect
 from cli.pool import ColumnNames, FormatName, MaxInstances, Spec, SplitName, SubsetName, _options
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from engine.config import ScoreConfig
     from engine.pools.lazy import LazyPool
 
@@ -24,9 +23,7 @@ def score(
         str | None,
         typer.Option(help="A running engine.", show_default="starts one on --model"),
     ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="JOSTLE_API_KEY", help="Key of that engine.")
-    ] = None,
+    api_key: ApiKey = None,
     model: Annotated[
         str, typer.Option(help="Model to start: smollm2-135m (bundled), a hub id, or a folder.")
     ] = "smollm2-135m",
@@ -72,8 +69,10 @@ def score(
     """Score a pool; the same command again goes on where it broke off."""
     from rich.console import Console
 
-    from engine.client import EngineClient
     from engine.pools import open_pool
+    from training.config import ModelConfig
+    from training.display import RichProgress
+    from training.launch import EngineFiles, OwnEngine
     from training.scoring import ScoreFiles, score_pool, survey_pool
 
     files = ScoreFiles(output)
@@ -95,32 +94,23 @@ def score(
     n_tasks = survey.tasks.height
     console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs", highlight=False)
     with contextlib.ExitStack() as stack:
-        bars = stack.enter_context(_bars(console))
+        progress = stack.enter_context(RichProgress(console))
         if url is None:
-            from engine.process import EngineProcess
-
-            waiting = bars.add_task("start the engine", total=None, detail="")
-            process = stack.enter_context(
-                EngineProcess.start(
-                    location,
-                    weights_root=None,
-                    log_file=files.engine_log,
-                    trust_remote_code=trust_remote_code,
-                    extra_args=(f"--max-model-len={max_model_len}",),
-                )
+            chosen = ModelConfig(
+                name=model, max_model_len=max_model_len, trust_remote_code=trust_remote_code
             )
-            process.wait_ready()
-            bars.remove_task(waiting)
-            url = process.url
-        bar = bars.add_task("score", total=n_tasks, detail="")
-        client = stack.enter_context(EngineClient(url, api_key, paraphrases=files.paraphrases))
+            where = EngineFiles(files.engine_log, files.paraphrases)
+            client = stack.enter_context(OwnEngine(location, chosen, where, progress)).client
+        else:
+            client = stack.enter_context(connect(url, api_key, paraphrases=files.paraphrases))
+        progress.open("score", n_tasks, "tasks")
         table = score_pool(
             opened,
             survey,
             client,
             asked,
             files,
-            on_score=lambda done, name: bars.update(bar, completed=done, detail=name),
+            on_score=lambda done, name: progress.advance(done, detail=name),
             skip_faulty=skip_faulty,
         )
     mean = table["prompt_uncertainty"].to_numpy().mean()
@@ -180,27 +170,3 @@ def _choose(
     )
     chosen = {"n_instances": best.n_instances, "n_perturbations": best.n_perturbations}
     return config.model_copy(update=chosen), words
-
-
-def _bars(console: Any) -> Progress:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("  {task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("about"),
-        TimeRemainingColumn(),
-        TextColumn("left [dim]{task.fields[detail]}"),
-        console=console,
-        transient=True,
-        speed_estimate_period=60,
-    )

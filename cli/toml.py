@@ -67,11 +67,13 @@ def validate(kind: type[_M], values: dict[str, Any], file: Path | None) -> _M:
     """
     from pydantic import BaseModel, ValidationError
 
+    from engine.validation import first_fault
+
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        problem = first["msg"]
+        problem, field = first_fault(error)
         section: Any = kind
         for part in first["loc"][:-1]:
             inside = getattr(section, "model_fields", {}).get(str(part))
@@ -79,5 +81,4 @@ def validate(kind: type[_M], values: dict[str, Any], file: Path | None) -> _M:
         known = isinstance(section, type) and issubclass(section, BaseModel)
         if first["type"] == "extra_forbidden" and known:
             problem = f"unknown key; valid here: {', '.join(sorted(section.model_fields))}"
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(problem, file=file, field=field or None) from error
+        raise InputError(problem, file=file, field=field) from error

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import InputError
@@ -26,6 +26,9 @@ ADMIN_KEY_VARIABLE = "JOSTLE_ADMIN_KEY"
 
 ADMIN_KEY_FILE_VARIABLE = "JOSTLE_ADMIN_KEY_FILE"
 """Environment variable that names a file holding the second key."""
+
+CLIENT_KEY_VARIABLE = "JOSTLE_API_KEY"
+"""Environment variable of the key that our clients send, where it is not the server's own."""
 
 ADMIN_HEADER = "X-Jostle-Admin-Key"
 """Header that carries the second key; the first one travels as bearer token."""
@@ -75,6 +78,40 @@ def read_key(environ: Mapping[str, str], variable: str, file_variable: str) -> s
     if not key:
         raise InputError("is empty", file=file, field=file_variable)
     return key
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKeys:
+    """What a client sends; kept out of its repr.
+
+    Attributes:
+        api: Key for every route, if one is known.
+        admin: Key for routes that change the server.
+    """
+
+    api: str | None = field(default=None, repr=False)
+    admin: str | None = field(default=None, repr=False)
+
+
+def client_keys(
+    environ: Mapping[str, str], api: str | None = None, admin: str | None = None
+) -> ClientKeys:
+    """The keys of a client: those given, or else those of the environment.
+
+    Args:
+        environ: Environment variables: `JOSTLE_API_KEY`, or else the server's own, see `read_key`.
+        api: Key for every route.
+        admin: Key for routes that change the server.
+
+    Raises:
+        InputError: As `read_key`.
+    """
+    return ClientKeys(
+        api
+        or environ.get(CLIENT_KEY_VARIABLE)
+        or read_key(environ, API_KEY_VARIABLE, API_KEY_FILE_VARIABLE),
+        admin or read_key(environ, ADMIN_KEY_VARIABLE, ADMIN_KEY_FILE_VARIABLE),
+    )
 
 
 def read_keys(environ: Mapping[str, str], arguments: Iterable[str] = ()) -> Keys:

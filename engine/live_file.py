@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from engine.errors import InputError
+from engine.files import write_bytes
 from engine.tasks import Record
 
 LIVE_FILE_VARIABLE = "JOSTLE_LIVE_FILE"
@@ -27,17 +27,12 @@ class LastGood(Record):
 
 
 def write_last_good(file: Path, last: LastGood) -> None:
-    """Writes the file beside itself, syncs it and renames it into place.
+    """Writes the file whole or not at all.
 
     Raises:
-        OSError: If it cannot be written.
+        InputError: If it cannot be written.
     """
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as stream:
-        stream.write(last.model_dump_json())
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.rename(file)
+    write_bytes(file, last.model_dump_json().encode())
 
 
 def read_last_good(file: Path) -> LastGood | None:

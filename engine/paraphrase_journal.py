@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
-from pydantic import ValidationError
-
-from engine.errors import InputError
+from engine.files import LineJournal
 from engine.tasks import Record
 
 
@@ -35,48 +31,33 @@ class ParaphraseJournal:
         path: The file; it is made if it is missing.
 
     Raises:
-        InputError: On entering, if a line other than a torn last one is broken.
+        InputError: On entering, if a line other than a torn last one is broken, or the file cannot
+            be written.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._journal = LineJournal(path, KeptParaphrase)
         self._lock = threading.Lock()
         self._found: dict[str, str] = {}
-        self._stream: BinaryIO
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        content = self.path.read_bytes() if self.path.exists() else b""
-        # What stands after the last newline is empty, or a line whose writing was cut off.
-        *lines, torn = content.split(b"\n")
-        for number, line in enumerate(lines, start=1):
-            try:
-                kept = KeptParaphrase.model_validate_json(line)
-            except ValidationError as error:
-                problem = f"broken line: {error.errors()[0]['msg']}"
-                raise InputError(problem, file=self.path, record=f"line {number}") from error
-            self._found[kept.key] = kept.paraphrase
-        self._stream = self.path.open("ab")
-        self._stream.truncate(len(content) - len(torn))
+        self._found = {kept.key: kept.paraphrase for kept in self._journal.records()}
+        self._journal.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stream.close()
+    def __exit__(self, *exc: object) -> None:
+        self._journal.__exit__(*exc)
 
     def get(self, key: str) -> str | None:
         """The paraphrase under this key, if there is one."""
         return self._found.get(key)
 
     def append(self, key: str, text: str, paraphrase: str) -> None:
-        """Keep a paraphrase; it is on disk when this returns."""
-        line = KeptParaphrase(key=key, text=text, paraphrase=paraphrase).model_dump_json()
+        """Keep a paraphrase; it is on disk when this returns.
+
+        Raises:
+            InputError: If it cannot be written.
+        """
         with self._lock:
+            self._journal.append(KeptParaphrase(key=key, text=text, paraphrase=paraphrase))
             self._found[key] = paraphrase
-            self._stream.write(line.encode() + b"\n")
-            self._stream.flush()
-            os.fsync(self._stream.fileno())

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.errors import InputError
 from engine.schema_text import describe
 
+_LABELS = 10  # distinct outputs that a task without named labels has, at most, to be one
+_PER_LABEL = 5  # instances per distinct output, at least
+
 
 class Record(BaseModel):
     """Base of all immutable records; unknown fields are errors."""
@@ -60,7 +63,8 @@ class Task(Record):
         negative_examples: Worked examples with wrong outputs, in prompt order.
         instances: The inputs the task is measured and trained on.
         category: The kind of task; held-out evaluation shares no category with training.
-        labels: All admissible outputs, if the task is a classification; otherwise empty.
+        labels: All admissible outputs, if the task is a classification and they are known.
+        classification: Whether it is one, where its source says so.
     """
 
     id: Annotated[str, Field(min_length=1)]
@@ -70,6 +74,20 @@ class Task(Record):
     instances: tuple[Instance, ...] = ()
     category: str | None = None
     labels: tuple[str, ...] = ()
+    classification: bool | None = None
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the task has few admissible outputs, as it is said or to be seen.
+
+        Where the source does not say so and no labels are named, a task counts as one whose gold
+        outputs are two to ten different ones, each of them there five times on average.
+        """
+        if self.classification is not None or self.labels:
+            return self.classification is not False
+        outputs = [instance.outputs[0] for instance in self.instances if instance.outputs]
+        different = len(set(outputs))
+        return 1 < different <= _LABELS and len(outputs) >= _PER_LABEL * different
 
     def sample_instances(self, n: int, seed: int) -> tuple[Instance, ...]:
         """Up to `n` instances, drawn without replacement and kept in the task's order.

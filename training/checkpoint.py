@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.errors import TrainingError
+from engine.files import is_part, sync_file, sync_folder, write_json
 from engine.manifest import (
     MANIFEST_NAME,
     FileEntry,
@@ -16,7 +17,6 @@ from engine.manifest import (
     read_safetensors_header,
     weights_digest,
 )
-from training.records import sync_file, sync_folder, write_json
 from training.trainer import TrainResult
 
 __all__ = ["Manifest", "build_manifest", "check_files", "publish", "read_manifest"]
@@ -34,7 +34,7 @@ def build_manifest(folder: Path, round_index: int, result: TrainResult) -> Manif
     files = tuple(
         FileEntry(name=path.name, size=path.stat().st_size, sha256=file_digest(path))
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != MANIFEST_NAME
+        if path.is_file() and path.name != MANIFEST_NAME and not is_part(path)
     )
     weights = [entry for entry in files if entry.name.endswith(".safetensors")]
     if not weights:

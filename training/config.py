@@ -15,6 +15,9 @@ from engine.config import ScoreConfig
 from engine.errors import InputError
 from engine.pools.options import Columns
 from engine.tasks import Record
+from engine.validation import first_fault
+from training.selection import AnyStrategy
+from training.selection.ranking import PromptUncertainty
 from training.train_config import LoraConfig, TrainConfig
 
 __all__ = [
@@ -86,11 +89,12 @@ class SelectConfig(Record):
     """How tasks are chosen.
 
     Attributes:
-        strategy: A name listed in `training.selection.STRATEGIES`.
+        strategy: A name listed by `jostle strategies`; or a table of `name` and the strategy's
+            settings.
         n_tasks: Tasks selected per round.
     """
 
-    strategy: Annotated[str, Field(min_length=1)] = "prompt_uncertainty"
+    strategy: AnyStrategy = PromptUncertainty()
     n_tasks: Annotated[int, Field(ge=1)] = 8
 
 
@@ -219,8 +223,7 @@ def parse_config(values: dict[str, Any], source: object) -> RunConfig:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        problem = first["msg"]
+        problem, field = first_fault(error)
         if first["type"] == "extra_forbidden":
             problem = f"unknown key; valid here: {', '.join(_valid_keys(first['loc']))}"
         raise InputError(problem, file=source, field=field) from error

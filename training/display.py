@@ -80,7 +80,7 @@ class RichProgress:
 
     def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
         """Put a bar up."""
-        self._open(_title(round_index, step), total, unit)
+        self.open(_title(round_index, step), total, unit)
 
     def waiting(self, what: str, seconds: float, expected: float) -> None:
         """Show that something without steps goes on, against the time it usually takes.
@@ -91,7 +91,7 @@ class RichProgress:
             expected: How long it usually takes.
         """
         if self._current is None:
-            self._open(what, round(expected), "s")
+            self.open(what, round(expected), "s")
         self.advance(min(round(seconds), round(expected) - 1))
 
     def done(self, what: str, seconds: float, summary: str) -> None:
@@ -116,7 +116,8 @@ class RichProgress:
         """Take the bar down and leave a line."""
         self.done(_title(round_index, step), seconds, summary)
 
-    def _open(self, title: str, total: int | None, unit: str) -> None:
+    def open(self, title: str, total: int | None, unit: str) -> None:
+        """Put a bar up for what is no step of a run."""
         if self._current is not None:
             self._bars.remove_task(self._current)
         self._current = self._bars.add_task(title, total=total, unit=unit, detail="")

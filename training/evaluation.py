@@ -65,7 +65,8 @@ class Evaluation(Record):
     Attributes:
         overall: Mean over tasks, each with the same weight.
         categories: The same within each category; tasks without one count as `none`.
-        kinds: The same over `classification` tasks, which have labels, and `generation` tasks.
+        kinds: The same over `classification` tasks, see `Task.is_classification`, and `generation`
+            tasks.
         tasks: By task id.
     """
 
@@ -139,7 +140,9 @@ def build_evaluation_set(
             )
         with_gold = task.model_copy(update={"instances": answered})
         chosen = with_gold.sample_instances(config.instances_per_task, config.seed)
-        sampled.append(task.model_copy(update={"instances": chosen}))
+        # Told from all instances, for a sample of them may look otherwise.
+        kind = task.is_classification
+        sampled.append(task.model_copy(update={"instances": chosen, "classification": kind}))
     prompts = tuple(
         tuple(
             builder.prompt(task, instance, config.max_new_tokens).token_ids
@@ -286,7 +289,8 @@ def summarise(tasks: Sequence[Task], scores: Sequence[Score]) -> Evaluation:
     by_kind: dict[str, list[Score]] = {}
     for task, score in zip(tasks, scores, strict=True):
         by_category.setdefault(task.category or "none", []).append(score)
-        by_kind.setdefault("classification" if task.labels else "generation", []).append(score)
+        kind = "classification" if task.is_classification else "generation"
+        by_kind.setdefault(kind, []).append(score)
     return Evaluation(
         overall=_mean("overall", scores),
         categories={name: _mean(name, by_category[name]) for name in sorted(by_category)},

@@ -21,9 +21,9 @@ import httpx
 from pydantic import ValidationError
 
 from engine.errors import EngineError, InputError
+from engine.files import LineJournal
 from engine.tasks import Record
 from training.evaluation import Output
-from training.files import LineJournal
 
 Choice = Literal["first", "second", "tie", "unclear"]
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,12 @@ from engine.api import (
 )
 from engine.client import EngineClient
 from engine.config import ScoreConfig
-from engine.keys import (
-    ADMIN_KEY_FILE_VARIABLE,
-    ADMIN_KEY_VARIABLE,
-    API_KEY_FILE_VARIABLE,
-    API_KEY_VARIABLE,
-    read_key,
-)
+from engine.keys import client_keys
 from engine.models import resolve_model
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
 from engine.tasks import Task
-from training.config import RunConfig
+from training.config import EngineConfig, ModelConfig, RunConfig
 from training.display import RichProgress
 from training.finetune import Train
 from training.fleet import Fleet
@@ -49,24 +44,51 @@ ENGINE_START_SECONDS = 40.0
 """What the engine's start usually takes, for the bar; and no limit."""
 
 
+@dataclass(frozen=True)
+class EngineFiles:
+    """Where an engine reads and writes.
+
+    Attributes:
+        log: Takes its output.
+        paraphrases: Keeps the paraphrases its client asks for.
+        weights_root: Folder below which it may load checkpoints; None: none may be loaded.
+    """
+
+    log: Path
+    paraphrases: Path
+    weights_root: Path | None = None
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> EngineFiles:
+        """Those of a run."""
+        return cls(folder.engine_log, folder.paraphrases, folder.path)
+
+
 class OwnEngine:
-    """An engine of the run's own, which can be stopped and started again; a context manager.
+    """An engine of one's own, which can be stopped and started again; a context manager.
 
     Implements `training.live.Engine`.
 
     Args:
         location: Folder or hub id of the base model.
-        folder: The run folder; the engine may load checkpoints below it.
-        config: The run's config.
+        model: Its context, and whether its code may run.
+        files: Where it reads and writes.
         progress: Who is told of a start.
+        config: Flags, port and the like; its `urls` are of no use here.
     """
 
     def __init__(
-        self, location: str, folder: RunFolder, config: RunConfig, progress: RichProgress
+        self,
+        location: str,
+        model: ModelConfig,
+        files: EngineFiles,
+        progress: RichProgress,
+        config: EngineConfig | None = None,
     ) -> None:
         self.location = location
-        self.folder = folder
-        self.config = config
+        self.model = model
+        self.files = files
+        self.config = config or EngineConfig()
         self.progress = progress
         self._process: EngineProcess | None = None
         self._client: EngineClient | None = None
@@ -85,18 +107,18 @@ class OwnEngine:
             InputError: If the configured port is taken.
             EngineError: If it does not come up.
         """
-        chosen = self.config.engine
+        chosen = self.config
         if chosen.port is not None:
             check_port(chosen.port)
         started = time.monotonic()
         process = EngineProcess.start(
             self.location,
-            log_file=self.folder.engine_log,
-            weights_root=self.folder.path,
+            log_file=self.files.log,
+            weights_root=self.files.weights_root,
             port=chosen.port,
-            trust_remote_code=self.config.model.trust_remote_code,
+            trust_remote_code=self.model.trust_remote_code,
             long_running=chosen.long_running,
-            extra_args=(f"--max-model-len={self.config.model.max_model_len}", *chosen.flags),
+            extra_args=(f"--max-model-len={self.model.max_model_len}", *chosen.flags),
         )
         self._process = process
         try:
@@ -108,7 +130,9 @@ class OwnEngine:
         except BaseException:
             self.stop()
             raise
-        self._client = make_client(process.url, self.folder, patience_s=UNSUPERVISED_PATIENCE_S)
+        self._client = make_client(
+            process.url, self.files.paraphrases, patience_s=UNSUPERVISED_PATIENCE_S
+        )
         self.progress.done("start the engine", time.monotonic() - started, process.url)
 
     def stop(self) -> None:
@@ -155,22 +179,21 @@ class OwnEngine:
             self.start()
 
 
-def make_client(url: str, folder: RunFolder, *, patience_s: float | None) -> EngineClient:
+def make_client(url: str, paraphrases: Path, *, patience_s: float | None) -> EngineClient:
     """A client with the keys of the environment.
 
     Args:
         url: Where the engine is, without `/v1`.
-        folder: The run folder, which keeps paraphrases.
+        paraphrases: Keeps paraphrases.
         patience_s: Seconds to wait for an engine that went away; None: the client's own.
     """
-    environ = os.environ
-    api_key = read_key(environ, API_KEY_VARIABLE, API_KEY_FILE_VARIABLE)
+    keys = client_keys(os.environ)
     options: dict[str, Any] = {} if patience_s is None else {"patience_s": patience_s}
     return EngineClient(
         url,
-        environ.get("JOSTLE_API_KEY") or api_key,
-        admin_key=read_key(environ, ADMIN_KEY_VARIABLE, ADMIN_KEY_FILE_VARIABLE),
-        paraphrases=folder.paraphrases,
+        keys.api,
+        admin_key=keys.admin,
+        paraphrases=paraphrases,
         **options,
     )
 
@@ -192,12 +215,13 @@ def open_engine(
     """The engine of a config, and the trainer that goes with it."""
     urls = config.engine.urls
     if not urls:
-        with OwnEngine(location, folder, config, progress) as own:
+        files = EngineFiles.of(folder)
+        with OwnEngine(location, config.model, files, progress, config.engine) as own:
             yield own, own.train_alone if config.engine.while_training == "stop" else run_trainer
         return
     # Where there are others, the work of an engine that died need not wait until it is back.
     patience_s = None if len(urls) == 1 else UNSUPERVISED_PATIENCE_S
-    clients = [make_client(url, folder, patience_s=patience_s) for url in urls]
+    clients = [make_client(url, folder.paraphrases, patience_s=patience_s) for url in urls]
     try:
         fleet = Fleet(dict(zip(urls, clients, strict=True)))
         yield clients[0] if len(clients) == 1 else fleet, run_trainer

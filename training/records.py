@@ -21,14 +21,11 @@ import polars as pl
 from engine.api import TaskScore
 from engine.design.components import moves_of, standard_errors
 from engine.errors import InputError
+from engine.files import LineJournal
+from engine.files import write_bytes as write_bytes
+from engine.files import write_json as write_json
 from engine.measures import map_categories
-from training.files import LineJournal
-from training.files import cannot_write as cannot_write
 from training.files import read_json as read_json
-from training.files import sync_file as sync_file
-from training.files import sync_folder as sync_folder
-from training.files import write_bytes as write_bytes
-from training.files import write_json as write_json
 from training.files import write_parquet as write_parquet
 from training.selection import Selection
 

@@ -16,6 +16,7 @@ import polars as pl
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
+from engine.files import replacing
 from engine.measures.task_map import Thresholds, find_thresholds
 from training.labels import place_labels
 from training.records import RunFolder
@@ -59,9 +60,8 @@ def draw_run(folder: RunFolder) -> Path:
             )
             title = f"Round {each.index}: {scores.height} tasks, scored by {with_whom}"
             panels.append(Panel(title, scores))
-    part = folder.task_map.with_name(".task_map.part.png")
-    draw_task_map(panels, part)
-    part.replace(folder.task_map)
+    with replacing(folder.task_map) as part:
+        draw_task_map(panels, part)
     return folder.task_map
 
 

@@ -33,9 +33,10 @@ from training.records import (
     write_json,
     write_parquet,
 )
-from training.selection import Selection, find_strategy, select_tasks
+from training.selection import Selection, select, select_tasks
 from training.state import Step, open_run, save_state
 from training.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
+from training.task_columns import task_row, task_table
 from training.trainer import TrainProgress, TrainResult, run_trainer
 
 
@@ -54,8 +55,7 @@ class Run:
         train: Runs the trainer.
 
     Raises:
-        InputError: If the folder belongs to another run, the strategy is unknown, or a held-out
-            task cannot be evaluated.
+        InputError: If the folder belongs to another run, or a held-out task cannot be evaluated.
         EngineError: If the engine cannot be reached.
     """
 
@@ -72,7 +72,6 @@ class Run:
         progress: Progress | None = None,
         train: Train = run_trainer,
     ) -> None:
-        find_strategy(config.select.strategy)
         self.folder = folder
         self.config = config
         self.pool, self.validation = take_validation(
@@ -170,7 +169,9 @@ class Run:
             return self.state.live_version, f"{len(selection.tasks)} tasks drawn at random"
         scores = round_folder.read_scores()
         chosen = self.config.select
-        selection = select_tasks(scores, chosen.strategy, chosen.n_tasks, self.config.seed)
+        tasks = task_table(task_row(task) for task in self.pool)
+        known = scores.join(tasks, on="task_id", how="left", maintain_order="left")
+        selection = select(known, chosen.strategy, chosen.n_tasks, self.config.seed)
         write_json(round_folder.selection, selection.model_dump(mode="json"))
         selected = scores["task_id"].is_in(list(selection.task_ids)).alias("selected")
         write_parquet(round_folder.scores, scores.with_columns(selected))

@@ -20,12 +20,12 @@ import polars as pl
 from engine.api import SkippedTask, TaskScore, WeightsState
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
+from engine.files import write_bytes
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
 from engine.tasks import Record, Task, digest_tasks
-from training.files import write_bytes
 from training.records import (
     PAIR_COLUMNS,
     SCORE_COLUMNS,
@@ -36,16 +36,8 @@ from training.records import (
     write_json,
     write_parquet,
 )
+from training.task_columns import task_row, task_table
 
-TASK_COLUMNS: dict[str, Any] = {
-    "category": pl.String,
-    "classification": pl.Boolean,
-    "definition": pl.String,
-}
-"""What `scores.parquet` of `jostle score` says of the tasks, beside their measures."""
-
-_LABELS = 10  # distinct outputs that a task without named labels has, at most, to be one
-_PER_LABEL = 5  # instances per distinct output, at least
 _AT_ONCE = 500  # tasks held in memory while the files are written
 
 
@@ -153,35 +145,13 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
         for task in pool:
             _check_task(task, config, pool.source)
             n_pairs += min(len(task.instances), config.n_instances) * (config.n_perturbations + 1)
-            rows.append(
-                {
-                    "task_id": task.id,
-                    "category": task.category,
-                    "classification": is_classification(task),
-                    "definition": task.definition,
-                }
-            )
+            rows.append(task_row(task))
             yield task
 
     digest = digest_tasks(watched())
     if not rows:
         raise InputError("holds no task", file=pool.source)
-    return Survey(
-        pl.DataFrame(rows, schema={"task_id": pl.String, **TASK_COLUMNS}), digest, n_pairs
-    )
-
-
-def is_classification(task: Task) -> bool:
-    """Whether a task has labels, named or to be seen from its outputs.
-
-    Without named labels a task counts as one whose gold outputs are at most ten different ones,
-    each of them there five times on average.
-    """
-    if task.labels:
-        return True
-    outputs = [instance.outputs[0] for instance in task.instances if instance.outputs]
-    different = len(set(outputs))
-    return 0 < different <= _LABELS and len(outputs) >= _PER_LABEL * different > _PER_LABEL
+    return Survey(task_table(rows), digest, n_pairs)
 
 
 def _check_task(task: Task, config: ScoreConfig, source: str) -> None:

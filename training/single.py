@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.files import write_bytes, write_json
 from engine.manifest import Manifest
 from engine.models import resolve_model
 from engine.pools.opening import load_pool
@@ -14,7 +15,7 @@ from engine.prompts import PromptBuilder
 from training.checkpoint import publish
 from training.config import EvaluateConfig, RunConfig
 from training.evaluation import Evaluation, Evaluator, Generator, build_evaluation_set
-from training.files import read_json, write_bytes, write_json
+from training.files import read_json
 from training.finetune import train_rows
 from training.launch import make_builder
 from training.lock import RunLock

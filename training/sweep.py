@@ -14,14 +14,15 @@ from statistics import fmean, stdev
 from typing import Protocol
 
 from engine.errors import InputError
+from engine.files import sync_folder, write_bytes, write_json
 from engine.tasks import Record
 from training.config import RunConfig
 from training.display import RichProgress
-from training.files import read_json, sync_folder, write_bytes, write_json
+from training.files import read_json
 from training.lock import RunLock
 from training.pools import Pools, load_pools
 from training.records import RunFolder
-from training.selection import find_strategy
+from training.selection import parse_strategy
 from training.state import RunState, Step, check_same_run, plan, save_state
 from training.summary import read_summary
 
@@ -103,7 +104,7 @@ def run_sweep(
         if not names or len(set(names)) != len(names):
             raise InputError("needs different names, at least one", field="sweep")
     for strategy in strategies:
-        find_strategy(strategy)
+        config_of(config, strategy, config.seed)
     with RunLock(folder / "sweep.lock"):
         for seed in seeds:
             shared_config = config_of(config, SHARED_STRATEGY, seed)
@@ -126,13 +127,15 @@ def run_folder(folder: Path, strategy: str, seed: int) -> RunFolder:
 
 
 def config_of(config: RunConfig, strategy: str, seed: int) -> RunConfig:
-    """The config of one run of a sweep."""
+    """The config of one run of a sweep; the config's own strategy keeps its settings."""
+    own = config.select.strategy
+    chosen = own if own.name == strategy else parse_strategy(strategy)
     return config.model_copy(
         update={
             "seed": seed,
             "score": config.score.model_copy(update={"seed": seed}),
             "train": config.train.model_copy(update={"seed": seed}),
-            "select": config.select.model_copy(update={"strategy": strategy}),
+            "select": config.select.model_copy(update={"strategy": chosen}),
         }
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +35,7 @@ OWNER_VARIABLE = "JOSTLE_TRAINER_OWNER"
 """Environment variable: `HOST PID` of the process that started the training through a launcher."""
 
 _POLL_SECONDS = 0.2
+_FULL_BYTES = 16_384  # free, under which a disk counts as full
 _STOP_SECONDS = 10.0
 
 
@@ -241,4 +243,7 @@ def _death(code: int) -> str:
 def _last_line(log_file: Path) -> str:
     lines: Sequence[str] = log_file.read_text(encoding="utf-8", errors="replace").split("\n")
     spoken = [line.strip() for line in lines if line.strip()]
-    return spoken[-1] if spoken else "it printed nothing"
+    said = spoken[-1] if spoken else "it printed nothing"
+    # On a full disk the log may lack what killed it.
+    full = shutil.disk_usage(log_file.parent).free < _FULL_BYTES
+    return f"{said}; no space left on the disk" if full else said

@@ -28,7 +28,7 @@ def describe_stats(stats: PoolStats) -> str:
             "examples",
             f"{stats.positive_examples:,} positive, {stats.negative_examples:,} negative",
         ),
-        ("classifications", f"{stats.classifications:,} tasks with labels"),
+        ("classifications", f"{stats.classifications:,} tasks"),
         ("categories", f"{len(stats.categories):,}; {stats.without_category:,} tasks have none"),
     ]
     shown = list(stats.categories.items())

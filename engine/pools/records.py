@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any
 
 from pydantic import ValidationError
@@ -106,6 +107,10 @@ def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | No
         outputs = check.outputs(value.get("output"), "output", part)
         instances.append((f"{task_id}-{index}", text, outputs))
     category = row_category(values, columns, check)
+    classification = values.get("is_classification")
+    if not isinstance(classification, (bool, NoneType)):
+        found = f"expected true or false, found {kind(classification)}"
+        check.fault(found, "is_classification")
     if check.bad:
         return None
     return Task(
@@ -113,6 +118,7 @@ def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | No
         definition=definition,
         instances=tuple(Instance(id=name, input=i, outputs=o) for name, i, o in instances),
         category=category,
+        classification=classification,
     )
 
 

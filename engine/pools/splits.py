@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import InputError
+from engine.files import write_bytes
 from engine.pools.formats import NIV2
 from engine.pools.lazy import LazyPool
 from engine.pools.texts import fingerprint
-from engine.pools.writing import check_absent, part_of, write_pool
+from engine.pools.writing import check_absent, write_pool
 from engine.tasks import Task
 
 
@@ -121,8 +122,8 @@ def write_split(
         if broken is not None:
             problem = "an id with a line break cannot stand in a split file"
             raise InputError(problem, record=repr(broken), field="id")
-        with part_of(folder / f"{name}_tasks.txt") as part:
-            part.write_text("".join(f"{task_id}\n" for task_id in ids), encoding="utf-8")
+        lines = "".join(f"{task_id}\n" for task_id in ids)
+        write_bytes(folder / f"{name}_tasks.txt", lines.encode())
         if not lists_only:
             chosen = set(ids)
             own = (task for task in tasks if task.id in chosen)

@@ -25,7 +25,7 @@ class PoolStats(Record):
         empty_inputs: Instances whose input is empty.
         positive_examples: Positive examples of all tasks.
         negative_examples: Negative examples of all tasks.
-        classifications: Tasks with labels.
+        classifications: Tasks for which `Task.is_classification` holds.
         categories: Tasks of each category, the largest first.
         without_category: Tasks without one.
         repeated_definitions: Tasks whose definition an earlier task has.
@@ -109,7 +109,7 @@ class _Counter:
         counts["measured_instances"] += min(self._config.n_instances, len(task.instances))
         counts["positive_examples"] += len(task.positive_examples)
         counts["negative_examples"] += len(task.negative_examples)
-        counts["classifications"] += bool(task.labels)
+        counts["classifications"] += task.is_classification
         if task.category is None:
             counts["without_category"] += 1
         else:

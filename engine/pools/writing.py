@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import InputError
+from engine.files import replacing
 from engine.tasks import Task
 
 _GROUP_BYTES = 8 << 20  # of text in a row group, about
@@ -38,7 +37,7 @@ def write_pool(tasks: Iterable[Task], path: Path, *, overwrite: bool = False) ->
         problem = f"cannot be written; valid endings: {', '.join(writers)}"
         raise InputError(problem, file=path)
     check_absent(path, overwrite=overwrite)
-    with part_of(path) as part:
+    with replacing(path) as part:
         return writers[path.suffix.lower()](tasks, part)
 
 
@@ -52,26 +51,6 @@ def check_absent(path: Path, *, overwrite: bool) -> None:
         raise InputError("is a folder", file=path)
     if path.exists() and not overwrite:
         raise InputError("is there already; it is overwritten only with --overwrite", file=path)
-
-
-@contextmanager
-def part_of(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, renamed to it at the end, or removed on an error.
-
-    Raises:
-        InputError: If the file system refuses.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror or error}", file=path) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_jsonl(tasks: Iterable[Task], path: Path) -> Written:
@@ -124,5 +103,6 @@ def _schema() -> Any:
             ("instances", pa.list_(instance)),
             ("category", text),
             ("labels", pa.list_(text)),
+            ("classification", pa.bool_()),
         ]
     )

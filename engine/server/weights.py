@@ -129,7 +129,7 @@ class LiveWeights:
                 write_last_good(
                     self._live_file, LastGood(version=manifest.version, path=str(folder))
                 )
-            except OSError:
+            except InputError:
                 logger.exception("a restart will not find %s", manifest.version)
 
     def _allowed(self, path: Path) -> Path:

@@ -13,7 +13,7 @@ from tests.engine.small_tokenizers import gpt2
 
 
 class Client(Engine):
-    def __init__(self, _url: str, _api_key: str | None) -> None:
+    def __init__(self, _url: str, _api_key: str | None, **_options: Any) -> None:
         super().__init__()
 
     def __enter__(self) -> "Client":

@@ -106,6 +106,38 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
     assert not re.search(r"(src|href)=|https?://", page), "the page needs something else"
 
 
+def test_an_engine_is_started_where_none_is_named(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    class Process:
+        url = engine.url
+
+        @classmethod
+        def start(cls, model: str, **options: Any) -> Process:
+            seen.append((model, options))
+            return cls()
+
+        def wait_ready(self, on_wait: Any) -> None:
+            on_wait(1.0)
+
+        def stop(self) -> None:
+            seen.append("stop")
+
+    monkeypatch.setattr("training.launch.EngineProcess", Process)
+    monkeypatch.setattr("engine.models.resolve_model", lambda name: f"folder of {name}")
+    words = ("score", pool, "-o", tmp_path / "s.parquet", "--model", "m", "--max-model-len", 128)
+    code, shown = jostle(*words, *DESIGN)
+    assert code == 0, shown
+    assert "start the engine" in shown
+    (model, options), stopped = seen
+    assert (model, stopped) == ("folder of m", "stop")
+    assert options["weights_root"] is None
+    assert options["log_file"] == tmp_path / "s.engine.log"
+    assert options["extra_args"] == ("--max-model-len=128",)
+
+
 def test_a_design_needs_its_budget(
     jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from engine.keys import Keys, check_exposure, is_loopback, read_keys
+from engine.keys import Keys, check_exposure, client_keys, is_loopback, read_keys
 
 
 def test_no_keys() -> None:
@@ -78,3 +78,17 @@ def test_routes_for_developers_stay_off(variable: str) -> None:
     check_exposure("localhost", Keys(), {variable: "0"})
     with pytest.raises(InputError, match=f"{variable}.*unset it"):
         check_exposure("localhost", Keys(), {variable: "1"})
+
+
+def test_what_a_client_sends(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("admin\n")
+    assert client_keys({}).api is None
+    environ = {"VLLM_API_KEY": "server", "JOSTLE_ADMIN_KEY_FILE": str(file)}
+    keys = client_keys(environ)
+    assert (keys.api, keys.admin) == ("server", "admin")
+    assert "server" not in repr(keys)
+    environ["JOSTLE_API_KEY"] = "client"
+    assert client_keys(environ).api == "client"
+    keys = client_keys(environ, "given", "too")
+    assert (keys.api, keys.admin) == ("given", "too")

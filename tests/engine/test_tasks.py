@@ -99,3 +99,27 @@ def test_digest_changes_with_content_and_order_only() -> None:
     assert Pool([one, other], source="elsewhere").digest() == digest
     assert Pool([other, one]).digest() != digest
     assert Pool([one, make_task("other", definition="Say something else")]).digest() != digest
+
+
+@pytest.mark.parametrize(
+    ("said", "labels", "outputs", "expected"),
+    [
+        (None, (), "yes no " * 5, True),
+        (None, (), "yes no " * 4, False),  # too few to tell
+        (None, (), "yes " * 12, False),
+        (None, (), " ".join(str(n % 11) for n in range(99)), False),
+        (None, ("yes", "no"), "yes", True),
+        (True, (), "a b c", True),
+        (False, (), "yes no " * 5, False),
+        (None, (), "", False),
+    ],
+)
+def test_a_classification_is_said_or_to_be_seen(
+    said: bool | None, labels: tuple[str, ...], outputs: str, expected: bool
+) -> None:
+    instances = tuple(
+        Instance(id=str(index), input="x", outputs=(output,))
+        for index, output in enumerate(outputs.split())
+    )
+    task = Task(id="t", definition="d", labels=labels, instances=instances, classification=said)
+    assert task.is_classification is expected

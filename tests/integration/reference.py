@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine.manifest import Manifest, Probe
-from training.checkpoint import publish
-from training.trainer import TrainResult
+from benchmarks.checkpoints import publish_noise
+from engine.manifest import Manifest
 
 
 class Reference:
@@ -52,32 +51,8 @@ def published_change(
     """
     changed = copy.copy(base)
     changed.model = copy.deepcopy(base.model)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in changed.model.named_parameters():
-            if any(part in name for part in names):
-                parameter += scale * parameter.std() * torch.randn_like(parameter)
-    prompt = tuple(base.tokenizer("The quick brown fox jumps over")["input_ids"])
-    output = tuple(base.tokenizer(" the lazy dog")["input_ids"])
-    probe = Probe(
-        prompt_token_ids=prompt,
-        completion_token_ids=output,
-        token_logprobs=tuple(min(0.0, v) for v in changed.token_logprobs(prompt, output)),
+    checkpoint, manifest = publish_noise(
+        changed.model, base.tokenizer, base.folder, root, seed, names=names, scale=scale
     )
-    work, checkpoint = root / f"work-{seed}", root / f"checkpoint-{seed}"
-    changed.model.save_pretrained(work)
-    base.tokenizer.save_pretrained(work)
-    result = TrainResult(
-        base_model=str(base.folder),
-        output=work,
-        dtype="float32",
-        probes=(probe,),
-        rows=0,
-        steps=0,
-        seconds=0.0,
-        seconds_per_step=0.0,
-        losses=(),
-    )
-    manifest = publish(result, checkpoint, round_index=seed)
     changed.folder = checkpoint
     return checkpoint, manifest, changed

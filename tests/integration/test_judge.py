@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import EngineError
+from engine.files import LineJournal
 from engine.process import EngineProcess
 from training.evaluation import Output
-from training.files import LineJournal
 from training.judge import Judge, Verdict, compare
 
 pytestmark = pytest.mark.integration

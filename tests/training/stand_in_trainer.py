@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from engine.files import write_json
 from engine.lifetime import die_with
 from engine.manifest import Probe, file_digest
-from training.files import read_json, write_json
+from training.files import read_json
 from training.resume import CheckpointMarker, fingerprint, mark_checkpoint
 from training.trainer import TrainJob, TrainProgress, TrainResult
 

@@ -6,6 +6,7 @@ import pytest
 
 from engine.errors import InputError
 from training.config import RunConfig, config_differences, load_config
+from training.selection.groups import PerCategory
 
 
 def write(folder: Path, text: str) -> Path:
@@ -53,6 +54,27 @@ def test_every_field_is_part_of_the_digest() -> None:
             "score.prompt.layout",
             "'super_natural_instructions', 'plain', 'alpaca', 'chat' or 'template'",
         ),
+        (
+            "[select]\nstrategy = 'luck'\n",
+            "select.strategy.name",
+            "no strategy is called 'luck'; valid: classification_share, column",
+        ),
+        (
+            "[select.strategy]\nname = 'random'\ndirection = 'low'\n",
+            "select.strategy.direction",
+            "unknown setting of random; valid: none",
+        ),
+        (
+            "[select]\nstrategy = 'stratified'\n",
+            "select.strategy.column",
+            "Field required",
+        ),
+        (
+            "[select.strategy]\nname = 'mix'\n[[select.strategy.parts]]\nshare = 1.0\n"
+            "strategy = {name = 'classification_share', share = 2.0}\n",
+            "select.strategy.parts.0.strategy.share",
+            "less than or equal to 1",
+        ),
         ("[train]\nbatch_size = 0\n", "train.batch_size", "greater than or equal to 1"),
         ("[train]\nstart_from = 'first'\n", "train.start_from", "'base' or 'last'"),
         ("rounds = 'two'\n", "rounds", "valid integer"),
@@ -64,6 +86,17 @@ def test_faults_name_file_and_field(tmp_path: Path, text: str, field: str, probl
         load_config(path)
     assert caught.value.file == str(path)
     assert caught.value.field == field
+
+
+def test_a_strategy_has_settings(tmp_path: Path) -> None:
+    named = load_config(write(tmp_path, "[select]\nstrategy = 'per_category'\n"))
+    assert named.select.strategy == PerCategory()
+    text = "[select.strategy]\nname = 'per_category'\ncolumn = 'map_category'\n"
+    config = load_config(write(tmp_path, text))
+    assert config.select.strategy == PerCategory(column="map_category")
+    assert load_config(write(tmp_path, config.to_toml())) == config
+    assert config.digest() != named.digest()
+    assert config_differences(named, config) == ["select.strategy.column: category -> map_category"]
 
 
 def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_overrides_win_and_take_any_value(tmp_path: Path) -> None:
         ],
     )
     assert config.train.learning_rate == 1e-4
-    assert config.select.strategy == "random"
+    assert config.select.strategy.name == "random"
     assert config.train.launcher == ("srun", "-n2")
     assert config.train.lora is not None
     assert config.train.lora.rank == 4

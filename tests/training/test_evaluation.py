@@ -90,6 +90,20 @@ def test_kinds_and_intervals() -> None:
     assert [each.output for each in evaluator.outputs] == ["Blue."] * 12
 
 
+def test_the_kind_is_that_of_the_whole_task() -> None:
+    many = tuple(
+        Instance(id=str(index), input="sky", outputs=("yes" if index % 2 else "no",))
+        for index in range(20)
+    )
+    task = make_task("a").model_copy(update={"instances": many})
+    data = build_evaluation_set(
+        [task], BUILDER, CONFIG.model_copy(update={"instances_per_task": 3})
+    )
+    evaluator = Evaluator(data, 8)
+    list(evaluator.run(Echo()))
+    assert list(evaluator.result().kinds) == ["classification"]
+
+
 def test_gold_perplexity_is_that_of_the_first_gold_output() -> None:
     config = EvaluateConfig(max_new_tokens=8, gold_perplexity=True)
     data = build_evaluation_set([make_task("a"), make_task("b")], BUILDER, config)

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from engine.errors import InputError
+from engine.paraphrase_journal import ParaphraseJournal
 from tests.training.fakes import FakeEngine, KilledError, make_score
 from tests.training.test_rounds import CONFIG, make_run, read_records
 from training.ports import check_port
@@ -53,6 +54,18 @@ def test_a_full_disk_cuts_no_journal_line(tmp_path: Path) -> None:
         assert list(ScoreJournal(path, "base").read()) == ["task-0"]
         journal.append(make_score("task-1", 0.2))
     assert list(ScoreJournal(path, "base").read()) == ["task-0", "task-1"]
+
+
+def test_a_full_disk_cuts_no_paraphrase(tmp_path: Path) -> None:
+    path = tmp_path / "paraphrases.jsonl"
+    with ParaphraseJournal(path) as journal:
+        journal.append("a", "text", "other")
+        with largest_file(path.stat().st_size + 5), pytest.raises(InputError, match="written"):
+            journal.append("b", "text", "third")
+        assert journal.get("b") is None
+        journal.append("b", "text", "fourth")
+    with ParaphraseJournal(path) as journal:
+        assert (journal.get("a"), journal.get("b")) == ("other", "fourth")
 
 
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path: Path) -> None:

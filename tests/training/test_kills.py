@@ -100,15 +100,21 @@ def write_pool(folder: Path, n_tasks: int) -> None:
         (folder / f"{folder.name}-{number:02d}.json").write_text(json.dumps(task))
 
 
+def write_run(folder: Path, port: int, *, n_tasks: int, n_held_out: int) -> Path:
+    """All that a run needs; its config file."""
+    write_pool(folder / "pool", n_tasks)
+    write_pool(folder / "held", n_held_out)
+    make_tokenizer().save_pretrained(folder / "model")
+    (folder / "model" / "config.json").write_text('{"model_type": "llama"}')
+    config = folder / "config.toml"
+    config.write_text(CONFIG.format(folder=folder, python=sys.executable, port=port))
+    return config
+
+
 def test_a_run_killed_at_random_moments_ends_with_the_same_records(
     tmp_path: Path, engine: Engine
 ) -> None:
-    write_pool(tmp_path / "pool", 12)
-    write_pool(tmp_path / "held", 4)
-    make_tokenizer().save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
-    config = tmp_path / "config.toml"
-    config.write_text(CONFIG.format(folder=tmp_path, python=sys.executable, port=engine.port))
+    config = write_run(tmp_path, engine.port, n_tasks=12, n_held_out=4)
     run = [sys.executable, "-m", "cli.main", "run", str(config), "--run-dir"]
     engine.ensure()
     started = time.monotonic()

@@ -14,8 +14,8 @@ from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.tiny import make_tokenizer
-from training.config import RunConfig
-from training.records import RunFolder, read_json
+from training.config import RunConfig, SelectConfig
+from training.records import SCORE_COLUMNS, RunFolder, read_json
 from training.rounds import Run
 from training.state import ROUND_STEPS, RunState, Step, plan
 from training.summary import RoundMetrics, read_summary
@@ -263,3 +263,15 @@ def test_rounds_follow_the_order_of_the_design() -> None:
     assert [str(step) for step in ROUND_STEPS] == (
         ["score", "select", "train", "publish", "reload", "evaluate"]
     )
+
+
+@pytest.mark.parametrize("name", ["per_category", "classification_share", "diverse"])
+def test_strategies_know_the_tasks(tmp_path: Path, name: str) -> None:
+    strategy: dict[str, Any] = {"name": name}
+    if name == "classification_share":
+        strategy["when_short"] = "refill"
+    select = SelectConfig.model_validate({"n_tasks": 2, "strategy": strategy})
+    make_run(tmp_path, config=CONFIG.model_copy(update={"select": select, "rounds": 1})).run()
+    chosen = RunFolder(tmp_path).round(0).read_selection()
+    assert (chosen.strategy, len(chosen.tasks)) == (name, 2)
+    assert list(RunFolder(tmp_path).round(0).read_scores().columns) == list(SCORE_COLUMNS)

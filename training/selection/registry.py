@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
 from engine.errors import InputError
+from engine.validation import first_fault
 from training.selection.strategy import Strategy
 
 GROUP = "jostle.strategies"
@@ -74,7 +75,7 @@ def find_strategy(name: str, file: object | None = None) -> type[Strategy]:
         raise InputError(
             f"no strategy is called {name!r}; valid: {', '.join(sorted(strategies))}",
             file=file,
-            field="select.strategy",
+            field="name",
         )
     return strategies[name]
 
@@ -95,12 +96,11 @@ def parse_strategy(values: Mapping[str, Any] | str, file: object | None = None) 
         return strategy.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        problem = first["msg"]
+        problem, field = first_fault(error)
         if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             valid = sorted(set(strategy.model_fields) - {"name"})
             problem = f"unknown setting of {given['name']}; valid: {', '.join(valid) or 'none'}"
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(problem, file=file, field=field or None) from error
+        raise InputError(problem, file=file, field=field) from error
 
 
 def _parse(value: Any) -> Any:

@@ -1,0 +1,64 @@
+"""Published checkpoints that differ from a model by noise, as a training leaves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.manifest import Manifest, Probe
+from training.checkpoint import publish
+from training.trainer import TrainResult
+
+PROMPT = "The quick brown fox jumps over"
+OUTPUT = " the lazy dog"
+
+
+def publish_noise(
+    model: Any,
+    tokenizer: Any,
+    base: Path,
+    root: Path,
+    seed: int,
+    *,
+    names: Sequence[str] = ("",),
+    scale: float = 0.05,
+) -> tuple[Path, Manifest]:
+    """Add noise to a model and publish it, with a probe pair of its own log-probabilities.
+
+    Args:
+        model: A causal language model of transformers, in float32; it is changed.
+        tokenizer: Its tokenizer.
+        base: Folder that it came from.
+        root: Where the checkpoint folder goes.
+        seed: Of the noise; also the round that the checkpoint says it is of.
+        names: Parts of the names of the parameters that change.
+        scale: Standard deviation of the noise, relative to the parameter's own.
+    """
+    import torch
+
+    prompt, output = (tuple(tokenizer(text)["input_ids"]) for text in (PROMPT, OUTPUT))
+    torch.manual_seed(seed)
+    with torch.inference_mode():
+        for name, parameter in model.named_parameters():
+            if any(part in name for part in names):
+                parameter += scale * parameter.std() * torch.randn_like(parameter)
+        ids = torch.tensor([[*prompt, *output]])
+        rows = model(ids, logits_to_keep=len(output) + 1).logits[0, :-1].log_softmax(dim=-1)
+    values = tuple(min(0.0, float(rows[index, token])) for index, token in enumerate(output))
+    work, checkpoint = root / f"work-{seed}", root / f"checkpoint-{seed}"
+    model.save_pretrained(work)
+    tokenizer.save_pretrained(work)
+    probe = Probe(prompt_token_ids=prompt, completion_token_ids=output, token_logprobs=values)
+    result = TrainResult(
+        base_model=str(base),
+        output=work,
+        dtype="float32",
+        probes=(probe,),
+        rows=0,
+        steps=0,
+        seconds=0.0,
+        seconds_per_step=0.0,
+        losses=(),
+    )
+    return checkpoint, publish(result, checkpoint, round_index=seed)

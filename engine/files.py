@@ -1,0 +1,151 @@
+"""Files that others read: written whole or not at all, or grown by whole lines."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Generic, Self, TypeVar
+
+from pydantic import ValidationError
+
+from engine.errors import InputError
+from engine.tasks import Record
+
+_R = TypeVar("_R", bound=Record)
+
+_PART = ".part"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; when the block is through, it is renamed into place.
+
+    File and folder are synced. If the block raises, the part is removed and `path` is as it was;
+    only a killed process leaves its part behind, see `is_part`.
+
+    Raises:
+        InputError: If it cannot be written, for want of space or of leave.
+    """
+    # Its own process, for several may write the same; the ending, for some writers go by it.
+    part = path.with_name(f".{path.stem}.{os.getpid()}{_PART}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        sync_file(part)
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is what a killed process left of a write."""
+    return path.name.startswith(".") and path.name.removesuffix(path.suffix).endswith(_PART)
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """What to tell about a failed write; what stands on disk already is whole."""
+    reason = error.strerror or str(error)
+    return InputError(
+        f"cannot be written: {reason}; nothing is lost, mend it and start again", file=path
+    )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; see `replacing`."""
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON whole or not at all; NaN and infinity are refused (`ValueError`)."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, text.encode() + b"\n")
+
+
+def sync_file(path: Path) -> None:
+    """Make sure that a file's content is on disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Make sure that a folder's entries (a rename in it) are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class LineJournal(Generic[_R]):
+    """A file of JSON lines, synced as they come; a context manager to append with.
+
+    Args:
+        path: The file.
+        kind: Record of a line.
+    """
+
+    def __init__(self, path: Path, kind: type[_R]) -> None:
+        self.path = path
+        self.kind = kind
+        self._stream: IO[bytes] | None = None
+
+    def records(self) -> Iterator[_R]:
+        """All whole lines, one at a time; a torn last one is ignored.
+
+        Raises:
+            InputError: If a line other than the last is broken.
+        """
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield self.kind.model_validate_json(line)
+                except ValidationError as error:
+                    problem = f"broken line: {error.errors()[0]['msg']}"
+                    raise InputError(problem, file=self.path, record=f"line {number}") from error
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        # Cut a torn last line off, so that the next one starts on a line of its own.
+        whole = self.path.read_bytes().rfind(b"\n") + 1
+        self._stream.truncate(whole)
+        self._stream.seek(whole)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        assert self._stream is not None
+        self._stream.close()
+        self._stream = None
+
+    def append(self, record: _R) -> None:
+        """Add a record; it is on disk when this returns.
+
+        Raises:
+            InputError: If it cannot be written; the lines before it stand.
+        """
+        assert self._stream is not None
+        whole = self._stream.tell()
+        try:
+            # Unbuffered: what could not be written must not be tried again when the file closes.
+            line = record.model_dump_json().encode() + b"\n"
+            while line:
+                line = line[self._stream.write(line) :]
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            self._stream.truncate(whole)
+            raise cannot_write(self.path, error) from error
