@@ -1,8 +1,9 @@
 """Scores tasks with any backend: references first, then all pairs, streamed without a barrier.
 
 Two stages run side by side. The first generates the reference outputs of the next few tasks, the
-second submits the pairs of one task after the other, so that pairs with equal prefixes reach the
-engine together. Memory stays flat: both stages are bounded, whatever the length of the pool.
+second submits the pairs and samples of one task after the other, so that those with equal prefixes
+reach the engine together. Memory stays flat: both stages are bounded, whatever the length of the
+pool.
 """
 
 from __future__ import annotations
@@ -12,79 +13,28 @@ import math
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from engine.api import PairScore, Reference, SkippedTask, TaskScore, Usage
+from engine.api import (
+    OutputDisagreement,
+    PairScore,
+    Reference,
+    Sample,
+    SkippedTask,
+    TaskScore,
+    Usage,
+)
+from engine.backend import Backend, Generated
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
+from engine.measures.disagreement import measure_disagreement
 from engine.plan import Pair, TaskPlan, plan_pairs, plan_task, reusable_tokens
 from engine.prompts import EncodedPrompt, PromptBuilder
+from engine.samples import PlannedSample, keep_sample, plan_samples
 from engine.tasks import Instance, Task
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """A greedy output.
-
-    Attributes:
-        token_ids: The ids, end of sequence included when the model emitted it.
-        token_logprobs: Their log-probabilities, each finite and <= 0.
-        finish_reason: `stop` or `length`.
-        n_submitted: Prompt tokens submitted.
-        n_reused: Of these, tokens read from the prefix cache.
-    """
-
-    token_ids: tuple[int, ...]
-    token_logprobs: tuple[float, ...]
-    finish_reason: str
-    n_submitted: int
-    n_reused: int
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """The log-probabilities of an output's tokens, in order, each finite and <= 0, and the cost."""
-
-    token_logprobs: tuple[float, ...]
-    n_submitted: int
-    n_reused: int
-    rescored: bool
-
-
-class Backend(Protocol):
-    """What scoring needs of an engine.
-
-    Attributes:
-        tokenizer: A transformers tokenizer.
-        max_model_len: The model's context, in tokens.
-        max_in_flight: Calls that may be waiting for an answer at once, of both kinds together.
-
-    Calls of one `group` share prefixes: where the engine has several replicas, each with a prefix
-    cache of its own, they go to the same one.
-    """
-
-    tokenizer: Any
-    max_model_len: int
-    max_in_flight: int
-
-    def new_group(self) -> int:
-        """A group for the calls of one task."""
-        ...
-
-    async def generate(
-        self, prompt: tuple[int, ...], max_tokens: int, name: str, group: int
-    ) -> Generated:
-        """The greedy output of a prompt."""
-        ...
-
-    async def score(
-        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
-    ) -> Scored:
-        """How likely the output is after the prompt."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +43,7 @@ class _Referenced:
     group: int
     references: tuple[Reference, ...]
     known: list[PairScore]
-    pairs: list[Pair]
+    work: list[Pair | PlannedSample]
     usage: Usage
 
 
@@ -126,8 +76,8 @@ class TaskScorer:
         """Plans every task once without running it, so that bad input fails before work starts.
 
         Returns:
-            The tokens it takes: all prompts, perturbed ones taken to be as long as the original,
-            each with the longest output allowed.
+            The tokens it takes: the prompts of all pairs and samples, perturbed ones taken to be as
+            long as the original, each with the longest output allowed.
 
         Raises:
             InputError: If two tasks share an id; and as `engine.plan.plan_task`, unless faulty
@@ -145,7 +95,7 @@ class TaskScorer:
                 continue
             longest = self._config.max_output_tokens
             tokens += sum(len(original.token_ids) + longest for original in plan.originals)
-        return tokens * (self._config.n_perturbations + 1)
+        return tokens * (self._config.n_perturbations + 1) * (self._config.samples_per_prompt + 1)
 
     async def score(self, tasks: Sequence[Task]) -> AsyncGenerator[TaskScore | SkippedTask, None]:
         """Yields the score of each task, in the order of the tasks.
@@ -191,9 +141,9 @@ class TaskScorer:
                     await unread.acquire()
                     running = []
                     if isinstance(ready, _Referenced):
-                        for pair in ready.pairs:
+                        for piece in ready.work:
                             await self._slots.acquire()
-                            running.append(spawn(self._score_pair(pair, ready.group)))
+                            running.append(spawn(self._do(piece, ready)))
                             # Not inside the child: one that is cancelled early never starts.
                             running[-1].add_done_callback(lambda _: self._slots.release())
                     scored.put_nowait(spawn(self._collect(ready, running)))
@@ -248,12 +198,18 @@ class TaskScorer:
             plan_pairs, plan, outputs, self._config, self._builder, first=first
         )
         sequences = [pair.prompt + pair.output[:-1] for pair in pairs]
+        work: list[Pair | PlannedSample] = list(pairs)
+        if self._config.samples_per_prompt:
+            samples = plan_samples(plan, pairs, self._config, self._backend.max_model_len)
+            sequences += [sample.prompt for sample in samples]
+            # Pairs first: behind a sample the cache might cover the output of its pair.
+            work = sorted([*pairs, *samples], key=lambda piece: piece.perturbation)
         if first:
             sequences += [original.token_ids for original in plan.originals]
         reusable = await asyncio.to_thread(reusable_tokens, sequences)
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
-        return _Referenced(plan, group, references, known, pairs, usage)
+        return _Referenced(plan, group, references, known, work, usage)
 
     async def _generate(self, plan: TaskPlan, group: int) -> list[Generated]:
         async def generate(instance: Instance, original: EncodedPrompt) -> Generated:
@@ -296,6 +252,25 @@ class TaskScorer:
             )
         )
 
+    async def _do(
+        self, piece: Pair | PlannedSample, ready: _Referenced
+    ) -> tuple[PairScore | Sample, Usage]:
+        if isinstance(piece, PlannedSample):
+            return await self._sample(piece, ready)
+        return await self._score_pair(piece, ready.group)
+
+    async def _sample(self, planned: PlannedSample, ready: _Referenced) -> tuple[Sample, Usage]:
+        longest = self._config.max_output_tokens
+        sampled = await self._backend.sample(planned, longest, ready.group)
+        text = self._backend.tokenizer.decode(sampled.token_ids, skip_special_tokens=True)
+        usage = Usage(
+            samples=1,
+            tokens_submitted=sampled.n_submitted,
+            tokens_reused=sampled.n_reused,
+            tokens_sampled=len(sampled.token_ids),
+        )
+        return keep_sample(planned, sampled, text, ready.plan.task.labels), usage
+
     async def _score_pair(self, pair: Pair, group: int) -> tuple[PairScore, Usage]:
         scored = await self._backend.score(pair.prompt, pair.output, pair.name, group)
         score = _pair_score(pair.instance_id, pair.perturbation, scored.token_logprobs)
@@ -310,20 +285,24 @@ class TaskScorer:
     async def _collect(
         self,
         ready: _Referenced | SkippedTask,
-        running: Sequence[asyncio.Task[tuple[PairScore, Usage]]],
+        running: Sequence[asyncio.Task[tuple[PairScore | Sample, Usage]]],
     ) -> TaskScore | SkippedTask:
         if isinstance(ready, SkippedTask):
             return ready
         try:
             results = await asyncio.gather(*running)
         except self._faults as fault:
-            for pair in running:
-                pair.cancel()
+            for piece in running:
+                piece.cancel()
             return SkippedTask.because(ready.plan.task.id, fault)
         order = {instance.id: index for index, instance in enumerate(ready.plan.instances)}
         pairs = sorted(
-            [*ready.known, *(score for score, _ in results)],
+            [*ready.known, *(score for score, _ in results if isinstance(score, PairScore))],
             key=lambda score: (order[score.instance_id], score.perturbation),
+        )
+        samples = sorted(
+            (sample for sample, _ in results if isinstance(sample, Sample)),
+            key=lambda each: (order[each.instance_id], each.perturbation, each.sample),
         )
         return TaskScore(
             task_id=ready.plan.task.id,
@@ -336,7 +315,16 @@ class TaskScorer:
             references=ready.references,
             pairs=tuple(pairs),
             usage=sum((usage for _, usage in results), ready.usage),
+            disagreement=await self._disagreement(samples, ready.plan.task),
         )
+
+    async def _disagreement(
+        self, samples: Sequence[Sample], task: Task
+    ) -> OutputDisagreement | None:
+        if not samples:
+            return None
+        # Beside the event loop: thousands of outputs are compared.
+        return await asyncio.to_thread(measure_disagreement, samples, labelled=bool(task.labels))
 
 
 def _pair_score(instance_id: str, perturbation: int, token_logprobs: Sequence[float]) -> PairScore:
@@ -348,20 +336,3 @@ def _pair_score(instance_id: str, perturbation: int, token_logprobs: Sequence[fl
         logprob=logprob,
         probability=math.exp(logprob / len(token_logprobs)),
     )
-
-
-def checked_logprobs(logprobs: Sequence[float | None], name: str) -> tuple[float, ...]:
-    """The log-probabilities, once it is certain that they are some.
-
-    Raises:
-        EngineError: Naming the pair, if one is missing, not finite or clearly above 0.
-    """
-    checked = []
-    for position, value in enumerate(logprobs):
-        if value is None or not math.isfinite(value) or value > 1e-4:
-            raise EngineError(
-                f"pair {name}: the engine gave {value} as log-probability of output token "
-                f"{position}"
-            )
-        checked.append(min(0.0, value))
-    return tuple(checked)

@@ -3,6 +3,7 @@
     runs/NAME/config.resolved.toml, tasks.json, state.json, before.json, task_map.png
     runs/NAME/run.lock (who works on it), progress.json (how far the current step is)
     runs/NAME/round-00/scores.parquet, pairs.parquet, selection.json, metrics.json, checkpoint/
+    runs/NAME/round-00/samples.parquet, where outputs were sampled
 
 Every file is written beside itself, synced and renamed into place, so a reader never sees a part
 of one. `scores.journal.jsonl` is the exception: it grows by whole lines, and a torn last line does
@@ -12,7 +13,7 @@ not count.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from engine.api import TaskScore
 from engine.design.components import moves_of, standard_errors
 from engine.errors import InputError
 from engine.measures import map_categories
+from engine.measures.disagreement import disagreement_table
 from training.files import LineJournal
 from training.files import cannot_write as cannot_write
 from training.files import read_json as read_json
@@ -49,6 +51,18 @@ SCORE_COLUMNS: dict[str, Any] = {
 `standard_error` is that of prompt uncertainty, over repeats with other instances and perturbations.
 """
 
+DISAGREEMENT_COLUMNS: dict[str, Any] = {
+    "output_disagreement": pl.Float64,
+    "output_disagreement_error": pl.Float64,
+    "output_rouge_distance": pl.Float64,
+    "output_label_entropy": pl.Float64,
+}
+"""Further columns of `scores.parquet` where outputs were sampled, behind the others.
+
+`output_disagreement_error` is the standard error of `output_disagreement`, pooled over the tasks as
+that of prompt uncertainty is. `output_label_entropy` is null for tasks without labels.
+"""
+
 PAIR_COLUMNS: dict[str, Any] = {
     "task_id": pl.String,
     "instance_id": pl.String,
@@ -59,6 +73,19 @@ PAIR_COLUMNS: dict[str, Any] = {
     "weights_version": pl.String,
 }
 """Columns of `pairs.parquet`, in order."""
+
+SAMPLE_COLUMNS: dict[str, Any] = {
+    "task_id": pl.String,
+    "instance_id": pl.String,
+    "perturbation": pl.Int64,
+    "sample": pl.Int64,
+    "output": pl.String,
+    "label": pl.String,
+    "n_tokens": pl.Int64,
+    "finish_reason": pl.String,
+    "weights_version": pl.String,
+}
+"""Columns of `samples.parquet`, in order; a row per sampled output."""
 
 
 class RunFolder:
@@ -110,6 +137,7 @@ class RoundFolder:
         self.journal = path / "scores.journal.jsonl"
         self.scores = path / "scores.parquet"
         self.pairs = path / "pairs.parquet"
+        self.samples = path / "samples.parquet"
         self.selection = path / "selection.json"
         self.metrics = path / "metrics.json"
         self.checkpoint = path / "checkpoint"
@@ -162,7 +190,7 @@ class ScoreJournal(LineJournal[TaskScore]):
 def build_scores(
     scores: Mapping[str, TaskScore], order: Iterable[str], selected: Iterable[str] | None = None
 ) -> pl.DataFrame:
-    """The frame of `scores.parquet`.
+    """The frame of `scores.parquet`, with `DISAGREEMENT_COLUMNS` where outputs were sampled.
 
     Args:
         scores: Finished scores by task id.
@@ -179,7 +207,27 @@ def build_scores(
         row["standard_error"] = error
         rows.append(row | {"selected": None if chosen is None else task_id in chosen})
     frame = pl.DataFrame(rows, schema=SCORE_COLUMNS)
-    return frame.with_columns(map_categories(frame).cast(pl.String).alias("map_category"))
+    categories = map_categories(frame).cast(pl.String).alias("map_category")
+    return frame.with_columns(categories, *_disagreements([scores[task_id] for task_id in ids]))
+
+
+def _disagreements(scores: Sequence[TaskScore]) -> list[pl.Series]:
+    """The columns of `DISAGREEMENT_COLUMNS`; none where no outputs were sampled."""
+    found = [score.disagreement for score in scores if score.disagreement is not None]
+    if not found:
+        return []
+    assert len(found) == len(scores), "tasks with and without samples"
+    errors = standard_errors([disagreement_table(each.samples) for each in found])
+    values: tuple[list[float] | list[float | None], ...] = (
+        [each.output_disagreement for each in found],
+        errors,
+        [each.rouge_distance for each in found],
+        [each.label_entropy for each in found],
+    )
+    return [
+        pl.Series(name, column, dtype=kind)
+        for (name, kind), column in zip(DISAGREEMENT_COLUMNS.items(), values, strict=True)
+    ]
 
 
 def build_pairs(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.DataFrame:
@@ -194,3 +242,14 @@ def build_pairs(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.Dat
         for pair in scores[task_id].pairs
     ]
     return pl.DataFrame(rows, schema=PAIR_COLUMNS)
+
+
+def build_samples(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.DataFrame:
+    """The frame of `samples.parquet`: every sampled output of every task, in pool order."""
+    rows = [
+        {"task_id": task_id, **sample.model_dump(), "weights_version": score.weights_version}
+        for task_id, score in ((task_id, scores[task_id]) for task_id in order)
+        if score.disagreement is not None
+        for sample in score.disagreement.samples
+    ]
+    return pl.DataFrame(rows, schema=SAMPLE_COLUMNS)

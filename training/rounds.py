@@ -28,12 +28,13 @@ from training.records import (
     RunFolder,
     ScoreJournal,
     build_pairs,
+    build_samples,
     build_scores,
     read_json,
     write_json,
     write_parquet,
 )
-from training.selection import Selection, find_strategy, select_tasks
+from training.selection import Selection, check_measured, select_tasks
 from training.state import Step, open_run, save_state
 from training.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
 from training.trainer import TrainProgress, TrainResult, run_trainer
@@ -54,8 +55,8 @@ class Run:
         train: Runs the trainer.
 
     Raises:
-        InputError: If the folder belongs to another run, the strategy is unknown, or a held-out
-            task cannot be evaluated.
+        InputError: If the folder belongs to another run, the strategy is unknown or needs what is
+            not measured, or a held-out task cannot be evaluated.
         EngineError: If the engine cannot be reached.
     """
 
@@ -72,7 +73,7 @@ class Run:
         progress: Progress | None = None,
         train: Train = run_trainer,
     ) -> None:
-        find_strategy(config.select.strategy)
+        check_measured(config.select.strategy, config.score)
         self.folder = folder
         self.config = config
         self.pool, self.validation = take_validation(
@@ -155,6 +156,8 @@ class Run:
             raise EngineError(f"the engine returned no score for {', '.join(unscored[:5])}")
         scores = build_scores(finished, order)
         write_parquet(round_folder.pairs, build_pairs(finished, order))
+        if self.config.score.samples_per_prompt:
+            write_parquet(round_folder.samples, build_samples(finished, order))
         write_parquet(round_folder.scores, scores)
         return (
             version,

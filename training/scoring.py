@@ -2,6 +2,7 @@
 
 OUT.parquet            one row per task: measures, map category, category, definition
 OUT.pairs.parquet      every scored pair, from which any other measure is computed
+OUT.samples.parquet    every sampled output, where the measure asks for some
 OUT.settings.json      what the scores depend on
 OUT.journal.jsonl      finished tasks, a line each; scoring that broke off goes on from here
 OUT.engine.log         output of the engine, if one was started
@@ -9,7 +10,7 @@ OUT.engine.log         output of the engine, if one was started
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,10 +28,13 @@ from engine.pools.lazy import LazyPool
 from engine.tasks import Record, Task, digest_tasks
 from training.files import write_bytes
 from training.records import (
+    DISAGREEMENT_COLUMNS,
     PAIR_COLUMNS,
+    SAMPLE_COLUMNS,
     SCORE_COLUMNS,
     ScoreJournal,
     build_pairs,
+    build_samples,
     build_scores,
     read_json,
     write_json,
@@ -81,6 +85,7 @@ class ScoreFiles:
             raise InputError("the output's name must end in .parquet", file=scores)
         self.scores = scores
         self.pairs = scores.with_suffix(".pairs.parquet")
+        self.samples = scores.with_suffix(".samples.parquet")
         self.settings = scores.with_suffix(".settings.json")
         self.journal = scores.with_suffix(".journal.jsonl")
         self.paraphrases = scores.with_suffix(".paraphrases.jsonl")
@@ -97,7 +102,8 @@ class ScoreFiles:
             InputError: If there are scores already.
         """
         if overwrite:
-            for path in (self.scores, self.pairs, self.settings, self.journal, self.skipped):
+            written = (self.scores, self.pairs, self.samples, self.settings)
+            for path in (*written, self.journal, self.skipped):
                 path.unlink(missing_ok=True)
         elif self.scores.exists():
             raise InputError("is there already; --overwrite replaces it", file=self.scores)
@@ -131,11 +137,13 @@ class Survey:
         tasks: `task_id` and `TASK_COLUMNS`, in pool order.
         digest: sha256 over all tasks.
         n_pairs: Pairs that scoring takes.
+        n_samples: Outputs that it samples.
     """
 
     tasks: pl.DataFrame
     digest: str
     n_pairs: int
+    n_samples: int = 0
 
 
 def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
@@ -166,9 +174,8 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
     digest = digest_tasks(watched())
     if not rows:
         raise InputError("holds no task", file=pool.source)
-    return Survey(
-        pl.DataFrame(rows, schema={"task_id": pl.String, **TASK_COLUMNS}), digest, n_pairs
-    )
+    tasks = pl.DataFrame(rows, schema={"task_id": pl.String, **TASK_COLUMNS})
+    return Survey(tasks, digest, n_pairs, n_pairs * config.samples_per_prompt)
 
 
 def is_classification(task: Task) -> bool:
@@ -278,32 +285,43 @@ def _write(
     files: ScoreFiles,
     skipped: set[str],
 ) -> pl.DataFrame:
-    """Both tables, from the journal, a part of it in memory at a time."""
+    """All tables, from the journal, a part of it in memory at a time."""
     order = survey.tasks.select("task_id", position=pl.int_range(pl.len()))
     order = order.filter(~pl.col("task_id").is_in(skipped))
     if not order.height:
         raise EngineError(f"no task could be scored; {files.skipped} says why")
-    scores, pairs = [pl.DataFrame(schema=SCORE_COLUMNS)], [pl.DataFrame(schema=PAIR_COLUMNS)]
+    sampled = config.samples_per_prompt > 0
+    columns = SCORE_COLUMNS | (DISAGREEMENT_COLUMNS if sampled else {})
+    scores, pairs = [pl.DataFrame(schema=columns)], [pl.DataFrame(schema=PAIR_COLUMNS)]
+    samples = [pl.DataFrame(schema=SAMPLE_COLUMNS)]
     stream = journal.scores()
     while part := {score.task_id: score for score in islice(stream, _AT_ONCE)}:
         scores.append(build_scores(part, part))
         pairs.append(build_pairs(part, part))
+        samples.append(build_samples(part, part))
     seen = pl.concat(scores)
     missing = order.join(seen, on="task_id", how="anti")
     if missing.height:
         raise EngineError(f"the engine returned no score for {missing['task_id'][0]}")
-    all_pairs = (
-        pl.concat(pairs).join(order, on="task_id").sort("position", maintain_order=True)
-    ).drop("position")
-    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
-    measures = compute_measures(all_pairs, needs, source=files.pairs)
-    rows = order.join(seen, on="task_id", how="left", maintain_order="left")
+    rows = order.join(seen, on="task_id", how="left", maintain_order="left").drop("position")
     # Categories depend on all tasks, and the parts above knew only of theirs.
-    rows = rows.drop("position")
     table = rows.with_columns(map_categories(rows).cast(pl.String).alias("map_category"))
-    further = ["task_id", *(name for name in measures.columns if name not in SCORE_COLUMNS)]
-    for more in (measures.select(further), survey.tasks):
-        table = table.join(more, on="task_id", how="left", maintain_order="left")
+    all_pairs = _in_order(pairs, order)
+    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
+    measures = [compute_measures(all_pairs, needs, source=files.pairs)]
+    if sampled:
+        all_samples = _in_order(samples, order)
+        measures.append(compute_measures(all_samples, "samples", source=files.samples))
+        write_parquet(files.samples, all_samples)
+    for more in (*measures, survey.tasks):
+        new = ["task_id", *(name for name in more.columns if name not in table.columns)]
+        table = table.join(more.select(new), on="task_id", how="left", maintain_order="left")
     write_parquet(files.pairs, all_pairs)
     write_parquet(files.scores, table)
     return table
+
+
+def _in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
+    """The rows of tables, tasks in the pool's order."""
+    rows = pl.concat(parts).join(order, on="task_id")
+    return rows.sort("position", maintain_order=True).drop("position")

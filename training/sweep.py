@@ -21,7 +21,7 @@ from training.files import read_json, sync_folder, write_bytes, write_json
 from training.lock import RunLock
 from training.pools import Pools, load_pools
 from training.records import RunFolder
-from training.selection import find_strategy
+from training.selection import check_measured
 from training.state import RunState, Step, check_same_run, plan, save_state
 from training.summary import read_summary
 
@@ -95,7 +95,8 @@ def run_sweep(
         run_one: Does a run.
 
     Raises:
-        InputError: If a strategy is unknown or named twice, or a run folder belongs to another run.
+        InputError: If a strategy is unknown, named twice or needs what is not measured, or a run
+            folder belongs to another run.
         EngineError: If an engine fails.
         TrainingError: If a trainer fails.
     """
@@ -103,7 +104,7 @@ def run_sweep(
         if not names or len(set(names)) != len(names):
             raise InputError("needs different names, at least one", field="sweep")
     for strategy in strategies:
-        find_strategy(strategy)
+        check_measured(strategy, config.score)
     with RunLock(folder / "sweep.lock"):
         for seed in seeds:
             shared_config = config_of(config, SHARED_STRATEGY, seed)

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from engine.api import (
+    OutputDisagreement,
     PairScore,
     PromptUncertaintyRequest,
     Reference,
+    Sample,
     SkippedTask,
     StreamTotals,
     TaskScore,
@@ -22,6 +24,8 @@ from engine.api import (
 )
 from engine.config import ScoreConfig
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
+from engine.measures.disagreement import measure_disagreement
+from engine.samples import find_label
 from engine.tasks import Task
 
 
@@ -83,7 +87,29 @@ def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
         references=references,
         pairs=tuple(pairs),
         usage=Usage(pairs=len(pairs)),
+        disagreement=fake_disagreement(task, config) if config.samples_per_prompt else None,
     )
+
+
+def fake_disagreement(task: Task, config: ScoreConfig) -> OutputDisagreement:
+    draw = random.Random(f"samples/{task.id}/{config.seed}")
+    samples = []
+    for instance in task.instances:
+        for j in range(config.n_perturbations + 1):
+            for number in range(config.samples_per_prompt):
+                output = draw.choice(("yes", "no", "who knows"))
+                samples.append(
+                    Sample(
+                        instance_id=instance.id,
+                        perturbation=j,
+                        sample=number,
+                        output=output,
+                        label=find_label(output, task.labels),
+                        n_tokens=2,
+                        finish_reason="stop",
+                    )
+                )
+    return measure_disagreement(samples, labelled=bool(task.labels))
 
 
 @contextmanager

@@ -7,13 +7,17 @@ import polars as pl
 import pytest
 
 from engine.errors import InputError
-from tests.training.fakes import make_score
+from engine.measures.compute import compute_measures
+from tests.training.fakes import make_disagreement, make_score
 from training.records import (
+    DISAGREEMENT_COLUMNS,
     PAIR_COLUMNS,
+    SAMPLE_COLUMNS,
     SCORE_COLUMNS,
     RunFolder,
     ScoreJournal,
     build_pairs,
+    build_samples,
     build_scores,
     write_json,
     write_parquet,
@@ -45,6 +49,26 @@ def test_parquet_files_hold_the_columns_in_pool_order(tmp_path: Path) -> None:
     assert pairs.height == 9
     assert pairs["weights_version"].unique().to_list() == ["base"]
     assert {path.name for path in tmp_path.iterdir()} == {"scores.parquet", "pairs.parquet"}
+
+
+def test_sampled_outputs_have_columns_and_a_table_of_their_own(tmp_path: Path) -> None:
+    scores = {
+        name: score.model_copy(update={"disagreement": make_disagreement(number)})
+        for number, (name, score) in enumerate(SCORES.items())
+    }
+    table = build_scores(scores, ["c", "a", "b"])
+    assert dict(table.schema) == SCORE_COLUMNS | DISAGREEMENT_COLUMNS
+    assert table["output_disagreement"].to_list() == [0.5, 0, 0.25]
+    errors = table["output_disagreement_error"].to_list()
+    assert all(error >= 0 for error in errors)
+    assert max(errors) > 0, "pooled over the tasks"
+    assert table["output_label_entropy"].to_list() == [None] * 3
+    samples = build_samples(scores, ["c", "a", "b"])
+    assert dict(samples.schema) == SAMPLE_COLUMNS
+    assert samples["task_id"].unique(maintain_order=True).to_list() == ["c", "a", "b"]
+    measured = compute_measures(samples, "samples", ["output_disagreement"])
+    assert measured["output_disagreement"].to_list() == [0.5, 0, 0.25]
+    assert build_samples(SCORES, ["a"]).height == 0
 
 
 def test_selected_is_unknown_before_the_selection() -> None:

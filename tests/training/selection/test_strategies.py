@@ -19,6 +19,7 @@ from training.selection.testing import check_strategy, draw_scores
 SETTINGS: list[dict[str, Any]] = [
     {"name": "prompt_uncertainty"},
     {"name": "prompt_uncertainty", "direction": "low"},
+    {"name": "output_disagreement"},
     {"name": "perplexity", "direction": "high"},
     {"name": "perplexity", "direction": "low"},
     {"name": "random"},
