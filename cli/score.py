@@ -58,7 +58,8 @@ def score(
     measure: Annotated[
         str | None,
         typer.Option(
-            help="What to measure: prompt_uncertainty, or output_disagreement as well.",
+            help="On top of prompt_uncertainty: output_disagreement of sampled outputs, or "
+            "label_bald of labels.",
             show_default="prompt_uncertainty",
         ),
     ] = None,
@@ -91,6 +92,7 @@ def score(
 
     from engine.client import EngineClient
     from engine.pools import open_pool
+    from training.further import FURTHER
     from training.scoring import ScoreFiles, score_pool, survey_pool
 
     files = ScoreFiles(output)
@@ -155,9 +157,9 @@ def score(
     mean = table["prompt_uncertainty"].to_numpy().mean()
     typer.echo(f"{output}: {table.height:,} tasks, mean prompt uncertainty {mean:.4f}")
     typer.echo(f"{files.pairs}: their pairs")
-    if survey.n_samples:
-        differ = table["output_disagreement"].to_numpy().mean()
-        typer.echo(f"{files.samples}: sampled outputs, mean disagreement {differ:.4f}")
+    if further := FURTHER.get(asked.measure):
+        mean, title = table[asked.measure].to_numpy().mean(), asked.measure.replace("_", " ")
+        typer.echo(f"{files.further[further.name]}: mean {title} {mean:.4f}")
     if left_out := n_tasks - table.height:
         typer.echo(f"{files.skipped}: {left_out:,} task(s) that could not be scored, and why")
 
@@ -197,8 +199,8 @@ def _choose(
 
     if design != "auto" or budget is None:
         raise InputError("--design auto and --budget TOKENS go together", field="--design")
-    if config.samples_per_prompt:
-        problem = "counts the tokens of pairs alone, not those of samples; give n and k"
+    if config.measure != "prompt_uncertainty":
+        problem = f"does not count what {config.measure} takes on top; give n and k instead"
         raise InputError(problem, field="--design")
     from transformers import AutoTokenizer
 

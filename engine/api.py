@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.config import ScoreConfig
+from engine.measured import LabelUncertainty, OutputDisagreement
 from engine.schema_text import describe
 from engine.tasks import Record, Task
 
@@ -87,57 +88,11 @@ class Reference(Record):
     n_negative_examples: int
 
 
-class Sample(Record):
-    """One sampled output, a row of `samples.parquet`.
-
-    Attributes:
-        instance_id: The instance.
-        perturbation: j; 0 is the original prompt.
-        sample: Its number among the samples of this prompt, from 0.
-        output: The output, decoded, special tokens left out.
-        label: The task's label that the output is, white space around it and letter case aside;
-            null if it is none, or the task has no labels.
-        n_tokens: Its tokens, end-of-sequence included when it was emitted.
-        finish_reason: `stop` (end of sequence) or `length` (cut at max_output_tokens).
-    """
-
-    instance_id: str
-    perturbation: int
-    sample: int
-    output: str
-    label: str | None
-    n_tokens: int
-    finish_reason: str
-
-
-class OutputDisagreement(Record):
-    """How much sampled outputs differ between the original prompt and the perturbed ones.
-
-    Attributes:
-        output_disagreement: Mean over instances and j >= 1 of the share of samples that differ from
-            the most frequent one under j = 0 (of equally frequent ones the first in the alphabet),
-            white space around them aside; in [0, 1].
-        standard_error: Of output_disagreement, over repeats with other instances and
-            perturbations, judged from this task alone.
-        rouge_distance: Mean over instances, j >= 1, samples under j and samples under j = 0 of
-            1 - ROUGE-L (F-measure over words), in [0, 1].
-        label_entropy: Mean over instances of the entropy, in nats, of the label over all samples
-            under j >= 1; outputs that are no label count as one label more. Null without labels.
-        samples: All samples, ordered by instance, perturbation and number.
-    """
-
-    output_disagreement: float
-    standard_error: float
-    rouge_distance: float
-    label_entropy: float | None
-    samples: tuple[Sample, ...]
-
-
 class Usage(Record):
     """What the work cost.
 
     Attributes:
-        pairs: Pairs scored.
+        pairs: Pairs scored, those of a prompt and a label included.
         tokens_submitted: Tokens of all requests sent to the engine (prompt and output parts).
         tokens_reused: Of these, tokens the prefix cache supplied.
         tokens_reusable: Of these, tokens that stand in the same place behind the same tokens in
@@ -192,6 +147,7 @@ class TaskScore(Record):
         usage: What it cost.
         disagreement: How much sampled outputs differ; null unless the measure asked for is
             output_disagreement.
+        labels: How unsure the label is; null unless the measure asked for is label_bald.
     """
 
     task_id: str
@@ -205,6 +161,7 @@ class TaskScore(Record):
     pairs: tuple[PairScore, ...]
     usage: Usage
     disagreement: OutputDisagreement | None = None
+    labels: LabelUncertainty | None = None
 
 
 class SkippedTask(Record):

@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.perturb import DropWords, PerturbationConfig
-from engine.tasks import Record
+from engine.tasks import Record, Task
 
 Layout = Literal["super_natural_instructions", "plain", "alpaca", "chat", "template"]
-MeasureName = Literal["prompt_uncertainty", "output_disagreement"]
+MeasureName = Literal["prompt_uncertainty", "output_disagreement", "label_bald"]
 
 
 class PromptConfig(Record):
@@ -88,8 +88,9 @@ class ScoreConfig(Record):
         prompt: How prompts are laid out.
         perturbation: How prompts are perturbed; told apart by its `name`, see `engine.perturb`.
         measure: `prompt_uncertainty` measures how far the likelihood of the reference outputs
-            moves; `output_disagreement` samples outputs under every prompt as well and measures
-            how much they differ.
+            moves. The others measure more on top: `output_disagreement` samples outputs under every
+            prompt and measures how much they differ; `label_bald` scores every label of a
+            classification under every prompt and measures how unsure the label is.
         sampling: How those outputs are sampled.
     """
 
@@ -109,3 +110,7 @@ class ScoreConfig(Record):
         if self.measure != "output_disagreement":
             return 0
         return self.sampling.n_samples if self.sampling.temperature > 0 else 1
+
+    def labels_to_score(self, task: Task) -> tuple[str, ...]:
+        """The different labels of a task that are scored under each prompt, in its order."""
+        return tuple(dict.fromkeys(task.labels)) if self.measure == "label_bald" else ()

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.api import Sample
 from engine.backend import Sampled
 from engine.config import ScoreConfig
 from engine.errors import InputError
-from engine.plan import Pair, TaskPlan
+from engine.measured import Sample
+from engine.plan import Pair, TaskPlan, prompts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,8 @@ def plan_samples(
     Raises:
         InputError: If a prompt leaves no room in the context for the longest output.
     """
-    prompts = [
-        (instance.id, 0, original.token_ids)
-        for instance, original in zip(plan.instances, plan.originals, strict=True)
-    ]
-    prompts += [(p.instance_id, p.perturbation, p.prompt) for p in pairs if p.perturbation > 0]
     planned = []
-    for instance_id, j, prompt in prompts:
+    for instance_id, j, prompt in prompts_of(plan, pairs):
         if len(prompt) + config.max_output_tokens > max_model_len:
             raise InputError(
                 f"the prompt has {len(prompt)} tokens; the context of {max_model_len} leaves no "

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from engine.api import (
-    OutputDisagreement,
     PairScore,
     Reference,
-    Sample,
     SkippedTask,
     TaskScore,
     Usage,
@@ -27,14 +25,19 @@ from engine.api import (
 from engine.backend import Backend, Generated
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
+from engine.label_pairs import LabelPair, ScoredLabel, check_labels, keep_labels, plan_labels
+from engine.measured import LabelUncertainty, OutputDisagreement, Sample
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
 from engine.measures.disagreement import measure_disagreement
+from engine.measures.label_uncertainty import measure_labels
 from engine.plan import Pair, TaskPlan, plan_pairs, plan_task, reusable_tokens
 from engine.prompts import EncodedPrompt, PromptBuilder
 from engine.samples import PlannedSample, keep_sample, plan_samples
 from engine.tasks import Instance, Task
 
 _T = TypeVar("_T")
+_Piece = Pair | PlannedSample | LabelPair
+_Result = PairScore | Sample | ScoredLabel
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class _Referenced:
     group: int
     references: tuple[Reference, ...]
     known: list[PairScore]
-    work: list[Pair | PlannedSample]
+    work: list[_Piece]
     usage: Usage
 
 
@@ -77,7 +80,7 @@ class TaskScorer:
 
         Returns:
             The tokens it takes: the prompts of all pairs and samples, perturbed ones taken to be as
-            long as the original, each with the longest output allowed.
+            long as the original, each with its label or the longest output allowed.
 
         Raises:
             InputError: If two tasks share an id; and as `engine.plan.plan_task`, unless faulty
@@ -91,11 +94,16 @@ class TaskScorer:
             seen.add(task.id)
             try:
                 plan = plan_task(task, self._config, self._builder)
+                check_labels(plan, self._config)
             except self._faults:
                 continue
-            longest = self._config.max_output_tokens
-            tokens += sum(len(original.token_ids) + longest for original in plan.originals)
-        return tokens * (self._config.n_perturbations + 1) * (self._config.samples_per_prompt + 1)
+            prompts = sum(len(original.token_ids) for original in plan.originals)
+            labels = self._config.labels_to_score(task)
+            times = 1 + self._config.samples_per_prompt
+            tokens += times * (prompts + len(plan.originals) * self._config.max_output_tokens)
+            outputs = sum(len(self._builder.completion(label)) for label in labels)
+            tokens += len(labels) * prompts + len(plan.originals) * outputs
+        return tokens * (self._config.n_perturbations + 1)
 
     async def score(self, tasks: Sequence[Task]) -> AsyncGenerator[TaskScore | SkippedTask, None]:
         """Yields the score of each task, in the order of the tasks.
@@ -175,6 +183,7 @@ class TaskScorer:
         only gold outputs are scored under j = 0.
         """
         plan = await asyncio.to_thread(plan_task, task, self._config, self._builder)
+        check_labels(plan, self._config)
         group = self._backend.new_group()
         if self._config.reference == "gold":
             outputs = [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
@@ -198,12 +207,16 @@ class TaskScorer:
             plan_pairs, plan, outputs, self._config, self._builder, first=first
         )
         sequences = [pair.prompt + pair.output[:-1] for pair in pairs]
-        work: list[Pair | PlannedSample] = list(pairs)
+        work: list[_Piece] = list(pairs)
         if self._config.samples_per_prompt:
             samples = plan_samples(plan, pairs, self._config, self._backend.max_model_len)
             sequences += [sample.prompt for sample in samples]
-            # Pairs first: behind a sample the cache might cover the output of its pair.
-            work = sorted([*pairs, *samples], key=lambda piece: piece.perturbation)
+            work += samples
+        labels = plan_labels(plan, pairs, self._config, self._builder)
+        sequences += [label.pair.prompt + label.pair.output[:-1] for label in labels]
+        work += labels
+        # Stable, so pairs come first: behind a sample the cache might cover the output of its pair.
+        work.sort(key=lambda piece: piece.perturbation)
         if first:
             sequences += [original.token_ids for original in plan.originals]
         reusable = await asyncio.to_thread(reusable_tokens, sequences)
@@ -252,12 +265,20 @@ class TaskScorer:
             )
         )
 
-    async def _do(
-        self, piece: Pair | PlannedSample, ready: _Referenced
-    ) -> tuple[PairScore | Sample, Usage]:
+    async def _do(self, piece: _Piece, ready: _Referenced) -> tuple[_Result, Usage]:
         if isinstance(piece, PlannedSample):
             return await self._sample(piece, ready)
-        return await self._score_pair(piece, ready.group)
+        pair = piece.pair if isinstance(piece, LabelPair) else piece
+        scored = await self._backend.score(pair.prompt, pair.output, piece.name, ready.group)
+        usage = Usage(
+            pairs=1,
+            tokens_submitted=scored.n_submitted,
+            tokens_reused=scored.n_reused,
+            pairs_rescored=int(scored.rescored),
+        )
+        if isinstance(piece, LabelPair):
+            return ScoredLabel(piece, scored.token_logprobs), usage
+        return _pair_score(pair.instance_id, pair.perturbation, scored.token_logprobs), usage
 
     async def _sample(self, planned: PlannedSample, ready: _Referenced) -> tuple[Sample, Usage]:
         longest = self._config.max_output_tokens
@@ -271,21 +292,10 @@ class TaskScorer:
         )
         return keep_sample(planned, sampled, text, ready.plan.task.labels), usage
 
-    async def _score_pair(self, pair: Pair, group: int) -> tuple[PairScore, Usage]:
-        scored = await self._backend.score(pair.prompt, pair.output, pair.name, group)
-        score = _pair_score(pair.instance_id, pair.perturbation, scored.token_logprobs)
-        usage = Usage(
-            pairs=1,
-            tokens_submitted=scored.n_submitted,
-            tokens_reused=scored.n_reused,
-            pairs_rescored=int(scored.rescored),
-        )
-        return score, usage
-
     async def _collect(
         self,
         ready: _Referenced | SkippedTask,
-        running: Sequence[asyncio.Task[tuple[PairScore | Sample, Usage]]],
+        running: Sequence[asyncio.Task[tuple[_Result, Usage]]],
     ) -> TaskScore | SkippedTask:
         if isinstance(ready, SkippedTask):
             return ready
@@ -316,6 +326,9 @@ class TaskScorer:
             pairs=tuple(pairs),
             usage=sum((usage for _, usage in results), ready.usage),
             disagreement=await self._disagreement(samples, ready.plan.task),
+            labels=await self._labels(
+                [label for label, _ in results if isinstance(label, ScoredLabel)], order
+            ),
         )
 
     async def _disagreement(
@@ -325,6 +338,21 @@ class TaskScorer:
             return None
         # Beside the event loop: thousands of outputs are compared.
         return await asyncio.to_thread(measure_disagreement, samples, labelled=bool(task.labels))
+
+    async def _labels(
+        self, scored: Sequence[ScoredLabel], order: Mapping[str, int]
+    ) -> LabelUncertainty | None:
+        if not scored:
+            return None
+        ordered = sorted(
+            scored,
+            key=lambda each: (
+                order[each.planned.pair.instance_id],
+                each.planned.perturbation,
+                each.planned.place,
+            ),
+        )
+        return await asyncio.to_thread(lambda: measure_labels(keep_labels(ordered)))
 
 
 def _pair_score(instance_id: str, perturbation: int, token_logprobs: Sequence[float]) -> PairScore:

@@ -86,12 +86,17 @@ def plan_run(
         config.score,
         builder,
     )
-    per_task = one.pairs / len(pools.pool)
+    label_pairs = sum(
+        min(len(task.instances), config.score.n_instances) * len(config.score.labels_to_score(task))
+        for task in pools.pool
+    )
+    n_pairs = one.pairs + label_pairs * (config.score.n_perturbations + 1)
+    prompts_per_task, per_task = one.pairs / len(pools.pool), n_pairs / len(pools.pool)
     rows, tokens = _training_size(config, pools, builder)
     prompts = sum(
         min(len(task.instances), config.evaluate.instances_per_task) for task in pools.held_out
     )
-    n_samples = config.score.samples_per_prompt
+    samples_per_task = prompts_per_task * config.score.samples_per_prompt
     rounds: list[RoundPlan] = []
     left = len(pools.pool) - config.train.validation_tasks
     trained = 0
@@ -106,8 +111,8 @@ def plan_run(
                 name=f"round {index}" + (" (initial)" if initial else ""),
                 tasks=scored,
                 pairs=round(scored * per_task),
-                samples=round(scored * per_task * n_samples),
-                score_tokens=round(scored * per_task * (1 + n_samples) * one.tokens_per_pair),
+                samples=round(scored * samples_per_task),
+                score_tokens=round(scored * (per_task + samples_per_task) * one.tokens_per_pair),
                 train_rows=round(trained * rows),
                 train_tokens=round(trained * rows * tokens * config.train.epochs),
                 evaluate_prompts=prompts,

@@ -3,7 +3,7 @@
     runs/NAME/config.resolved.toml, tasks.json, state.json, before.json, task_map.png
     runs/NAME/run.lock (who works on it), progress.json (how far the current step is)
     runs/NAME/round-00/scores.parquet, pairs.parquet, selection.json, metrics.json, checkpoint/
-    runs/NAME/round-00/samples.parquet, where outputs were sampled
+    runs/NAME/round-00/samples.parquet or labels.parquet, where the measure needs more than pairs
 
 Every file is written beside itself, synced and renamed into place, so a reader never sees a part
 of one. `scores.journal.jsonl` is the exception: it grows by whole lines, and a torn last line does
@@ -13,7 +13,7 @@ not count.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from engine.api import TaskScore
 from engine.design.components import moves_of, standard_errors
 from engine.errors import InputError
 from engine.measures import map_categories
-from engine.measures.disagreement import disagreement_table
 from training.files import LineJournal
 from training.files import cannot_write as cannot_write
 from training.files import read_json as read_json
@@ -32,6 +31,7 @@ from training.files import sync_folder as sync_folder
 from training.files import write_bytes as write_bytes
 from training.files import write_json as write_json
 from training.files import write_parquet as write_parquet
+from training.further import FURTHER, build_further_columns
 from training.selection import Selection
 
 SCORE_COLUMNS: dict[str, Any] = {
@@ -51,18 +51,6 @@ SCORE_COLUMNS: dict[str, Any] = {
 `standard_error` is that of prompt uncertainty, over repeats with other instances and perturbations.
 """
 
-DISAGREEMENT_COLUMNS: dict[str, Any] = {
-    "output_disagreement": pl.Float64,
-    "output_disagreement_error": pl.Float64,
-    "output_rouge_distance": pl.Float64,
-    "output_label_entropy": pl.Float64,
-}
-"""Further columns of `scores.parquet` where outputs were sampled, behind the others.
-
-`output_disagreement_error` is the standard error of `output_disagreement`, pooled over the tasks as
-that of prompt uncertainty is. `output_label_entropy` is null for tasks without labels.
-"""
-
 PAIR_COLUMNS: dict[str, Any] = {
     "task_id": pl.String,
     "instance_id": pl.String,
@@ -73,19 +61,6 @@ PAIR_COLUMNS: dict[str, Any] = {
     "weights_version": pl.String,
 }
 """Columns of `pairs.parquet`, in order."""
-
-SAMPLE_COLUMNS: dict[str, Any] = {
-    "task_id": pl.String,
-    "instance_id": pl.String,
-    "perturbation": pl.Int64,
-    "sample": pl.Int64,
-    "output": pl.String,
-    "label": pl.String,
-    "n_tokens": pl.Int64,
-    "finish_reason": pl.String,
-    "weights_version": pl.String,
-}
-"""Columns of `samples.parquet`, in order; a row per sampled output."""
 
 
 class RunFolder:
@@ -137,7 +112,7 @@ class RoundFolder:
         self.journal = path / "scores.journal.jsonl"
         self.scores = path / "scores.parquet"
         self.pairs = path / "pairs.parquet"
-        self.samples = path / "samples.parquet"
+        self.further = {each.name: path / f"{each.name}.parquet" for each in FURTHER.values()}
         self.selection = path / "selection.json"
         self.metrics = path / "metrics.json"
         self.checkpoint = path / "checkpoint"
@@ -190,7 +165,7 @@ class ScoreJournal(LineJournal[TaskScore]):
 def build_scores(
     scores: Mapping[str, TaskScore], order: Iterable[str], selected: Iterable[str] | None = None
 ) -> pl.DataFrame:
-    """The frame of `scores.parquet`, with `DISAGREEMENT_COLUMNS` where outputs were sampled.
+    """The frame of `scores.parquet`, and what `training.further` adds to it.
 
     Args:
         scores: Finished scores by task id.
@@ -208,26 +183,8 @@ def build_scores(
         rows.append(row | {"selected": None if chosen is None else task_id in chosen})
     frame = pl.DataFrame(rows, schema=SCORE_COLUMNS)
     categories = map_categories(frame).cast(pl.String).alias("map_category")
-    return frame.with_columns(categories, *_disagreements([scores[task_id] for task_id in ids]))
-
-
-def _disagreements(scores: Sequence[TaskScore]) -> list[pl.Series]:
-    """The columns of `DISAGREEMENT_COLUMNS`; none where no outputs were sampled."""
-    found = [score.disagreement for score in scores if score.disagreement is not None]
-    if not found:
-        return []
-    assert len(found) == len(scores), "tasks with and without samples"
-    errors = standard_errors([disagreement_table(each.samples) for each in found])
-    values: tuple[list[float] | list[float | None], ...] = (
-        [each.output_disagreement for each in found],
-        errors,
-        [each.rouge_distance for each in found],
-        [each.label_entropy for each in found],
-    )
-    return [
-        pl.Series(name, column, dtype=kind)
-        for (name, kind), column in zip(DISAGREEMENT_COLUMNS.items(), values, strict=True)
-    ]
+    further = build_further_columns([scores[task_id] for task_id in ids])
+    return frame.with_columns(categories, *further)
 
 
 def build_pairs(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.DataFrame:
@@ -242,14 +199,3 @@ def build_pairs(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.Dat
         for pair in scores[task_id].pairs
     ]
     return pl.DataFrame(rows, schema=PAIR_COLUMNS)
-
-
-def build_samples(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.DataFrame:
-    """The frame of `samples.parquet`: every sampled output of every task, in pool order."""
-    rows = [
-        {"task_id": task_id, **sample.model_dump(), "weights_version": score.weights_version}
-        for task_id, score in ((task_id, scores[task_id]) for task_id in order)
-        if score.disagreement is not None
-        for sample in score.disagreement.samples
-    ]
-    return pl.DataFrame(rows, schema=SAMPLE_COLUMNS)

@@ -20,6 +20,7 @@ from training.checkpoint import publish
 from training.config import RunConfig
 from training.evaluation import Evaluation, Evaluator, build_evaluation_set
 from training.finetune import Train, fine_tune
+from training.further import FURTHER
 from training.live import Engine, check_version, make_live, require_live
 from training.pools import take_validation
 from training.progress import Progress, Silent
@@ -28,7 +29,6 @@ from training.records import (
     RunFolder,
     ScoreJournal,
     build_pairs,
-    build_samples,
     build_scores,
     read_json,
     write_json,
@@ -156,8 +156,8 @@ class Run:
             raise EngineError(f"the engine returned no score for {', '.join(unscored[:5])}")
         scores = build_scores(finished, order)
         write_parquet(round_folder.pairs, build_pairs(finished, order))
-        if self.config.score.samples_per_prompt:
-            write_parquet(round_folder.samples, build_samples(finished, order))
+        if further := FURTHER.get(self.config.score.measure):
+            write_parquet(round_folder.further[further.name], further.build_table(finished, order))
         write_parquet(round_folder.scores, scores)
         return (
             version,

@@ -3,6 +3,7 @@
 OUT.parquet            one row per task: measures, map category, category, definition
 OUT.pairs.parquet      every scored pair, from which any other measure is computed
 OUT.samples.parquet    every sampled output, where the measure asks for some
+OUT.labels.parquet     every label under every prompt, where the measure asks for these
 OUT.settings.json      what the scores depend on
 OUT.journal.jsonl      finished tasks, a line each; scoring that broke off goes on from here
 OUT.engine.log         output of the engine, if one was started
@@ -27,14 +28,12 @@ from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
 from engine.tasks import Record, Task, digest_tasks
 from training.files import write_bytes
+from training.further import FURTHER
 from training.records import (
-    DISAGREEMENT_COLUMNS,
     PAIR_COLUMNS,
-    SAMPLE_COLUMNS,
     SCORE_COLUMNS,
     ScoreJournal,
     build_pairs,
-    build_samples,
     build_scores,
     read_json,
     write_json,
@@ -85,7 +84,9 @@ class ScoreFiles:
             raise InputError("the output's name must end in .parquet", file=scores)
         self.scores = scores
         self.pairs = scores.with_suffix(".pairs.parquet")
-        self.samples = scores.with_suffix(".samples.parquet")
+        self.further = {
+            each.name: scores.with_suffix(f".{each.name}.parquet") for each in FURTHER.values()
+        }
         self.settings = scores.with_suffix(".settings.json")
         self.journal = scores.with_suffix(".journal.jsonl")
         self.paraphrases = scores.with_suffix(".paraphrases.jsonl")
@@ -102,7 +103,7 @@ class ScoreFiles:
             InputError: If there are scores already.
         """
         if overwrite:
-            written = (self.scores, self.pairs, self.samples, self.settings)
+            written = (self.scores, self.pairs, *self.further.values(), self.settings)
             for path in (*written, self.journal, self.skipped):
                 path.unlink(missing_ok=True)
         elif self.scores.exists():
@@ -136,14 +137,14 @@ class Survey:
     Attributes:
         tasks: `task_id` and `TASK_COLUMNS`, in pool order.
         digest: sha256 over all tasks.
-        n_pairs: Pairs that scoring takes.
+        n_pairs: Pairs that scoring takes, those of a prompt and a label included.
         n_samples: Outputs that it samples.
     """
 
     tasks: pl.DataFrame
     digest: str
     n_pairs: int
-    n_samples: int = 0
+    n_samples: int
 
 
 def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
@@ -154,13 +155,15 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
             to be scored.
     """
     rows: list[dict[str, Any]] = []
-    n_pairs = 0
+    n_pairs = n_samples = 0
 
     def watched() -> Iterator[Task]:
-        nonlocal n_pairs
+        nonlocal n_pairs, n_samples
         for task in pool:
             _check_task(task, config, pool.source)
-            n_pairs += min(len(task.instances), config.n_instances) * (config.n_perturbations + 1)
+            n_prompts = min(len(task.instances), config.n_instances) * (config.n_perturbations + 1)
+            n_pairs += n_prompts * (1 + len(config.labels_to_score(task)))
+            n_samples += n_prompts * config.samples_per_prompt
             rows.append(
                 {
                     "task_id": task.id,
@@ -175,7 +178,7 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
     if not rows:
         raise InputError("holds no task", file=pool.source)
     tasks = pl.DataFrame(rows, schema={"task_id": pl.String, **TASK_COLUMNS})
-    return Survey(tasks, digest, n_pairs, n_pairs * config.samples_per_prompt)
+    return Survey(tasks, digest, n_pairs, n_samples)
 
 
 def is_classification(task: Task) -> bool:
@@ -290,15 +293,16 @@ def _write(
     order = order.filter(~pl.col("task_id").is_in(skipped))
     if not order.height:
         raise EngineError(f"no task could be scored; {files.skipped} says why")
-    sampled = config.samples_per_prompt > 0
-    columns = SCORE_COLUMNS | (DISAGREEMENT_COLUMNS if sampled else {})
+    further = FURTHER.get(config.measure)
+    columns = SCORE_COLUMNS | (further.score_columns if further else {})
     scores, pairs = [pl.DataFrame(schema=columns)], [pl.DataFrame(schema=PAIR_COLUMNS)]
-    samples = [pl.DataFrame(schema=SAMPLE_COLUMNS)]
+    rows_of = [pl.DataFrame(schema=further.row_columns)] if further else []
     stream = journal.scores()
     while part := {score.task_id: score for score in islice(stream, _AT_ONCE)}:
         scores.append(build_scores(part, part))
         pairs.append(build_pairs(part, part))
-        samples.append(build_samples(part, part))
+        if further:
+            rows_of.append(further.build_table(part, part))
     seen = pl.concat(scores)
     missing = order.join(seen, on="task_id", how="anti")
     if missing.height:
@@ -309,10 +313,10 @@ def _write(
     all_pairs = _in_order(pairs, order)
     needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
     measures = [compute_measures(all_pairs, needs, source=files.pairs)]
-    if sampled:
-        all_samples = _in_order(samples, order)
-        measures.append(compute_measures(all_samples, "samples", source=files.samples))
-        write_parquet(files.samples, all_samples)
+    if further:
+        path, found = files.further[further.name], _in_order(rows_of, order)
+        measures.append(compute_measures(found, further.needs, source=path))
+        write_parquet(path, found)
     for more in (*measures, survey.tasks):
         new = ["task_id", *(name for name in more.columns if name not in table.columns)]
         table = table.join(more.select(new), on="task_id", how="left", maintain_order="left")

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from engine.api import OutputDisagreement, Sample
 from engine.design.components import Moves, standard_errors
+from engine.measured import OutputDisagreement, Sample
 
 _WORD = re.compile(r"[^\W_]+")
 

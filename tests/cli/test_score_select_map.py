@@ -15,10 +15,9 @@ import pytest
 from cli import main as cli_main
 from engine.measures.compute import compute_measures
 from tests.training.http_engine import HttpEngine, http_engine
+from training.further import LABELS, SAMPLES
 from training.records import (
-    DISAGREEMENT_COLUMNS,
     PAIR_COLUMNS,
-    SAMPLE_COLUMNS,
     SCORE_COLUMNS,
 )
 
@@ -119,14 +118,14 @@ def test_sampled_outputs_from_a_pool_to_a_selection(
     code, shown = jostle("score", pool, "-o", scores, "--url", engine.url, *DESIGN, *sampling)
     assert code == 0, shown
     assert "20 tasks, 180 pairs, 720 samples" in shown
-    assert "mean disagreement 0." in shown
+    assert "scores.samples.parquet: mean output disagreement 0." in shown
     settings = json.loads((tmp_path / "scores.settings.json").read_text())["config"]
     assert settings["sampling"] == {"n_samples": 4, "temperature": 0.7, "top_p": 1.0}
     table = pl.read_parquet(scores)
-    expected = SCORE_COLUMNS | DISAGREEMENT_COLUMNS
+    expected = SCORE_COLUMNS | SAMPLES.score_columns
     assert table.columns[: len(expected)] == list(expected)
     samples = pl.read_parquet(tmp_path / "scores.samples.parquet")
-    assert dict(samples.schema) == SAMPLE_COLUMNS
+    assert dict(samples.schema) == SAMPLES.row_columns
     assert samples.height == 720
     measured = compute_measures(samples, "samples")
     assert "self_consistency" in measured.columns
@@ -152,6 +151,40 @@ def test_sampled_outputs_from_a_pool_to_a_selection(
     assert "field 'output_disagreement': the scores have no such column" in shown
 
 
+def test_labels_from_a_pool_to_a_selection(jostle: Any, engine: HttpEngine, tmp_path: Path) -> None:
+    pool, scores, chosen = (tmp_path / name for name in ("p.jsonl", "s.parquet", "c.txt"))
+    rows = [
+        {
+            "id": f"t{index}",
+            "definition": f"Which of {index}?",
+            "labels": ["yes", "no"],
+            "instances": [{"id": str(n), "input": f"{n}", "outputs": ["no"]} for n in range(3)],
+        }
+        for index in range(4)
+    ]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("score", pool, "-o", scores, "--url", engine.url, *DESIGN)
+    code, shown = jostle(*command, "--measure", "label_bald")
+    assert code == 0, shown
+    assert "4 tasks, 108 pairs\n" in shown
+    assert "s.labels.parquet: mean label bald 0." in shown
+    table = pl.read_parquet(scores)
+    assert table.columns[len(SCORE_COLUMNS) :][:3] == list(LABELS.score_columns)
+    labels = pl.read_parquet(tmp_path / "s.labels.parquet")
+    assert dict(labels.schema) == LABELS.row_columns
+    assert labels.height == 4 * 3 * 3 * 2
+    measured = compute_measures(labels, "label_probabilities")
+    for name in ("label_bald", "label_entropy"):
+        assert table[name].to_list() == pytest.approx(measured[name].to_list(), abs=1e-12)
+    assert all(error > 0 for error in table["label_bald_error"])
+    code, shown = jostle("select", scores, "--strategy", "label_bald", "-n", 1, "-o", chosen)
+    assert code == 0, shown
+    best = table.sort("label_bald", descending=True)["task_id"][0]
+    assert chosen.read_text().split() == [best]
+    jostle(*command, "--overwrite")
+    assert not (tmp_path / "s.labels.parquet").exists()
+
+
 def test_a_design_needs_its_budget(
     jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
 ) -> None:
@@ -163,7 +196,7 @@ def test_a_design_needs_its_budget(
     both = ("--design", "auto", "--budget", 99_999, "--measure", "output_disagreement")
     code, shown = jostle(*command, *both)
     assert code == 2
-    assert "counts the tokens of pairs alone" in shown
+    assert "does not count what output_disagreement takes on top" in shown
 
 
 def test_a_scoring_that_broke_off_goes_on(

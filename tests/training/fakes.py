@@ -9,10 +9,8 @@ from pathlib import Path
 from engine.api import (
     CompletionLogprobs,
     CompletionLogprobsResponse,
-    OutputDisagreement,
     PairScore,
     Reference,
-    Sample,
     TaskScore,
     TokenPair,
     Usage,
@@ -20,6 +18,7 @@ from engine.api import (
 )
 from engine.config import ScoreConfig
 from engine.manifest import Probe, read_manifest
+from engine.measured import OutputDisagreement, Sample
 from engine.measures.disagreement import measure_disagreement
 from engine.tasks import Instance, Pool, Task
 from training.trainer import TrainJob, TrainProgress, TrainResult

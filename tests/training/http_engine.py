@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from engine.api import (
-    OutputDisagreement,
     PairScore,
     PromptUncertaintyRequest,
     Reference,
-    Sample,
     SkippedTask,
     StreamTotals,
     TaskScore,
@@ -23,8 +21,12 @@ from engine.api import (
     WeightsState,
 )
 from engine.config import ScoreConfig
+from engine.label_pairs import LabelPair, ScoredLabel, keep_labels
+from engine.measured import LabelUncertainty, OutputDisagreement, Sample
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
 from engine.measures.disagreement import measure_disagreement
+from engine.measures.label_uncertainty import measure_labels
+from engine.plan import Pair
 from engine.samples import find_label
 from engine.tasks import Task
 
@@ -88,7 +90,22 @@ def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
         pairs=tuple(pairs),
         usage=Usage(pairs=len(pairs)),
         disagreement=fake_disagreement(task, config) if config.samples_per_prompt else None,
+        labels=fake_labels(task, config) if config.measure == "label_bald" else None,
     )
+
+
+def fake_labels(task: Task, config: ScoreConfig) -> LabelUncertainty:
+    draw = random.Random(f"labels/{task.id}/{config.seed}")
+    scored = [
+        ScoredLabel(
+            LabelPair(Pair(task.id, instance.id, j, (1,), (2, 3)), label, place),
+            (-draw.expovariate(1), -0.1),
+        )
+        for instance in task.instances
+        for j in range(config.n_perturbations + 1)
+        for place, label in enumerate(config.labels_to_score(task))
+    ]
+    return measure_labels(keep_labels(scored))
 
 
 def fake_disagreement(task: Task, config: ScoreConfig) -> OutputDisagreement:

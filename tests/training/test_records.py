@@ -9,15 +9,13 @@ import pytest
 from engine.errors import InputError
 from engine.measures.compute import compute_measures
 from tests.training.fakes import make_disagreement, make_score
+from training.further import SAMPLES
 from training.records import (
-    DISAGREEMENT_COLUMNS,
     PAIR_COLUMNS,
-    SAMPLE_COLUMNS,
     SCORE_COLUMNS,
     RunFolder,
     ScoreJournal,
     build_pairs,
-    build_samples,
     build_scores,
     write_json,
     write_parquet,
@@ -57,18 +55,18 @@ def test_sampled_outputs_have_columns_and_a_table_of_their_own(tmp_path: Path) -
         for number, (name, score) in enumerate(SCORES.items())
     }
     table = build_scores(scores, ["c", "a", "b"])
-    assert dict(table.schema) == SCORE_COLUMNS | DISAGREEMENT_COLUMNS
+    assert dict(table.schema) == SCORE_COLUMNS | SAMPLES.score_columns
     assert table["output_disagreement"].to_list() == [0.5, 0, 0.25]
     errors = table["output_disagreement_error"].to_list()
     assert all(error >= 0 for error in errors)
     assert max(errors) > 0, "pooled over the tasks"
     assert table["output_label_entropy"].to_list() == [None] * 3
-    samples = build_samples(scores, ["c", "a", "b"])
-    assert dict(samples.schema) == SAMPLE_COLUMNS
+    samples = SAMPLES.build_table(scores, ["c", "a", "b"])
+    assert dict(samples.schema) == SAMPLES.row_columns
     assert samples["task_id"].unique(maintain_order=True).to_list() == ["c", "a", "b"]
     measured = compute_measures(samples, "samples", ["output_disagreement"])
     assert measured["output_disagreement"].to_list() == [0.5, 0, 0.25]
-    assert build_samples(SCORES, ["a"]).height == 0
+    assert SAMPLES.build_table(SCORES, ["a"]).height == 0
 
 
 def test_selected_is_unknown_before_the_selection() -> None:

@@ -58,6 +58,18 @@ class OutputDisagreement(Ranking):
         return "output_disagreement", "output disagreement"
 
 
+class LabelBald(Ranking):
+    """The classifications whose label depends most, or least, on the prompt."""
+
+    summary: ClassVar[str] = "highest (or lowest) mutual information of label and prompt first"
+    measure: ClassVar[MeasureName] = "label_bald"
+    name: Literal["label_bald"] = "label_bald"
+
+    def ranks_by(self) -> tuple[str, str]:
+        """The column `label_bald`."""
+        return "label_bald", "mutual information of label and prompt"
+
+
 class Perplexity(Ranking):
     """The tasks of highest or lowest perplexity, the baselines of Kung et al. (2023)."""
 

@@ -34,6 +34,7 @@ def all_strategies() -> dict[str, type[Strategy]]:
     ours = (
         ranking.PromptUncertainty,
         ranking.OutputDisagreement,
+        ranking.LabelBald,
         ranking.Perplexity,
         ranking.Column,
         ranking.Random,

@@ -108,6 +108,21 @@ def test_samples_come_with_the_same_request_and_shape() -> None:
     assert scores[0]["prompt_uncertainty"] > 0, "next to the likelihood form"
 
 
+def test_labels_come_with_the_same_request_and_shape() -> None:
+    _, app = server()
+    config = CONFIG | {"measure": "label_bald"}
+    body = tasks("a", "b") | {"config": config}
+    answer = ask(app, "POST", "/v1/prompt_uncertainty", json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["record"], error["param"]) == ("a", "labels")
+    for task in body["tasks"]:
+        task["labels"] = ["blue", "red"]
+    scores = ask(app, "POST", "/v1/prompt_uncertainty", json=body).json()["scores"]
+    assert [len(score["labels"]["scores"]) for score in scores] == [2 * 3 * 2] * 2
+    assert scores[0]["labels"]["label_entropy"] >= scores[0]["labels"]["label_bald"]
+
+
 @pytest.mark.parametrize(
     ("config", "field"),
     [
