@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.config import ScoreConfig
-from engine.measured import LabelUncertainty, OutputDisagreement
+from engine.further import LabelUncertainty, OutputDisagreement
 from engine.schema_text import describe
 from engine.tasks import Record, Task
 

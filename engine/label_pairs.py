@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from engine.config import ScoreConfig
 from engine.errors import InputError
-from engine.measured import LabelScore
+from engine.further import LabelScore
 from engine.plan import Pair, TaskPlan, check_length, prompts_of
 from engine.prompts import PromptBuilder
 

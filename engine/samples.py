@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from engine.backend import Sampled
 from engine.config import ScoreConfig
 from engine.errors import InputError
-from engine.measured import Sample
+from engine.further import Sample
 from engine.plan import Pair, TaskPlan, prompts_of
 
 

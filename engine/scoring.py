@@ -15,18 +15,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from engine.api import (
-    PairScore,
-    Reference,
-    SkippedTask,
-    TaskScore,
-    Usage,
-)
+from engine.api import PairScore, Reference, SkippedTask, TaskScore, Usage
 from engine.backend import Backend, Generated
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
+from engine.further import LabelUncertainty, OutputDisagreement, Sample
 from engine.label_pairs import LabelPair, ScoredLabel, check_labels, keep_labels, plan_labels
-from engine.measured import LabelUncertainty, OutputDisagreement, Sample
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
 from engine.measures.disagreement import measure_disagreement
 from engine.measures.label_uncertainty import measure_labels
@@ -203,26 +197,30 @@ class TaskScorer:
                 tokens_generated=sum(len(output.token_ids) for output in generated),
             )
             first = 1
-        pairs = await asyncio.to_thread(
-            plan_pairs, plan, outputs, self._config, self._builder, first=first
-        )
-        sequences = [pair.prompt + pair.output[:-1] for pair in pairs]
-        work: list[_Piece] = list(pairs)
-        if self._config.samples_per_prompt:
-            samples = plan_samples(plan, pairs, self._config, self._backend.max_model_len)
-            sequences += [sample.prompt for sample in samples]
-            work += samples
-        labels = plan_labels(plan, pairs, self._config, self._builder)
-        sequences += [label.pair.prompt + label.pair.output[:-1] for label in labels]
-        work += labels
-        # Stable, so pairs come first: behind a sample the cache might cover the output of its pair.
-        work.sort(key=lambda piece: piece.perturbation)
-        if first:
-            sequences += [original.token_ids for original in plan.originals]
-        reusable = await asyncio.to_thread(reusable_tokens, sequences)
+        work, reusable = await asyncio.to_thread(self._plan_work, plan, outputs, first)
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
         return _Referenced(plan, group, references, known, work, usage)
+
+    def _plan_work(
+        self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]], first: int
+    ) -> tuple[list[_Piece], int]:
+        """All pairs and samples of a task, and how many of their tokens could be reused."""
+        config, builder = self._config, self._builder
+        pairs = plan_pairs(plan, outputs, config, builder, first=first)
+        samples: list[PlannedSample] = []
+        if config.samples_per_prompt:
+            samples = plan_samples(plan, pairs, config, self._backend.max_model_len)
+        labels = plan_labels(plan, pairs, config, builder)
+        sequences = [pair.prompt + pair.output[:-1] for pair in pairs]
+        sequences += [sample.prompt for sample in samples]
+        sequences += [label.pair.prompt + label.pair.output[:-1] for label in labels]
+        if first:
+            sequences += [original.token_ids for original in plan.originals]
+        work: list[_Piece] = [*pairs, *samples, *labels]
+        # Stable, so pairs come first: behind a sample the cache might cover the output of its pair.
+        work.sort(key=lambda piece: piece.perturbation)
+        return work, reusable_tokens(sequences)
 
     async def _generate(self, plan: TaskPlan, group: int) -> list[Generated]:
         async def generate(instance: Instance, original: EncodedPrompt) -> Generated:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from engine.design.components import Moves, standard_errors
-from engine.measured import OutputDisagreement, Sample
+from engine.further import OutputDisagreement, Sample
 
 _WORD = re.compile(r"[^\W_]+")
 

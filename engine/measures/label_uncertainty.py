@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.design.components import Moves, standard_errors
-from engine.measured import LabelScore, LabelUncertainty
+from engine.further import LabelScore, LabelUncertainty
 
 
 def measure_labels(scores: Sequence[LabelScore]) -> LabelUncertainty:

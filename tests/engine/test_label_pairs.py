@@ -13,8 +13,8 @@ import pytest
 from engine.api import SkippedTask, TaskScore
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
+from engine.further import LabelScore
 from engine.label_pairs import LabelPair, ScoredLabel, keep_labels
-from engine.measured import LabelScore
 from engine.measures.compute import compute_measures
 from engine.measures.label_uncertainty import information_table, measure_labels
 from engine.measures.measure import INPUTS

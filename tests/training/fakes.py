@@ -17,8 +17,8 @@ from engine.api import (
     WeightsState,
 )
 from engine.config import ScoreConfig
+from engine.further import OutputDisagreement, Sample
 from engine.manifest import Probe, read_manifest
-from engine.measured import OutputDisagreement, Sample
 from engine.measures.disagreement import measure_disagreement
 from engine.tasks import Instance, Pool, Task
 from training.trainer import TrainJob, TrainProgress, TrainResult

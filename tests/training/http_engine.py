@@ -21,8 +21,8 @@ from engine.api import (
     WeightsState,
 )
 from engine.config import ScoreConfig
+from engine.further import LabelUncertainty, OutputDisagreement, Sample
 from engine.label_pairs import LabelPair, ScoredLabel, keep_labels
-from engine.measured import LabelUncertainty, OutputDisagreement, Sample
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
 from engine.measures.disagreement import measure_disagreement
 from engine.measures.label_uncertainty import measure_labels

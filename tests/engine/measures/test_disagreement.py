@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
-from engine.measured import Sample
+from engine.further import Sample
 from engine.measures.compute import compute_measures
 from engine.measures.disagreement import (
     disagreement_table,
