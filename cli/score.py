@@ -52,6 +52,24 @@ def score(
         int | None, typer.Option(min=1, help="Longest output.", show_default="32")
     ] = None,
     gold: Annotated[bool, typer.Option("--gold", help="Score gold outputs.")] = False,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            help="On top of prompt_uncertainty: output_disagreement of sampled outputs, or "
+            "label_bald of labels.",
+            show_default="prompt_uncertainty",
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Outputs sampled per prompt, m.", show_default="5"),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Of these samples.", show_default="1")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of these samples.", show_default="1")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="0")] = None,
     format_name: FormatName = None,
     column: ColumnNames = None,
@@ -72,11 +90,23 @@ def score(
     from engine.pools import open_pool
     from training.config import ModelConfig
     from training.display import RichProgress
+    from training.further import FURTHER
     from training.launch import EngineFiles, OwnEngine
     from training.scoring import ScoreFiles, score_pool, survey_pool
 
     files = ScoreFiles(output)
-    asked = _config(config, instances, perturbations, max_output_tokens, gold, seed)
+    asked = _config(
+        config,
+        {
+            "n_instances": instances,
+            "n_perturbations": perturbations,
+            "max_output_tokens": max_output_tokens,
+            "reference": "gold" if gold else None,
+            "measure": measure,
+            "seed": seed,
+        },
+        {"n_samples": samples, "temperature": temperature, "top_p": top_p},
+    )
     opened = open_pool(
         pool, _options(format_name, column, split, subset, max_instances, asked.seed)
     )
@@ -92,7 +122,8 @@ def score(
     survey = survey_pool(opened, asked)
     files.prepare(overwrite=overwrite)
     n_tasks = survey.tasks.height
-    console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs", highlight=False)
+    sampled = f", {survey.n_samples:,} samples" if survey.n_samples else ""
+    console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}", highlight=False)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(RichProgress(console))
         if url is None:
@@ -116,31 +147,33 @@ def score(
     mean = table["prompt_uncertainty"].to_numpy().mean()
     typer.echo(f"{output}: {table.height:,} tasks, mean prompt uncertainty {mean:.4f}")
     typer.echo(f"{files.pairs}: their pairs")
+    if further := FURTHER.get(asked.measure):
+        mean, title = table[asked.measure].to_numpy().mean(), asked.measure.replace("_", " ")
+        typer.echo(f"{files.further[further.name]}: mean {title} {mean:.4f}")
     if left_out := n_tasks - table.height:
         typer.echo(f"{files.skipped}: {left_out:,} task(s) that could not be scored, and why")
 
 
-def _config(
-    file: Path | None,
-    instances: int | None,
-    perturbations: int | None,
-    max_output_tokens: int | None,
-    gold: bool,
-    seed: int | None,
-) -> ScoreConfig:
+def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]) -> ScoreConfig:
+    """The config of a file with the options that were given put in.
+
+    Raises:
+        InputError: If a value is wrong, or samples are described and none are drawn.
+    """
     from cli.toml import read_toml, validate
     from engine.config import ScoreConfig
+    from engine.errors import InputError
 
     values: dict[str, Any] = {} if file is None else read_toml(file)
-    options = {
-        "n_instances": instances,
-        "n_perturbations": perturbations,
-        "max_output_tokens": max_output_tokens,
-        "reference": "gold" if gold else None,
-        "seed": seed,
-    }
     values |= {name: value for name, value in options.items() if value is not None}
-    return validate(ScoreConfig, values, file)
+    if given := {name: value for name, value in sampling.items() if value is not None}:
+        before = values.get("sampling", {})
+        values["sampling"] = (before if isinstance(before, dict) else {}) | given
+    config = validate(ScoreConfig, values, file)
+    if given and not config.samples_per_prompt:
+        option = {"n_samples": "--samples", "temperature": "--temperature", "top_p": "--top-p"}
+        raise InputError("goes with --measure output_disagreement", field=option[next(iter(given))])
+    return config
 
 
 def _choose(
@@ -156,6 +189,9 @@ def _choose(
 
     if design != "auto" or budget is None:
         raise InputError("--design auto and --budget TOKENS go together", field="--design")
+    if config.measure != "prompt_uncertainty":
+        problem = f"does not count what {config.measure} takes on top; give n and k instead"
+        raise InputError(problem, field="--design")
     from transformers import AutoTokenizer
 
     from engine.design.choose import design_for_pool

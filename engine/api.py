@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.config import ScoreConfig
+from engine.further import LabelUncertainty, OutputDisagreement
 from engine.schema_text import describe
 from engine.tasks import Record, Task
 
@@ -91,13 +92,15 @@ class Usage(Record):
     """What the work cost.
 
     Attributes:
-        pairs: Pairs scored.
+        pairs: Pairs scored, those of a prompt and a label included.
         tokens_submitted: Tokens of all requests sent to the engine (prompt and output parts).
         tokens_reused: Of these, tokens the prefix cache supplied.
         tokens_reusable: Of these, tokens that stand in the same place behind the same tokens in
             another request of the task: what an unlimited cache of single tokens would supply.
         tokens_generated: Tokens generated for reference outputs.
         pairs_rescored: Pairs scored a second time because the cache covered output tokens.
+        samples: Outputs sampled.
+        tokens_sampled: Tokens generated for them.
     """
 
     pairs: int = 0
@@ -106,6 +109,8 @@ class Usage(Record):
     tokens_reusable: int = 0
     tokens_generated: int = 0
     pairs_rescored: int = 0
+    samples: int = 0
+    tokens_sampled: int = 0
 
     @property
     def tokens_computed(self) -> int:
@@ -140,6 +145,9 @@ class TaskScore(Record):
         references: One reference output per instance.
         pairs: All scored pairs, ordered by instance and perturbation.
         usage: What it cost.
+        disagreement: How much sampled outputs differ; null unless the measure asked for is
+            output_disagreement.
+        labels: How unsure the label is; null unless the measure asked for is label_bald.
     """
 
     task_id: str
@@ -152,6 +160,8 @@ class TaskScore(Record):
     references: tuple[Reference, ...]
     pairs: tuple[PairScore, ...]
     usage: Usage
+    disagreement: OutputDisagreement | None = None
+    labels: LabelUncertainty | None = None
 
 
 class SkippedTask(Record):

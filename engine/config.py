@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.perturb import DropWords, PerturbationConfig
-from engine.tasks import Record
+from engine.tasks import Record, Task
 
 Layout = Literal["super_natural_instructions", "plain", "alpaca", "chat", "template"]
+MeasureName = Literal["prompt_uncertainty", "output_disagreement", "label_bald"]
 
 
 class PromptConfig(Record):
@@ -50,17 +51,47 @@ class PromptConfig(Record):
         return self
 
 
+class SamplingConfig(Record):
+    """How outputs are sampled, where what is measured needs samples.
+
+    They are at most `max_output_tokens` long. Each is drawn with a seed of its own, made of the
+    design's seed, the task, the instance, the perturbation and the number of the sample.
+
+    Attributes:
+        n_samples: Samples m under every prompt, the original one included. At temperature 0 all
+            of them would be equal, so there is one.
+        temperature: What logits are divided by: 0 takes the likeliest token, values between 0 and
+            0.01 are refused.
+        top_p: Tokens are drawn from the likeliest ones that have this share of the probability.
+    """
+
+    n_samples: Annotated[int, Field(ge=1, le=64)] = 5
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _temperature_is_taken_as_given(self) -> SamplingConfig:
+        if 0 < self.temperature < 0.01:  # vLLM would raise it to 0.01
+            raise PydanticCustomError("temperature", "temperature must be 0 or at least 0.01")
+        return self
+
+
 class ScoreConfig(Record):
     """Everything a score depends on beside the task and the weights.
 
     Attributes:
         n_instances: Instances measured per task, n.
         n_perturbations: Perturbed prompts per task, k; the original prompt comes on top.
-        max_output_tokens: Longest reference output, in tokens.
+        max_output_tokens: Longest reference output, and longest sample, in tokens.
         reference: `generated` scores the model's own greedy output, `gold` the first gold output.
         seed: Seed of the instance sample and of the perturbations.
         prompt: How prompts are laid out.
         perturbation: How prompts are perturbed; told apart by its `name`, see `engine.perturb`.
+        measure: `prompt_uncertainty` measures how far the likelihood of the reference outputs
+            moves. The others measure more on top: `output_disagreement` samples outputs under every
+            prompt and measures how much they differ; `label_bald` scores every label of a
+            classification under every prompt and measures how unsure the label is.
+        sampling: How those outputs are sampled.
     """
 
     n_instances: Annotated[int, Field(ge=1, le=10_000)] = 10
@@ -70,3 +101,16 @@ class ScoreConfig(Record):
     seed: int = 0
     prompt: PromptConfig = PromptConfig()
     perturbation: PerturbationConfig = DropWords()
+    measure: MeasureName = "prompt_uncertainty"
+    sampling: SamplingConfig = SamplingConfig()
+
+    @property
+    def samples_per_prompt(self) -> int:
+        """Outputs sampled under each prompt; 0 where the measure needs none."""
+        if self.measure != "output_disagreement":
+            return 0
+        return self.sampling.n_samples if self.sampling.temperature > 0 else 1
+
+    def labels_to_score(self, task: Task) -> tuple[str, ...]:
+        """The different labels of a task that are scored under each prompt, in its order."""
+        return tuple(dict.fromkeys(task.labels)) if self.measure == "label_bald" else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -110,6 +110,20 @@ def plan_pairs(
             check_length(pair, builder.max_model_len)
             pairs.append(pair)
     return pairs
+
+
+def prompts_of(plan: TaskPlan, pairs: Sequence[Pair]) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """Instance, perturbation and token ids of every prompt of a task, the original ones first.
+
+    Args:
+        plan: The task's plan.
+        pairs: Its pairs, whose perturbed prompts are taken.
+    """
+    for instance, original in zip(plan.instances, plan.originals, strict=True):
+        yield instance.id, 0, original.token_ids
+    for pair in pairs:
+        if pair.perturbation > 0:
+            yield pair.instance_id, pair.perturbation, pair.prompt
 
 
 def _perturbed_prompts(

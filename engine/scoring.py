@@ -1,90 +1,37 @@
 """Scores tasks with any backend: references first, then all pairs, streamed without a barrier.
 
 Two stages run side by side. The first generates the reference outputs of the next few tasks, the
-second submits the pairs of one task after the other, so that pairs with equal prefixes reach the
-engine together. Memory stays flat: both stages are bounded, whatever the length of the pool.
+second submits the pairs and samples of one task after the other, so that those with equal prefixes
+reach the engine together. Memory stays flat: both stages are bounded, whatever the length of the
+pool.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from engine.api import PairScore, Reference, SkippedTask, TaskScore, Usage
+from engine.backend import Backend, Generated
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
+from engine.further import LabelUncertainty, OutputDisagreement, Sample
+from engine.label_pairs import LabelPair, ScoredLabel, check_labels, keep_labels, plan_labels
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
+from engine.measures.disagreement import measure_disagreement
+from engine.measures.label_uncertainty import measure_labels
 from engine.plan import Pair, TaskPlan, plan_pairs, plan_task, reusable_tokens
 from engine.prompts import EncodedPrompt, PromptBuilder
+from engine.samples import PlannedSample, keep_sample, plan_samples
 from engine.tasks import Instance, Task
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """A greedy output.
-
-    Attributes:
-        token_ids: The ids, end of sequence included when the model emitted it.
-        token_logprobs: Their log-probabilities, each finite and <= 0.
-        finish_reason: `stop` or `length`.
-        n_submitted: Prompt tokens submitted.
-        n_reused: Of these, tokens read from the prefix cache.
-    """
-
-    token_ids: tuple[int, ...]
-    token_logprobs: tuple[float, ...]
-    finish_reason: str
-    n_submitted: int
-    n_reused: int
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """The log-probabilities of an output's tokens, in order, each finite and <= 0, and the cost."""
-
-    token_logprobs: tuple[float, ...]
-    n_submitted: int
-    n_reused: int
-    rescored: bool
-
-
-class Backend(Protocol):
-    """What scoring needs of an engine.
-
-    Attributes:
-        tokenizer: A transformers tokenizer.
-        max_model_len: The model's context, in tokens.
-        max_in_flight: Calls that may be waiting for an answer at once, of both kinds together.
-
-    Calls of one `group` share prefixes: where the engine has several replicas, each with a prefix
-    cache of its own, they go to the same one.
-    """
-
-    tokenizer: Any
-    max_model_len: int
-    max_in_flight: int
-
-    def new_group(self) -> int:
-        """A group for the calls of one task."""
-        ...
-
-    async def generate(
-        self, prompt: tuple[int, ...], max_tokens: int, name: str, group: int
-    ) -> Generated:
-        """The greedy output of a prompt."""
-        ...
-
-    async def score(
-        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
-    ) -> Scored:
-        """How likely the output is after the prompt."""
-        ...
+_Piece = Pair | PlannedSample | LabelPair
+_Result = PairScore | Sample | ScoredLabel
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +40,7 @@ class _Referenced:
     group: int
     references: tuple[Reference, ...]
     known: list[PairScore]
-    pairs: list[Pair]
+    work: list[_Piece]
     usage: Usage
 
 
@@ -126,8 +73,8 @@ class TaskScorer:
         """Plans every task once without running it, so that bad input fails before work starts.
 
         Returns:
-            The tokens it takes: all prompts, perturbed ones taken to be as long as the original,
-            each with the longest output allowed.
+            The tokens it takes: the prompts of all pairs and samples, perturbed ones taken to be as
+            long as the original, each with its label or the longest output allowed.
 
         Raises:
             InputError: If two tasks share an id; and as `engine.plan.plan_task`, unless faulty
@@ -141,10 +88,15 @@ class TaskScorer:
             seen.add(task.id)
             try:
                 plan = plan_task(task, self._config, self._builder)
+                check_labels(plan, self._config)
             except self._faults:
                 continue
-            longest = self._config.max_output_tokens
-            tokens += sum(len(original.token_ids) + longest for original in plan.originals)
+            prompts = sum(len(original.token_ids) for original in plan.originals)
+            labels = self._config.labels_to_score(task)
+            times = 1 + self._config.samples_per_prompt
+            tokens += times * (prompts + len(plan.originals) * self._config.max_output_tokens)
+            outputs = sum(len(self._builder.completion(label)) for label in labels)
+            tokens += len(labels) * prompts + len(plan.originals) * outputs
         return tokens * (self._config.n_perturbations + 1)
 
     async def score(self, tasks: Sequence[Task]) -> AsyncGenerator[TaskScore | SkippedTask, None]:
@@ -191,9 +143,9 @@ class TaskScorer:
                     await unread.acquire()
                     running = []
                     if isinstance(ready, _Referenced):
-                        for pair in ready.pairs:
+                        for piece in ready.work:
                             await self._slots.acquire()
-                            running.append(spawn(self._score_pair(pair, ready.group)))
+                            running.append(spawn(self._do(piece, ready)))
                             # Not inside the child: one that is cancelled early never starts.
                             running[-1].add_done_callback(lambda _: self._slots.release())
                     scored.put_nowait(spawn(self._collect(ready, running)))
@@ -225,6 +177,7 @@ class TaskScorer:
         only gold outputs are scored under j = 0.
         """
         plan = await asyncio.to_thread(plan_task, task, self._config, self._builder)
+        check_labels(plan, self._config)
         group = self._backend.new_group()
         if self._config.reference == "gold":
             outputs = [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
@@ -244,16 +197,30 @@ class TaskScorer:
                 tokens_generated=sum(len(output.token_ids) for output in generated),
             )
             first = 1
-        pairs = await asyncio.to_thread(
-            plan_pairs, plan, outputs, self._config, self._builder, first=first
-        )
-        sequences = [pair.prompt + pair.output[:-1] for pair in pairs]
-        if first:
-            sequences += [original.token_ids for original in plan.originals]
-        reusable = await asyncio.to_thread(reusable_tokens, sequences)
+        work, reusable = await asyncio.to_thread(self._plan_work, plan, outputs, first)
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
-        return _Referenced(plan, group, references, known, pairs, usage)
+        return _Referenced(plan, group, references, known, work, usage)
+
+    def _plan_work(
+        self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]], first: int
+    ) -> tuple[list[_Piece], int]:
+        """All pairs and samples of a task, and how many of their tokens could be reused."""
+        config, builder = self._config, self._builder
+        pairs = plan_pairs(plan, outputs, config, builder, first=first)
+        samples: list[PlannedSample] = []
+        if config.samples_per_prompt:
+            samples = plan_samples(plan, pairs, config, self._backend.max_model_len)
+        labels = plan_labels(plan, pairs, config, builder)
+        sequences = [pair.prompt + pair.output[:-1] for pair in pairs]
+        sequences += [sample.prompt for sample in samples]
+        sequences += [label.pair.prompt + label.pair.output[:-1] for label in labels]
+        if first:
+            sequences += [original.token_ids for original in plan.originals]
+        work: list[_Piece] = [*pairs, *samples, *labels]
+        # Stable, so pairs come first: behind a sample the cache might cover the output of its pair.
+        work.sort(key=lambda piece: piece.perturbation)
+        return work, reusable_tokens(sequences)
 
     async def _generate(self, plan: TaskPlan, group: int) -> list[Generated]:
         async def generate(instance: Instance, original: EncodedPrompt) -> Generated:
@@ -296,34 +263,54 @@ class TaskScorer:
             )
         )
 
-    async def _score_pair(self, pair: Pair, group: int) -> tuple[PairScore, Usage]:
-        scored = await self._backend.score(pair.prompt, pair.output, pair.name, group)
-        score = _pair_score(pair.instance_id, pair.perturbation, scored.token_logprobs)
+    async def _do(self, piece: _Piece, ready: _Referenced) -> tuple[_Result, Usage]:
+        if isinstance(piece, PlannedSample):
+            return await self._sample(piece, ready)
+        pair = piece.pair if isinstance(piece, LabelPair) else piece
+        scored = await self._backend.score(pair.prompt, pair.output, piece.name, ready.group)
         usage = Usage(
             pairs=1,
             tokens_submitted=scored.n_submitted,
             tokens_reused=scored.n_reused,
             pairs_rescored=int(scored.rescored),
         )
-        return score, usage
+        if isinstance(piece, LabelPair):
+            return ScoredLabel(piece, scored.token_logprobs), usage
+        return _pair_score(pair.instance_id, pair.perturbation, scored.token_logprobs), usage
+
+    async def _sample(self, planned: PlannedSample, ready: _Referenced) -> tuple[Sample, Usage]:
+        longest = self._config.max_output_tokens
+        sampled = await self._backend.sample(planned, longest, ready.group)
+        text = self._backend.tokenizer.decode(sampled.token_ids, skip_special_tokens=True)
+        usage = Usage(
+            samples=1,
+            tokens_submitted=sampled.n_submitted,
+            tokens_reused=sampled.n_reused,
+            tokens_sampled=len(sampled.token_ids),
+        )
+        return keep_sample(planned, sampled, text, ready.plan.task.labels), usage
 
     async def _collect(
         self,
         ready: _Referenced | SkippedTask,
-        running: Sequence[asyncio.Task[tuple[PairScore, Usage]]],
+        running: Sequence[asyncio.Task[tuple[_Result, Usage]]],
     ) -> TaskScore | SkippedTask:
         if isinstance(ready, SkippedTask):
             return ready
         try:
             results = await asyncio.gather(*running)
         except self._faults as fault:
-            for pair in running:
-                pair.cancel()
+            for piece in running:
+                piece.cancel()
             return SkippedTask.because(ready.plan.task.id, fault)
         order = {instance.id: index for index, instance in enumerate(ready.plan.instances)}
         pairs = sorted(
-            [*ready.known, *(score for score, _ in results)],
+            [*ready.known, *(score for score, _ in results if isinstance(score, PairScore))],
             key=lambda score: (order[score.instance_id], score.perturbation),
+        )
+        samples = sorted(
+            (sample for sample, _ in results if isinstance(sample, Sample)),
+            key=lambda each: (order[each.instance_id], each.perturbation, each.sample),
         )
         return TaskScore(
             task_id=ready.plan.task.id,
@@ -336,7 +323,34 @@ class TaskScorer:
             references=ready.references,
             pairs=tuple(pairs),
             usage=sum((usage for _, usage in results), ready.usage),
+            disagreement=await self._disagreement(samples, ready.plan.task),
+            labels=await self._labels(
+                [label for label, _ in results if isinstance(label, ScoredLabel)], order
+            ),
         )
+
+    async def _disagreement(
+        self, samples: Sequence[Sample], task: Task
+    ) -> OutputDisagreement | None:
+        if not samples:
+            return None
+        # Beside the event loop: thousands of outputs are compared.
+        return await asyncio.to_thread(measure_disagreement, samples, labelled=bool(task.labels))
+
+    async def _labels(
+        self, scored: Sequence[ScoredLabel], order: Mapping[str, int]
+    ) -> LabelUncertainty | None:
+        if not scored:
+            return None
+        ordered = sorted(
+            scored,
+            key=lambda each: (
+                order[each.planned.pair.instance_id],
+                each.planned.perturbation,
+                each.planned.place,
+            ),
+        )
+        return await asyncio.to_thread(lambda: measure_labels(keep_labels(ordered)))
 
 
 def _pair_score(instance_id: str, perturbation: int, token_logprobs: Sequence[float]) -> PairScore:
@@ -348,20 +362,3 @@ def _pair_score(instance_id: str, perturbation: int, token_logprobs: Sequence[fl
         logprob=logprob,
         probability=math.exp(logprob / len(token_logprobs)),
     )
-
-
-def checked_logprobs(logprobs: Sequence[float | None], name: str) -> tuple[float, ...]:
-    """The log-probabilities, once it is certain that they are some.
-
-    Raises:
-        EngineError: Naming the pair, if one is missing, not finite or clearly above 0.
-    """
-    checked = []
-    for position, value in enumerate(logprobs):
-        if value is None or not math.isfinite(value) or value > 1e-4:
-            raise EngineError(
-                f"pair {name}: the engine gave {value} as log-probability of output token "
-                f"{position}"
-            )
-        checked.append(min(0.0, value))
-    return tuple(checked)

@@ -150,15 +150,18 @@ def summary_table(rows: Sequence[SummaryRow]) -> Table:
 
 
 def plan_table(plan: RunPlan) -> Table:
-    """What a run will take, a row per round."""
+    """What a run will take, a row per round; samples only where there are some."""
+    sampled = any(each.samples for each in plan.rounds)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
-    for heading in ("tasks", "pairs", "tokens", "rows", "trained tokens", "prompts"):
+    scoring = ("tasks", "pairs", *(("samples",) if sampled else ()), "tokens")
+    for heading in (*scoring, "rows", "trained tokens", "prompts"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in plan.rounds:
         numbers = (
             each.tasks,
             each.pairs,
+            *((each.samples,) if sampled else ()),
             each.score_tokens,
             each.train_rows,
             each.train_tokens,

@@ -16,7 +16,7 @@ from training.rows import build_rows
 TRAIN_PASSES = 3.0
 """A training step costs a forward pass and a backward pass of twice its cost."""
 
-_BYTES_PER_PAIR = 250  # a pair in the journal, in JSON, and in pairs.parquet
+_BYTES_PER_PAIR = 250  # a pair in the journal, in JSON, and in pairs.parquet; a sample likewise
 
 
 class RoundPlan(Record):
@@ -26,7 +26,9 @@ class RoundPlan(Record):
         name: `initial`, `round 0`, ...
         tasks: Tasks scored.
         pairs: Pairs scored.
-        score_tokens: Tokens of these pairs, estimated from a sample of tasks.
+        samples: Outputs sampled.
+        score_tokens: Tokens of these pairs and samples, estimated from a few tasks; a sample is
+            taken to be as long as a pair.
         train_rows: Rows of one epoch, at most.
         train_tokens: Tokens over all epochs, estimated from a sample of tasks.
         evaluate_prompts: Prompts answered.
@@ -35,6 +37,7 @@ class RoundPlan(Record):
     name: str
     tasks: int
     pairs: int
+    samples: int
     score_tokens: int
     train_rows: int
     train_tokens: int
@@ -83,11 +86,17 @@ def plan_run(
         config.score,
         builder,
     )
-    per_task = one.pairs / len(pools.pool)
+    label_pairs = sum(
+        min(len(task.instances), config.score.n_instances) * len(config.score.labels_to_score(task))
+        for task in pools.pool
+    )
+    n_pairs = one.pairs + label_pairs * (config.score.n_perturbations + 1)
+    prompts_per_task, per_task = one.pairs / len(pools.pool), n_pairs / len(pools.pool)
     rows, tokens = _training_size(config, pools, builder)
     prompts = sum(
         min(len(task.instances), config.evaluate.instances_per_task) for task in pools.held_out
     )
+    samples_per_task = prompts_per_task * config.score.samples_per_prompt
     rounds: list[RoundPlan] = []
     left = len(pools.pool) - config.train.validation_tasks
     trained = 0
@@ -102,7 +111,8 @@ def plan_run(
                 name=f"round {index}" + (" (initial)" if initial else ""),
                 tasks=scored,
                 pairs=round(scored * per_task),
-                score_tokens=round(scored * per_task * one.tokens_per_pair),
+                samples=round(scored * samples_per_task),
+                score_tokens=round(scored * (per_task + samples_per_task) * one.tokens_per_pair),
                 train_rows=round(trained * rows),
                 train_tokens=round(trained * rows * tokens * config.train.epochs),
                 evaluate_prompts=prompts,
@@ -142,7 +152,7 @@ def _disk_bytes(config: RunConfig, rounds: Sequence[RoundPlan], location: str) -
     resumable = config.train.checkpoint_steps is not None or config.train.validation_tasks > 0
     # Float32 weights and two moments of AdamW each, twice: the new one is written beside the old.
     trainer = 2 * 3 * weights if resumable else 0
-    records = _BYTES_PER_PAIR * sum(each.pairs for each in rounds)
+    records = _BYTES_PER_PAIR * sum(each.pairs + each.samples for each in rounds)
     return weights * (kept + 1) + trainer + records
 
 

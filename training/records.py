@@ -3,6 +3,7 @@
     runs/NAME/config.resolved.toml, tasks.json, state.json, before.json, task_map.png
     runs/NAME/run.lock (who works on it), progress.json (how far the current step is)
     runs/NAME/round-00/scores.parquet, pairs.parquet, selection.json, metrics.json, checkpoint/
+    runs/NAME/round-00/samples.parquet or labels.parquet, where the measure needs more than pairs
 
 Every file is written beside itself, synced and renamed into place, so a reader never sees a part
 of one. `scores.journal.jsonl` is the exception: it grows by whole lines, and a torn last line does
@@ -27,6 +28,7 @@ from engine.files import write_json as write_json
 from engine.measures import map_categories
 from training.files import read_json as read_json
 from training.files import write_parquet as write_parquet
+from training.further import FURTHER, build_further_columns
 from training.selection import Selection
 
 SCORE_COLUMNS: dict[str, Any] = {
@@ -107,6 +109,7 @@ class RoundFolder:
         self.journal = path / "scores.journal.jsonl"
         self.scores = path / "scores.parquet"
         self.pairs = path / "pairs.parquet"
+        self.further = {each.name: path / f"{each.name}.parquet" for each in FURTHER.values()}
         self.selection = path / "selection.json"
         self.metrics = path / "metrics.json"
         self.checkpoint = path / "checkpoint"
@@ -159,7 +162,7 @@ class ScoreJournal(LineJournal[TaskScore]):
 def build_scores(
     scores: Mapping[str, TaskScore], order: Iterable[str], selected: Iterable[str] | None = None
 ) -> pl.DataFrame:
-    """The frame of `scores.parquet`.
+    """The frame of `scores.parquet`, and what `training.further` adds to it.
 
     Args:
         scores: Finished scores by task id.
@@ -176,7 +179,9 @@ def build_scores(
         row["standard_error"] = error
         rows.append(row | {"selected": None if chosen is None else task_id in chosen})
     frame = pl.DataFrame(rows, schema=SCORE_COLUMNS)
-    return frame.with_columns(map_categories(frame).cast(pl.String).alias("map_category"))
+    categories = map_categories(frame).cast(pl.String).alias("map_category")
+    further = build_further_columns([scores[task_id] for task_id in ids])
+    return frame.with_columns(categories, *further)
 
 
 def build_pairs(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from training.checkpoint import publish
 from training.config import RunConfig
 from training.evaluation import Evaluation, Evaluator, build_evaluation_set
 from training.finetune import Train, fine_tune
+from training.further import FURTHER
 from training.live import Engine, check_version, make_live, require_live
 from training.pools import take_validation
 from training.progress import Progress, Silent
@@ -33,7 +34,7 @@ from training.records import (
     write_json,
     write_parquet,
 )
-from training.selection import Selection, select, select_tasks
+from training.selection import Selection, check_measured, select, select_tasks
 from training.state import Step, open_run, save_state
 from training.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
 from training.task_columns import task_row, task_table
@@ -55,7 +56,8 @@ class Run:
         train: Runs the trainer.
 
     Raises:
-        InputError: If the folder belongs to another run, or a held-out task cannot be evaluated.
+        InputError: If the folder belongs to another run, the strategy needs what is not measured,
+            or a held-out task cannot be evaluated.
         EngineError: If the engine cannot be reached.
     """
 
@@ -72,6 +74,7 @@ class Run:
         progress: Progress | None = None,
         train: Train = run_trainer,
     ) -> None:
+        check_measured(config.select.strategy.name, config.score)
         self.folder = folder
         self.config = config
         self.pool, self.validation = take_validation(
@@ -154,6 +157,8 @@ class Run:
             raise EngineError(f"the engine returned no score for {', '.join(unscored[:5])}")
         scores = build_scores(finished, order)
         write_parquet(round_folder.pairs, build_pairs(finished, order))
+        if further := FURTHER.get(self.config.score.measure):
+            write_parquet(round_folder.further[further.name], further.build_table(finished, order))
         write_parquet(round_folder.scores, scores)
         return (
             version,

@@ -2,6 +2,8 @@
 
 OUT.parquet            one row per task: measures, map category, category, definition
 OUT.pairs.parquet      every scored pair, from which any other measure is computed
+OUT.samples.parquet    every sampled output, where the measure asks for some
+OUT.labels.parquet     every label under every prompt, where the measure asks for these
 OUT.settings.json      what the scores depend on
 OUT.journal.jsonl      finished tasks, a line each; scoring that broke off goes on from here
 OUT.engine.log         output of the engine, if one was started
@@ -9,7 +11,7 @@ OUT.engine.log         output of the engine, if one was started
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,6 +28,7 @@ from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
 from engine.tasks import Record, Task, digest_tasks
+from training.further import FURTHER
 from training.records import (
     PAIR_COLUMNS,
     SCORE_COLUMNS,
@@ -73,6 +76,9 @@ class ScoreFiles:
             raise InputError("the output's name must end in .parquet", file=scores)
         self.scores = scores
         self.pairs = scores.with_suffix(".pairs.parquet")
+        self.further = {
+            each.name: scores.with_suffix(f".{each.name}.parquet") for each in FURTHER.values()
+        }
         self.settings = scores.with_suffix(".settings.json")
         self.journal = scores.with_suffix(".journal.jsonl")
         self.paraphrases = scores.with_suffix(".paraphrases.jsonl")
@@ -89,7 +95,8 @@ class ScoreFiles:
             InputError: If there are scores already.
         """
         if overwrite:
-            for path in (self.scores, self.pairs, self.settings, self.journal, self.skipped):
+            written = (self.scores, self.pairs, *self.further.values(), self.settings)
+            for path in (*written, self.journal, self.skipped):
                 path.unlink(missing_ok=True)
         elif self.scores.exists():
             raise InputError("is there already; --overwrite replaces it", file=self.scores)
@@ -122,12 +129,14 @@ class Survey:
     Attributes:
         tasks: `task_id` and `TASK_COLUMNS`, in pool order.
         digest: sha256 over all tasks.
-        n_pairs: Pairs that scoring takes.
+        n_pairs: Pairs that scoring takes, those of a prompt and a label included.
+        n_samples: Outputs that it samples.
     """
 
     tasks: pl.DataFrame
     digest: str
     n_pairs: int
+    n_samples: int
 
 
 def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
@@ -138,20 +147,22 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
             to be scored.
     """
     rows: list[dict[str, Any]] = []
-    n_pairs = 0
+    n_pairs = n_samples = 0
 
     def watched() -> Iterator[Task]:
-        nonlocal n_pairs
+        nonlocal n_pairs, n_samples
         for task in pool:
             _check_task(task, config, pool.source)
-            n_pairs += min(len(task.instances), config.n_instances) * (config.n_perturbations + 1)
+            n_prompts = min(len(task.instances), config.n_instances) * (config.n_perturbations + 1)
+            n_pairs += n_prompts * (1 + len(config.labels_to_score(task)))
+            n_samples += n_prompts * config.samples_per_prompt
             rows.append(task_row(task))
             yield task
 
     digest = digest_tasks(watched())
     if not rows:
         raise InputError("holds no task", file=pool.source)
-    return Survey(task_table(rows), digest, n_pairs)
+    return Survey(task_table(rows), digest, n_pairs, n_samples)
 
 
 def _check_task(task: Task, config: ScoreConfig, source: str) -> None:
@@ -248,32 +259,44 @@ def _write(
     files: ScoreFiles,
     skipped: set[str],
 ) -> pl.DataFrame:
-    """Both tables, from the journal, a part of it in memory at a time."""
+    """All tables, from the journal, a part of it in memory at a time."""
     order = survey.tasks.select("task_id", position=pl.int_range(pl.len()))
     order = order.filter(~pl.col("task_id").is_in(skipped))
     if not order.height:
         raise EngineError(f"no task could be scored; {files.skipped} says why")
-    scores, pairs = [pl.DataFrame(schema=SCORE_COLUMNS)], [pl.DataFrame(schema=PAIR_COLUMNS)]
+    further = FURTHER.get(config.measure)
+    columns = SCORE_COLUMNS | (further.score_columns if further else {})
+    scores, pairs = [pl.DataFrame(schema=columns)], [pl.DataFrame(schema=PAIR_COLUMNS)]
+    rows_of = [pl.DataFrame(schema=further.row_columns)] if further else []
     stream = journal.scores()
     while part := {score.task_id: score for score in islice(stream, _AT_ONCE)}:
         scores.append(build_scores(part, part))
         pairs.append(build_pairs(part, part))
+        if further:
+            rows_of.append(further.build_table(part, part))
     seen = pl.concat(scores)
     missing = order.join(seen, on="task_id", how="anti")
     if missing.height:
         raise EngineError(f"the engine returned no score for {missing['task_id'][0]}")
-    all_pairs = (
-        pl.concat(pairs).join(order, on="task_id").sort("position", maintain_order=True)
-    ).drop("position")
-    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
-    measures = compute_measures(all_pairs, needs, source=files.pairs)
-    rows = order.join(seen, on="task_id", how="left", maintain_order="left")
+    rows = order.join(seen, on="task_id", how="left", maintain_order="left").drop("position")
     # Categories depend on all tasks, and the parts above knew only of theirs.
-    rows = rows.drop("position")
     table = rows.with_columns(map_categories(rows).cast(pl.String).alias("map_category"))
-    further = ["task_id", *(name for name in measures.columns if name not in SCORE_COLUMNS)]
-    for more in (measures.select(further), survey.tasks):
-        table = table.join(more, on="task_id", how="left", maintain_order="left")
+    all_pairs = _in_order(pairs, order)
+    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
+    measures = [compute_measures(all_pairs, needs, source=files.pairs)]
+    if further:
+        path, found = files.further[further.name], _in_order(rows_of, order)
+        measures.append(compute_measures(found, further.needs, source=path))
+        write_parquet(path, found)
+    for more in (*measures, survey.tasks):
+        new = ["task_id", *(name for name in more.columns if name not in table.columns)]
+        table = table.join(more.select(new), on="task_id", how="left", maintain_order="left")
     write_parquet(files.pairs, all_pairs)
     write_parquet(files.scores, table)
     return table
+
+
+def _in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
+    """The rows of tables, tasks in the pool's order."""
+    rows = pl.concat(parts).join(order, on="task_id")
+    return rows.sort("position", maintain_order=True).drop("position")

@@ -22,7 +22,7 @@ from training.files import read_json
 from training.lock import RunLock
 from training.pools import Pools, load_pools
 from training.records import RunFolder
-from training.selection import parse_strategy
+from training.selection import check_measured, parse_strategy
 from training.state import RunState, Step, check_same_run, plan, save_state
 from training.summary import read_summary
 
@@ -96,7 +96,8 @@ def run_sweep(
         run_one: Does a run.
 
     Raises:
-        InputError: If a strategy is unknown or named twice, or a run folder belongs to another run.
+        InputError: If a strategy is unknown, named twice or needs what is not measured, or a run
+            folder belongs to another run.
         EngineError: If an engine fails.
         TrainingError: If a trainer fails.
     """
@@ -105,6 +106,7 @@ def run_sweep(
             raise InputError("needs different names, at least one", field="sweep")
     for strategy in strategies:
         config_of(config, strategy, config.seed)
+        check_measured(strategy, config.score)
     with RunLock(folder / "sweep.lock"):
         for seed in seeds:
             shared_config = config_of(config, SHARED_STRATEGY, seed)

@@ -1,6 +1,8 @@
 """Measures of tasks: what each is, and how it is computed from stored pairs.
 
 task.py         the paper's measures of one task, in plain Python, as the server computes them
+disagreement.py, label_uncertainty.py
+                those of sampled outputs and of labels, likewise
 measure.py      what a measure declares: inputs, direction, range, formula, source
 likelihood.py   measures from scored pairs
 labels.py       measures from probabilities of labels

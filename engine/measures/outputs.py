@@ -6,7 +6,8 @@ import math
 
 import polars as pl
 
-from engine.measures.labels import mutual_information
+from engine.measures.disagreement import mean_rouge_distance
+from engine.measures.labels import mixture_entropy, mutual_information
 from engine.measures.measure import Measure, mean_over_instances
 
 _INSTANCE = ("task_id", "instance_id")
@@ -52,11 +53,37 @@ def _disagreement(samples: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _bald(samples: pl.LazyFrame) -> pl.LazyFrame:
+def _rouge_distance(samples: pl.LazyFrame) -> pl.LazyFrame:
+    prompts = samples.group_by(_PROMPT, maintain_order=True).agg(pl.col("output"))
+    originals = prompts.filter(pl.col("perturbation") == 0).select(
+        *_INSTANCE, pl.col("output").alias("original")
+    )
+    distance = pl.struct("output", "original").map_elements(
+        lambda row: mean_rouge_distance(row["output"], row["original"]), return_dtype=pl.Float64
+    )
+    per_prompt = (
+        prompts.filter(pl.col("perturbation") > 0)
+        .join(originals, on=_INSTANCE, how="left", maintain_order="left")
+        .with_columns(distance.alias("value"))
+    )
+    return mean_over_instances(
+        per_prompt.group_by(_INSTANCE, maintain_order=True).agg(pl.col("value").mean())
+    )
+
+
+def _frequencies(samples: pl.LazyFrame) -> pl.LazyFrame:
+    """Of every perturbed prompt its different outputs, `q` the share of the samples each has."""
     perturbed = _stripped(samples).filter(pl.col("perturbation") > 0)
     counts = perturbed.group_by(*_PROMPT, "output", maintain_order=True).len("count")
-    shares = counts.with_columns(q=pl.col("count") / pl.col("count").sum().over(_PROMPT))
-    return mean_over_instances(mutual_information(shares, "output"))
+    return counts.with_columns(q=pl.col("count") / pl.col("count").sum().over(_PROMPT))
+
+
+def _entropy(samples: pl.LazyFrame) -> pl.LazyFrame:
+    return mean_over_instances(mixture_entropy(_frequencies(samples), "output"))
+
+
+def _bald(samples: pl.LazyFrame) -> pl.LazyFrame:
+    return mean_over_instances(mutual_information(_frequencies(samples), "output"))
 
 
 OUTPUT_MEASURES = (
@@ -82,6 +109,30 @@ OUTPUT_MEASURES = (
         lowest=0,
         highest=1,
         compute=_disagreement,
+    ),
+    Measure(
+        name="output_rouge_distance",
+        title="ROUGE-L distance of outputs",
+        formula="mean over i, j >= 1, samples under j and samples under j = 0 of 1 - ROUGE-L "
+        "(F-measure over words)",
+        source="Lin (2004), ROUGE: A Package for Automatic Evaluation of Summaries",
+        needs="samples",
+        uncertain="high",
+        lowest=0,
+        highest=1,
+        compute=_rouge_distance,
+    ),
+    Measure(
+        name="sample_entropy",
+        title="predictive entropy of the output",
+        formula="mean over i of H(mean over j >= 1 of f(i, j)), f the frequencies of outputs among "
+        "the samples; plugged in, so too low for few samples",
+        source="Shannon entropy of the ensemble's mean, the first term of sample_bald",
+        needs="samples",
+        uncertain="high",
+        lowest=0,
+        highest=math.inf,
+        compute=_entropy,
     ),
     Measure(
         name="sample_bald",

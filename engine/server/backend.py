@@ -1,4 +1,4 @@
-"""Generation and exact scoring of fixed outputs on a vLLM engine client."""
+"""Generation, sampling and exact scoring of fixed outputs on a vLLM engine client."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from vllm.logprobs import FlatLogprobs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+from engine.backend import Generated, Sampled, Scored, checked_logprobs
 from engine.errors import EngineError
-from engine.scoring import Generated, Scored, checked_logprobs
+from engine.samples import PlannedSample
 from engine.server.output_rows import MARK
 
 _Rows = tuple[list[float | None], int, int]
@@ -100,6 +101,32 @@ class VllmBackend:
             token_logprobs=checked_logprobs(logprobs, f"{name}/j=0"),
             finish_reason=completion.finish_reason,
             n_submitted=len(prompt),
+            n_reused=output.num_cached_tokens or 0,
+        )
+
+    async def sample(self, planned: PlannedSample, max_tokens: int, group: int) -> Sampled:
+        """A sampled output, the end of sequence counted as a token of it.
+
+        Raises:
+            EngineError: If the request is aborted or ends for an unknown reason.
+        """
+        params = SamplingParams(
+            max_tokens=max_tokens,
+            temperature=planned.temperature,
+            top_p=planned.top_p,
+            seed=planned.seed,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._run(planned.prompt, params, planned.name, group)
+        (completion,) = output.outputs
+        token_ids = tuple(completion.token_ids)
+        if completion.finish_reason not in ("stop", "length") or not token_ids:
+            raise EngineError(f"{planned.name}: sampling ended with {completion.finish_reason!r}")
+        return Sampled(
+            token_ids=token_ids,
+            finish_reason=completion.finish_reason,
+            n_submitted=len(planned.prompt),
             n_reused=output.num_cached_tokens or 0,
         )
 

@@ -28,7 +28,11 @@ SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800),
 )
 PAIRS = Counter("jostle:pairs", "Pairs scored.")
-TOKENS_COMPUTED = Counter("jostle:tokens_computed", "Tokens the model computed to score pairs.")
+SAMPLES = Counter("jostle:samples", "Outputs sampled.")
+TOKENS_SAMPLED = Counter("jostle:tokens_sampled", "Tokens generated for sampled outputs.")
+TOKENS_COMPUTED = Counter(
+    "jostle:tokens_computed", "Submitted tokens the model computed to score pairs and to sample."
+)
 TOKENS_REUSED = Counter("jostle:tokens_reused", "Tokens the prefix cache supplied instead.")
 RELOADS = Counter("jostle:reloads", "Loads of weights.", ["outcome"])
 RELOAD_SECONDS = Histogram(
@@ -52,6 +56,8 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 def count_usage(usage: Usage) -> None:
     """Adds what a task or a request has cost to the metrics."""
     PAIRS.inc(usage.pairs)
+    SAMPLES.inc(usage.samples)
+    TOKENS_SAMPLED.inc(usage.tokens_sampled)
     TOKENS_COMPUTED.inc(usage.tokens_computed)
     TOKENS_REUSED.inc(usage.tokens_reused)
 

@@ -33,11 +33,12 @@ from engine.api import (
     Usage,
     WeightsState,
 )
+from engine.backend import Scored
 from engine.errors import EngineError, InputError
 from engine.gate import GateTimeoutError
 from engine.limits import Limits, TooLargeError
 from engine.plan import Pair, check_length
-from engine.scoring import Scored, TaskScorer
+from engine.scoring import TaskScorer
 from engine.server.answers import RETRY_AFTER_SECONDS, error_body
 from engine.server.backend import VllmBackend
 from engine.server.observe import count_usage, request_id
@@ -139,7 +140,11 @@ def _limits(request: Request) -> Limits:
 )
 @_cancelled_with_its_client
 async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Request) -> Any:
-    """Prompt uncertainty and prediction probability of each task, with all scored pairs."""
+    """Prompt uncertainty and prediction probability of each task, with all scored pairs.
+
+    Where `config.measure` asks for it, outputs are sampled as well, and how much they differ is in
+    `disagreement`.
+    """
     live = _live(raw_request)
     version = live.state.version
     try:

@@ -15,7 +15,11 @@ import pytest
 from cli import main as cli_main
 from engine.measures.compute import compute_measures
 from tests.training.http_engine import HttpEngine, http_engine
-from training.records import PAIR_COLUMNS, SCORE_COLUMNS
+from training.further import LABELS, SAMPLES
+from training.records import (
+    PAIR_COLUMNS,
+    SCORE_COLUMNS,
+)
 
 
 @pytest.fixture
@@ -138,6 +142,81 @@ def test_an_engine_is_started_where_none_is_named(
     assert options["extra_args"] == ("--max-model-len=128",)
 
 
+def test_sampled_outputs_from_a_pool_to_a_selection(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.parquet"
+    sampling = ("--measure", "output_disagreement", "--samples", 4, "--temperature", 0.7)
+    code, shown = jostle("score", pool, "-o", scores, "--url", engine.url, *DESIGN, *sampling)
+    assert code == 0, shown
+    assert "20 tasks, 180 pairs, 720 samples" in shown
+    assert "scores.samples.parquet: mean output disagreement 0." in shown
+    settings = json.loads((tmp_path / "scores.settings.json").read_text())["config"]
+    assert settings["sampling"] == {"n_samples": 4, "temperature": 0.7, "top_p": 1.0}
+    table = pl.read_parquet(scores)
+    expected = SCORE_COLUMNS | SAMPLES.score_columns
+    assert table.columns[: len(expected)] == list(expected)
+    samples = pl.read_parquet(tmp_path / "scores.samples.parquet")
+    assert dict(samples.schema) == SAMPLES.row_columns
+    assert samples.height == 720
+    measured = compute_measures(samples, "samples")
+    assert "self_consistency" in measured.columns
+    for name in measured.columns[1:]:
+        assert table[name].to_list() == pytest.approx(measured[name].to_list(), abs=1e-12)
+    code, shown = jostle("measures", tmp_path / "scores.samples.parquet", "--needs", "samples")
+    assert code == 0, shown
+
+    chosen = tmp_path / "selected.txt"
+    strategy = ("--strategy", "output_disagreement", "-n", 3, "-o", chosen)
+    code, shown = jostle("select", scores, *strategy)
+    assert code == 0, shown
+    assert "output disagreement 0." in shown
+    best = table.sort("output_disagreement", descending=True)["output_disagreement"][:3]
+    taken = table.filter(pl.col("task_id").is_in(chosen.read_text().split()))
+    assert sorted(taken["output_disagreement"]) == sorted(best)
+
+    plain = tmp_path / "plain.parquet"
+    assert jostle("score", pool, "-o", plain, "--url", engine.url, *DESIGN)[0] == 0
+    assert not (tmp_path / "plain.samples.parquet").exists()
+    code, shown = jostle("select", plain, *strategy)
+    assert code == 2
+    assert "field 'output_disagreement': the scores have no such column" in shown
+
+
+def test_labels_from_a_pool_to_a_selection(jostle: Any, engine: HttpEngine, tmp_path: Path) -> None:
+    pool, scores, chosen = (tmp_path / name for name in ("p.jsonl", "s.parquet", "c.txt"))
+    rows = [
+        {
+            "id": f"t{index}",
+            "definition": f"Which of {index}?",
+            "labels": ["yes", "no"],
+            "instances": [{"id": str(n), "input": f"{n}", "outputs": ["no"]} for n in range(3)],
+        }
+        for index in range(4)
+    ]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("score", pool, "-o", scores, "--url", engine.url, *DESIGN)
+    code, shown = jostle(*command, "--measure", "label_bald")
+    assert code == 0, shown
+    assert "4 tasks, 108 pairs\n" in shown
+    assert "s.labels.parquet: mean label bald 0." in shown
+    table = pl.read_parquet(scores)
+    assert table.columns[len(SCORE_COLUMNS) :][:3] == list(LABELS.score_columns)
+    labels = pl.read_parquet(tmp_path / "s.labels.parquet")
+    assert dict(labels.schema) == LABELS.row_columns
+    assert labels.height == 4 * 3 * 3 * 2
+    measured = compute_measures(labels, "label_probabilities")
+    for name in ("label_bald", "label_entropy"):
+        assert table[name].to_list() == pytest.approx(measured[name].to_list(), abs=1e-12)
+    assert all(error > 0 for error in table["label_bald_error"])
+    code, shown = jostle("select", scores, "--strategy", "label_bald", "-n", 1, "-o", chosen)
+    assert code == 0, shown
+    best = table.sort("label_bald", descending=True)["task_id"][0]
+    assert chosen.read_text().split() == [best]
+    jostle(*command, "--overwrite")
+    assert not (tmp_path / "s.labels.parquet").exists()
+
+
 def test_a_design_needs_its_budget(
     jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
 ) -> None:
@@ -146,6 +225,10 @@ def test_a_design_needs_its_budget(
         code, shown = jostle(*command, *words)
         assert code != 0
         assert "--design auto and --budget TOKENS go together" in shown
+    both = ("--design", "auto", "--budget", 99_999, "--measure", "output_disagreement")
+    code, shown = jostle(*command, *both)
+    assert code == 2
+    assert "does not count what output_disagreement takes on top" in shown
 
 
 def test_a_scoring_that_broke_off_goes_on(
@@ -236,6 +319,16 @@ def test_listings(jostle: Any) -> None:
         (("score", "EMPTY", "-o", "s.parquet", "--gold"), "has no gold output to score"),
         (("score", "POOL", "-o", "s.parquet", "--config", "C"), "n_instance': unknown key; valid"),
         (("score", "POOL", "-o", "s.parquet", "--config", "D"), "unknown key; valid here: chat_"),
+        (("score", "POOL", "-o", "s.parquet", "--samples", "3"), "'--samples': goes with --meas"),
+        (("score", "POOL", "-o", "s.parquet", "--measure", "doubt"), "'measure': Input should be"),
+        (
+            ("score", "POOL", "-o", "s.parquet", "--config", "E", "--temperature", "0.001"),
+            "field 'sampling': temperature must be 0 or at least 0.01",
+        ),
+        (
+            ("score", "POOL", "-o", "s.parquet", "--config", "E", "--design", "auto"),
+            "go together",
+        ),
         (("select", "no.parquet", "-n", "1", "-o", "s.txt"), "no.parquet: no such file"),
         (("select", "POOL", "-n", "1", "-o", "s.txt"), "is no readable Parquet file"),
         (
@@ -265,6 +358,7 @@ def test_what_is_wrong_is_said_at_once(
     monkeypatch.setattr("engine.process.EngineProcess.start", no_engine)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "C").write_text("n_instance = 3\n")
+    (tmp_path / "E").write_text('measure = "output_disagreement"\n')
     (tmp_path / "D").write_text("[prompt]\nexplanation = true\n")
     bare = {"id": "t", "definition": "Say.", "instances": [{"id": "i", "input": "x"}]}
     (tmp_path / "EMPTY.jsonl").write_text(json.dumps(bare) + "\n")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.scoring import Generated, Scored, checked_logprobs
+from engine.backend import Generated, Sampled, Scored, checked_logprobs
+from engine.samples import PlannedSample
 from tests.engine.small_tokenizers import gpt2
 
 Latency = Callable[[], int]
@@ -59,6 +60,7 @@ class FakeBackend:
         cancelled: Names of the calls that were cancelled.
         n_groups: Groups given out.
         groups: The groups of a task's calls, by the task's id.
+        drawn: What was sampled, by name.
     """
 
     max_in_flight: int = 8
@@ -73,6 +75,7 @@ class FakeBackend:
     cancelled: list[str] = field(default_factory=list)
     n_groups: int = 0
     groups: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    drawn: dict[str, PlannedSample] = field(default_factory=dict)
 
     def new_group(self) -> int:
         self.n_groups += 1
@@ -99,6 +102,18 @@ class FakeBackend:
         self.groups[name.partition("/")[0]].add(group)
         logprobs = await self._answer(name, prompt, output)
         return Scored(logprobs, len(prompt) + len(output), n_reused=1, rescored=False)
+
+    async def sample(self, planned: PlannedSample, max_tokens: int, group: int) -> Sampled:
+        self.groups[planned.task_id].add(group)
+        eos = self.tokenizer.eos_token_id
+        if planned.temperature == 0:
+            output = greedy_output(planned.prompt, max_tokens, eos)
+        else:
+            output = greedy_output((*planned.prompt, planned.seed % 7), max_tokens, eos)
+        self.drawn[planned.name] = planned
+        await self._answer(planned.name, planned.prompt, output)
+        ended = "stop" if output[-1] == eos else "length"
+        return Sampled(output, ended, n_submitted=len(planned.prompt), n_reused=2)
 
     async def _answer(
         self, name: str, prompt: tuple[int, ...], output: tuple[int, ...]

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.api import SkippedTask, TaskScore, Usage
+from engine.backend import checked_logprobs
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.plan import Pair, plan_pairs, plan_task
 from engine.prompts import PromptBuilder
-from engine.scoring import TaskScorer, checked_logprobs
+from engine.scoring import TaskScorer
 from engine.tasks import Task
 from tests.engine.examples import make_task
 from tests.engine.fake_backend import (

@@ -17,7 +17,9 @@ from engine.api import (
     WeightsState,
 )
 from engine.config import ScoreConfig
+from engine.further import OutputDisagreement, Sample
 from engine.manifest import Probe, read_manifest
+from engine.measures.disagreement import measure_disagreement
 from engine.tasks import Instance, Pool, Task
 from training.trainer import TrainJob, TrainProgress, TrainResult
 
@@ -75,6 +77,24 @@ def make_score(
     )
 
 
+def make_disagreement(number: int) -> OutputDisagreement:
+    """Two samples under each of three prompts; `number` of the four perturbed ones differ."""
+    outputs = ["blue", "blue", *("red" if n < number else "blue" for n in range(4))]
+    samples = [
+        Sample(
+            instance_id="sky",
+            perturbation=n // 2,
+            sample=n % 2,
+            output=output,
+            label=None,
+            n_tokens=2,
+            finish_reason="stop",
+        )
+        for n, output in enumerate(outputs)
+    ]
+    return measure_disagreement(samples, labelled=False)
+
+
 @dataclass
 class FakeEngine:
     """Serves whatever it was told to load, and writes down what it was asked.
@@ -100,7 +120,10 @@ class FakeEngine:
                 raise KilledError
             if task.id not in self.lost_tasks:
                 number = int(task.id.rsplit("-", 1)[1])
-                yield make_score(task.id, (number * 7 % 10) / 10, version=self.version)
+                score = make_score(task.id, (number * 7 % 10) / 10, version=self.version)
+                if config.samples_per_prompt:
+                    score = score.model_copy(update={"disagreement": make_disagreement(number)})
+                yield score
 
     def weights(self) -> WeightsState:
         self.events.append("ask version")

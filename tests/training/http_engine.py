@@ -21,7 +21,13 @@ from engine.api import (
     WeightsState,
 )
 from engine.config import ScoreConfig
+from engine.further import LabelUncertainty, OutputDisagreement, Sample
+from engine.label_pairs import LabelPair, ScoredLabel, keep_labels
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
+from engine.measures.disagreement import measure_disagreement
+from engine.measures.label_uncertainty import measure_labels
+from engine.plan import Pair
+from engine.samples import find_label
 from engine.tasks import Task
 
 
@@ -83,7 +89,44 @@ def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
         references=references,
         pairs=tuple(pairs),
         usage=Usage(pairs=len(pairs)),
+        disagreement=fake_disagreement(task, config) if config.samples_per_prompt else None,
+        labels=fake_labels(task, config) if config.measure == "label_bald" else None,
     )
+
+
+def fake_labels(task: Task, config: ScoreConfig) -> LabelUncertainty:
+    draw = random.Random(f"labels/{task.id}/{config.seed}")
+    scored = [
+        ScoredLabel(
+            LabelPair(Pair(task.id, instance.id, j, (1,), (2, 3)), label, place),
+            (-draw.expovariate(1), -0.1),
+        )
+        for instance in task.instances
+        for j in range(config.n_perturbations + 1)
+        for place, label in enumerate(config.labels_to_score(task))
+    ]
+    return measure_labels(keep_labels(scored))
+
+
+def fake_disagreement(task: Task, config: ScoreConfig) -> OutputDisagreement:
+    draw = random.Random(f"samples/{task.id}/{config.seed}")
+    samples = []
+    for instance in task.instances:
+        for j in range(config.n_perturbations + 1):
+            for number in range(config.samples_per_prompt):
+                output = draw.choice(("yes", "no", "who knows"))
+                samples.append(
+                    Sample(
+                        instance_id=instance.id,
+                        perturbation=j,
+                        sample=number,
+                        output=output,
+                        label=find_label(output, task.labels),
+                        n_tokens=2,
+                        finish_reason="stop",
+                    )
+                )
+    return measure_disagreement(samples, labelled=bool(task.labels))
 
 
 @contextmanager

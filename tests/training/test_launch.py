@@ -106,23 +106,29 @@ def test_a_dry_run_counts_and_writes_nothing_but_the_config(
     config, plan = commands.plan_from_file(
         config_file,
         run_dir=tmp_path / "run",
-        overrides=["train.epochs=2"],
+        overrides=[
+            "train.epochs=2",
+            "score.measure=output_disagreement",
+            "score.sampling.n_samples=3",
+        ],
         pairs_per_second=10.0,
         console=console,
     )
     assert [each.tasks for each in plan.rounds] == [0, 6]
     assert [each.pairs for each in plan.rounds] == [0, 6 * 2 * 4]
+    assert [each.samples for each in plan.rounds] == [0, 6 * 2 * 4 * 3]
     assert [each.train_rows for each in plan.rounds] == [4, 8]
     assert plan.rounds[1].train_tokens == 2 * plan.rounds[0].train_tokens > 0
     assert [each.evaluate_prompts for each in plan.rounds] == [6, 6]
     assert plan.seconds is not None
-    assert plan.seconds > 4.8  # 48 pairs, and the training on top
+    assert plan.seconds > 19.2  # 48 pairs and 144 samples, and the training on top
     assert plan.disk_bytes is not None
     assert plan.disk_bytes >= 3 * 1000
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.planned.toml"]
     assert read_config(tmp_path / "run" / "config.planned.toml") == config
     assert isinstance(console.file, io.StringIO)
     assert "GB are free" in console.file.getvalue()
+    assert "samples" in console.file.getvalue()
 
 
 def test_a_run_starts_its_engine_and_ends_it(

@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from engine.errors import InputError
-from tests.training.fakes import make_score
+from engine.measures.compute import compute_measures
+from tests.training.fakes import make_disagreement, make_score
+from training.further import SAMPLES
 from training.records import (
     PAIR_COLUMNS,
     SCORE_COLUMNS,
@@ -45,6 +47,26 @@ def test_parquet_files_hold_the_columns_in_pool_order(tmp_path: Path) -> None:
     assert pairs.height == 9
     assert pairs["weights_version"].unique().to_list() == ["base"]
     assert {path.name for path in tmp_path.iterdir()} == {"scores.parquet", "pairs.parquet"}
+
+
+def test_sampled_outputs_have_columns_and_a_table_of_their_own(tmp_path: Path) -> None:
+    scores = {
+        name: score.model_copy(update={"disagreement": make_disagreement(number)})
+        for number, (name, score) in enumerate(SCORES.items())
+    }
+    table = build_scores(scores, ["c", "a", "b"])
+    assert dict(table.schema) == SCORE_COLUMNS | SAMPLES.score_columns
+    assert table["output_disagreement"].to_list() == [0.5, 0, 0.25]
+    errors = table["output_disagreement_error"].to_list()
+    assert all(error >= 0 for error in errors)
+    assert max(errors) > 0, "pooled over the tasks"
+    assert table["output_label_entropy"].to_list() == [None] * 3
+    samples = SAMPLES.build_table(scores, ["c", "a", "b"])
+    assert dict(samples.schema) == SAMPLES.row_columns
+    assert samples["task_id"].unique(maintain_order=True).to_list() == ["c", "a", "b"]
+    measured = compute_measures(samples, "samples", ["output_disagreement"])
+    assert measured["output_disagreement"].to_list() == [0.5, 0, 0.25]
+    assert SAMPLES.build_table(SCORES, ["a"]).height == 0
 
 
 def test_selected_is_unknown_before_the_selection() -> None:

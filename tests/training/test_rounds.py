@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from engine.config import PromptConfig
+from engine.config import PromptConfig, SamplingConfig
 from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
@@ -73,6 +73,34 @@ def make_run(
         progress=DyingProgress(engine.events, die_at),
         train=fake_trainer(engine.events),
     )
+
+
+SAMPLED = CONFIG.model_copy(
+    update={
+        "score": CONFIG.score.model_copy(
+            update={
+                "measure": "output_disagreement",
+                "sampling": SamplingConfig(n_samples=2),
+            }
+        ),
+        "select": SelectConfig.model_validate({"n_tasks": 2, "strategy": "output_disagreement"}),
+        "rounds": 1,
+    }
+)
+
+
+def test_rounds_select_by_the_disagreement_of_sampled_outputs(tmp_path: Path) -> None:
+    make_run(tmp_path, config=SAMPLED, pool_size=4).run()
+    first = RunFolder(tmp_path).round(0)
+    assert first.read_selection().task_ids == ("task-3", "task-2")
+    assert first.read_scores()["output_disagreement"].to_list() == [0, 0.25, 0.5, 0.75]
+    assert pl.read_parquet(first.further["samples"]).height == 4 * 6
+    plain = make_run(tmp_path / "plain")
+    plain.run()
+    assert not any(path.exists() for path in plain.folder.round(0).further.values())
+    with pytest.raises(InputError, match=r"select.strategy.*needs score.measure = 'output_dis"):
+        make_run(tmp_path / "x", config=SAMPLED.model_copy(update={"score": CONFIG.score}))
+    assert not (tmp_path / "x").exists()
 
 
 def read_records(folder: Path) -> dict[str, Any]:

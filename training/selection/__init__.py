@@ -1,7 +1,7 @@
 """Selection: which scored tasks are trained on next.
 
 strategy.py    what a strategy is, and what all of them share
-ranking.py     by prompt uncertainty, perplexity, any column; at random
+ranking.py     by prompt uncertainty, disagreement, perplexity, any column; at random
 groups.py      by map category, per category, by strata; mixes
 diverse.py     uncertain tasks that are unlike each other
 registry.py    all strategies by name, those of installed packages included
@@ -16,6 +16,7 @@ from training.selection.records import SelectedTask, Selection
 from training.selection.registry import (
     AnyStrategy,
     all_strategies,
+    check_measured,
     find_strategy,
     parse_strategy,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Selection",
     "Strategy",
     "all_strategies",
+    "check_measured",
     "find_strategy",
     "parse_strategy",
     "select",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
+from engine.config import MeasureName
 from training.selection.strategy import Choice, Direction, Draw, Strategy, drawn, ranked
 
 
@@ -43,6 +44,30 @@ class PromptUncertainty(Ranking):
     def ranks_by(self) -> tuple[str, str]:
         """The column `prompt_uncertainty`."""
         return "prompt_uncertainty", "prompt uncertainty"
+
+
+class OutputDisagreement(Ranking):
+    """The tasks whose sampled outputs differ most, or least, between prompts."""
+
+    summary: ClassVar[str] = "highest (or lowest) disagreement of sampled outputs first"
+    measure: ClassVar[MeasureName] = "output_disagreement"
+    name: Literal["output_disagreement"] = "output_disagreement"
+
+    def ranks_by(self) -> tuple[str, str]:
+        """The column `output_disagreement`."""
+        return "output_disagreement", "output disagreement"
+
+
+class LabelBald(Ranking):
+    """The classifications whose label depends most, or least, on the prompt."""
+
+    summary: ClassVar[str] = "highest (or lowest) mutual information of label and prompt first"
+    measure: ClassVar[MeasureName] = "label_bald"
+    name: Literal["label_bald"] = "label_bald"
+
+    def ranks_by(self) -> tuple[str, str]:
+        """The column `label_bald`."""
+        return "label_bald", "mutual information of label and prompt"
 
 
 class Perplexity(Ranking):

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
+from engine.config import ScoreConfig
 from engine.errors import InputError
 from engine.validation import first_fault
 from training.selection.strategy import Strategy
@@ -33,6 +34,8 @@ def all_strategies() -> dict[str, type[Strategy]]:
 
     ours = (
         ranking.PromptUncertainty,
+        ranking.OutputDisagreement,
+        ranking.LabelBald,
         ranking.Perplexity,
         ranking.Column,
         ranking.Random,
@@ -78,6 +81,18 @@ def find_strategy(name: str, file: object | None = None) -> type[Strategy]:
             field="name",
         )
     return strategies[name]
+
+
+def check_measured(name: str, config: ScoreConfig) -> None:
+    """That a design measures what the strategy of this name ranks by.
+
+    Raises:
+        InputError: If it does not, or there is no such strategy.
+    """
+    needed = find_strategy(name).measure
+    if needed not in ("prompt_uncertainty", config.measure):
+        problem = f"{name!r} needs score.measure = {needed!r}, it is {config.measure!r}"
+        raise InputError(problem, field="select.strategy")
 
 
 def parse_strategy(values: Mapping[str, Any] | str, file: object | None = None) -> Strategy:

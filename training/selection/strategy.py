@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
+from engine.config import MeasureName
 from engine.errors import InputError
 from engine.tasks import Record
 
@@ -63,10 +64,12 @@ class Strategy(Record, ABC):
 
     Attributes:
         summary: What it does, in a line.
+        measure: What the scores must have been measured with; prompt uncertainty always is.
         name: Its full name.
     """
 
     summary: ClassVar[str]
+    measure: ClassVar[MeasureName] = "prompt_uncertainty"
     name: str
 
     @abstractmethod

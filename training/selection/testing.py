@@ -52,6 +52,8 @@ def draw_scores(n_tasks: int, seed: int = 0) -> pl.DataFrame:
             "prompt_uncertainty": draw.randint(0, 9) / 10,
             "prediction_probability": draw.randint(1, 10) / 10,
             "perplexity": 1 + draw.randint(0, 9) / 3,
+            "output_disagreement": index % 7 / 6,
+            "label_bald": index % 5 / 6,
             "n_instances": 3,
             "n_perturbations": 4,
             "map_category": draw.choice(("ambiguous", "easy", "difficult")),

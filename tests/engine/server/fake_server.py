@@ -12,11 +12,11 @@ from typing import Any
 from fastapi import FastAPI
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 
+from engine.backend import Scored
 from engine.errors import EngineError
 from engine.keys import Keys
 from engine.limits import Limits
 from engine.manifest import MANIFEST_NAME, FileEntry, Manifest, Probe, TensorEntry
-from engine.scoring import Scored
 from engine.server.attach import attach
 from engine.server.pulse import Pulse
 from engine.server.weights import LiveWeights

@@ -85,6 +85,72 @@ def test_metrics_count_what_was_done() -> None:
     assert metric("live_version", version="base") == 1
 
 
+SAMPLED = CONFIG | {"measure": "output_disagreement", "sampling": {"n_samples": 3}}
+
+
+def test_samples_come_with_the_same_request_and_shape() -> None:
+    _, app = server()
+    before = [metric(name) for name in ("samples_total", "tokens_sampled_total")]
+    body = tasks("a", "b") | {"config": SAMPLED}
+    whole = ask(app, "POST", "/v1/prompt_uncertainty", json=body).json()
+    after = [metric(name) for name in ("samples_total", "tokens_sampled_total")]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [
+        2 * 2 * 3 * 3,
+        whole["usage"]["tokens_sampled"],
+    ]
+    lines = ask(app, "POST", "/v1/prompt_uncertainty", json=body | {"stream": True}).text
+    *scores, totals = map(json.loads, lines.splitlines())
+    assert scores == whole["scores"]
+    assert totals["usage"] == whole["usage"]
+    found = scores[0]["disagreement"]
+    assert len(found["samples"]) == 2 * 3 * 3
+    assert 0 <= found["output_disagreement"] <= 1
+    assert scores[0]["prompt_uncertainty"] > 0, "next to the likelihood form"
+
+
+def test_labels_come_with_the_same_request_and_shape() -> None:
+    _, app = server()
+    config = CONFIG | {"measure": "label_bald"}
+    body = tasks("a", "b") | {"config": config}
+    answer = ask(app, "POST", "/v1/prompt_uncertainty", json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["record"], error["param"]) == ("a", "labels")
+    for task in body["tasks"]:
+        task["labels"] = ["blue", "red"]
+    scores = ask(app, "POST", "/v1/prompt_uncertainty", json=body).json()["scores"]
+    assert [len(score["labels"]["scores"]) for score in scores] == [2 * 3 * 2] * 2
+    assert scores[0]["labels"]["label_entropy"] >= scores[0]["labels"]["label_bald"]
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"measure": "doubt"}, "config.measure"),
+        ({"sampling": {"n_samples": 65}}, "config.sampling.n_samples"),
+        ({"sampling": {"temperature": 0.001}}, "config.sampling"),
+        ({"sampling": {"top_k": 3}}, "config.sampling.top_k"),
+    ],
+)
+def test_wrong_sampling_is_a_400_that_names_the_field(config: Any, field: str) -> None:
+    _, app = server()
+    answer = ask(
+        app, "POST", "/v1/prompt_uncertainty", json=tasks("a") | {"config": SAMPLED | config}
+    )
+    assert answer.status_code == 400
+    assert field in (answer.json()["error"]["param"] or "") + answer.json()["error"]["message"]
+
+
+def test_samples_count_towards_the_limit_of_tokens() -> None:
+    live, app = server(Limits(tokens=1000))
+    assert ask(app, "POST", "/v1/prompt_uncertainty", json=tasks("a")).status_code == 200
+    live.fake.calls.clear()
+    answer = ask(app, "POST", "/v1/prompt_uncertainty", json=tasks("a") | {"config": SAMPLED})
+    assert answer.status_code == 413
+    assert "tokens, the server's limit is 1,000" in answer.json()["error"]["message"]
+    assert live.fake.calls == []
+
+
 def test_request_ids() -> None:
     _, app = server()
     for given, kept in (("run-7.a:b", True), ("two words", False), ("x" * 129, False)):

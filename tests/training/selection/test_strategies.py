@@ -19,6 +19,8 @@ from training.selection.testing import check_strategy, draw_scores
 SETTINGS: list[dict[str, Any]] = [
     {"name": "prompt_uncertainty"},
     {"name": "prompt_uncertainty", "direction": "low"},
+    {"name": "output_disagreement"},
+    {"name": "label_bald", "direction": "low"},
     {"name": "perplexity", "direction": "high"},
     {"name": "perplexity", "direction": "low"},
     {"name": "random"},

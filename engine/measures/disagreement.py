@@ -1,0 +1,144 @@
+"""How much sampled outputs of one task differ, in plain Python, as the server computes it.
+
+`engine.measures.outputs` computes the same, and more, for whole pools.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from engine.design.components import Moves, standard_errors
+from engine.further import OutputDisagreement, Sample
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def measure_disagreement(samples: Sequence[Sample], *, labelled: bool) -> OutputDisagreement:
+    """The measures of one task's samples.
+
+    Args:
+        samples: Of every instance under j = 0 and the same j >= 1, ordered by instance,
+            perturbation and number.
+        labelled: Whether the task has labels.
+
+    Raises:
+        ValueError: If an instance lacks the samples of a prompt that another one has.
+    """
+    table = disagreement_table(samples)
+    (error,) = standard_errors([table])
+    return OutputDisagreement(
+        output_disagreement=float(table.mean()),
+        standard_error=error,
+        rouge_distance=_rouge(_outputs(samples)),
+        label_entropy=_label_entropy(samples) if labelled else None,
+        samples=tuple(samples),
+    )
+
+
+def disagreement_table(samples: Sequence[Sample]) -> Moves:
+    """Share of samples that differ from the most frequent one under j = 0; shape (n, k), [0, 1].
+
+    Disagreement by vote (Seung et al., 1992), perturbed prompts as the committee. Instances are in
+    order of appearance.
+
+    Raises:
+        ValueError: If an instance lacks the samples of a prompt that another one has.
+    """
+    outputs = _outputs(samples)
+    numbers = sorted({sample.perturbation for sample in samples} - {0})
+    if not numbers or any(row.keys() != {0, *numbers} for row in outputs.values()):
+        raise ValueError("every instance needs samples under j = 0 and the same j >= 1")
+    rows = []
+    for row in outputs.values():
+        majority = most_frequent(row[0])
+        rows.append([sum(o != majority for o in row[j]) / len(row[j]) for j in numbers])
+    return np.array(rows)
+
+
+def most_frequent(outputs: Sequence[str]) -> str:
+    """The most frequent output; of equally frequent ones the first in the order of the alphabet."""
+    counts = Counter(outputs)
+    return min(counts, key=lambda output: (-counts[output], output))
+
+
+def mean_rouge_distance(outputs: Sequence[str], others: Sequence[str]) -> float:
+    """Mean of `rouge_distance` over all pairs of an output and another, in [0, 1]."""
+    counts = [Counter(output.strip() for output in each) for each in (outputs, others)]
+    weighted = (
+        rouge_distance(one, other) * times * other_times
+        for one, times in sorted(counts[0].items())
+        for other, other_times in sorted(counts[1].items())
+    )
+    return math.fsum(weighted) / (len(outputs) * len(others))
+
+
+def rouge_distance(output: str, other: str) -> float:
+    """1 - ROUGE-L between two outputs, in [0, 1]; symmetric, and 0 for equal ones.
+
+    The F-measure of Lin (2004), "ROUGE: A Package for Automatic Evaluation of Summaries", over
+    words: runs of letters and digits of any script, letter case aside. On ASCII that is what the
+    `rouge-score` package computes without its stemmer.
+    """
+    if output == other:
+        return 0.0
+    a, b = _words(output), _words(other)
+    return 1 - 2 * _common_subsequence(a, b) / (len(a) + len(b)) if a and b else 1.0
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def _common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
+    """Length of the longest common subsequence, a row of the table in one integer.
+
+    Hyyro (2004), "Bit-parallel LCS-length computation revisited".
+    """
+    places: dict[str, int] = {}
+    for position, word in enumerate(a):
+        places[word] = places.get(word, 0) | 1 << position
+    everything = (1 << len(a)) - 1
+    row = everything
+    for word in b:
+        matched = row & places.get(word, 0)
+        row = ((row + matched) | (row - matched)) & everything
+    return len(a) - row.bit_count()
+
+
+def _outputs(samples: Sequence[Sample]) -> dict[str, dict[int, list[str]]]:
+    """Stripped outputs by instance and perturbation."""
+    outputs: dict[str, dict[int, list[str]]] = {}
+    for sample in samples:
+        row = outputs.setdefault(sample.instance_id, {})
+        row.setdefault(sample.perturbation, []).append(sample.output.strip())
+    return outputs
+
+
+def _rouge(outputs: Mapping[str, Mapping[int, Sequence[str]]]) -> float:
+    return _mean(
+        mean_rouge_distance(row[j], row[0]) for row in outputs.values() for j in row if j > 0
+    )
+
+
+def _label_entropy(samples: Sequence[Sample]) -> float:
+    counts: dict[str, Counter[str | None]] = {}
+    for sample in samples:
+        if sample.perturbation > 0:
+            counts.setdefault(sample.instance_id, Counter())[sample.label] += 1
+    return _mean(_entropy(count) for count in counts.values())
+
+
+def _entropy(counts: Counter[str | None]) -> float:
+    """-sum q ln q of the frequencies, in nats."""
+    total = counts.total()
+    return max(0.0, -math.fsum(n / total * math.log(n / total) for n in counts.values()))
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return math.fsum(found) / len(found)
