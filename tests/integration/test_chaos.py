@@ -48,7 +48,7 @@ keep_best = false
 def same(found: Any, expected: Any) -> bool:
     """Equal; numbers to 1e-5, since a step of the engine may hold other pairs than before."""
     if isinstance(expected, float):
-        return math.isclose(found, expected, rel_tol=0, abs_tol=1e-5)
+        return math.isclose(found, expected, rel_tol=1e-5, abs_tol=1e-5)
     if isinstance(expected, dict):
         return found.keys() == expected.keys() and all(same(found[k], expected[k]) for k in found)
     if isinstance(expected, list | tuple):
