@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from engine.config import ScoreConfig
 from engine.design.costs import TaskCost
 from engine.design.live import LiveTables, Scoring
+from engine.design.measurement import prompt_change
 from engine.design.race import Race, RaceConfig, Runner, Standing
 from engine.plan import plan_task
 from engine.prompts import PromptBuilder
@@ -30,9 +31,9 @@ class RaceResult(Record):
 
     @property
     def selected(self) -> tuple[str, ...]:
-        """Ids of the top tasks, largest prompt uncertainty first."""
+        """Ids of the top tasks, largest ranking estimate first."""
         inside = [standing for standing in self.standings if standing.selected]
-        ranked = sorted(inside, key=lambda standing: -standing.prompt_uncertainty)
+        ranked = sorted(inside, key=lambda standing: -standing.ranking_estimate)
         return tuple(standing.task_id for standing in ranked)
 
     @property
@@ -73,14 +74,15 @@ def race_pool(
             cost=TaskCost.of(plan_task(task, few, builder), few, builder),
             max_instances=len(task.instances),
             stratum=(task.category or "") if by_category else "",
+            covariates=(prompt_change(task, config, builder, race_config.max_perturbations),),
         )
         for task in tasks
     ]
     race = Race(runners, race_config)
     tables = LiveTables(engine, tasks, config, builder)
     while batch := race.next_batch():
-        for task_id, moves in tables.extend(batch).items():
-            race.tell(task_id, moves)
+        for task_id, measured in tables.extend(batch).items():
+            race.tell(task_id, measured)
         if on_batch is not None:
             on_batch(race)
     return RaceResult(config=race_config, tokens=race.tokens, standings=race.standings())

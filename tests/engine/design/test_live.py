@@ -73,11 +73,11 @@ def test_a_table_grown_in_steps_is_the_table_scored_at_once() -> None:
     engine, task = Engine(), make_task(n_instances=6)
     tables = make_tables(engine, [task])
     for n, k in ((2, 2), (4, 2), (4, 3), (6, 5)):
-        grown = tables.extend([step(n, k)])["colors"]
+        grown = tables.extend([step(n, k)])["colors"].moves
         assert grown.shape == (n, k)
     assert engine.scored == [(1, 2, 2), (1, 2, 2), (1, 2, 3)]
     assert engine.columns == [4, 12]  # one column for 4 instances, two for all 6
-    at_once = make_tables(Engine(), [task]).extend([step(6, 5)])["colors"]
+    at_once = make_tables(Engine(), [task]).extend([step(6, 5)])["colors"].moves
     assert grown == pytest.approx(at_once, abs=1e-12)
     whole = moves_of(next(Engine().score([task], CONFIG.model_copy(
         update={"n_instances": 6, "n_perturbations": 5}))).pairs)  # fmt: skip
@@ -96,7 +96,7 @@ def test_a_race_runs_over_an_engine() -> None:
         engine, tasks, CONFIG, builder, config, on_batch=lambda race: spent.append(race.tokens)
     )
     assert [standing.task_id for standing in result.standings] == [task.id for task in tasks]
-    by_u = sorted(result.standings, key=lambda standing: -standing.prompt_uncertainty)
+    by_u = sorted(result.standings, key=lambda standing: -standing.ranking_estimate)
     assert result.selected == tuple(standing.task_id for standing in by_u[:3])
     assert set(result.open) <= {task.id for task in tasks}
     assert any(standing.pairs > 16 for standing in result.standings)
