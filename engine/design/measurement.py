@@ -10,9 +10,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.api import PairScore
 from engine.config import ScoreConfig
-from engine.design.components import Moves, moves_of
+from engine.design.components import Moves
 from engine.plan import plan_pairs, plan_task
 from engine.prompts import PromptBuilder
 from engine.tasks import Task
@@ -50,20 +49,6 @@ class Measurement:
         length = sum(math.log(tokens) for tokens in n_tokens) / len(n_tokens)
         certainty = float(np.log(np.maximum(originals, _SMALLEST)).mean())
         return cls(moves, (length, certainty))
-
-    @classmethod
-    def of_pairs(cls, pairs: Sequence[PairScore]) -> Self:
-        """The measurement of one task's scored pairs.
-
-        Raises:
-            ValueError: If an instance lacks its original or a perturbed pair that another one has.
-        """
-        originals = [pair for pair in pairs if pair.perturbation == 0]
-        return cls.of_likelihoods(
-            moves_of(pairs),
-            np.array([pair.probability for pair in originals]),
-            [pair.n_tokens for pair in originals],
-        )
 
 
 def prompt_change(

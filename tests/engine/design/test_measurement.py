@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from engine.api import PairScore
 from engine.config import ScoreConfig
 from engine.design.measurement import Measurement, prompt_change
 from engine.perturb import DropWords
@@ -14,16 +13,10 @@ from tests.engine.examples import make_task
 from tests.engine.fake_backend import FakeBackend
 
 
-def pair(instance: str, j: int, probability: float, n_tokens: int) -> PairScore:
-    logprob = n_tokens * math.log(probability)
-    return PairScore(instance_id=instance, perturbation=j, n_tokens=n_tokens, logprob=logprob,
-                     probability=probability)  # fmt: skip
-
-
-def test_pairs_become_moves_and_covariates() -> None:
-    pairs = [pair("a", 0, 0.5, 2), pair("a", 1, 0.4, 2), pair("b", 0, 0.2, 8), pair("b", 1, 0.3, 8)]
-    measured = Measurement.of_pairs(pairs)
-    assert measured.moves == pytest.approx(np.array([[0.1], [0.1]]))
+def test_outputs_become_covariates() -> None:
+    moves = np.array([[0.1], [0.1]])
+    measured = Measurement.of_likelihoods(moves, np.array([0.5, 0.2]), [2, 8])
+    assert measured.moves is moves
     assert measured.covariates == pytest.approx((math.log(4), math.log(0.1) / 2))
 
 
