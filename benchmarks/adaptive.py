@@ -1,6 +1,6 @@
 """How well designs of different cost find the top N: uniform ones, the chosen one, the race.
 
-    python -m benchmarks.adaptive [--select 12] [--seeds 50] [--halves 20]
+    python -m benchmarks.adaptive [--select 12] [--seeds 100] [--halves 20]
 
 Simulated over stored pairs (`benchmarks.reference_pairs`): every pair of 20 instances and 20
 perturbations of real tasks. The reference is the ranking from all of them; a simulated measurement
@@ -185,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", type=Path, default=STORED)
     parser.add_argument("--select", type=int, default=12)
-    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--halves", type=int, default=20)
     chosen = parser.parse_args()
     console = Console(width=116, record=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from engine.api import Usage
 from engine.config import ScoreConfig
 from engine.design.costs import TaskCost
 from engine.design.live import LiveTables, Scoring
@@ -22,11 +23,13 @@ class RaceResult(Record):
     Attributes:
         config: How it was run.
         tokens: Computed tokens that it spent, by the cost model.
+        usage: What the engine counted.
         standings: Every task, in pool order.
     """
 
     config: RaceConfig
     tokens: float
+    usage: Usage
     standings: tuple[Standing, ...]
 
     @property
@@ -85,4 +88,6 @@ def race_pool(
             race.tell(task_id, measured)
         if on_batch is not None:
             on_batch(race)
-    return RaceResult(config=race_config, tokens=race.tokens, standings=race.standings())
+    return RaceResult(
+        config=race_config, tokens=race.tokens, usage=tables.usage, standings=race.standings()
+    )

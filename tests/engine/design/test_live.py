@@ -101,6 +101,7 @@ def test_a_race_runs_over_an_engine() -> None:
     assert set(result.open) <= {task.id for task in tasks}
     assert any(standing.pairs > 16 for standing in result.standings)
     assert engine.scored[0] == (8, 4, 3)
+    assert result.usage.pairs == sum(standing.pairs for standing in result.standings)
     assert spent == sorted(spent)
     assert spent[-1] == result.tokens <= budget
 
