@@ -7,8 +7,9 @@ perturbations of real tasks. The reference is the ranking from all of them; a si
 draws its instances and perturbations from them without replacement, so a design close to 20 x 20
 agrees with the reference by construction. Costs are computed tokens when equal prefixes are
 computed once: prompts and outputs of all pairs, originals with their reference outputs included.
-"Assisted" ways and the races rank by `engine.design.assisted` instead of plain means. Writes a
-table and a picture into benchmarks/results.
+"Assisted" ways and the races rank by `engine.design.assisted` instead of plain means; the informed
+race knows from all pairs what the others must learn (regression, variance components), a bound on
+what better learning could save. Writes a table and a picture into benchmarks/results.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from benchmarks.adaptive_tables import (
     show_repeats,
 )
 from benchmarks.reference_pairs import STORED
-from benchmarks.stored_pairs import Draw, StoredTask, assisted, load, values
+from benchmarks.stored_pairs import Draw, StoredTask, assisted, informed, load, values
+from engine.design.assisted import estimate
 from engine.design.choose import choose_design
 from engine.design.components import MeanSquares, Pooled, standard_errors
 from engine.design.measurement import Measurement
 from engine.design.overlap import expected_overlap, top
-from engine.design.race import RaceConfig
+from engine.design.race import Estimator, RaceConfig
 
 Floats = NDArray[np.float64]
 Rank = Callable[[list[StoredTask], list[Measurement]], Floats]
@@ -111,9 +113,9 @@ class Simulation:
             for each, of_rank in zip(names, overlap, strict=False)
         ]
 
-    def race(self, name: str, config: RaceConfig) -> Curve:
+    def race(self, name: str, config: RaceConfig, estimator: Estimator = estimate) -> Curve:
         """One race per draw; the curve is what a race with a smaller budget would have come to."""
-        histories = [draw.race(config)[1] for draw in self.draws]
+        histories = [draw.race(config, estimator)[1] for draw in self.draws]
         first = max(history[0][0] for history in histories)
         grid = np.geomspace(first, config.budget, 60)
         overlap = [
@@ -177,6 +179,7 @@ def compare(run: Simulation) -> list[Curve]:
         run.race("race", config),
         run.race("race, prefixes stay cached", config.model_copy(update={"prefixes_kept": True})),
         run.race("race by LUCB's rule", config.model_copy(update={"rule": "lucb"})),
+        run.race("race, informed (a bound)", config, informed(run.tasks)),
     ]
 
 

@@ -88,11 +88,28 @@ def draw_picture(curves: Sequence[Curve], title: str, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.6, 4.8))
-    colours = ("#222222", "#888888", "#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#009E73")
-    for curve, colour in zip(curves, colours, strict=False):
+    colours = (
+        "#222222",
+        "#888888",
+        "#56B4E9",
+        "#0072B2",
+        "#D55E00",
+        "#E69F00",
+        "#009E73",
+        "#CC79A7",
+    )
+    for curve, colour in zip(curves, colours, strict=True):
         marker = "o" if curve.labels else None
-        axes.plot(curve.tokens / 1e3, curve.overlap, marker=marker, ms=4, color=colour)
-        axes.plot([], [], marker=marker, ms=4, color=colour, label=curve.name)
+        line = ":" if "bound" in curve.name else "-"
+        axes.plot(
+            curve.tokens / 1e3,
+            curve.overlap,
+            line,
+            marker=marker,
+            ms=4,
+            color=colour,
+            label=curve.name,
+        )
     for label, tokens, overlap in zip(
         curves[0].labels, curves[0].tokens, curves[0].overlap, strict=True
     ):

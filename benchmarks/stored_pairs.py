@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.design.assisted import Evidence, estimate
+from engine.design.assisted import Estimates, Evidence, estimate, remaining
 from engine.design.components import MeanSquares, Moves
 from engine.design.costs import TaskCost
 from engine.design.measurement import Measurement
-from engine.design.race import Race, RaceConfig, Runner
+from engine.design.race import Estimator, Race, RaceConfig, Runner
 
 Floats = NDArray[np.float64]
 
@@ -104,10 +104,12 @@ class Draw:
         """What all tasks say under one design."""
         return [self.measured(task, n, k, last=last) for task in self.tasks]
 
-    def race(self, config: RaceConfig) -> tuple[Race, list[tuple[float, NDArray[np.int64]]]]:
+    def race(
+        self, config: RaceConfig, estimator: Estimator = estimate
+    ) -> tuple[Race, list[tuple[float, NDArray[np.int64]]]]:
         """Runs a race; it, and the tokens spent and the selection after each batch."""
         by_id = {task.task_id: task for task in self.tasks}
-        race = Race([task.runner() for task in self.tasks], config)
+        race = Race([task.runner() for task in self.tasks], config, estimator)
         history = []
         while batch := race.next_batch():
             for step in batch:
@@ -130,3 +132,41 @@ def assisted(tasks: list[StoredTask], measured: list[Measurement]) -> Floats:
         [(float(task.moves.shape[0]), float(task.moves.shape[1])) for task in tasks],
     )
     return estimate(evidence).log_mean
+
+
+def informed(tasks: list[StoredTask]) -> Estimator:
+    """Estimates by somebody who knows what a race must learn; a bound, from all stored pairs.
+
+    Known are the regression on the covariates, the variance that it leaves, and every task's
+    variance components; not known is where a task lies about the regression.
+    """
+    everything = [
+        task.measured(np.arange(task.moves.shape[0]), np.arange(task.moves.shape[1]))
+        for task in tasks
+    ]
+    squares = [MeanSquares.of(each.moves) for each in everything]
+    level = np.log([each.mean for each in squares])
+    components = np.maximum(0.0, [each.untruncated() for each in squares])
+    relative = components * np.exp(-2 * level)[:, None]
+    covariates = np.array(
+        [(task.change, *each.covariates) for task, each in zip(tasks, everything, strict=True)]
+    )
+    design = np.column_stack([np.ones(len(tasks)), covariates])
+    beta = np.linalg.lstsq(design, level, rcond=None)[0]
+    left = float(((level - design @ beta) ** 2).sum() / (len(tasks) - design.shape[1]))
+
+    def estimator(evidence: Evidence, start: Floats | None) -> Estimates:
+        prior = np.column_stack([np.ones(len(tasks)), evidence.covariates]) @ beta
+        now = prior if start is None else start
+        v = remaining(evidence, relative, evidence.n, evidence.k)
+        error = np.sqrt(v)
+        for _ in range(20):
+            ratio = np.clip(evidence.mean * np.exp(-now), 0.05, 20.0)
+            noise = v / ratio
+            trust = left / (left + noise)
+            error = np.sqrt(trust * noise)
+            new = prior + trust * (now + (ratio - 1) / ratio - prior)
+            now = now + np.clip(new - now, -1.0, 1.0)
+        return Estimates(now, error, relative)
+
+    return estimator

@@ -138,11 +138,12 @@ def estimate(evidence: Evidence, start: Floats | None = None) -> Estimates:
     middle = np.log(max(float(evidence.mean.mean()), 1e-9))
     level = np.full(len(evidence.mean), middle) if start is None else start
     relative, error = _shrunk(pooled, degrees, own, level), np.zeros_like(level)
+    z = _standardised(evidence.covariates)
     for _ in range(_STEPS):
         v = remaining(evidence, relative, evidence.n, evidence.k)
         # Bounds keep a working response finite while the fit is far off, and for moves of 0.
         ratio = np.clip(evidence.mean * np.exp(-level), 0.05, 20.0)
-        fitted, error = _posterior(level + (ratio - 1) / ratio, v / ratio, evidence.covariates)
+        fitted, error = _posterior(level + (ratio - 1) / ratio, v / ratio, z)
         step = np.clip(fitted - level, -1.0, 1.0)
         level = level + step
         relative = _shrunk(pooled, degrees, own, level)
@@ -170,15 +171,22 @@ def _shrunk(pooled: Floats, degrees: Floats, own: Floats, level: Floats) -> Floa
     return np.asarray(np.maximum(0.0, mixed))
 
 
-def _posterior(y: Floats, s2: Floats, covariates: Floats) -> tuple[Floats, Floats]:
+def _standardised(covariates: Floats) -> Floats:
+    """The regressors: 1, and each covariate with mean 0 and variance 1 over the tasks."""
+    away = covariates - covariates.mean(axis=0)
+    spread = np.sqrt((away**2).mean(axis=0))
+    return np.column_stack([np.ones(len(away)), away / np.where(spread > 1e-9, spread, 1.0)])
+
+
+def _posterior(y: Floats, s2: Floats, z: Floats) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each task's effect given responses y with variances s2.
+
+    z are the regressors, shape (tasks, 1 + covariates).
 
     Averaged over the grid of (tau^2, omega^2) with weights from the marginal likelihood.
     """
-    spread = covariates.std(axis=0)
-    scaled = (covariates - covariates.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)
-    z = np.column_stack([np.ones(len(y)), scaled])
-    total = max(float(y.var() - s2.mean()), 0.2 * float(y.var()), 1e-6)
+    between = float(((y - y.mean()) ** 2).mean())
+    total = max(between - float(s2.mean()), 0.2 * between, 1e-6)
     tau2, omega2 = (
         grid.ravel() for grid in np.meshgrid(_TAU * total, _OMEGA**2 * total, indexing="ij")
     )

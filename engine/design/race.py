@@ -26,7 +26,7 @@ design are not, and with ten of them they are wider than [0, 1] itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +43,8 @@ from engine.errors import InputError
 from engine.tasks import Record
 
 Floats = NDArray[np.float64]
+Estimator = Callable[[Evidence, Floats | None], Estimates]
+"""Makes estimates of evidence, starting from the log levels of an earlier fit if there was one."""
 
 
 class RaceConfig(Record):
@@ -139,13 +141,17 @@ class Race:
     Args:
         runners: The tasks, ids unique, in the order in which ties are broken.
         config: How it is run.
+        estimator: What the tasks are ranked by.
 
     Raises:
         InputError: If the budget does not pay for the start.
     """
 
-    def __init__(self, runners: Sequence[Runner], config: RaceConfig) -> None:
+    def __init__(
+        self, runners: Sequence[Runner], config: RaceConfig, estimator: Estimator = estimate
+    ) -> None:
         self.config = config
+        self._estimator = estimator
         self.tokens = 0.0
         self._runners = list(runners)
         strata = np.array([runner.stratum for runner in runners])
@@ -243,7 +249,7 @@ class Race:
                     )
                 ],
             )
-            self._fit = evidence, estimate(evidence, self._levels)
+            self._fit = evidence, self._estimator(evidence, self._levels)
             self._levels = self._fit[1].log_mean
         return self._fit
 
