@@ -34,9 +34,10 @@ from benchmarks.stored_pairs import Draw, StoredTask, assisted, informed, load, 
 from engine.design.assisted import estimate
 from engine.design.choose import choose_design
 from engine.design.components import MeanSquares, Pooled, standard_errors
+from engine.design.entries import RaceConfig
 from engine.design.measurement import Measurement
 from engine.design.overlap import expected_overlap, top
-from engine.design.race import Estimator, RaceConfig
+from engine.design.race import Estimator
 
 Floats = NDArray[np.float64]
 Rank = Callable[[list[StoredTask], list[Measurement]], Floats]

@@ -21,9 +21,10 @@ from benchmarks.reference_pairs import DESIGN, STORED
 from benchmarks.stored_pairs import StoredTask, load
 from engine.api import Usage
 from engine.client import EngineClient
+from engine.design.entries import RaceConfig, Standing
 from engine.design.live import LiveTables, Scoring, race_order
 from engine.design.overlap import top
-from engine.design.race import Race, RaceConfig, Standing
+from engine.design.race import Race
 from engine.models import BUNDLED_MODEL, resolve_model
 from engine.pools.niv2 import load_niv2_task, task_files
 from engine.process import EngineProcess

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from engine.design.assisted import Estimates, Evidence, estimate, remaining
 from engine.design.components import MeanSquares, Moves
 from engine.design.costs import TaskCost
+from engine.design.entries import RaceConfig, Runner
 from engine.design.measurement import Measurement
-from engine.design.race import Estimator, Race, RaceConfig, Runner
+from engine.design.race import Estimator, Race
 
 Floats = NDArray[np.float64]
 

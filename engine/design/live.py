@@ -12,8 +12,8 @@ import numpy as np
 
 from engine.api import CompletionLogprobsResponse, Reference, TaskScore, TokenPair, Usage
 from engine.config import ScoreConfig
+from engine.design.entries import Extension
 from engine.design.measurement import Measurement
-from engine.design.race import Extension
 from engine.errors import EngineError
 from engine.plan import Pair, plan_pairs, plan_task
 from engine.prompts import PromptBuilder

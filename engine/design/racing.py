@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from engine.api import Usage
 from engine.config import ScoreConfig
 from engine.design.costs import TaskCost
+from engine.design.entries import RaceConfig, Runner, Standing
 from engine.design.live import LiveTables, Scoring
 from engine.design.measurement import prompt_change
-from engine.design.race import Race, RaceConfig, Runner, Standing
+from engine.design.race import Race
 from engine.plan import plan_task
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task

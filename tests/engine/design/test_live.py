@@ -16,8 +16,8 @@ from engine.api import (
 from engine.config import ScoreConfig
 from engine.design.components import moves_of
 from engine.design.costs import TaskCost
+from engine.design.entries import Extension, RaceConfig
 from engine.design.live import LiveTables
-from engine.design.race import Extension, RaceConfig
 from engine.design.racing import race_pool
 from engine.errors import EngineError
 from engine.plan import plan_task
@@ -101,7 +101,8 @@ def test_a_race_runs_over_an_engine() -> None:
     assert set(result.open) <= {task.id for task in tasks}
     assert any(standing.pairs > 16 for standing in result.standings)
     assert engine.scored[0] == (8, 4, 3)
-    assert result.usage.pairs == sum(standing.pairs for standing in result.standings)
+    # Originals come with the reference outputs, so they are not scored as pairs.
+    assert result.usage.pairs == sum(s.n_instances * s.n_perturbations for s in result.standings)
     assert spent == sorted(spent)
     assert spent[-1] == result.tokens <= budget
 

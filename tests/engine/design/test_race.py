@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from engine.design.border import distance, doubt, expected_doubt, judge
 from engine.design.components import Moves
 from engine.design.costs import TaskCost
+from engine.design.entries import Extension, RaceConfig, Runner
 from engine.design.extensions import Limits, options
 from engine.design.measurement import Measurement
 from engine.design.overlap import top
-from engine.design.race import Extension, Race, RaceConfig, Runner
+from engine.design.race import Race
 from engine.errors import InputError
 
 COST = TaskCost(prefix=200.0, tail=50.0)
