@@ -302,5 +302,5 @@ def _write(
 
 def _in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
     """The rows of tables, tasks in the pool's order."""
-    rows = pl.concat(parts).join(order, on="task_id")
+    rows = pl.concat(parts).join(order, on="task_id", maintain_order="left")
     return rows.sort("position", maintain_order=True).drop("position")
