@@ -1,6 +1,6 @@
 """One race over a running engine against the same race over the stored pairs.
 
-    python -m benchmarks.live_race [--budget 120000] [--select 12] [--pool FOLDER] [--url URL]
+    python -m benchmarks.live_race [--budget 80000] [--select 12] [--pool FOLDER] [--url URL]
 
 Both take instances and perturbations in the same order, so they should ask for the same pairs and
 come to the same standings up to float error. Writes benchmarks/results/live_race.txt.
@@ -19,52 +19,78 @@ from rich.table import Table
 
 from benchmarks.reference_pairs import DESIGN, STORED
 from benchmarks.stored_pairs import StoredTask, load
+from engine.api import Usage
 from engine.client import EngineClient
-from engine.design.live import LiveTables, race_order
+from engine.design.entries import RaceConfig, Standing
+from engine.design.live import LiveTables, Scoring, race_order
 from engine.design.overlap import top
-from engine.design.race import Race, RaceConfig, Runner, Standing
+from engine.design.race import Race
 from engine.models import BUNDLED_MODEL, resolve_model
-from engine.pools.niv2 import load_niv2
+from engine.pools.niv2 import load_niv2_task, task_files
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
+from engine.tasks import Task
 
 MAX_MODEL_LEN = 2048
 RESULTS = Path(__file__).parent / "results"
 
 
-def runners(stored: list[StoredTask]) -> list[Runner]:
-    """The stored tasks with their stored costs."""
-    return [Runner(task.task_id, task.cost, task.moves.shape[0]) for task in stored]
-
-
 def simulate(stored: list[StoredTask], config: RaceConfig) -> Race:
     """The race over the stored pairs, in the order of a live one."""
-    race = Race(runners(stored), config)
-    moves = {
-        task.task_id: task.moves[race_order(task.task_id, task.moves.shape[0], DESIGN.seed)]
-        for task in stored
-    }
+    race = Race([task.runner() for task in stored], config)
+    by_id = {task.task_id: task for task in stored}
     while batch := race.next_batch():
         for step in batch:
-            race.tell(step.task_id, moves[step.task_id][: step.n_instances, : step.n_perturbations])
+            task = by_id[step.task_id]
+            order = race_order(task.task_id, task.moves.shape[0], DESIGN.seed)
+            rows = np.array(order[: step.n_instances])
+            race.tell(task.task_id, task.measured(rows, np.arange(step.n_perturbations)))
     return race
+
+
+def race_live(
+    client: Scoring,
+    tasks: list[Task],
+    stored: list[StoredTask],
+    builder: PromptBuilder,
+    config: RaceConfig,
+) -> tuple[Race, Usage]:
+    """The race over an engine, with the stored costs; it, and what the engine counted."""
+    race = Race([task.runner() for task in stored], config)
+    tables = LiveTables(client, tasks, DESIGN, builder)
+    while batch := race.next_batch():
+        for task_id, measured in tables.extend(batch).items():
+            race.tell(task_id, measured)
+        print(f"{race.tokens:,.0f} of {config.budget:,.0f} tokens", flush=True)
+    return race, tables.usage
 
 
 def show(live: tuple[Standing, ...], simulated: tuple[Standing, ...], console: Console) -> None:
     """Where the live race ended, and how far the simulation is from it."""
-    table = Table(title="the live race's end, by prompt uncertainty")
-    for column in ("task", "U", "interval", "n x k", "pairs", "in", "open", "U simulated"):
+    table = Table(title="the live race's end, by ranking estimate; U plain, live and simulated")
+    for column in (
+        "task",
+        "estimate",
+        "interval",
+        "n x k",
+        "pairs",
+        "in",
+        "open",
+        "U",
+        "simulated",
+    ):
         table.add_column(column, justify="left" if column == "task" else "right")
-    both = sorted(zip(live, simulated, strict=True), key=lambda each: -each[0].prompt_uncertainty)
+    both = sorted(zip(live, simulated, strict=True), key=lambda each: -each[0].ranking_estimate)
     for mine, theirs in both:
         table.add_row(
             mine.task_id.removeprefix("task")[:44],
-            f"{mine.prompt_uncertainty:.4f}",
+            f"{mine.ranking_estimate:.4f}",
             f"{mine.low:.3f} to {mine.high:.3f}",
             f"{mine.n_instances}x{mine.n_perturbations}",
             str(mine.pairs),
             "x" if mine.selected else "",
             "?" if mine.is_open else "",
+            f"{mine.prompt_uncertainty:.4f}",
             f"{theirs.prompt_uncertainty:.4f}",
         )
     console.print(table)
@@ -76,7 +102,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pool", type=Path, default=Path("../shared/data/niv2"))
-    parser.add_argument("--budget", type=float, default=120_000)
+    parser.add_argument("--budget", type=float, default=80_000)
     parser.add_argument("--select", type=int, default=12)
     parser.add_argument("--url", help="a running server, without /v1; none: one is started")
     chosen = parser.parse_args()
@@ -85,39 +111,39 @@ def main() -> None:
     expected = simulate(stored, config)
     model = str(resolve_model(BUNDLED_MODEL))
     builder = PromptBuilder(AutoTokenizer.from_pretrained(model), DESIGN.prompt, MAX_MODEL_LEN)
-    pool = load_niv2(chosen.pool)
-    tasks = [
-        task.model_copy(
-            update={"instances": task.sample_instances(DESIGN.n_instances, DESIGN.seed)}
-        )
-        for task in (pool.get(each.task_id) for each in stored)
-    ]
-    race = Race(runners(stored), config)
+    files = {file.stem: file for file in task_files(chosen.pool)}
+    tasks = [stored_instances(load_niv2_task(files[each.task_id])) for each in stored]
     with contextlib.ExitStack() as stack:
         url = chosen.url
         if url is None:
+            log = Path("runs/live-race/engine.log")
+            log.parent.mkdir(parents=True, exist_ok=True)
             server = EngineProcess.start(
                 model,
                 weights_root=None,
-                log_file=Path("runs/live-race/engine.log"),
+                log_file=log,
                 extra_args=[f"--max-model-len={MAX_MODEL_LEN}"],
             )
             stack.enter_context(server).wait_ready()
             url = server.url
-        client = stack.enter_context(EngineClient(url, timeout_s=1800.0))
+        client = stack.enter_context(EngineClient(url, timeout_s=600.0))
         started = time.perf_counter()
-        tables = LiveTables(client, tasks, DESIGN, builder)
-        while batch := race.next_batch():
-            for task_id, moves in tables.extend(batch).items():
-                race.tell(task_id, moves)
+        race, usage = race_live(client, tasks, stored, builder, config)
         seconds = time.perf_counter() - started
-    report(stored, race, expected, seconds, chosen.select)
+    report(stored, race, expected, usage, seconds)
+
+
+def stored_instances(task: Task) -> Task:
+    """The task with the instances whose pairs are stored, in their order."""
+    some = task.sample_instances(DESIGN.n_instances, DESIGN.seed)
+    return task.model_copy(update={"instances": some})
 
 
 def report(
-    stored: list[StoredTask], race: Race, expected: Race, seconds: float, n_select: int
+    stored: list[StoredTask], race: Race, expected: Race, usage: Usage, seconds: float
 ) -> None:
     """Prints and writes how the two races agree."""
+    n_select = race.config.n_select
     console = Console(width=120, record=True)
     live, simulated = race.standings(), expected.standings()
     show(live, simulated, console)
@@ -129,7 +155,8 @@ def report(
     reference = set(top(np.array([task.moves.mean() for task in stored]), n_select).tolist())
     console.print(
         f"{seconds:.0f} s, {sum(standing.pairs for standing in live)} pairs, {race.tokens:.0f} "
-        f"computed tokens by the cost model; {sum(s.is_open for s in live)} memberships open\n"
+        f"computed tokens by the cost model, {usage.tokens_computed + usage.tokens_generated} by "
+        f"the engine's count; {sum(s.is_open for s in live)} memberships open\n"
         f"live and simulated race: {same} of {len(live)} designs equal, "
         f"{len(chosen[0] & chosen[1])} of {n_select} selected alike, prompt uncertainty equal to "
         f"{difference:.1e}\n"

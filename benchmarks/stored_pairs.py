@@ -9,10 +9,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.design.assisted import Estimates, Evidence, estimate, remaining
 from engine.design.components import MeanSquares, Moves
 from engine.design.costs import TaskCost
-from engine.design.overlap import top
-from engine.design.race import Race, RaceConfig, Runner
+from engine.design.entries import RaceConfig, Runner
+from engine.design.measurement import Measurement
+from engine.design.race import Estimator, Race
 
 Floats = NDArray[np.float64]
 
@@ -25,15 +27,32 @@ class StoredTask:
         task_id: The task.
         category: Its kind.
         moves: |p(i, j) - p(i, 0)|, shape (instances, perturbations).
-        probability: Mean of p(i, 0).
+        originals: p(i, 0), shape (instances,).
+        n_tokens: Length of each instance's reference output.
+        change: Mean |length(j) - length(0)| / length(0) of its prompts, see
+            `engine.design.measurement.prompt_change`.
         cost: Means of the stored lengths.
     """
 
     task_id: str
     category: str
     moves: Moves
-    probability: float
+    originals: Floats
+    n_tokens: NDArray[np.int64]
+    change: float
     cost: TaskCost
+
+    def measured(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Measurement:
+        """What these instances and perturbations say."""
+        return Measurement.of_likelihoods(
+            self.moves[np.ix_(rows, columns)],
+            self.originals[rows],
+            [int(tokens) for tokens in self.n_tokens[rows]],
+        )
+
+    def runner(self) -> Runner:
+        """The task as it enters a race."""
+        return Runner(self.task_id, self.cost, self.moves.shape[0], covariates=(self.change,))
 
 
 def load(file: Path) -> list[StoredTask]:
@@ -47,12 +66,16 @@ def load(file: Path) -> list[StoredTask]:
             ordered["tail_tokens"].cast(pl.Int64) + ordered["n_tokens"].cast(pl.Int64) - 1
         ).mean()
         prefix = ordered["prefix_tokens"].cast(pl.Int64).mean()
+        prompts = (ordered["prefix_tokens"] + ordered["tail_tokens"]).to_numpy().reshape(shape)
+        lengths = prompts.mean(axis=0)
         tasks.append(
             StoredTask(
                 task_id=str(frame["task_id"][0]),
                 category=str(frame["category"][0]),
                 moves=np.abs(p[:, 1:] - p[:, :1]),
-                probability=float(p[:, 0].mean()),
+                originals=p[:, 0],
+                n_tokens=ordered["n_tokens"].to_numpy().astype(np.int64).reshape(shape)[:, 0],
+                change=float(np.abs(lengths[1:] - lengths[0]).mean() / lengths[0]),
                 cost=TaskCost(float(str(prefix)), float(str(tail))),
             )
         )
@@ -65,37 +88,86 @@ class Draw:
     def __init__(self, tasks: list[StoredTask], seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.tasks = tasks
-        self._moves = {
-            task.task_id: task.moves[rng.permutation(task.moves.shape[0])][
-                :, rng.permutation(task.moves.shape[1])
-            ]
+        self._orders = {
+            task.task_id: (
+                rng.permutation(task.moves.shape[0]),
+                rng.permutation(task.moves.shape[1]),
+            )
             for task in tasks
         }
 
-    def moves(self, task_id: str, n: int, k: int, *, last: bool = False) -> Moves:
+    def measured(self, task: StoredTask, n: int, k: int, *, last: bool = False) -> Measurement:
         """The first n instances and k perturbations, or the last ones: a disjoint repeat."""
-        moves = self._moves[task_id]
-        return moves[-n:, -k:] if last else moves[:n, :k]
+        rows, columns = self._orders[task.task_id]
+        return task.measured(*((rows[-n:], columns[-k:]) if last else (rows[:n], columns[:k])))
 
-    def uniform(self, n: int, k: int, *, last: bool = False) -> list[Moves]:
-        """The tables of all tasks under one design."""
-        return [self.moves(task.task_id, n, k, last=last) for task in self.tasks]
+    def uniform(self, n: int, k: int, *, last: bool = False) -> list[Measurement]:
+        """What all tasks say under one design."""
+        return [self.measured(task, n, k, last=last) for task in self.tasks]
 
-    def race(self, config: RaceConfig) -> tuple[Race, list[tuple[float, NDArray[np.int64]]]]:
+    def race(
+        self, config: RaceConfig, estimator: Estimator = estimate
+    ) -> tuple[Race, list[tuple[float, NDArray[np.int64]]]]:
         """Runs a race; it, and the tokens spent and the selection after each batch."""
-        runners = [Runner(task.task_id, task.cost, task.moves.shape[0]) for task in self.tasks]
-        race = Race(runners, config)
+        by_id = {task.task_id: task for task in self.tasks}
+        race = Race([task.runner() for task in self.tasks], config, estimator)
         history = []
         while batch := race.next_batch():
             for step in batch:
-                race.tell(
-                    step.task_id, self.moves(step.task_id, step.n_instances, step.n_perturbations)
-                )
-            u = np.array([standing.prompt_uncertainty for standing in race.standings()])
-            history.append((race.tokens, top(u, config.n_select)))
+                task = by_id[step.task_id]
+                race.tell(step.task_id, self.measured(task, step.n_instances, step.n_perturbations))
+            history.append((race.tokens, np.flatnonzero(race.selected())))
         return race, history
 
 
-def values(tables: list[Moves]) -> Floats:
-    """Prompt uncertainty of each table."""
-    return np.array([MeanSquares.of(table).mean for table in tables])
+def values(measured: list[Measurement]) -> Floats:
+    """Plain prompt uncertainty of each task."""
+    return np.array([each.moves.mean() for each in measured])
+
+
+def assisted(tasks: list[StoredTask], measured: list[Measurement]) -> Floats:
+    """Ranking estimates of tasks that were measured by one design."""
+    evidence = Evidence.of(
+        [MeanSquares.of(each.moves) for each in measured],
+        [(task.change, *each.covariates) for task, each in zip(tasks, measured, strict=True)],
+        [(float(task.moves.shape[0]), float(task.moves.shape[1])) for task in tasks],
+    )
+    return estimate(evidence).log_mean
+
+
+def informed(tasks: list[StoredTask]) -> Estimator:
+    """Estimates by somebody who knows what a race must learn; a bound, from all stored pairs.
+
+    Known are the regression on the covariates, the variance that it leaves, and every task's
+    variance components; not known is where a task lies about the regression.
+    """
+    everything = [
+        task.measured(np.arange(task.moves.shape[0]), np.arange(task.moves.shape[1]))
+        for task in tasks
+    ]
+    squares = [MeanSquares.of(each.moves) for each in everything]
+    level = np.log([each.mean for each in squares])
+    components = np.maximum(0.0, [each.untruncated() for each in squares])
+    relative = components * np.exp(-2 * level)[:, None]
+    covariates = np.array(
+        [(task.change, *each.covariates) for task, each in zip(tasks, everything, strict=True)]
+    )
+    design = np.column_stack([np.ones(len(tasks)), covariates])
+    beta = np.linalg.lstsq(design, level, rcond=None)[0]
+    left = float(((level - design @ beta) ** 2).sum() / (len(tasks) - design.shape[1]))
+
+    def estimator(evidence: Evidence, start: Floats | None) -> Estimates:
+        prior = np.column_stack([np.ones(len(tasks)), evidence.covariates]) @ beta
+        now = prior if start is None else start
+        v = remaining(evidence, relative, evidence.n, evidence.k)
+        error = np.sqrt(v)
+        for _ in range(20):
+            ratio = np.clip(evidence.mean * np.exp(-now), 0.05, 20.0)
+            noise = v / ratio
+            trust = left / (left + noise)
+            error = np.sqrt(trust * noise)
+            new = prior + trust * (now + (ratio - 1) / ratio - prior)
+            now = now + np.clip(new - now, -1.0, 1.0)
+        return Estimates(now, error, relative)
+
+    return estimator

@@ -39,7 +39,7 @@ def race(
     from transformers import AutoTokenizer
 
     from engine.config import ScoreConfig
-    from engine.design.race import RaceConfig
+    from engine.design.entries import RaceConfig
     from engine.design.racing import race_pool
     from engine.models import resolve_model
     from engine.pools import open_pool

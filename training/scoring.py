@@ -21,6 +21,7 @@ import polars as pl
 
 from engine.api import SkippedTask, TaskScore, WeightsState
 from engine.config import ScoreConfig
+from engine.design.ranking import ranking_columns
 from engine.errors import EngineError, InputError
 from engine.files import write_bytes
 from engine.measures import map_categories
@@ -283,7 +284,10 @@ def _write(
     table = rows.with_columns(map_categories(rows).cast(pl.String).alias("map_category"))
     all_pairs = _in_order(pairs, order)
     needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
-    measures = [compute_measures(all_pairs, needs, source=files.pairs)]
+    measures = [
+        compute_measures(all_pairs, needs, source=files.pairs),
+        ranking_columns(all_pairs),
+    ]
     if further:
         path, found = files.further[further.name], _in_order(rows_of, order)
         measures.append(compute_measures(found, further.needs, source=path))
@@ -298,5 +302,5 @@ def _write(
 
 def _in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
     """The rows of tables, tasks in the pool's order."""
-    rows = pl.concat(parts).join(order, on="task_id")
+    rows = pl.concat(parts).join(order, on="task_id", maintain_order="left")
     return rows.sort("position", maintain_order=True).drop("position")

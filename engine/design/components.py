@@ -165,7 +165,11 @@ class Pooled:
         if not tables:
             raise ValueError("there is nothing to pool")
         means = np.array([table.mean for table in tables])
-        relative = _pooled_relative(tables)
+        relative = pooled_relative(
+            np.array([table.untruncated() for table in tables]),
+            np.array([table.degrees() for table in tables], dtype=float),
+            np.array([table.squared_level() for table in tables]),
+        )
         mean = float(means.mean())
         mean_square = max(float(np.mean([table.squared_level() for table in tables])), mean**2)
         noise = [relative.scaled(mean_square).variance(table.n, table.k) for table in tables]
@@ -223,20 +227,21 @@ def standard_errors(tables: Sequence[Moves]) -> list[float]:
     return [pooled.task(each).standard_error(each.n, each.k) for each in squares]
 
 
-def _pooled_relative(tables: Sequence[MeanSquares]) -> Components:
-    """Components over all tasks / squared level, both weighted by degrees of freedom."""
-    estimates = np.array([table.untruncated() for table in tables])
-    degrees = np.array([table.degrees() for table in tables], dtype=float)
-    levels = np.array([table.squared_level() for table in tables])
+def pooled_relative(own: Moves, degrees: Moves, levels: Moves) -> Components:
+    """Components over all tasks / squared level, both weighted by degrees of freedom.
+
+    Args:
+        own: Unbiased components of each task, shape (tasks, 3); not finite where unknown.
+        degrees: Their degrees of freedom, of the same shape.
+        levels: Squared level of each task, shape (tasks,).
+    """
     values = []
     for facet, typical in enumerate(_values(TYPICAL)):
-        known = degrees[:, facet] > 0
-        known &= np.isfinite(estimates[:, facet])
+        known = (degrees[:, facet] > 0) & np.isfinite(own[:, facet])
         weights = degrees[known, facet]
-        level = float((weights * levels[known]).sum())
-        total = float(weights.sum())
-        own = float((weights * estimates[known, facet]).sum()) / level if level > 0 else math.nan
-        values.append(_at_least_zero(_shrunk(own, total, typical, _TYPICAL_DEGREES)))
+        level, total = float((weights * levels[known]).sum()), float(weights.sum())
+        mine = float((weights * own[known, facet]).sum()) / level if level > 0 else math.nan
+        values.append(_at_least_zero(_shrunk(mine, total, typical, _TYPICAL_DEGREES)))
     return Components(*values)
 
 

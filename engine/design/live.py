@@ -10,10 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.api import CompletionLogprobsResponse, Reference, TaskScore, TokenPair
+from engine.api import CompletionLogprobsResponse, Reference, TaskScore, TokenPair, Usage
 from engine.config import ScoreConfig
-from engine.design.components import Moves
-from engine.design.race import Extension
+from engine.design.entries import Extension
+from engine.design.measurement import Measurement
 from engine.errors import EngineError
 from engine.plan import Pair, plan_pairs, plan_task
 from engine.prompts import PromptBuilder
@@ -33,7 +33,7 @@ class Scoring(Protocol):
 
 
 class LiveTables:
-    """The tables of all tasks, as far as they have been measured.
+    """The tables of all tasks, as far as they have been measured; `usage` is what they cost.
 
     Further instances are scored as a task of their own with the same id, so they meet the same
     perturbations; further perturbations as fixed pairs with the reference outputs that are known.
@@ -56,9 +56,10 @@ class LiveTables:
         self._probabilities: dict[str, dict[tuple[str, int], float]] = {t.id: {} for t in tasks}
         self._perturbations = dict.fromkeys(self._tasks, 0)
         self._version: str | None = None
+        self.usage = Usage()
 
-    def extend(self, batch: Sequence[Extension]) -> dict[str, Moves]:
-        """Scores what is missing; the tables of the extended tasks.
+    def extend(self, batch: Sequence[Extension]) -> dict[str, Measurement]:
+        """Scores what is missing; the measurements of the extended tasks.
 
         Raises:
             InputError: If the engine finds fault with a task.
@@ -66,7 +67,7 @@ class LiveTables:
         """
         self._add_instances(batch)
         self._add_perturbations(batch)
-        return {each.task_id: self._moves(each.task_id) for each in batch}
+        return {each.task_id: self._measured(each.task_id) for each in batch}
 
     def _add_instances(self, batch: Sequence[Extension]) -> None:
         def shape(step: Extension) -> tuple[int, int]:
@@ -86,6 +87,7 @@ class LiveTables:
             config = self._design(n, k)
             for score in self._engine.score(tasks, config):
                 self._check_version(score.weights_version)
+                self.usage += score.usage
                 self._references[score.task_id] += score.references
                 known = self._probabilities[score.task_id]
                 for pair in score.pairs:
@@ -102,6 +104,7 @@ class LiveTables:
             ]
         )
         self._check_version(answer.weights_version)
+        self.usage += answer.usage
         for pair, scored in zip(pairs, answer.results, strict=True):
             probability = math.exp(scored.logprob / len(pair.output))
             self._probabilities[pair.task_id][pair.instance_id, pair.perturbation] = probability
@@ -126,14 +129,15 @@ class LiveTables:
         outputs = [reference.token_ids for reference in references]
         return plan_pairs(plan, outputs, config, self._builder, first=first)
 
-    def _moves(self, task_id: str) -> Moves:
-        known = self._probabilities[task_id]
+    def _measured(self, task_id: str) -> Measurement:
+        known, references = self._probabilities[task_id], self._references[task_id]
         columns = range(1, self._perturbations[task_id] + 1)
-        return np.array(
-            [
-                [abs(known[each.instance_id, j] - known[each.instance_id, 0]) for j in columns]
-                for each in self._references[task_id]
-            ]
+        originals = np.array([known[each.instance_id, 0] for each in references])
+        perturbed = np.array([[known[each.instance_id, j] for j in columns] for each in references])
+        return Measurement.of_likelihoods(
+            np.abs(perturbed - originals[:, None]),
+            originals,
+            [len(each.token_ids) for each in references],
         )
 
     def _design(self, n: int, k: int) -> ScoreConfig:

@@ -1,16 +1,17 @@
 """The race for the top N: pairs go where membership is still open, until a budget is spent.
 
-A pure state machine: `next_batch` says which designs to extend, `tell` takes the tables in, and
-neither knows where the pairs come from (a running engine, or stored pairs in a simulation).
+A pure state machine: `next_batch` says which designs to extend, `tell` takes measurements in, and
+neither knows where they come from (a running engine, or stored pairs in a simulation).
 
-Two rules say what to extend next; both end when nothing is open or the budget is spent.
+Tasks are ranked by `engine.design.assisted`: the value that a task's whole design (all its
+instances, `max_perturbations` perturbations) would give, as far as it can be guessed by now. Two
+rules say what to extend next; both end when nothing is open or the budget is spent.
 
-`misplaced` (the default) gives work where a token removes most doubt: a task is on the wrong side
-of the border with probability q = Phi(-|m - c| / d), where m and d are mean and deviation of its
-posterior and c lies between the N-th and the next of all m; an extension is worth q times what
-it takes off the logarithm of the variance, per computed token. Like the optimal computing budget
-allocation for a subset (OCBA-m; Chen, He, Fu and Lee, 2008), it weighs a task's noise against its
-distance from the border; unlike it, it knows that tasks and extensions differ in price.
+`doubt` (the default) is stepwise uncertainty reduction (Bect, Ginsbourger, Li, Picheny and Vazquez,
+2012, *Sequential design of computer experiments for the estimation of a probability of failure*),
+per token: a task lies on the wrong side of the border with probability q = Phi(-|m - c| / d), where
+m and d are mean and deviation of its posterior and c lies between the N-th and the next of all m;
+the extension comes first that takes most off the expected sum of q (1 - q) per computed token.
 
 `lucb` is LUCB (Kalyanakrishnan et al., 2012, *PAC subset selection in stochastic multi-armed
 bandits*): members of the top N with the lowest lower ends, outsiders with the highest upper ends.
@@ -18,110 +19,29 @@ bandits*): members of the top N with the lowest lower ends, outsiders with the h
 An extension is a block of columns (further perturbations of all the task's instances), of rows
 (further instances under all its perturbations), or both, so that equal prefixes stay together and
 the table stays whole. Several tasks are extended between two decisions, so that the engine stays
-busy. Intervals are normal ones on moderated standard errors: empirical Bernstein intervals (Maurer
-and Pontil, 2009), which the bounds [0, 1] would allow, hold for independent moves, which those of a
-crossed design are not, and with ten of them they are wider than [0, 1] itself.
+busy. Intervals are normal ones on the logarithm: empirical Bernstein intervals (Maurer and Pontil,
+2009), which the bounds [0, 1] would allow, hold for independent moves, which those of a crossed
+design are not, and with ten of them they are wider than [0, 1] itself.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.design.border import judge, misplaced
-from engine.design.components import Components, MeanSquares, Moves, Pooled
-from engine.design.costs import TaskCost
+from engine.design.assisted import Estimates, Evidence, estimate, remaining
+from engine.design.border import distance, doubt, expected_doubt, judge
+from engine.design.components import MeanSquares, Pooled
+from engine.design.entries import Extension, RaceConfig, Runner, Standing
+from engine.design.extensions import Limits, Options, options
+from engine.design.measurement import Measurement
 from engine.errors import InputError
-from engine.tasks import Record
 
 Floats = NDArray[np.float64]
-
-
-class RaceConfig(Record):
-    """How a race is run.
-
-    Attributes:
-        n_select: How many tasks are wanted, of each stratum.
-        budget: Computed tokens to spend at most, over all tasks.
-        start_instances: Instances every task starts with.
-        start_perturbations: Perturbations every task starts with.
-        max_perturbations: Perturbations at most.
-        batch: Tasks extended between two decisions.
-        width: Half width of an interval, in standard errors.
-        rule: What is extended next, see above.
-        prefixes_kept: Whether the engine's cache holds all prefixes from one visit of a task to the
-            next, so that further instances do not pay for them again.
-    """
-
-    n_select: int
-    budget: float
-    start_instances: int = 3
-    start_perturbations: int = 2
-    max_perturbations: int = 20
-    batch: int = 4
-    width: float = 2.0
-    rule: Literal["misplaced", "lucb"] = "misplaced"
-    prefixes_kept: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Runner:
-    """A task in the race.
-
-    Attributes:
-        task_id: The task.
-        cost: What its pairs cost.
-        max_instances: Instances it has.
-        stratum: The group inside which it competes.
-    """
-
-    task_id: str
-    cost: TaskCost
-    max_instances: int
-    stratum: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Extension:
-    """The design that a task is to have next, and what the step costs in computed tokens."""
-
-    task_id: str
-    n_instances: int
-    n_perturbations: int
-    tokens: float
-
-
-class Standing(Record):
-    """Where a task stands.
-
-    Attributes:
-        task_id: The task.
-        selected: Whether it is among the top N of its stratum.
-        is_open: Whether its interval leaves that undecided.
-        prompt_uncertainty: U.
-        standard_error: Of U.
-        low: Lower end of the interval, in [0, 1].
-        high: Upper end.
-        n_instances: Instances measured.
-        n_perturbations: Perturbations measured.
-        pairs: Pairs scored, originals included.
-    """
-
-    task_id: str
-    selected: bool
-    is_open: bool
-    prompt_uncertainty: float
-    standard_error: float
-    low: float
-    high: float
-    n_instances: int
-    n_perturbations: int
-    pairs: int
+Estimator = Callable[[Evidence, Floats | None], Estimates]
+"""Makes estimates of evidence, starting from the log levels of an earlier fit if there was one."""
 
 
 class Race:
@@ -130,19 +50,33 @@ class Race:
     Args:
         runners: The tasks, ids unique, in the order in which ties are broken.
         config: How it is run.
+        estimator: What the tasks are ranked by.
 
     Raises:
         InputError: If the budget does not pay for the start.
     """
 
-    def __init__(self, runners: Sequence[Runner], config: RaceConfig) -> None:
+    def __init__(
+        self, runners: Sequence[Runner], config: RaceConfig, estimator: Estimator = estimate
+    ) -> None:
         self.config = config
+        self._estimator = estimator
         self.tokens = 0.0
-        self._runners = {runner.task_id: runner for runner in runners}
+        self._runners = list(runners)
         strata = np.array([runner.stratum for runner in runners])
         self._groups = [np.flatnonzero(strata == name) for name in np.unique(strata)]
+        self._limits = Limits(
+            prefix=np.array([runner.cost.prefix for runner in runners]),
+            tail=np.array([runner.cost.tail for runner in runners]),
+            instances=np.array([runner.max_instances for runner in runners], dtype=float),
+            perturbations=np.full(len(runners), float(config.max_perturbations)),
+            prefixes_kept=config.prefixes_kept,
+        )
         self._tables: dict[str, MeanSquares] = {}
+        self._covariates: dict[str, tuple[float, ...]] = {}
         self._asked: dict[str, Extension] = {}
+        self._fit: tuple[Evidence, Estimates] | None = None
+        self._levels: Floats | None = None
         start = sum(self._start(runner).tokens for runner in runners)
         if start > config.budget:
             raise InputError(
@@ -158,94 +92,139 @@ class Race:
         """
         assert not self._asked, "the last batch has not been told"
         if not self._tables:
-            batch = tuple(self._start(runner) for runner in self._runners.values())
+            batch = tuple(self._start(runner) for runner in self._runners)
         else:
             batch = self._most_open()
         self._asked = {extension.task_id: extension for extension in batch}
         return batch
 
-    def tell(self, task_id: str, moves: Moves) -> None:
+    def tell(self, task_id: str, measured: Measurement) -> None:
         """The task's whole table, of the shape that was asked for.
 
         Raises:
             ValueError: If nothing was asked about the task, or another shape.
         """
-        asked = self._asked.get(task_id)
-        if asked is None or moves.shape != (asked.n_instances, asked.n_perturbations):
-            raise ValueError(f"{task_id}: a table of shape {moves.shape} was not asked for")
-        self._tables[task_id] = MeanSquares.of(moves)
+        asked, shape = self._asked.get(task_id), measured.moves.shape
+        if asked is None or shape != (asked.n_instances, asked.n_perturbations):
+            raise ValueError(f"{task_id}: a table of shape {shape} was not asked for")
+        self._tables[task_id] = MeanSquares.of(measured.moves)
+        self._covariates[task_id] = measured.covariates
         self.tokens += asked.tokens
+        self._fit = None
         del self._asked[task_id]
+
+    def selected(self) -> NDArray[np.bool_]:
+        """Who is among the top N now, in the order of the tasks."""
+        return self._judge()[0]
 
     def standings(self) -> tuple[Standing, ...]:
         """Where every task stands, in the order of the tasks."""
-        components = self._components()
-        u, s = self._estimates(components)
-        selected, reach = self._judge(u, s)
-        low = np.clip(u - self.config.width * s, 0.0, 1.0)
-        high = np.clip(u + self.config.width * s, 0.0, 1.0)
+        _, estimates = self._estimates()
+        selected, reach = self._judge()
+        half = self.config.width * estimates.log_error
+        low, high = (np.clip(np.exp(estimates.log_mean + side), 0.0, 1.0) for side in (-half, half))
+        tables = [self._tables[runner.task_id] for runner in self._runners]
+        pooled = Pooled.of(tables)
         return tuple(
             Standing(
-                task_id=task_id,
+                task_id=runner.task_id,
                 selected=bool(selected[index]),
                 is_open=bool(reach[index] > 0),
-                prompt_uncertainty=float(u[index]),
-                standard_error=float(s[index]),
+                prompt_uncertainty=table.mean,
+                standard_error=pooled.task(table).standard_error(table.n, table.k),
+                ranking_estimate=min(1.0, float(estimates.value[index])),
                 low=float(low[index]),
                 high=float(high[index]),
                 n_instances=table.n,
                 n_perturbations=table.k,
                 pairs=table.n * (table.k + 1),
             )
-            for index, (task_id, table) in enumerate(self._in_order())
+            for index, (runner, table) in enumerate(zip(self._runners, tables, strict=True))
         )
 
-    def _in_order(self) -> list[tuple[str, MeanSquares]]:
-        return [(task_id, self._tables[task_id]) for task_id in self._runners]
+    def _estimates(self) -> tuple[Evidence, Estimates]:
+        """The evidence so far and what it says; fitted once after each batch."""
+        if self._fit is None:
+            evidence = Evidence.of(
+                [self._tables[runner.task_id] for runner in self._runners],
+                [(*each.covariates, *self._covariates[each.task_id]) for each in self._runners],
+                [
+                    (max(n, self._tables[each.task_id].n), max(k, self._tables[each.task_id].k))
+                    for each, n, k in zip(
+                        self._runners,
+                        self._limits.instances,
+                        self._limits.perturbations,
+                        strict=True,
+                    )
+                ],
+            )
+            self._fit = evidence, self._estimator(evidence, self._levels)
+            self._levels = self._fit[1].log_mean
+        return self._fit
 
-    def _components(self) -> list[Components]:
-        tables = [table for _, table in self._in_order()]
-        pooled = Pooled.of(tables)
-        return [pooled.task(table) for table in tables]
-
-    def _estimates(self, components: Sequence[Components]) -> tuple[Floats, Floats]:
-        tables = [table for _, table in self._in_order()]
-        errors = [c.standard_error(t.n, t.k) for c, t in zip(components, tables, strict=True)]
-        return np.array([table.mean for table in tables]), np.array(errors)
-
-    def _judge(self, u: Floats, s: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    def _judge(self) -> tuple[NDArray[np.bool_], Floats]:
         """Who is in, and by how much each interval reaches over the border; <= 0 is decided."""
-        selected, reach = np.zeros(len(u), bool), np.zeros(len(u))
+        _, found = self._estimates()
+        selected, reach = np.zeros(len(self._runners), bool), np.zeros(len(self._runners))
         for inside in self._groups:
             selected[inside], reach[inside] = judge(
-                u[inside], self.config.width * s[inside], self.config.n_select
+                found.log_mean[inside],
+                self.config.width * found.log_error[inside],
+                self.config.n_select,
             )
         return selected, reach
 
     def _most_open(self) -> tuple[Extension, ...]:
-        components = self._components()
-        u, s = self._estimates(components)
-        _, reach = self._judge(u, s)
-        weight = reach
-        if self.config.rule == "misplaced":
-            weight = np.zeros(len(u))
-            for inside in self._groups:
-                weight[inside] = misplaced(u[inside], s[inside], self.config.n_select)
-        options: list[tuple[float, Extension]] = []
-        for index, (task_id, table) in enumerate(self._in_order()):
-            if reach[index] > 0:
-                best = self._best(self._runners[task_id], table, components[index])
-                if best is not None:
-                    per_token = self.config.rule == "misplaced"
-                    options.append((weight[index] * (best[0] if per_token else 1.0), best[1]))
-        options.sort(key=lambda option: -option[0])
-        return self._affordable([extension for _, extension in options])
+        evidence, found = self._estimates()
+        _, reach = self._judge()
+        steps = options(evidence.n, evidence.k, self._limits)
+        changes = (steps.tokens > 0) & (steps.tokens <= self.config.budget - self.tokens)
+        worth = np.where(changes & (reach > 0), self._worth(evidence, found, steps), -np.inf)
+        best = worth.argmax(axis=0)
+        columns = np.arange(len(best))
+        first = reach if self.config.rule == "lucb" else worth[best, columns]
+        wanted = np.argsort(-first, kind="stable")
+        return self._affordable(
+            [
+                Extension(
+                    self._runners[task].task_id,
+                    int(steps.n[best[task], task]),
+                    int(steps.k[best[task], task]),
+                    float(steps.tokens[best[task], task]),
+                )
+                for task in wanted
+                if np.isfinite(worth[best[task], task])
+            ]
+        )
+
+    def _worth(self, evidence: Evidence, found: Estimates, steps: Options) -> Floats:
+        """What each option is worth per token, shape (options, tasks)."""
+        now = remaining(evidence, found.relative, evidence.n, evidence.k)
+        then = np.array([
+            remaining(evidence, found.relative, n, k)
+            for n, k in zip(steps.n, steps.k, strict=True)
+        ])  # fmt: skip
+        tokens = np.maximum(steps.tokens, 1e-9)
+        if self.config.rule == "lucb":
+            return np.asarray(np.log(now / then) / tokens)
+        away = np.zeros(len(now))
+        for inside in self._groups:
+            away[inside] = distance(found.log_mean[inside], self.config.n_select)
+        before = np.broadcast_to(found.log_error, then.shape)
+        # The extension adds its information to what the posterior holds.
+        after = 1 / np.sqrt(before**-2.0 + np.maximum(1 / then - 1 / now, 0.0))
+        gain = doubt(away, found.log_error) - expected_doubt(
+            np.broadcast_to(away, then.shape), before, after
+        )
+        return np.asarray(gain / tokens)
 
     def _affordable(self, wanted: Sequence[Extension]) -> tuple[Extension, ...]:
         left = self.config.budget - self.tokens
         batch: list[Extension] = []
         for extension in wanted:
-            if len(batch) < self.config.batch and extension.tokens <= left:
+            if len(batch) == self.config.batch:
+                break
+            if extension.tokens <= left:
                 batch.append(extension)
                 left -= extension.tokens
         return tuple(batch)
@@ -254,32 +233,3 @@ class Race:
         n = min(self.config.start_instances, runner.max_instances)
         k = self.config.start_perturbations
         return Extension(runner.task_id, n, k, runner.cost.tokens(n, k))
-
-    def _best(
-        self, runner: Runner, table: MeanSquares, components: Components
-    ) -> tuple[float, Extension] | None:
-        """The extension that takes most off the log variance per token, and how much."""
-        now = components.variance(table.n, table.k)
-        best: tuple[float, Extension] | None = None
-        for extension in self._extensions(runner, table.n, table.k):
-            then = components.variance(extension.n_instances, extension.n_perturbations)
-            worth = math.log(now / then) / extension.tokens
-            if best is None or worth > best[0]:
-                best = worth, extension
-        return best
-
-    def _extensions(self, runner: Runner, n: int, k: int) -> list[Extension]:
-        """Rows, columns or both, by a third, a half and the whole of what is there."""
-        cost, extensions = runner.cost, []
-        for share in (1 / 3, 1 / 2, 1.0):
-            more_n = min(n + max(1, int(n * share)), runner.max_instances)
-            more_k = min(k + max(1, int(k * share)), self.config.max_perturbations)
-            for to_n, to_k in ((n, more_k), (more_n, k), (more_n, more_k)):
-                tokens = 0.0
-                if to_n > n:
-                    kept = self.config.prefixes_kept
-                    tokens += cost.more_instances(k, to_n - n, prefixes_kept=kept)
-                tokens += cost.more_perturbations(to_n, to_k - k)
-                if tokens:
-                    extensions.append(Extension(runner.task_id, to_n, to_k, tokens))
-        return extensions

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from engine.api import Usage
 from engine.config import ScoreConfig
 from engine.design.costs import TaskCost
+from engine.design.entries import RaceConfig, Runner, Standing
 from engine.design.live import LiveTables, Scoring
-from engine.design.race import Race, RaceConfig, Runner, Standing
+from engine.design.measurement import prompt_change
+from engine.design.race import Race
 from engine.plan import plan_task
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
@@ -21,18 +24,20 @@ class RaceResult(Record):
     Attributes:
         config: How it was run.
         tokens: Computed tokens that it spent, by the cost model.
+        usage: What the engine counted.
         standings: Every task, in pool order.
     """
 
     config: RaceConfig
     tokens: float
+    usage: Usage
     standings: tuple[Standing, ...]
 
     @property
     def selected(self) -> tuple[str, ...]:
-        """Ids of the top tasks, largest prompt uncertainty first."""
+        """Ids of the top tasks, largest ranking estimate first."""
         inside = [standing for standing in self.standings if standing.selected]
-        ranked = sorted(inside, key=lambda standing: -standing.prompt_uncertainty)
+        ranked = sorted(inside, key=lambda standing: -standing.ranking_estimate)
         return tuple(standing.task_id for standing in ranked)
 
     @property
@@ -73,14 +78,17 @@ def race_pool(
             cost=TaskCost.of(plan_task(task, few, builder), few, builder),
             max_instances=len(task.instances),
             stratum=(task.category or "") if by_category else "",
+            covariates=(prompt_change(task, config, builder, race_config.max_perturbations),),
         )
         for task in tasks
     ]
     race = Race(runners, race_config)
     tables = LiveTables(engine, tasks, config, builder)
     while batch := race.next_batch():
-        for task_id, moves in tables.extend(batch).items():
-            race.tell(task_id, moves)
+        for task_id, measured in tables.extend(batch).items():
+            race.tell(task_id, measured)
         if on_batch is not None:
             on_batch(race)
-    return RaceResult(config=race_config, tokens=race.tokens, standings=race.standings())
+    return RaceResult(
+        config=race_config, tokens=race.tokens, usage=tables.usage, standings=race.standings()
+    )

@@ -85,6 +85,12 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
     for name in measured.columns[1:]:  # what the server says and what its pairs say is the same
         assert table[name].to_list() == pytest.approx(measured[name].to_list(), abs=1e-12)
 
+    assisted = ("--strategy", "column", "--set", "column=ranking_estimate")
+    code, shown = jostle("select", scores, *assisted, "-n", 5, "-o", tmp_path / "assisted.txt")
+    assert code == 0, shown
+    by_estimate = table.sort("ranking_estimate", descending=True)["task_id"].to_list()
+    assert (tmp_path / "assisted.txt").read_text().split() == by_estimate[:5]
+
     chosen = tmp_path / "selected.txt"
     share = ("--strategy", "classification_share", "--set", "share=0.25")
     code, shown = jostle("select", scores, *share, "-n", 8, "-o", chosen)

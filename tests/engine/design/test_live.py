@@ -16,8 +16,8 @@ from engine.api import (
 from engine.config import ScoreConfig
 from engine.design.components import moves_of
 from engine.design.costs import TaskCost
+from engine.design.entries import Extension, RaceConfig
 from engine.design.live import LiveTables
-from engine.design.race import Extension, RaceConfig
 from engine.design.racing import race_pool
 from engine.errors import EngineError
 from engine.plan import plan_task
@@ -73,11 +73,11 @@ def test_a_table_grown_in_steps_is_the_table_scored_at_once() -> None:
     engine, task = Engine(), make_task(n_instances=6)
     tables = make_tables(engine, [task])
     for n, k in ((2, 2), (4, 2), (4, 3), (6, 5)):
-        grown = tables.extend([step(n, k)])["colors"]
+        grown = tables.extend([step(n, k)])["colors"].moves
         assert grown.shape == (n, k)
     assert engine.scored == [(1, 2, 2), (1, 2, 2), (1, 2, 3)]
     assert engine.columns == [4, 12]  # one column for 4 instances, two for all 6
-    at_once = make_tables(Engine(), [task]).extend([step(6, 5)])["colors"]
+    at_once = make_tables(Engine(), [task]).extend([step(6, 5)])["colors"].moves
     assert grown == pytest.approx(at_once, abs=1e-12)
     whole = moves_of(next(Engine().score([task], CONFIG.model_copy(
         update={"n_instances": 6, "n_perturbations": 5}))).pairs)  # fmt: skip
@@ -96,11 +96,13 @@ def test_a_race_runs_over_an_engine() -> None:
         engine, tasks, CONFIG, builder, config, on_batch=lambda race: spent.append(race.tokens)
     )
     assert [standing.task_id for standing in result.standings] == [task.id for task in tasks]
-    by_u = sorted(result.standings, key=lambda standing: -standing.prompt_uncertainty)
+    by_u = sorted(result.standings, key=lambda standing: -standing.ranking_estimate)
     assert result.selected == tuple(standing.task_id for standing in by_u[:3])
     assert set(result.open) <= {task.id for task in tasks}
     assert any(standing.pairs > 16 for standing in result.standings)
     assert engine.scored[0] == (8, 4, 3)
+    # Originals come with the reference outputs, so they are not scored as pairs.
+    assert result.usage.pairs == sum(s.n_instances * s.n_perturbations for s in result.standings)
     assert spent == sorted(spent)
     assert spent[-1] == result.tokens <= budget
 

@@ -1,0 +1,48 @@
+"""Ranking estimates of a table of pairs are those of the race's model."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from engine.design.assisted import Evidence, estimate
+from engine.design.components import MeanSquares
+from engine.design.ranking import ranking_columns
+
+
+def make_pairs(n_tasks: int) -> pl.DataFrame:
+    """Three instances and two perturbations each."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for task in range(n_tasks):
+        for instance in "cab":
+            n_tokens = int(rng.integers(1, 9))
+            original = rng.uniform(0.3, 0.6)
+            for j in range(3):
+                move = rng.gamma(2, 0.01 * (1 + task % 4)) if j else 0.0
+                rows.append((f"task-{task}", instance, j, n_tokens, original - min(move, 0.2)))
+    names = ["task_id", "instance_id", "perturbation", "n_tokens", "probability"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def test_they_are_the_model_s_estimates() -> None:
+    pairs = make_pairs(12)
+    found = ranking_columns(pairs)
+    squares, covariates = [], []
+    for frame in pairs.partition_by("task_id", maintain_order=True):
+        p = frame["probability"].to_numpy().reshape(3, 3)
+        squares.append(MeanSquares.of(np.abs(p[:, 1:] - p[:, :1])))
+        lengths = frame.filter(pl.col("perturbation") == 0)["n_tokens"].to_list()
+        covariates.append((sum(map(math.log, lengths)) / 3, float(np.log(p[:, 0]).mean())))
+    expected = estimate(Evidence.of(squares, covariates))
+    assert found["task_id"].to_list() == [f"task-{task}" for task in range(12)]
+    assert found["ranking_estimate"].to_numpy() == pytest.approx(expected.value)
+    assert found["ranking_error"].to_numpy() == pytest.approx(expected.error)
+    assert (found["ranking_error"] > 0).all()
+
+
+def test_a_table_with_a_hole_is_refused() -> None:
+    pairs = make_pairs(3)
+    with pytest.raises(ValueError, match="every instance needs"):
+        ranking_columns(pairs.filter(pl.int_range(pl.len()) != 4))
