@@ -81,6 +81,27 @@ def find_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
     return ModelSource(name, "hub")
 
 
+def local_folder(model: str, revision: str | None = None) -> Path:
+    """The folder that holds a model's files, also when it came from the hub.
+
+    Args:
+        model: A folder or a hub id.
+        revision: Branch, tag or commit of the hub's repository.
+
+    Returns:
+        The folder; where there is no copy of the files here, the name itself as a path.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return Path(model)
+
+
 def default_cache() -> Path:
     """`$JOSTLE_CACHE`, or `~/.cache/jostle`."""
     configured = os.environ.get("JOSTLE_CACHE")

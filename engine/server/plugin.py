@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 from vllm.tasks import SupportedTask
@@ -19,7 +17,8 @@ from engine.keys import check_exposure, read_keys
 from engine.limits import read_limits
 from engine.live_file import LIVE_FILE_VARIABLE
 from engine.manifest import MANIFEST_NAME, read_manifest
-from engine.process import WEIGHTS_ROOT_VARIABLE
+from engine.models import local_folder
+from engine.process import ADAPTER_VARIABLE, WEIGHTS_ROOT_VARIABLE
 from engine.server import pulse
 from engine.server.attach import attach
 from engine.server.selftest import enable_output_rows
@@ -58,6 +57,7 @@ class JostlePlugin:
         """Finds out which weights are live, and begins to watch the engine.
 
         Raises:
+            InputError: If an adapter to start with does not belong to the weights.
             EngineError: If the weights carry a manifest and do not give its log-probabilities.
         """
         assert engine_client is not None, "required_tasks leaves the render server out"
@@ -65,7 +65,7 @@ class JostlePlugin:
         processes = pulse.engine_processes(engine_client)
         started_processes[:] = processes
         config = engine_client.vllm_config.model_config
-        model = await asyncio.to_thread(_local_folder, str(config.model), config.revision)
+        model = await asyncio.to_thread(local_folder, str(config.model), config.revision)
         manifest = read_manifest(model) if (model / MANIFEST_NAME).is_file() else None
         root, live_file = os.environ.get(WEIGHTS_ROOT_VARIABLE), os.environ.get(LIVE_FILE_VARIABLE)
         watch: Any = None
@@ -89,15 +89,7 @@ class JostlePlugin:
         live.output_rows_only = await enable_output_rows(engine_client)
         if manifest is not None:
             await live.verify_start(manifest)
+        if adapter := os.environ.get(ADAPTER_VARIABLE):
+            await live.start_with(Path(adapter))
         state.jostle_weights, state.jostle_limits, state.jostle_pulse = live, limits, watch
         state.jostle_watching = asyncio.create_task(watch.run())
-
-
-def _local_folder(model: str, revision: str | None) -> Path:
-    """The folder that holds a model's files, also when it came from the hub."""
-    if Path(model).is_dir():
-        return Path(model)
-    try:
-        return Path(snapshot_download(model, revision=revision, local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError):
-        return Path(model)

@@ -11,13 +11,13 @@ from typing import Any
 
 from vllm.engine.protocol import EngineClient
 
-from engine.api import WeightsState
-from engine.checkpoint_check import check_checkpoint
+from engine.api import WeightsKind, WeightsState
 from engine.errors import EngineError, InputError
 from engine.gate import Gate
 from engine.limits import Limits
 from engine.live_file import LastGood, write_last_good
 from engine.manifest import Manifest, Probe, read_manifest
+from engine.server.admission import Admission
 from engine.server.backend import VllmBackend
 from engine.server.observe import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.worker import LOAD_METHOD
@@ -55,7 +55,7 @@ class LiveWeights:
     ) -> None:
         self.gate = Gate()
         self._client = client
-        self._root = root.resolve() if root else None
+        self._admission = Admission(root, path)
         self._limits = limits
         self._live_file = live_file
         self._condemn = condemn
@@ -87,11 +87,16 @@ class LiveWeights:
             self._client, salt, output_rows_only=self.output_rows_only, slots=self._slots
         )
 
-    async def load(self, path: Path, version: str) -> WeightsState:
-        """Makes a published checkpoint live.
+    async def load(self, path: Path, version: str, kind: WeightsKind | None = None) -> WeightsState:
+        """Makes a published checkpoint or adapter live.
+
+        Args:
+            path: Its folder.
+            version: The version that its manifest must name.
+            kind: The kind that its manifest must name; None: any.
 
         Raises:
-            InputError: If the checkpoint must not or cannot be loaded; the engine was not touched.
+            InputError: If it must not or cannot be loaded; the engine was not touched.
             GateTimeoutError: If requests in flight did not end in time; the engine was not touched.
             EngineError: If the load failed; the weights from before are live again, verified, or
                 the engine is condemned.
@@ -100,61 +105,52 @@ class LiveWeights:
         try:
             async with self._one_at_a_time:
                 started = time.monotonic()
-                folder = self._allowed(path)
-                manifest = await asyncio.to_thread(self._check, folder, version)
+                target, manifest = await asyncio.to_thread(
+                    self._admission.check, path, version, kind, self._state
+                )
                 async with self.gate.writing(self._limits.drain_seconds):
                     outcome = "failed"
                     # Not given up half way when the client that asked for it goes away.
-                    await _to_the_end(self._make_live(folder, manifest, started))
+                    await _to_the_end(self._make_live(target, manifest, started))
                     outcome = "done"
         finally:
             RELOADS.labels(outcome).inc()
         logger.info("weights %s are live after %.2f s", version, self._state.seconds)
         return self._state
 
-    async def _make_live(self, folder: Path, manifest: Manifest, started: float) -> None:
+    async def _make_live(self, target: WeightsState, manifest: Manifest, started: float) -> None:
         self.loading = True
         try:
-            await self._swap(folder, manifest)
+            await self._swap(target, manifest)
         finally:
             self.loading = False
-        before = self._state.version
-        self._state = WeightsState(
-            version=manifest.version, path=str(folder), seconds=time.monotonic() - started
-        )
-        show_version(manifest.version, before)
+        self._now(target.model_copy(update={"seconds": time.monotonic() - started}))
         RELOAD_SECONDS.observe(time.monotonic() - started)
         if self._live_file is not None:
+            last = LastGood(version=target.version, path=target.path, base=target.base)
             try:
-                write_last_good(
-                    self._live_file, LastGood(version=manifest.version, path=str(folder))
-                )
+                write_last_good(self._live_file, last)
             except InputError:
-                logger.exception("a restart will not find %s", manifest.version)
+                logger.exception("a restart will not find %s", target.version)
 
-    def _allowed(self, path: Path) -> Path:
-        """The folder, links followed: a link below the root may point out of it."""
-        if "\0" in str(path):
-            raise InputError("holds a NUL character", field="path")
-        folder = path.resolve()
-        if self._root is None:
-            raise InputError(
-                "the server was started without a weights root", file=path, field="path"
-            )
-        if not folder.is_relative_to(self._root):
-            raise InputError(f"lies outside the weights root {self._root}", file=path, field="path")
-        if not folder.is_dir():
-            raise InputError("no such folder", file=path, field="path")
-        return folder
+    def _now(self, state: WeightsState) -> None:
+        show_version(state.version, self._state.version)
+        self._state = state
 
-    def _check(self, folder: Path, version: str) -> Manifest:
-        manifest = read_manifest(folder)
-        if manifest.version != version:
-            raise InputError(
-                f"holds version {manifest.version}, not {version}", file=folder, field="version"
-            )
-        check_checkpoint(folder, manifest, Path(self._state.path))
-        return manifest
+    async def start_with(self, adapter: Path) -> None:
+        """Merges an adapter into the weights the server started with, before the first request.
+
+        Raises:
+            InputError: If it does not belong to them.
+            EngineError: If it does not give the trainer's log-probabilities.
+        """
+        manifest = read_manifest(adapter)
+        target = await asyncio.to_thread(
+            self._admission.check_files, adapter, manifest, self._state
+        )
+        await self._load(target)
+        await self._verify(manifest.probes, manifest, "at the start")
+        self._now(target)
 
     async def verify_start(self, manifest: Manifest) -> None:
         """Compares the weights the server started with with their manifest.
@@ -164,29 +160,29 @@ class LiveWeights:
         """
         await self._verify(manifest.probes, manifest, "at the start")
 
-    async def _swap(self, folder: Path, manifest: Manifest) -> None:
+    async def _swap(self, target: WeightsState, manifest: Manifest) -> None:
         """Loads and verifies; on failure the weights from before come back, and are verified."""
         before = await self._probe(manifest.probes, "before")
         try:
-            await self._load(folder)
+            await self._load(target)
             await self._verify(manifest.probes, manifest, "after the load")
         except Exception as error:
-            logger.exception("loading %s failed", folder)
+            logger.exception("loading %s failed", target.path)
             if self._client.errored:
                 self.usable = False
                 raise EngineError(
-                    f"the engine died while it loaded {folder}; whoever watches the server starts "
-                    f"it again on {self._state.version}"
+                    f"the engine died while it loaded {target.path}; whoever watches the "
+                    f"server starts it again on {self._state.version}"
                 ) from error
             await self._roll_back(manifest.probes, before)
             raise EngineError(
-                f"{folder} could not be made live ({error}); {self._state.version} is live again"
+                f"{target.path} could not be made live ({error}); "
+                f"{self._state.version} is live again"
             ) from error
 
-    async def _load(self, folder: Path | str) -> None:
-        loading = asyncio.ensure_future(
-            self._client.collective_rpc(LOAD_METHOD, args=(str(folder),))
-        )
+    async def _load(self, target: WeightsState) -> None:
+        args = (target.path,) if target.base is None else (target.base, target.path)
+        loading = asyncio.ensure_future(self._client.collective_rpc(LOAD_METHOD, args=args))
         deadline = time.monotonic() + self._limits.load_seconds
         while not loading.done():
             left = max(0.0, deadline - time.monotonic())
@@ -210,7 +206,7 @@ class LiveWeights:
     async def _roll_back(self, probes: Sequence[Probe], before: list[tuple[float, ...]]) -> None:
         self.usable = False
         try:
-            await self._load(self._state.path)
+            await self._load(self._state)
             again = await self._probe(probes, "rolled-back")
         except Exception as error:
             self._condemn()
