@@ -13,12 +13,12 @@ from vllm.engine.protocol import EngineClient
 
 from engine.api import WeightsKind, WeightsState
 from engine.errors import EngineError, InputError
-from engine.gate import Gate
 from engine.limits import Limits
 from engine.live_file import LastGood, write_last_good
 from engine.manifest import Manifest, Probe, read_manifest
 from engine.server.admission import Admission
 from engine.server.backend import VllmBackend
+from engine.server.live_record import LiveRecord, Memory, SharedFolder
 from engine.server.observe import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.worker import LOAD_METHOD
 
@@ -39,6 +39,7 @@ class LiveWeights:
         path: Where they are; a folder, or a hub id when there is no local copy.
         limits: The server's limits.
         live_file: Where to write down which weights are live; None: nowhere.
+        shared: Folder that all API processes of the server share; None: there is only this one.
         condemn: Called when the engine can neither use new weights nor old ones; it must end.
     """
 
@@ -51,27 +52,45 @@ class LiveWeights:
         limits: Limits,
         *,
         live_file: Path | None = None,
+        shared: Path | None = None,
         condemn: Callable[[], None] = lambda: None,
     ) -> None:
-        self.gate = Gate()
         self._client = client
         self._admission = Admission(root, path)
         self._limits = limits
         self._live_file = live_file
         self._condemn = condemn
-        self._one_at_a_time = asyncio.Lock()
-        self.usable = True
-        self.loading = False
         self.output_rows_only = False
         self._slots: asyncio.Semaphore | None = None
         self._slots = asyncio.Semaphore(self._backend("").max_in_flight)
-        self._state = WeightsState(version=version, path=str(path))
-        show_version(version)
+        first = LiveRecord(state=WeightsState(version=version, path=str(path)))
+        self._record = SharedFolder(shared, first) if shared else Memory(first)
+        self.gate = self._record.gate
 
     @property
     def state(self) -> WeightsState:
         """The live weights."""
-        return self._state
+        return self._record.read().state
+
+    @property
+    def usable(self) -> bool:
+        """Whether the engine can score; if not, it is being ended."""
+        return self._record.read().usable
+
+    @property
+    def loading(self) -> bool:
+        """Whether weights are being loaded, by whatever process of the server."""
+        return self._record.read().loading
+
+    @property
+    def fit(self) -> bool:
+        """Whether a request that has passed the gate may be served."""
+        record = self._record.read()
+        return record.usable and not record.loading
+
+    def _note(self, **changes: Any) -> None:
+        """Changes the record. The gate is held for writing, or nobody is served yet."""
+        self._record.write(self._record.read().model_copy(update=changes))
 
     @property
     def vocabulary_size(self) -> int:
@@ -80,7 +99,7 @@ class LiveWeights:
 
     def backend(self) -> VllmBackend:
         """A backend for requests that hold the gate; its cache salt is the live version."""
-        return self._backend(f"jostle/{self._state.version}")
+        return self._backend(f"jostle/{self.state.version}")
 
     def _backend(self, salt: str) -> VllmBackend:
         return VllmBackend(
@@ -103,28 +122,31 @@ class LiveWeights:
         """
         outcome = "refused"
         try:
-            async with self._one_at_a_time:
+            async with self.gate.alone():
                 started = time.monotonic()
                 target, manifest = await asyncio.to_thread(
-                    self._admission.check, path, version, kind, self._state
+                    self._admission.check, path, version, kind, self.state
                 )
                 async with self.gate.writing(self._limits.drain_seconds):
                     outcome = "failed"
                     # Not given up half way when the client that asked for it goes away.
                     await _to_the_end(self._make_live(target, manifest, started))
                     outcome = "done"
+                state = self.state
         finally:
             RELOADS.labels(outcome).inc()
-        logger.info("weights %s are live after %.2f s", version, self._state.seconds)
-        return self._state
+        logger.info("weights %s are live after %.2f s", version, state.seconds)
+        return state
 
     async def _make_live(self, target: WeightsState, manifest: Manifest, started: float) -> None:
-        self.loading = True
+        before, now = self.state, self.state
+        self._note(loading=True)
         try:
             await self._swap(target, manifest)
+            now = target.model_copy(update={"seconds": time.monotonic() - started})
         finally:
-            self.loading = False
-        self._now(target.model_copy(update={"seconds": time.monotonic() - started}))
+            self._note(loading=False, state=now)
+        show_version(now.version, before.version)
         RELOAD_SECONDS.observe(time.monotonic() - started)
         if self._live_file is not None:
             last = LastGood(version=target.version, path=target.path, base=target.base)
@@ -133,32 +155,33 @@ class LiveWeights:
             except InputError:
                 logger.exception("a restart will not find %s", target.version)
 
-    def _now(self, state: WeightsState) -> None:
-        show_version(state.version, self._state.version)
-        self._state = state
+    async def start(self, manifest: Manifest | None = None, adapter: Path | None = None) -> None:
+        """Verifies the weights the server started with, before the first request of any process.
 
-    async def start_with(self, adapter: Path) -> None:
-        """Merges an adapter into the weights the server started with, before the first request.
+        The process that comes first does it for all, inside `gate.alone`.
 
-        Raises:
-            InputError: If it does not belong to them.
-            EngineError: If it does not give the trainer's log-probabilities.
-        """
-        manifest = read_manifest(adapter)
-        target = await asyncio.to_thread(
-            self._admission.check_files, adapter, manifest, self._state
-        )
-        await self._load(target)
-        await self._verify(manifest.probes, manifest, "at the start")
-        self._now(target)
-
-    async def verify_start(self, manifest: Manifest) -> None:
-        """Compares the weights the server started with with their manifest.
+        Args:
+            manifest: Theirs, if they carry one.
+            adapter: A published adapter to merge into them.
 
         Raises:
+            InputError: If the adapter does not belong to them.
             EngineError: If they do not give the trainer's log-probabilities.
         """
+        if not self._record.begun:
+            if manifest is not None:
+                await self._verify(manifest.probes, manifest, "at the start")
+            if adapter is not None:
+                await self._start_with(adapter)
+            self._note()
+        show_version(self.state.version)
+
+    async def _start_with(self, adapter: Path) -> None:
+        manifest = read_manifest(adapter)
+        target = await asyncio.to_thread(self._admission.check_files, adapter, manifest, self.state)
+        await self._load(target)
         await self._verify(manifest.probes, manifest, "at the start")
+        self._note(state=target)
 
     async def _swap(self, target: WeightsState, manifest: Manifest) -> None:
         """Loads and verifies; on failure the weights from before come back, and are verified."""
@@ -169,15 +192,15 @@ class LiveWeights:
         except Exception as error:
             logger.exception("loading %s failed", target.path)
             if self._client.errored:
-                self.usable = False
+                self._note(usable=False)
                 raise EngineError(
                     f"the engine died while it loaded {target.path}; whoever watches the "
-                    f"server starts it again on {self._state.version}"
+                    f"server starts it again on {self.state.version}"
                 ) from error
             await self._roll_back(manifest.probes, before)
             raise EngineError(
                 f"{target.path} could not be made live ({error}); "
-                f"{self._state.version} is live again"
+                f"{self.state.version} is live again"
             ) from error
 
     async def _load(self, target: WeightsState) -> None:
@@ -204,24 +227,24 @@ class LiveWeights:
         raise EngineError("the prefix cache could not be reset: some request still holds blocks")
 
     async def _roll_back(self, probes: Sequence[Probe], before: list[tuple[float, ...]]) -> None:
-        self.usable = False
+        self._note(usable=False)
         try:
-            await self._load(self._state)
+            await self._load(self.state)
             again = await self._probe(probes, "rolled-back")
         except Exception as error:
             self._condemn()
             raise EngineError(
-                f"neither the new weights nor {self._state.version} could be loaded; "
+                f"neither the new weights nor {self.state.version} could be loaded; "
                 "the engine is ended"
             ) from error
         worst = _worst_difference(before, again)
         if worst > self._own_tolerance:
             self._condemn()
             raise EngineError(
-                f"{self._state.version} was loaded again but its log-probabilities moved by "
+                f"{self.state.version} was loaded again but its log-probabilities moved by "
                 f"{worst:.3g}; the engine is ended"
             )
-        self.usable = True
+        self._note(usable=True)
 
     async def _verify(self, probes: Sequence[Probe], manifest: Manifest, when: str) -> None:
         measured = await self._probe(probes, when)

@@ -104,6 +104,10 @@ class FakeLiveWeights(LiveWeights):
         self.fake = WeightedBackend(engine=engine)
         super().__init__(engine, root, "base", start, limits, **more)  # type: ignore[arg-type]
 
+    def pretend(self, **changes: bool) -> None:
+        """Changes what is known of the live weights."""
+        self._note(**changes)
+
     def _backend(self, salt: str) -> Any:
         return self.fake
 

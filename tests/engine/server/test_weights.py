@@ -266,8 +266,53 @@ def test_a_server_that_starts_with_an_adapter(
     live = live_on(engine, None, start=tmp_path / "start")
     if lies:
         with pytest.raises(EngineError, match="at the start the probe pairs differ"):
-            asyncio.run(live.start_with(tmp_path / "one"))
+            asyncio.run(live.start(adapter=tmp_path / "one"))
         return
-    asyncio.run(live.start_with(tmp_path / "one"))
-    assert engine.events == ["check", "load start with one", "reset", "at the start"]
+    asyncio.run(live.start(adapter=tmp_path / "one"))
+    asyncio.run(live.start(adapter=tmp_path / "one"))
+    assert engine.events == ["check", "load start with one", "reset", "at the start"], "once"
     assert live.state.version == version
+
+
+def test_several_processes_know_the_same(engine: FakeEngine, tmp_path: Path) -> None:
+    """Two of them here in one process: what they share is files."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    versions = {name: publish(tmp_path / name) for name in ("one", "two")}
+    first, second = (live_on(engine, tmp_path, shared=shared) for _ in range(2))
+
+    async def run() -> None:
+        await asyncio.gather(first.start(), second.start())
+        engine.hold = asyncio.Event()
+        async with second.gate.reading(1):
+            loading = asyncio.create_task(first.load(tmp_path / "one", versions["one"]))
+            await asyncio.sleep(0.05)
+            assert engine.events == ["check"], "a request to the other process is in flight"
+        while "load one" not in engine.events:
+            await asyncio.sleep(0.001)
+        assert second.loading
+        assert not second.fit
+        with pytest.raises(GateTimeoutError):
+            async with second.gate.reading(0.02):
+                pass
+        engine.hold.set()
+        await loading
+        async with second.gate.reading(1):
+            assert second.fit
+            assert second.state == first.state
+            assert second.state.version == versions["one"]
+        engine.hold = None
+        # What a process goes back to is what is live, whoever has loaded it.
+        engine.fails.add(str(tmp_path / "two"))
+        with pytest.raises(EngineError, match="v-one is live again"):
+            await second.load(tmp_path / "two", versions["two"])
+        engine.fails.clear()
+        await asyncio.gather(
+            first.load(tmp_path / "two", versions["two"]),
+            second.load(tmp_path / "one", versions["one"]),
+        )
+
+    asyncio.run(run())
+    assert first.state == second.state
+    assert engine.loaded == first.state.path
+    assert not list(shared.glob("tmp*"))

@@ -1,0 +1,87 @@
+"""What the API processes of one server know of the live weights, and how they know the same."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from engine.api import WeightsState
+from engine.gate import Gate
+from engine.process_gate import ProcessGate
+from engine.tasks import Record
+
+SHARED_FOLDER_VARIABLE = "JOSTLE_SHARED_FOLDER"
+"""Environment variable: the folder that several API processes share. Unset: there is only one."""
+
+
+class LiveRecord(Record):
+    """The live weights. Written only by the process that holds the gate for writing.
+
+    Attributes:
+        state: Version and path.
+        usable: Whether the engine can score with them; if not, it must end.
+        loading: Whether others are being loaded. Found by somebody who has passed the gate, the
+            process that was loading them is dead, and nobody knows what the engine holds.
+    """
+
+    state: WeightsState
+    usable: bool = True
+    loading: bool = False
+
+
+class Memory:
+    """The gate and the record of a server with one API process.
+
+    Args:
+        first: What holds until something is written.
+    """
+
+    def __init__(self, first: LiveRecord) -> None:
+        self.gate = Gate()
+        self._record = first
+        self._begun = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been written, by any process of the server."""
+        return self._begun
+
+    def read(self) -> LiveRecord:
+        """The record as it is now."""
+        return self._record
+
+    def write(self, record: LiveRecord) -> None:
+        """Replaces the record."""
+        self._record, self._begun = record, True
+
+
+class SharedFolder:
+    """The same for several API processes.
+
+    Args:
+        folder: A folder of the server's own, on a local file system.
+        first: What holds until something is written.
+    """
+
+    def __init__(self, folder: Path, first: LiveRecord) -> None:
+        self.gate = ProcessGate(folder)
+        self._file = folder / "live.json"
+        self._first = first
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been written, by any process of the server."""
+        return self._file.exists()
+
+    def read(self) -> LiveRecord:
+        """The record as it is now. Takes some microseconds; within the gate it does not change."""
+        try:
+            return LiveRecord.model_validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return self._first
+
+    def write(self, record: LiveRecord) -> None:
+        """Replaces the record at once and for all; nobody reads half of one."""
+        with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as beside:
+            beside.write(record.model_dump_json().encode())
+        Path(beside.name).replace(self._file)
