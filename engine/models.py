@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.adapter import ADAPTER_CONFIG
 from engine.convert import CONVERSION, convert_once
 from engine.errors import InputError
 
@@ -117,6 +118,8 @@ def _checked_folder(folder: Path) -> Path:
         raise InputError("no such model folder", file=folder)
     if not folder.is_dir():
         raise InputError("is not a folder; --model takes a folder with a config.json", file=folder)
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise InputError("is an adapter; serve its base model and load it there", file=folder)
     if not (folder / "config.json").is_file():
         raise InputError("holds no config.json, so it is not a model", file=folder)
     return folder.resolve()

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from engine.errors import EngineError
 from engine.gate import GateTimeoutError
 
 _POLL_SECONDS = 0.005
@@ -35,8 +36,9 @@ class ProcessGate:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._turnstile = _open(folder / "turnstile")
-        self._gate = _open(folder / "gate")
+        self._turnstile, self._gate, self._alone = (
+            _open(folder / name) for name in ("turnstile", "gate", "alone")
+        )
         self._readers = 0
 
     @property
@@ -67,21 +69,25 @@ class ProcessGate:
 
         Raises:
             GateTimeoutError: If others stay inside for longer than `timeout` seconds.
+            EngineError: If somebody has removed the files.
         """
         deadline = time.monotonic() + timeout
-        # Files opened anew: this process's own readers have to be kept out as well.
-        with _opened(self._folder / "turnstile") as turnstile:
+        with self._reopened("turnstile", self._turnstile) as turnstile:
             while not _lock(turnstile, fcntl.LOCK_EX):
                 await _wait(deadline, timeout)
-            with _opened(self._folder / "gate") as gate:
+            with self._reopened("gate", self._gate) as gate:
                 while not _lock(gate, fcntl.LOCK_EX):
                     await _wait(deadline, timeout)
                 yield
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Inside, nobody else is in `alone`; readers come and go."""
-        with _opened(self._folder / "alone") as file:
+        """Inside, nobody else is in `alone`; readers come and go.
+
+        Raises:
+            EngineError: If somebody has removed the files.
+        """
+        with self._reopened("alone", self._alone) as file:
             while not _lock(file, fcntl.LOCK_EX):
                 await asyncio.sleep(_POLL_SECONDS)
             yield
@@ -97,19 +103,24 @@ class ProcessGate:
         finally:
             fcntl.flock(self._turnstile, fcntl.LOCK_UN)
 
+    @contextmanager
+    def _reopened(self, name: str, known: int) -> Iterator[int]:
+        """A file opened anew, whose lock keeps this process's own readers out as well.
+
+        Closing it frees the lock. A cleaner of old files may have removed the one that the others
+        hold open; a lock on its successor would keep nobody out.
+        """
+        file = _open(self._folder / name)
+        try:
+            if not os.path.samestat(os.fstat(file), os.fstat(known)):
+                raise EngineError(f"{self._folder / name} was removed; start the server again")
+            yield file
+        finally:
+            os.close(file)
+
 
 def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """A file opened for as long as its lock is needed; closing it is what frees the lock."""
-    file = _open(path)
-    try:
-        yield file
-    finally:
-        os.close(file)
 
 
 def _lock(file: int, kind: int) -> bool:

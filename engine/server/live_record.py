@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from engine.api import WeightsState
+from engine.errors import EngineError
 from engine.gate import Gate
 from engine.process_gate import ProcessGate
 from engine.tasks import Record
@@ -67,6 +68,7 @@ class SharedFolder:
         self.gate = ProcessGate(folder)
         self._file = folder / "live.json"
         self._first = first
+        self._known = False
 
     @property
     def begun(self) -> bool:
@@ -74,11 +76,19 @@ class SharedFolder:
         return self._file.exists()
 
     def read(self) -> LiveRecord:
-        """The record as it is now. Takes some microseconds; within the gate it does not change."""
+        """The record as it is now. Takes some microseconds; within the gate it does not change.
+
+        Raises:
+            EngineError: If somebody has removed the file.
+        """
         try:
-            return LiveRecord.model_validate_json(self._file.read_bytes())
+            record = LiveRecord.model_validate_json(self._file.read_bytes())
         except FileNotFoundError:
+            if self._known:  # what was live at the start may be long gone
+                raise EngineError(f"{self._file} was removed; start the server again") from None
             return self._first
+        self._known = True
+        return record
 
     def write(self, record: LiveRecord) -> None:
         """Replaces the record at once and for all; nobody reads half of one."""

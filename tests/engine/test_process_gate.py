@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from engine.api import WeightsState
+from engine.errors import EngineError
 from engine.gate import GateTimeoutError
 from engine.process_gate import ProcessGate
 from engine.server.live_record import LiveRecord, SharedFolder
@@ -117,6 +118,28 @@ def test_alone_is_one_at_a_time_and_lets_readers_pass(tmp_path: Path) -> None:
             pass
 
     run(tmp_path, scenario)
+
+
+def test_files_that_were_removed_are_missed(tmp_path: Path) -> None:
+    """By a cleaner of old files, say. A lock on a new file of the same name would be none."""
+    shared = SharedFolder(tmp_path, FIRST)
+    assert not shared.begun
+    assert shared.read() == FIRST
+    shared.write(FIRST)
+    assert shared.begun
+    assert shared.read() == FIRST
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(EngineError, match=r"live\.json was removed"):
+        shared.read()
+
+    async def write() -> None:
+        for way in (shared.gate.writing(SOON), shared.gate.alone()):
+            with pytest.raises(EngineError, match="was removed"):
+                async with way:
+                    raise AssertionError("this keeps nobody out")
+
+    asyncio.run(write())
 
 
 # --- Several processes ----------------------------------------------------------------------------
