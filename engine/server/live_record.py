@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from engine.api import WeightsState
 from engine.errors import EngineError
+from engine.files import write_bytes
 from engine.gate import Gate
 from engine.process_gate import ProcessGate
 from engine.tasks import Record
@@ -91,7 +91,9 @@ class SharedFolder:
         return record
 
     def write(self, record: LiveRecord) -> None:
-        """Replaces the record at once and for all; nobody reads half of one."""
-        with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as beside:
-            beside.write(record.model_dump_json().encode())
-        Path(beside.name).replace(self._file)
+        """Replaces the record at once and for all; nobody reads half of one.
+
+        Raises:
+            InputError: If it cannot be written.
+        """
+        write_bytes(self._file, record.model_dump_json().encode())

@@ -145,7 +145,11 @@ class LiveWeights:
             await self._swap(target, manifest)
             now = target.model_copy(update={"seconds": time.monotonic() - started})
         finally:
-            self._note(loading=False, state=now)
+            try:
+                self._note(loading=False, state=now)
+            except InputError:  # a full disk: the other processes would wait for ever
+                self._condemn()
+                raise
         show_version(now.version, before.version)
         RELOAD_SECONDS.observe(time.monotonic() - started)
         if self._live_file is not None:

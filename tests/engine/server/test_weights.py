@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, InputError
+from engine.files import write_bytes
 from engine.gate import GateTimeoutError
 from engine.limits import Limits
 from engine.live_file import read_last_good
-from engine.server import admission
+from engine.server import admission, live_record
 from tests.engine.server.fake_server import FakeEngine, FakeLiveWeights, publish
 
 LIMITS = Limits(drain_seconds=0.2, load_seconds=0.3)
@@ -315,4 +316,26 @@ def test_several_processes_know_the_same(engine: FakeEngine, tmp_path: Path) -> 
     asyncio.run(run())
     assert first.state == second.state
     assert engine.loaded == first.state.path
-    assert not list(shared.glob("tmp*"))
+    assert {path.name for path in shared.iterdir()} == {"alone", "gate", "live.json", "turnstile"}
+
+
+def test_a_record_that_cannot_be_written_ends_the_server(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    version = publish(tmp_path / "one")
+    condemned: list[bool] = []
+    live = live_on(
+        engine, tmp_path, shared=tmp_path / "shared", condemn=lambda: condemned.append(True)
+    )
+
+    def full(path: Path, content: bytes) -> None:
+        if "load one" in engine.events:
+            raise InputError("No space left on device", file=path)
+        write_bytes(path, content)
+
+    monkeypatch.setattr(live_record, "write_bytes", full)
+    with pytest.raises(InputError, match="No space left"):
+        asyncio.run(live.load(tmp_path / "one", version))
+    assert condemned == [True]
+    assert not live.fit, "nobody is served by what nobody knows"
