@@ -37,20 +37,36 @@ def publish_noise(
     """
     import torch
 
-    prompt, output = (tuple(tokenizer(text)["input_ids"]) for text in (PROMPT, OUTPUT))
     torch.manual_seed(seed)
     with torch.inference_mode():
         for name, parameter in model.named_parameters():
             if any(part in name for part in names):
                 parameter += scale * parameter.std() * torch.randn_like(parameter)
-        ids = torch.tensor([[*prompt, *output]])
-        rows = model(ids, logits_to_keep=len(output) + 1).logits[0, :-1].log_softmax(dim=-1)
-    values = tuple(min(0.0, float(rows[index, token])) for index, token in enumerate(output))
     work, checkpoint = root / f"work-{seed}", root / f"checkpoint-{seed}"
     model.save_pretrained(work)
     tokenizer.save_pretrained(work)
+    result = as_trained(model, tokenizer, base, work)
+    return checkpoint, publish(result, checkpoint, round_index=seed)
+
+
+def as_trained(model: Any, tokenizer: Any, base: Path, work: Path) -> TrainResult:
+    """What a trainer would have left of a model whose files lie in a folder, with one probe pair.
+
+    Args:
+        model: A causal language model of transformers, in float32.
+        tokenizer: Its tokenizer.
+        base: Folder that it came from.
+        work: Folder of its files, or of its adapter's.
+    """
+    import torch
+
+    prompt, output = (tuple(tokenizer(text)["input_ids"]) for text in (PROMPT, OUTPUT))
+    with torch.inference_mode():
+        ids = torch.tensor([[*prompt, *output]])
+        rows = model(ids, logits_to_keep=len(output) + 1).logits[0, :-1].log_softmax(dim=-1)
+    values = tuple(min(0.0, float(rows[index, token])) for index, token in enumerate(output))
     probe = Probe(prompt_token_ids=prompt, completion_token_ids=output, token_logprobs=values)
-    result = TrainResult(
+    return TrainResult(
         base_model=str(base),
         output=work,
         dtype="float32",
@@ -61,4 +77,3 @@ def publish_noise(
         seconds_per_step=0.0,
         losses=(),
     )
-    return checkpoint, publish(result, checkpoint, round_index=seed)

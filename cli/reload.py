@@ -16,7 +16,11 @@ def reload(
     api_key: ApiKey = None,
     admin_key: AdminKey = None,
 ) -> None:
-    """Make a checkpoint live; returns when the engine has verified it."""
+    """Make a checkpoint live; returns when the engine has verified it.
+
+    A checkpoint may be an adapter alone, as its manifest then says; the engine merges it into the
+    weights it was trained on.
+    """
     from engine.manifest import read_manifest
     from training.live import make_live
 
@@ -24,5 +28,6 @@ def reload(
     with connect(engine, api_key, admin_key) as client:
         make_live(client, checkpoint, version)
         state = client.weights()
+    where = "" if state.base is None else f", merged into {state.base}"
     took = "" if state.seconds is None else f" (the load took {state.seconds:.1f} s)"
-    typer.echo(f"{state.version} is live{took}")
+    typer.echo(f"{state.version} is live{where}{took}")

@@ -16,6 +16,9 @@ from engine.tasks import Record, Task
 
 TokenIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
+WeightsKind = Literal["full", "lora"]
+"""All weights of a model, or a low-rank adapter that is merged into the base model's."""
+
 
 class PromptUncertaintyRequest(Record):
     """Body of `POST /v1/prompt_uncertainty`.
@@ -275,11 +278,15 @@ class WeightsState(Record):
     Attributes:
         version: The live weights version.
         path: The folder or hub id they were loaded from.
+        kind: `full`, or `lora` for an adapter that was merged into `base`.
+        base: Folder of the weights that the adapter was merged into; null for whole weights.
         seconds: How long the last load took, checks and verification included; null before one.
     """
 
     version: str
     path: str
+    kind: WeightsKind = "full"
+    base: str | None = None
     seconds: float | None = None
 
 
@@ -289,10 +296,14 @@ class LoadWeightsRequest(Record):
     Attributes:
         path: Folder of the checkpoint, readable by the server.
         version: The version its manifest names; guards against loading the wrong folder.
+        kind: `full` for all weights of a model; `lora` for a peft adapter, which is merged into the
+            base model's weights while they are loaded. Null: what the manifest says. A kind that
+            differs from the manifest's is refused.
     """
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
     version: Annotated[str, Field(min_length=1, max_length=256)]
+    kind: WeightsKind | None = None
 
     EXAMPLE: ClassVar[dict[str, Any]] = {
         "path": "/runs/demo/rounds/01/checkpoint",

@@ -20,6 +20,7 @@ from engine.api import (
     SkippedTask,
     TaskScore,
     TokenPair,
+    WeightsKind,
     WeightsState,
 )
 from engine.config import ScoreConfig
@@ -125,9 +126,11 @@ class AsyncEngineClient:
         """Returns when the server can score."""
         return await self._ask("GET", "/ready", None, Readiness)
 
-    async def load_weights(self, path: Path, version: str) -> WeightsState:
-        """Makes a published checkpoint live; returns when the server has verified it."""
-        body = LoadWeightsRequest(path=str(path.resolve()), version=version)
+    async def load_weights(
+        self, path: Path, version: str, kind: WeightsKind | None = None
+    ) -> WeightsState:
+        """Makes a published checkpoint or adapter live; returns when the server has verified it."""
+        body = LoadWeightsRequest(path=str(path.resolve()), version=version, kind=kind)
         return await self._ask("POST", "/v1/weights", body, WeightsState)
 
     async def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:

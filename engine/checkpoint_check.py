@@ -15,7 +15,7 @@ _TIED = "lm_head.weight"
 _PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
 
 # vLLM converts between these when it loads; any other type must be that of the live weights.
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 # Keys of config.json that do not change what the weights mean.
 _INCIDENTAL = frozenset(
@@ -51,20 +51,24 @@ def check_checkpoint(folder: Path, manifest: Manifest, live: Path) -> None:
             a tensor is missing, extra, or of another shape or kind of number; a value is not
             finite; or the architecture is another one.
     """
-    _check_nothing_runs(folder, live)
+    check_nothing_runs(folder, live)
     check_files(folder, manifest)
-    tensors = _tensors(folder)
+    tensors = read_tensors(folder)
     declared = {entry.name: entry for entry in manifest.tensors}
     if tensors != declared:
         raise InputError("the manifest's tensors are not those of the files", file=folder)
     if live.is_dir():
-        _compare_tensors(folder, tensors, _tensors(live), tied=_is_tied(live))
+        _compare_tensors(folder, tensors, read_tensors(live), tied=is_tied(live))
         _compare_configs(folder, live)
-    _check_finite(folder)
+    check_finite(folder)
 
 
-def _check_nothing_runs(folder: Path, live: Path) -> None:
-    """No pickles, no code but the live model's own, and nothing that stands somewhere else."""
+def check_nothing_runs(folder: Path, live: Path) -> None:
+    """No pickles, no code but the live model's own, and nothing that stands somewhere else.
+
+    Raises:
+        InputError: Naming the file.
+    """
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink():
@@ -77,7 +81,12 @@ def _check_nothing_runs(folder: Path, live: Path) -> None:
                 raise InputError("is code that the live model does not have", file=path)
 
 
-def _tensors(folder: Path) -> dict[str, TensorEntry]:
+def read_tensors(folder: Path) -> dict[str, TensorEntry]:
+    """The tensors of all weight files of a folder, by name.
+
+    Raises:
+        InputError: If there is none, or a file is not in the safetensors format.
+    """
     found: dict[str, TensorEntry] = {}
     for file in sorted(folder.glob("*.safetensors")):
         for entry in read_safetensors_header(file):
@@ -106,7 +115,7 @@ def _compare_tensors(
                 field="shape",
             )
         kinds = {new[name].dtype, live[name].dtype}
-        if len(kinds) > 1 and not kinds <= _FLOATS:
+        if len(kinds) > 1 and not kinds <= FLOATS:
             raise InputError(
                 f"holds {new[name].dtype}, the live model {live[name].dtype}",
                 file=folder,
@@ -139,11 +148,22 @@ def _config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _is_tied(folder: Path) -> bool:
+def is_tied(folder: Path) -> bool:
+    """Whether the output projection is the embeddings.
+
+    Raises:
+        InputError: If the model's config cannot be read.
+    """
     return bool(_config(folder).get("tie_word_embeddings"))
 
 
-def _check_finite(folder: Path) -> None:
+def check_finite(folder: Path) -> None:
+    """Looks at every value of every weight file.
+
+    Raises:
+        InputError: Naming the first tensor with a value that is not finite, or the file that cannot
+            be read.
+    """
     import torch
     from safetensors import SafetensorError, safe_open
 

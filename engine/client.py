@@ -21,6 +21,7 @@ from engine.api import (
     SkippedTask,
     TaskScore,
     TokenPair,
+    WeightsKind,
     WeightsState,
 )
 from engine.config import ScoreConfig
@@ -185,14 +186,21 @@ class EngineClient:
         """
         return self._ask("GET", "/ready", None, Readiness)
 
-    def load_weights(self, path: Path, version: str) -> WeightsState:
-        """Makes a published checkpoint live; returns when the server has verified it.
+    def load_weights(
+        self, path: Path, version: str, kind: WeightsKind | None = None
+    ) -> WeightsState:
+        """Makes a published checkpoint or adapter live; returns when the server has verified it.
+
+        Args:
+            path: Its folder.
+            version: The version its manifest names.
+            kind: The kind its manifest must name; None: any.
 
         Raises:
-            InputError: If the checkpoint was refused before anything was touched.
+            InputError: If it was refused before anything was touched.
             EngineError: If it could not be made live.
         """
-        body = LoadWeightsRequest(path=str(path.resolve()), version=version)
+        body = LoadWeightsRequest(path=str(path.resolve()), version=version, kind=kind)
         return self._ask("POST", "/v1/weights", body, WeightsState)
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:

@@ -24,6 +24,7 @@ class Gate:
         self._readers = 0
         self._writers = 0
         self._writing = False
+        self._alone = asyncio.Lock()
 
     @property
     def readers(self) -> int:
@@ -64,6 +65,12 @@ class Gate:
         finally:
             self._writing = False
             await self._notify()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Inside, nobody else is in `alone`; readers come and go."""
+        async with self._alone:
+            yield
 
     async def _enter(self, free: Callable[[], bool], timeout: float) -> None:
         try:

@@ -30,7 +30,7 @@ class Limits(Record):
         pairs: Pairs of one request.
         tokens: Tokens of one request: of all pairs, or of all prompts under all perturbations with
             the longest outputs allowed.
-        requests: Scoring requests at once; further ones get a 503.
+        requests: Scoring requests at once, in each API process; further ones get a 503.
         wait_seconds: How long a request is held back while weights are loaded before it gets a 503.
         drain_seconds: How long a load waits for requests in flight before it is given up.
         load_seconds: How long the engine may take to load weights before the load counts as failed.

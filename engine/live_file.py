@@ -20,10 +20,22 @@ class LastGood(Record):
     Attributes:
         version: Their version.
         path: Folder of the published checkpoint.
+        base: For an adapter, the folder of the weights it was merged into.
     """
 
     version: str
     path: str
+    base: str | None = None
+
+    @property
+    def model(self) -> str:
+        """What to start a server on."""
+        return self.base or self.path
+
+    @property
+    def adapter(self) -> Path | None:
+        """What to merge into it before the first request; None: nothing."""
+        return Path(self.path) if self.base else None
 
 
 def write_last_good(file: Path, last: LastGood) -> None:

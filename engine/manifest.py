@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from engine.api import TokenIds
+from engine.api import TokenIds, WeightsKind
 from engine.errors import InputError
 from engine.tasks import Record
 
@@ -92,7 +92,9 @@ class Manifest(Record):
         schema_version: Of this record.
         version: The weights version. It ends in a digest of the weight files, so it names one set
             of weights only.
+        kind: `full` for all weights of a model, `lora` for an adapter to be merged into its base.
         base_model: The model the training started from (a folder or a hub id).
+        base_digest: Digest of that model's weight files (`weights_digest`); an adapter has one.
         dtype: Data type the probes were computed in: `float32`, `bfloat16` or `float16`. The
             tolerance of their verification depends on it.
         files: All files but the manifest, by name.
@@ -102,11 +104,19 @@ class Manifest(Record):
 
     schema_version: Literal[1] = 1
     version: Annotated[str, Field(min_length=1)]
+    kind: WeightsKind = "full"
     base_model: str
+    base_digest: Sha256 | None = None
     dtype: Literal["float32", "bfloat16", "float16"]
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
     tensors: Annotated[tuple[TensorEntry, ...], Field(min_length=1)]
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _an_adapter_names_its_base(self) -> Manifest:
+        if (self.kind == "lora") != (self.base_digest is not None):
+            raise ValueError("base_digest belongs to an adapter, and every adapter has one")
+        return self
 
     @property
     def weight_files(self) -> tuple[FileEntry, ...]:

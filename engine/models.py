@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.adapter import ADAPTER_CONFIG
 from engine.convert import CONVERSION, convert_once
 from engine.errors import InputError
 
@@ -81,6 +82,27 @@ def find_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
     return ModelSource(name, "hub")
 
 
+def local_folder(model: str, revision: str | None = None) -> Path:
+    """The folder that holds a model's files, also when it came from the hub.
+
+    Args:
+        model: A folder or a hub id.
+        revision: Branch, tag or commit of the hub's repository.
+
+    Returns:
+        The folder; where there is no copy of the files here, the name itself as a path.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return Path(model)
+
+
 def default_cache() -> Path:
     """`$JOSTLE_CACHE`, or `~/.cache/jostle`."""
     configured = os.environ.get("JOSTLE_CACHE")
@@ -96,6 +118,8 @@ def _checked_folder(folder: Path) -> Path:
         raise InputError("no such model folder", file=folder)
     if not folder.is_dir():
         raise InputError("is not a folder; --model takes a folder with a config.json", file=folder)
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise InputError("is an adapter; serve its base model and load it there", file=folder)
     if not (folder / "config.json").is_file():
         raise InputError("holds no config.json, so it is not a model", file=folder)
     return folder.resolve()

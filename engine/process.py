@@ -29,6 +29,9 @@ PARENT_VARIABLE = "JOSTLE_PARENT_PID"
 WEIGHTS_ROOT_VARIABLE = "JOSTLE_WEIGHTS_ROOT"
 """Environment variable: the folder below which checkpoints may be loaded. Unset: none may."""
 
+ADAPTER_VARIABLE = "JOSTLE_ADAPTER"
+"""Environment variable: the published adapter to start with. Unset: none."""
+
 
 class EngineProcess:
     """A running scoring server; a context manager that ends it.
@@ -64,6 +67,7 @@ class EngineProcess:
         long_running: bool = False,
         limits: Limits | None = None,
         live_file: Path | None = None,
+        adapter: Path | None = None,
         extra_args: Sequence[str] = (),
     ) -> Self:
         """Starts a server and returns at once; `wait_ready` waits until it answers.
@@ -78,6 +82,7 @@ class EngineProcess:
             long_running: Whether it runs long enough for compilation to pay.
             limits: What the server takes; None: as the environment says, or the defaults.
             live_file: Where the server writes down which weights are live; None: nowhere.
+            adapter: A published adapter to merge into the model before the first request.
             extra_args: Further vLLM flags; they win over the chosen settings.
         """
         settings = choose_settings(extra_args, long_running=long_running)
@@ -106,6 +111,8 @@ class EngineProcess:
             environment[LIMITS_VARIABLE] = limits.model_dump_json(exclude_defaults=True)
         if live_file is not None:
             environment[LIVE_FILE_VARIABLE] = str(live_file.resolve())
+        if adapter is not None:
+            environment[ADAPTER_VARIABLE] = str(adapter.resolve())
         with contextlib.ExitStack() as stack:
             output = None
             if log_file is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.adapter import ADAPTER_CONFIG, read_config
+from engine.adapter_check import base_digest
 from engine.errors import TrainingError
 from engine.files import is_part, sync_file, sync_folder, write_json
 from engine.manifest import (
@@ -17,6 +19,7 @@ from engine.manifest import (
     read_safetensors_header,
     weights_digest,
 )
+from engine.models import local_folder
 from training.trainer import TrainResult
 
 __all__ = ["Manifest", "build_manifest", "check_files", "publish", "read_manifest"]
@@ -26,10 +29,11 @@ def build_manifest(folder: Path, round_index: int, result: TrainResult) -> Manif
     """Describe an unpublished checkpoint folder.
 
     The version is `round-RR-` and the first 12 hex digits of the digest of all weight files, so it
-    names one set of weights only.
+    names one set of weights only. The digest of an adapter covers its config and its base as well.
 
     Raises:
         TrainingError: If the folder holds no safetensors file, or one tensor twice.
+        InputError: If an adapter cannot be merged, or its base has no files here.
     """
     files = tuple(
         FileEntry(name=path.name, size=path.stat().st_size, sha256=file_digest(path))
@@ -45,10 +49,17 @@ def build_manifest(folder: Path, round_index: int, result: TrainResult) -> Manif
             if tensor.name in tensors:
                 raise TrainingError(f"{folder} holds tensor {tensor.name} twice")
             tensors[tensor.name] = tensor
-    digest = weights_digest({entry.name: entry.sha256 for entry in weights})
+    decisive = {entry.name: entry.sha256 for entry in weights}
+    base = None
+    if (folder / ADAPTER_CONFIG).is_file():
+        base = base_digest(local_folder(result.base_model))
+        decisive |= {ADAPTER_CONFIG: read_config(folder).digest, "base": base}
+    digest = weights_digest(decisive)
     return Manifest(
         version=f"round-{round_index:02d}-{digest[:12]}",
+        kind="full" if base is None else "lora",
         base_model=result.base_model,
+        base_digest=base,
         dtype=result.dtype,
         files=files,
         tensors=tuple(tensors[name] for name in sorted(tensors)),

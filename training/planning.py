@@ -153,7 +153,9 @@ def _disk_bytes(config: RunConfig, rounds: Sequence[RoundPlan], location: str) -
     # Float32 weights and two moments of AdamW each, twice: the new one is written beside the old.
     trainer = 2 * 3 * weights if resumable else 0
     records = _BYTES_PER_PAIR * sum(each.pairs + each.samples for each in rounds)
-    return weights * (kept + 1) + trainer + records
+    # An adapter is small beside the weights it belongs to.
+    published = 0 if config.train.publish == "adapter" else weights * (kept + 1)
+    return published + trainer + records
 
 
 def _standing(path: Path) -> Path:

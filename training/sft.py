@@ -160,7 +160,7 @@ def adapter_config(config: TrainConfig) -> Any | None:
 
 
 def gather_model(trainer: Any, job: TrainJob) -> Any | None:
-    """The trained model, whole and with adapters merged; nothing but in the first process.
+    """The trained model, whole, its adapters still apart; nothing but in the first process.
 
     Where FSDP or DeepSpeed has spread the weights, every process takes part in gathering them, and
     the first puts them into a model of its own.
@@ -175,8 +175,7 @@ def gather_model(trainer: Any, job: TrainJob) -> Any | None:
         model = load_model(job)
         model.load_state_dict(state)
         return model
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    return model.merge_and_unload() if job.config.lora is not None else model
+    return trainer.accelerator.unwrap_model(trainer.model)
 
 
 def project_completion_rows_only(device: str) -> None:
@@ -213,15 +212,40 @@ def probe_logprobs(model: Any, pairs: Sequence[TokenPair]) -> tuple[Probe, ...]:
     return tuple(probes)
 
 
-def save_checkpoint(model: Any, job: TrainJob) -> None:
-    """Write weights, config and tokenizer files into the job's output folder.
+def check_finite(model: Any) -> None:
+    """`TrainingError` if a weight is not finite."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise TrainingError(f"tensor {name} holds NaN or infinity after the training")
+
+
+def finish(model: Any, job: TrainJob, dtype: torch.dtype, configs: tuple[Any, Any]) -> Any:
+    """Write what is published into the job's output folder; the model that it stands for.
+
+    Args:
+        model: The trained model, its adapters still apart.
+        job: The job.
+        dtype: Of the weights that are written, and of the model that is returned. An adapter stays
+            in float32: the engine merges it in float32.
+        configs: The model's config and generation config, as they were before the training.
 
     Raises:
         TrainingError: If a weight is not finite.
     """
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise TrainingError(f"tensor {name} holds NaN or infinity after the training")
+    check_finite(model)
+    if job.config.publish == "adapter":
+        model.save_pretrained(job.output, save_embedding_layers=False)
+        (job.output / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+    whole = model if job.config.lora is None else model.merge_and_unload()
+    whole.config, whole.generation_config = configs
+    whole.to(dtype)
+    if job.config.publish == "merged":
+        save_checkpoint(whole, job)
+    return whole
+
+
+def save_checkpoint(model: Any, job: TrainJob) -> None:
+    """Write weights, config and tokenizer files into the job's output folder."""
     model.save_pretrained(job.output)
     base = Path(job.model)
     if not base.is_dir():
@@ -272,9 +296,7 @@ def train(job: TrainJob) -> TrainResult | None:
     trained = gather_model(trainer, job)
     if trained is None:
         return None
-    trained.config, trained.generation_config = configs
-    trained.to(getattr(torch, dtype))
-    save_checkpoint(trained, job)
+    whole = finish(trained, job, getattr(torch, dtype), configs)
     history = trainer.state.log_history
     return TrainResult(
         output=job.output,
@@ -291,7 +313,7 @@ def train(job: TrainJob) -> TrainResult | None:
             if "eval_loss" in entry
         ),
         best_step=trainer.state.best_global_step if job.validation_rows is not None else None,
-        probes=probe_logprobs(trained, job.probes),
+        probes=probe_logprobs(whole, job.probes),
     )
 
 

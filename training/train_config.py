@@ -93,8 +93,10 @@ class TrainConfig(Record):
         packing: Put several rows into one sequence; only with an attention implementation that
             keeps them apart (`attention`), so that the result is exact.
         attention: Name of a transformers attention implementation; the model's own when unset.
-        lora: Train low-rank adapters, merged into the weights that are published; unset: all
-            weights.
+        lora: Train low-rank adapters; unset: all weights.
+        publish: `merged` publishes all weights, adapters merged into them. `adapter` publishes the
+            adapter alone, which the engine merges into the base model while it loads it: megabytes
+            to write and to send instead of the whole model, and the same scores.
         report_to: Where the trainer reports to beside its records, as TrainingArguments has it.
         arguments: Any further value of transformers' TrainingArguments and TRL's SFTConfig by name,
             as in `arguments.weight_decay = 0.1`. Those set by fields above, and those that would
@@ -121,6 +123,7 @@ class TrainConfig(Record):
     packing: bool = False
     attention: str | None = None
     lora: LoraConfig | None = None
+    publish: Literal["merged", "adapter"] = "merged"
     report_to: tuple[str, ...] = ()
     arguments: dict[str, Any] = Field(default_factory=dict)
     launcher: tuple[str, ...] = ()
@@ -130,6 +133,10 @@ class TrainConfig(Record):
         taken = sorted(OWN_ARGUMENTS & self.arguments.keys())
         if taken:
             raise ValueError(f"arguments.{taken[0]} is decided by another field or the trainer")
+        if self.publish == "adapter" and self.lora is None:
+            raise ValueError('publish = "adapter" needs a section train.lora')
+        if self.publish == "adapter" and self.start_from == "last":
+            raise ValueError('publish = "adapter" needs start_from = "base", which it belongs to')
         if self.packing and (self.attention or "") not in EXACT_PACKING:
             raise ValueError(
                 "packing keeps rows apart only with attention = one of: "

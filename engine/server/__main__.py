@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from argparse import Namespace
 
 from engine.errors import InputError
@@ -32,6 +33,8 @@ def main() -> None:
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+    from engine.server.live_record import SHARED_FOLDER_VARIABLE
+
     cli_env_setup()  # type: ignore[no-untyped-call]
     parser = make_arg_parser(FlexibleArgumentParser(prog="jostle serve"))  # type: ignore[no-untyped-call]
     command = ServeSubcommand()
@@ -42,7 +45,9 @@ def main() -> None:
         print(f"jostle serve: error: {error}", file=sys.stderr)
         sys.exit(2)
     command.validate(args)
-    command.cmd(args)
+    with tempfile.TemporaryDirectory(prefix="jostle-") as shared:
+        os.environ[SHARED_FOLDER_VARIABLE] = shared
+        command.cmd(args)
     from engine.server.plugin import started_processes
 
     sys.exit(exit_code(started_processes))
@@ -51,8 +56,8 @@ def main() -> None:
 def check_arguments(args: Namespace) -> None:
     """Looks at vLLM's flags, wherever they came from, before anything is started.
 
-    Several API server processes are not made: a gate in each of them would hold back its own
-    requests only while weights change.
+    There is one API server process unless somebody asks for several; vLLM would make one for every
+    data-parallel rank.
 
     Raises:
         InputError: If the server would be open to a network, or a key is for everybody to see.

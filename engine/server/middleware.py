@@ -52,7 +52,7 @@ class GateMiddleware:
         live = _live(scope)
         try:
             async with live.gate.reading(self._wait):
-                if live.usable:
+                if live.fit:
                     await self.app(scope, receive, send)
                     return
         except GateTimeoutError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 from vllm.tasks import SupportedTask
@@ -19,11 +18,15 @@ from engine.keys import check_exposure, read_keys
 from engine.limits import read_limits
 from engine.live_file import LIVE_FILE_VARIABLE
 from engine.manifest import MANIFEST_NAME, read_manifest
-from engine.process import WEIGHTS_ROOT_VARIABLE
+from engine.models import local_folder
+from engine.process import ADAPTER_VARIABLE, WEIGHTS_ROOT_VARIABLE
 from engine.server import pulse
 from engine.server.attach import attach
+from engine.server.live_record import SHARED_FOLDER_VARIABLE
 from engine.server.selftest import enable_output_rows
 from engine.server.weights import LiveWeights
+
+logger = logging.getLogger("vllm.jostle")
 
 BASE_VERSION = "base"
 """Version of weights that carry no manifest."""
@@ -58,14 +61,16 @@ class JostlePlugin:
         """Finds out which weights are live, and begins to watch the engine.
 
         Raises:
+            InputError: If an adapter to start with does not belong to the weights.
             EngineError: If the weights carry a manifest and do not give its log-probabilities.
         """
         assert engine_client is not None, "required_tasks leaves the render server out"
         limits = read_limits(os.environ)
-        processes = pulse.engine_processes(engine_client)
-        started_processes[:] = processes
+        started_processes[:] = pulse.engine_processes(engine_client)
+        # With several API processes it is their parent that started the engine, and ends all.
+        processes = started_processes or [pulse.WholeServer()]
         config = engine_client.vllm_config.model_config
-        model = await asyncio.to_thread(_local_folder, str(config.model), config.revision)
+        model = await asyncio.to_thread(local_folder, str(config.model), config.revision)
         manifest = read_manifest(model) if (model / MANIFEST_NAME).is_file() else None
         root, live_file = os.environ.get(WEIGHTS_ROOT_VARIABLE), os.environ.get(LIVE_FILE_VARIABLE)
         watch: Any = None
@@ -73,31 +78,27 @@ class JostlePlugin:
         def condemn() -> None:
             asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, watch.kill)
 
+        several, shared = (args.api_server_count or 1) > 1, os.environ.get(SHARED_FOLDER_VARIABLE)
+        if several and not shared:
+            # A gate in each of several processes would hold back none of the others' requests.
+            logger.warning("weights can be loaded by several API processes under jostle serve only")
+            root = None
         live = LiveWeights(
             engine_client,
-            # Several API processes have several gates, and none of them holds all requests.
-            Path(root) if root and (args.api_server_count or 1) == 1 else None,
+            Path(root) if root else None,
             manifest.version if manifest else BASE_VERSION,
             model,
             limits,
             live_file=Path(live_file) if live_file else None,
+            shared=Path(shared) if several and shared else None,
             condemn=condemn,
         )
         watch = pulse.Pulse(
             engine_client.is_sleeping, processes, limits.hang_seconds, lambda: live.loading
         )
-        live.output_rows_only = await enable_output_rows(engine_client)
-        if manifest is not None:
-            await live.verify_start(manifest)
+        adapter = os.environ.get(ADAPTER_VARIABLE)
+        async with live.gate.alone():
+            live.output_rows_only = await enable_output_rows(engine_client)
+            await live.start(manifest, Path(adapter) if adapter else None)
         state.jostle_weights, state.jostle_limits, state.jostle_pulse = live, limits, watch
         state.jostle_watching = asyncio.create_task(watch.run())
-
-
-def _local_folder(model: str, revision: str | None) -> Path:
-    """The folder that holds a model's files, also when it came from the hub."""
-    if Path(model).is_dir():
-        return Path(model)
-    try:
-        return Path(snapshot_download(model, revision=revision, local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError):
-        return Path(model)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -48,6 +49,24 @@ def engine_processes(client: Any) -> list[Process]:
     """The engine processes that this API server has started; none if others have."""
     manager = getattr(client.engine_core.resources, "engine_manager", None)
     return list(getattr(manager, "processes", ()))
+
+
+class WholeServer:
+    """Stands for an engine that this process has not started, but its parent.
+
+    Attributes:
+        pid: The parent; the work of its children is the engine's, for the most part.
+        exitcode: None, as long as anybody can ask: this process ends with its parent.
+    """
+
+    exitcode: int | None = None
+
+    def __init__(self) -> None:
+        self.pid: int | None = os.getppid()
+
+    def kill(self) -> None:
+        """Ends this process; the parent then ends the engine and all others, and fails."""
+        os._exit(EXIT_GAVE_UP)
 
 
 class Pulse:

@@ -296,9 +296,9 @@ async def live_weights(raw_request: Request) -> WeightsState:
     responses=_answers(400, 401, 403, 500, 503),
 )
 async def load_weights(body: LoadWeightsRequest, raw_request: Request) -> Any:
-    """Makes a published checkpoint live. Answers when it is verified, or why it is not."""
+    """Makes a published checkpoint or adapter live. Answers when verified, or why it is not."""
     try:
-        return await _live(raw_request).load(Path(body.path), body.version)
+        return await _live(raw_request).load(Path(body.path), body.version, body.kind)
     except _FAILURES as error:
         return _failure_response(error)
 

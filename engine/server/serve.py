@@ -64,7 +64,7 @@ def serve(
 
     def start(last: LastGood | None) -> EngineProcess:
         engine = EngineProcess.start(
-            last.path if last else resolved,
+            last.model if last else resolved,
             weights_root=weights_root,
             host=host,
             port=port,
@@ -72,6 +72,7 @@ def serve(
             long_running=long_running,
             limits=limits,
             live_file=record,
+            adapter=last.adapter if last else None,
             extra_args=(*_name(resolved, extra_args), *extra_args),
         )
         say(f"model {last.path if last else resolved}, {engine.settings.device}, {engine.url}")

@@ -11,14 +11,14 @@ from typing import Any
 
 from vllm.engine.protocol import EngineClient
 
-from engine.api import WeightsState
-from engine.checkpoint_check import check_checkpoint
+from engine.api import WeightsKind, WeightsState
 from engine.errors import EngineError, InputError
-from engine.gate import Gate
 from engine.limits import Limits
 from engine.live_file import LastGood, write_last_good
 from engine.manifest import Manifest, Probe, read_manifest
+from engine.server.admission import Admission
 from engine.server.backend import VllmBackend
+from engine.server.live_record import LiveRecord, Memory, SharedFolder
 from engine.server.observe import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.worker import LOAD_METHOD
 
@@ -39,6 +39,7 @@ class LiveWeights:
         path: Where they are; a folder, or a hub id when there is no local copy.
         limits: The server's limits.
         live_file: Where to write down which weights are live; None: nowhere.
+        shared: Folder that all API processes of the server share; None: there is only this one.
         condemn: Called when the engine can neither use new weights nor old ones; it must end.
     """
 
@@ -51,27 +52,45 @@ class LiveWeights:
         limits: Limits,
         *,
         live_file: Path | None = None,
+        shared: Path | None = None,
         condemn: Callable[[], None] = lambda: None,
     ) -> None:
-        self.gate = Gate()
         self._client = client
-        self._root = root.resolve() if root else None
+        self._admission = Admission(root, path)
         self._limits = limits
         self._live_file = live_file
         self._condemn = condemn
-        self._one_at_a_time = asyncio.Lock()
-        self.usable = True
-        self.loading = False
         self.output_rows_only = False
         self._slots: asyncio.Semaphore | None = None
         self._slots = asyncio.Semaphore(self._backend("").max_in_flight)
-        self._state = WeightsState(version=version, path=str(path))
-        show_version(version)
+        first = LiveRecord(state=WeightsState(version=version, path=str(path)))
+        self._record = SharedFolder(shared, first) if shared else Memory(first)
+        self.gate = self._record.gate
 
     @property
     def state(self) -> WeightsState:
         """The live weights."""
-        return self._state
+        return self._record.read().state
+
+    @property
+    def usable(self) -> bool:
+        """Whether the engine can score; if not, it is being ended."""
+        return self._record.read().usable
+
+    @property
+    def loading(self) -> bool:
+        """Whether weights are being loaded, by whatever process of the server."""
+        return self._record.read().loading
+
+    @property
+    def fit(self) -> bool:
+        """Whether a request that has passed the gate may be served."""
+        record = self._record.read()
+        return record.usable and not record.loading
+
+    def _note(self, **changes: Any) -> None:
+        """Changes the record. The gate is held for writing, or nobody is served yet."""
+        self._record.write(self._record.read().model_copy(update=changes))
 
     @property
     def vocabulary_size(self) -> int:
@@ -80,113 +99,117 @@ class LiveWeights:
 
     def backend(self) -> VllmBackend:
         """A backend for requests that hold the gate; its cache salt is the live version."""
-        return self._backend(f"jostle/{self._state.version}")
+        return self._backend(f"jostle/{self.state.version}")
 
     def _backend(self, salt: str) -> VllmBackend:
         return VllmBackend(
             self._client, salt, output_rows_only=self.output_rows_only, slots=self._slots
         )
 
-    async def load(self, path: Path, version: str) -> WeightsState:
-        """Makes a published checkpoint live.
+    async def load(self, path: Path, version: str, kind: WeightsKind | None = None) -> WeightsState:
+        """Makes a published checkpoint or adapter live.
+
+        Args:
+            path: Its folder.
+            version: The version that its manifest must name.
+            kind: The kind that its manifest must name; None: any.
 
         Raises:
-            InputError: If the checkpoint must not or cannot be loaded; the engine was not touched.
+            InputError: If it must not or cannot be loaded; the engine was not touched.
             GateTimeoutError: If requests in flight did not end in time; the engine was not touched.
             EngineError: If the load failed; the weights from before are live again, verified, or
                 the engine is condemned.
         """
         outcome = "refused"
         try:
-            async with self._one_at_a_time:
+            async with self.gate.alone():
                 started = time.monotonic()
-                folder = self._allowed(path)
-                manifest = await asyncio.to_thread(self._check, folder, version)
+                target, manifest = await asyncio.to_thread(
+                    self._admission.check, path, version, kind, self.state
+                )
                 async with self.gate.writing(self._limits.drain_seconds):
                     outcome = "failed"
                     # Not given up half way when the client that asked for it goes away.
-                    await _to_the_end(self._make_live(folder, manifest, started))
+                    await _to_the_end(self._make_live(target, manifest, started))
                     outcome = "done"
+                state = self.state
         finally:
             RELOADS.labels(outcome).inc()
-        logger.info("weights %s are live after %.2f s", version, self._state.seconds)
-        return self._state
+        logger.info("weights %s are live after %.2f s", version, state.seconds)
+        return state
 
-    async def _make_live(self, folder: Path, manifest: Manifest, started: float) -> None:
-        self.loading = True
+    async def _make_live(self, target: WeightsState, manifest: Manifest, started: float) -> None:
+        before, now = self.state, self.state
+        self._note(loading=True)
         try:
-            await self._swap(folder, manifest)
+            await self._swap(target, manifest)
+            now = target.model_copy(update={"seconds": time.monotonic() - started})
         finally:
-            self.loading = False
-        before = self._state.version
-        self._state = WeightsState(
-            version=manifest.version, path=str(folder), seconds=time.monotonic() - started
-        )
-        show_version(manifest.version, before)
+            try:
+                self._note(loading=False, state=now)
+            except InputError:  # a full disk: the other processes would wait for ever
+                self._condemn()
+                raise
+        show_version(now.version, before.version)
         RELOAD_SECONDS.observe(time.monotonic() - started)
         if self._live_file is not None:
+            last = LastGood(version=target.version, path=target.path, base=target.base)
             try:
-                write_last_good(
-                    self._live_file, LastGood(version=manifest.version, path=str(folder))
-                )
+                write_last_good(self._live_file, last)
             except InputError:
-                logger.exception("a restart will not find %s", manifest.version)
+                logger.exception("a restart will not find %s", target.version)
 
-    def _allowed(self, path: Path) -> Path:
-        """The folder, links followed: a link below the root may point out of it."""
-        if "\0" in str(path):
-            raise InputError("holds a NUL character", field="path")
-        folder = path.resolve()
-        if self._root is None:
-            raise InputError(
-                "the server was started without a weights root", file=path, field="path"
-            )
-        if not folder.is_relative_to(self._root):
-            raise InputError(f"lies outside the weights root {self._root}", file=path, field="path")
-        if not folder.is_dir():
-            raise InputError("no such folder", file=path, field="path")
-        return folder
+    async def start(self, manifest: Manifest | None = None, adapter: Path | None = None) -> None:
+        """Verifies the weights the server started with, before the first request of any process.
 
-    def _check(self, folder: Path, version: str) -> Manifest:
-        manifest = read_manifest(folder)
-        if manifest.version != version:
-            raise InputError(
-                f"holds version {manifest.version}, not {version}", file=folder, field="version"
-            )
-        check_checkpoint(folder, manifest, Path(self._state.path))
-        return manifest
+        The process that comes first does it for all, inside `gate.alone`.
 
-    async def verify_start(self, manifest: Manifest) -> None:
-        """Compares the weights the server started with with their manifest.
+        Args:
+            manifest: Theirs, if they carry one.
+            adapter: A published adapter to merge into them.
 
         Raises:
+            InputError: If the adapter does not belong to them.
             EngineError: If they do not give the trainer's log-probabilities.
         """
-        await self._verify(manifest.probes, manifest, "at the start")
+        if not self._record.begun:
+            if manifest is not None:
+                await self._verify(manifest.probes, manifest, "at the start")
+            if adapter is not None:
+                await self._start_with(adapter)
+            self._note()
+        show_version(self.state.version)
 
-    async def _swap(self, folder: Path, manifest: Manifest) -> None:
+    async def _start_with(self, adapter: Path) -> None:
+        manifest = read_manifest(adapter)
+        target = await asyncio.to_thread(self._admission.check_files, adapter, manifest, self.state)
+        await self._load(target)
+        await self._verify(manifest.probes, manifest, "at the start")
+        self._note(state=target)
+
+    async def _swap(self, target: WeightsState, manifest: Manifest) -> None:
         """Loads and verifies; on failure the weights from before come back, and are verified."""
         before = await self._probe(manifest.probes, "before")
         try:
-            await self._load(folder)
+            await self._load(target)
             await self._verify(manifest.probes, manifest, "after the load")
         except Exception as error:
-            logger.exception("loading %s failed", folder)
+            logger.exception("loading %s failed", target.path)
             if self._client.errored:
-                self.usable = False
+                self._note(usable=False)
                 raise EngineError(
-                    f"the engine died while it loaded {folder}; whoever watches the server starts "
-                    f"it again on {self._state.version}"
+                    f"the engine died while it loaded {target.path}; whoever watches the "
+                    f"server starts it again on {self.state.version}"
                 ) from error
             await self._roll_back(manifest.probes, before)
             raise EngineError(
-                f"{folder} could not be made live ({error}); {self._state.version} is live again"
+                f"{target.path} could not be made live ({error}); "
+                f"{self.state.version} is live again"
             ) from error
 
-    async def _load(self, folder: Path | str) -> None:
-        loading = asyncio.ensure_future(
-            self._client.collective_rpc(LOAD_METHOD, args=(str(folder),))
-        )
+    async def _load(self, target: WeightsState) -> None:
+        args = (target.path,) if target.base is None else (target.base, target.path)
+        loading = asyncio.ensure_future(self._client.collective_rpc(LOAD_METHOD, args=args))
         deadline = time.monotonic() + self._limits.load_seconds
         while not loading.done():
             left = max(0.0, deadline - time.monotonic())
@@ -208,24 +231,24 @@ class LiveWeights:
         raise EngineError("the prefix cache could not be reset: some request still holds blocks")
 
     async def _roll_back(self, probes: Sequence[Probe], before: list[tuple[float, ...]]) -> None:
-        self.usable = False
+        self._note(usable=False)
         try:
-            await self._load(self._state.path)
+            await self._load(self.state)
             again = await self._probe(probes, "rolled-back")
         except Exception as error:
             self._condemn()
             raise EngineError(
-                f"neither the new weights nor {self._state.version} could be loaded; "
+                f"neither the new weights nor {self.state.version} could be loaded; "
                 "the engine is ended"
             ) from error
         worst = _worst_difference(before, again)
         if worst > self._own_tolerance:
             self._condemn()
             raise EngineError(
-                f"{self._state.version} was loaded again but its log-probabilities moved by "
+                f"{self.state.version} was loaded again but its log-probabilities moved by "
                 f"{worst:.3g}; the engine is ended"
             )
-        self.usable = True
+        self._note(usable=True)
 
     async def _verify(self, probes: Sequence[Probe], manifest: Manifest, when: str) -> None:
         measured = await self._probe(probes, when)

@@ -5,9 +5,13 @@ Registered as a general plugin, so that every vLLM process of the server loads i
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from engine.adapter import merged
 from engine.lifetime import die_with
 
 LOAD_METHOD = "jostle_load_weights"
@@ -38,20 +42,35 @@ def switch_output_rows(worker: Any, on: bool) -> str | None:
     return None
 
 
-def load_weights(worker: Any, path: str) -> None:
+def load_weights(worker: Any, path: str, adapter: str | None = None) -> None:
     """Loads a checkpoint into the live model of this worker.
 
     Args:
         worker: The vLLM worker this is a method of.
         path: Folder of the checkpoint.
+        adapter: Folder of an adapter to merge into it on the way; None: none.
 
     Raises:
         Exception: Whatever vLLM raises; the model then serves nothing until the next good load.
     """
     model = worker.model_runner.get_model()
     _forget_interrupted_load(model)
-    worker.reload_weights(weights_path=path)
+    if adapter is None:
+        worker.reload_weights(weights_path=path)
+    else:
+        tensors = merged(_tensors(worker, model, path), Path(adapter), worker.device)
+        worker.reload_weights(weights_iterator=tensors)
     _repack_tied_head(model)
+
+
+def _tensors(worker: Any, model: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The tensors of a checkpoint as vLLM would read them itself."""
+    from vllm.model_executor.model_loader import get_model_loader
+
+    config = copy.copy(worker.vllm_config.model_config)
+    config.model, config.model_weights, config.revision = path, "", None
+    loader: Any = get_model_loader(worker.vllm_config.load_config)
+    return iter(loader.get_all_weights(config, model))
 
 
 def _forget_interrupted_load(model: Any) -> None:

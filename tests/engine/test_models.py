@@ -44,6 +44,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("a/b/c", "no such model folder"),
         ("./file", "is not a folder"),
         ("./empty", "holds no config.json"),
+        ("./adapter", "is an adapter; serve its base model"),
     ],
 )
 def test_a_bad_folder_is_named(
@@ -52,6 +53,8 @@ def test_a_bad_folder_is_named(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match=problem) as caught:
         find_model(name)
     assert caught.value.file == str(Path(name))

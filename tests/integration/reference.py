@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.checkpoints import publish_noise
+from benchmarks.checkpoints import as_trained, publish_noise
 from engine.manifest import Manifest
+from training.checkpoint import publish
 
 
 class Reference:
@@ -56,3 +58,24 @@ def published_change(
     )
     changed.folder = checkpoint
     return checkpoint, manifest, changed
+
+
+def published_adapter(base: Reference, root: Path, seed: int) -> tuple[Path, Manifest, Reference]:
+    """An adapter with random matrices, published as the trainer would; and the merged model."""
+    changed = copy.copy(base)
+    torch.manual_seed(seed)
+    adapted: Any = get_peft_model(
+        copy.deepcopy(base.model), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
+    )
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.02)
+    work, folder = root / f"work-{seed}", root / f"adapter-{seed}"
+    adapted.save_pretrained(work, save_embedding_layers=False)
+    changed.model = adapted.merge_and_unload()
+    manifest = publish(
+        as_trained(changed.model, base.tokenizer, base.folder, work), folder, round_index=seed
+    )
+    changed.folder = folder
+    return folder, manifest, changed

@@ -12,11 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine.adapter import ADAPTER_WEIGHTS
+from engine.api import TaskScore
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
+from engine.live_file import LastGood, read_last_good, write_last_good
 from engine.manifest import MANIFEST_NAME, file_digest, read_manifest
 from engine.pools.bundled import training_pool
-from tests.integration.reference import Reference, published_change
+from engine.process import EngineProcess
+from tests.integration.reference import Reference, published_adapter, published_change
 from tests.integration.test_scoring_exact import CONFIG, worst_difference
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -165,3 +169,90 @@ def test_only_published_checkpoints_below_the_root_are_loaded(
         client.load_weights(link, "base")
     with pytest.raises(InputError, match="outside the weights root"):
         client.load_weights(weights_root / ".." / "elsewhere", "base")
+
+
+def logprobs(scores: list[TaskScore]) -> list[float]:
+    return [pair.logprob for score in scores for pair in score.pairs]
+
+
+def test_an_adapter_gives_the_scores_of_the_merged_checkpoint(
+    client: EngineClient, base: Reference, weights_root: Path
+) -> None:
+    tasks = list(training_pool()[:2])
+    before = logprobs(list(client.score(tasks, CONFIG)))
+    adapter, manifest, merged = published_adapter(base, weights_root, 20)
+    other, other_manifest, _ = published_adapter(base, weights_root, 21)
+    whole, whole_manifest, _ = published_change(merged, weights_root, 22, scale=0.0)
+
+    state = client.load_weights(adapter, manifest.version, "lora")
+    assert (state.kind, state.base) == ("lora", str(base.folder))
+    assert client.weights() == state
+    scores = list(client.score(tasks, CONFIG))
+    assert {score.weights_version for score in scores} == {manifest.version}
+    worst, n_pairs = worst_difference(tasks, scores, CONFIG, merged)
+    print(f"{n_pairs} pairs under an adapter, largest difference {worst:.2e}")
+    assert worst < 1e-4
+    first = logprobs(scores)
+    assert max(abs(a - b) for a, b in zip(before, first, strict=True)) > 1e-2
+
+    # Whole weights, then another adapter: each from its own base, never from what was live.
+    assert client.load_weights(whole, whole_manifest.version).kind == "full"
+    assert logprobs(list(client.score(tasks, CONFIG))) == pytest.approx(first, abs=1e-4)
+    client.load_weights(other, other_manifest.version)
+    moved = logprobs(list(client.score(tasks, CONFIG)))
+    assert max(abs(a - b) for a, b in zip(moved, first, strict=True)) > 1e-2
+    took = client.load_weights(adapter, manifest.version).seconds
+    size = sum(entry.size for entry in manifest.files)
+    print(f"an adapter of {size:,} bytes was live after {took:.2f} s")
+    assert logprobs(list(client.score(tasks, CONFIG))) == pytest.approx(first, abs=1e-4)
+
+    # One that lies comes to nothing, and the adapter from before is live again.
+    tensors = load_file(other / ADAPTER_WEIGHTS)
+    change = next(name for name in sorted(tensors) if "lora_B" in name)
+    tensors[change].mul_(-30.0)
+    save_file(tensors, other / ADAPTER_WEIGHTS)
+    described = json.loads((other / MANIFEST_NAME).read_text())
+    for entry in described["files"]:
+        path = other / entry["name"]
+        entry |= {"size": path.stat().st_size, "sha256": file_digest(path)}
+    (other / MANIFEST_NAME).write_text(json.dumps(described))
+    with pytest.raises(EngineError, match=f"probe pairs differ.*{manifest.version} is live again"):
+        client.load_weights(other, other_manifest.version)
+    assert client.weights().version == manifest.version
+    assert logprobs(list(client.score(tasks, CONFIG))) == pytest.approx(first, abs=1e-4)
+
+    described["base_digest"] = "0" * 64
+    (other / MANIFEST_NAME).write_text(json.dumps(described))
+    with pytest.raises(InputError, match=r"base_digest.*other weights"):
+        client.load_weights(other, other_manifest.version)
+    with pytest.raises(InputError, match="is 'lora', not 'full'"):
+        client.load_weights(adapter, manifest.version, "full")
+
+
+def test_a_server_starts_with_an_adapter(
+    base: Reference, weights_root: Path, tmp_path: Path
+) -> None:
+    """As it does after a crash, when an adapter was live last."""
+    adapter, manifest, merged = published_adapter(base, weights_root, 23)
+    live_file = tmp_path / "live.json"
+    write_last_good(
+        live_file,
+        LastGood(version=manifest.version, path=str(adapter), base=str(base.folder)),
+    )
+    last = read_last_good(live_file)
+    assert last is not None
+    tasks = list(training_pool()[:1])
+    with EngineProcess.start(
+        last.model,
+        weights_root=weights_root,
+        log_file=tmp_path / "engine.log",
+        adapter=last.adapter,
+        extra_args=["--max-model-len=1024"],
+    ) as second:
+        second.wait_ready(300)
+        with EngineClient(second.url) as other:
+            state = other.weights()
+            assert (state.version, state.kind) == (manifest.version, "lora")
+            scores = list(other.score(tasks, CONFIG))
+    worst, _ = worst_difference(tasks, scores, CONFIG, merged)
+    assert worst < 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from engine.client import EngineClient
 from engine.errors import EngineError
 from engine.pools.bundled import training_pool
 from tests.integration.processes import MARK_VARIABLE, children, marked, wait_until_gone
-from tests.integration.reference import Reference, published_change
+from tests.integration.reference import Reference, published_adapter, published_change
 from tests.integration.test_scoring_exact import CONFIG
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(1200)]
@@ -62,13 +63,13 @@ class Served:
 
 
 @contextmanager
-def serving(model: Path, root: Path, log: Path) -> Iterator[Served]:
+def serving(model: Path, root: Path, log: Path, *flags: str) -> Iterator[Served]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     mark = uuid.uuid4().hex
     command = [sys.executable, "-m", "cli.main", "serve", str(model), f"--port={port}"]
-    command += [f"--weights-root={root}", "--tries=9", "--", "--enforce-eager"]
+    command += [f"--weights-root={root}", "--tries=9", "--", "--enforce-eager", *flags]
     environment = {**os.environ, MARK_VARIABLE: mark}
     with log.open("wb") as output:
         watcher = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
@@ -188,3 +189,64 @@ def killed_server(served: Served, client: EngineClient, expected: list[TaskScore
     gone = wait_until_gone(served.mark, [server, engine], 10)
     print(f"kill -9 of the API server: its engine was gone {gone:.1f} s later")
     assert equal(list(client.score(TASKS, CONFIG)), expected)
+
+
+def started_last(log: Path, kind: str) -> int:
+    """Process id of an API process or of the engine, as vLLM puts it before every line."""
+    return int(re.findall(rf"\({kind} pid=(\d+)\)", log.read_text())[-1])
+
+
+def test_several_api_processes_and_an_adapter(
+    model_folder: Path, base: Reference, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whichever process ends or hangs, all are started again, with the adapter that was live."""
+    root = tmp_path_factory.mktemp("supervised")
+    adapter, manifest, _ = published_adapter(base, root, 33)
+    other, other_manifest, _ = published_change(base, root, 34, names=["layers.4."])
+    tasks = TASKS[:3]
+    with (
+        serving(model_folder, root, root / "serve.log", "--api-server-count=2") as served,
+        EngineClient(served.url) as client,
+    ):
+        print(f"first start: {served.wait_ready():.1f} s")
+        client.load_weights(adapter, manifest.version)
+        expected = list(client.score(tasks, CONFIG))
+        assert {score.weights_version for score in expected} == {manifest.version}
+
+        def again(what: str, killed: int) -> None:
+            gone = wait_until_gone(served.mark, [killed], 30)
+            time.sleep(0.5)
+            print(f"{what}: gone {gone:.1f} s, ready again {served.wait_ready():.1f} s later")
+            with EngineClient(served.url) as anew:
+                assert equal(list(anew.score(tasks, CONFIG)), expected)
+
+        def load() -> None:
+            with EngineClient(served.url, patience_s=0) as mine, pytest.raises(EngineError):
+                mine.load_weights(other, other_manifest.version)
+
+        loading = threading.Thread(target=load)
+        loading.start()
+        while httpx.get(f"{served.url}/ready", timeout=10).status_code == 200:
+            time.sleep(0.005)
+        server, engine = served.server, started_last(served.log, "EngineCore")
+        os.kill(started_last(served.log, "ApiServer_0"), signal.SIGKILL)
+        loading.join()
+        again("kill -9 of an API process during a load", server)
+        assert engine not in marked(served.mark)
+
+        server, engine = served.server, started_last(served.log, "EngineCore")
+        os.kill(engine, signal.SIGSTOP)
+        again("SIGSTOP of the engine", engine)
+        assert server not in marked(served.mark)
+
+        everything = set(marked(served.mark)) - {served.watcher.pid}
+        os.kill(served.server, signal.SIGKILL)
+        gone = wait_until_gone(served.mark, everything, 10)
+        print(f"kill -9 of the API processes' parent: all others were gone {gone:.1f} s later")
+        again("kill -9 of the parent", next(iter(everything)))
+
+        everything = set(marked(served.mark))
+        os.kill(served.watcher.pid, signal.SIGKILL)
+        served.watcher.wait()
+        gone = wait_until_gone(served.mark, everything, 30)
+        print(f"after SIGKILL of the watcher nothing was left within {gone:.1f} s")

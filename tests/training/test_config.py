@@ -78,6 +78,12 @@ def test_every_field_is_part_of_the_digest() -> None:
         ("[train]\nbatch_size = 0\n", "train.batch_size", "greater than or equal to 1"),
         ("[train]\nstart_from = 'first'\n", "train.start_from", "'base' or 'last'"),
         ("rounds = 'two'\n", "rounds", "valid integer"),
+        ("[train]\npublish = 'adapter'\n", "train", "needs a section train.lora"),
+        (
+            "[train]\npublish = 'adapter'\nstart_from = 'last'\nlora = {}\n",
+            "train",
+            'needs start_from = "base"',
+        ),
     ],
 )
 def test_faults_name_file_and_field(tmp_path: Path, text: str, field: str, problem: str) -> None:

@@ -8,7 +8,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from engine.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, merged
+from engine.adapter_check import base_digest, check_adapter
 from engine.api import TokenPair
 from engine.config import PromptConfig
 from engine.errors import TrainingError
@@ -205,6 +209,35 @@ def test_adapters_are_merged_into_what_is_published(tmp_path: Path) -> None:
     assert result.losses[-1] < result.losses[0]
     manifest = publish(result, tmp_path / "checkpoint", 0)
     check_manifest(manifest, tmp_path / "checkpoint", tmp_path / "base", tied=False)
+
+
+def test_an_adapter_alone_is_published_and_proves_the_same(tmp_path: Path) -> None:
+    manifests, merged_weights = {}, {}
+    for publish_as in ("merged", "adapter"):
+        folder = tmp_path / publish_as
+        folder.mkdir()
+        lora = LoraConfig(rank=4)
+        job = make_job(folder, tied=True, lora=lora, epochs=3, publish=publish_as)
+        result, _ = run_job(job, folder)
+        manifests[publish_as] = publish(result, folder / "checkpoint", 0)
+        weights = load_file(folder / "base" / "model.safetensors")
+        if publish_as == "merged":
+            weights = load_file(folder / "checkpoint" / "model.safetensors")
+        else:
+            weights = dict(merged(weights.items(), folder / "checkpoint"))
+        merged_weights[publish_as] = weights
+
+    adapter = manifests["adapter"]
+    folder = tmp_path / "adapter" / "checkpoint"
+    assert adapter.kind == "lora"
+    assert adapter.base_digest == base_digest(tmp_path / "adapter" / "base")
+    assert {entry.name for entry in adapter.files} == {ADAPTER_CONFIG, ADAPTER_WEIGHTS}
+    assert adapter == read_manifest(folder)
+    check_adapter(folder, adapter, tmp_path / "adapter" / "base")
+    # What the engine makes of it is what would have been published whole, and so are the probes.
+    assert adapter.probes == manifests["merged"].probes
+    for name, tensor in merged_weights["merged"].items():
+        assert torch.allclose(tensor, merged_weights["adapter"][name], rtol=1e-6, atol=1e-7), name
 
 
 def test_any_training_argument_is_passed_on_and_wrong_ones_are_told(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ class FakeEngine:
 
     async def collective_rpc(self, method: str, args: tuple[str, ...]) -> None:
         assert method == LOAD_METHOD
-        (path,) = args
-        self.events.append(f"load {Path(path).name}")
+        path = args[-1]  # of an adapter, where there is one
+        self.events.append("load " + " with ".join(Path(each).name for each in args))
         if self.hold:
             await self.hold.wait()
         if path in self.fails:
@@ -92,16 +92,28 @@ def factor(path: str) -> float:
 class FakeLiveWeights(LiveWeights):
     """On a backend in memory."""
 
-    def __init__(self, engine: FakeEngine, root: Path | None, limits: Limits, **more: Any) -> None:
+    def __init__(
+        self,
+        engine: FakeEngine,
+        root: Path | None,
+        limits: Limits,
+        *,
+        start: Path = Path("base"),
+        **more: Any,
+    ) -> None:
         self.fake = WeightedBackend(engine=engine)
-        super().__init__(engine, root, "base", Path("base"), limits, **more)  # type: ignore[arg-type]
+        super().__init__(engine, root, "base", start, limits, **more)  # type: ignore[arg-type]
+
+    def pretend(self, **changes: bool) -> None:
+        """Changes what is known of the live weights."""
+        self._note(**changes)
 
     def _backend(self, salt: str) -> Any:
         return self.fake
 
 
-def publish(folder: Path, *, lies: bool = False) -> str:
-    """A folder with nothing but a manifest; its version."""
+def publish(folder: Path, *, lies: bool = False, base_digest: str | None = None) -> str:
+    """A folder with nothing but a manifest, an adapter's if it names a base; its version."""
     folder.mkdir(parents=True)
     values = output_logprobs(PROMPT, OUTPUT)
     probe = Probe(
@@ -111,7 +123,9 @@ def publish(folder: Path, *, lies: bool = False) -> str:
     )
     manifest = Manifest(
         version=f"v-{folder.name}",
+        kind="full" if base_digest is None else "lora",
         base_model="base",
+        base_digest=base_digest,
         dtype="float32",
         files=(FileEntry(name="model.safetensors", size=1, sha256="0" * 64),),
         tensors=(TensorEntry(name="w", shape=(1,), dtype="F32"),),

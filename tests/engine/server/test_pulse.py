@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -112,3 +115,12 @@ def test_a_dead_engine_is_not_asked_any_more(exitcode: int | None) -> None:
 )
 def test_exit_codes(codes: list[int | None], code: int) -> None:
     assert exit_code([FakeProcess(value) for value in codes]) == code
+
+
+def test_an_engine_of_the_parents_ends_with_this_process() -> None:
+    """As the API processes do, of which there may be several; their parent ends the rest."""
+    program = "from engine.server.pulse import WholeServer; WholeServer().kill()"
+    ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert ended.returncode == EXIT_GAVE_UP
+    assert pulse.WholeServer().pid == os.getppid()
+    assert pulse.WholeServer().exitcode is None

@@ -69,7 +69,7 @@ def test_scores_as_one_body_and_as_lines_are_the_same() -> None:
 
 
 def test_metrics_count_what_was_done() -> None:
-    _, app = server()
+    live, app = server()
     names = ("pairs_total", "tokens_computed_total", "tokens_reused_total")
     before = [metric(name) for name in names]
     labels = {"route": "POST /v1/completion_logprobs", "status": "200"}
@@ -82,6 +82,7 @@ def test_metrics_count_what_was_done() -> None:
         usage["tokens_reused"],
     ]
     assert metric("requests_total", **labels) - requests == 1
+    asyncio.run(live.start())
     assert metric("live_version", version="base") == 1
 
 
@@ -299,16 +300,16 @@ def test_a_client_that_goes_away_cancels_its_work(stream: bool) -> None:
 def test_ready_and_healthy() -> None:
     live, app = server()
     assert ask(app, "GET", "/ready").json() == {"ready": True, "weights_version": "base"}
-    live.loading = True
+    live.pretend(loading=True)
     answer = ask(app, "GET", "/ready")
     assert answer.status_code == 503
     assert "being loaded" in answer.json()["error"]["message"]
     assert ask(app, "GET", "/health").status_code == 200, "it lives, it is only busy"
-    live.loading, live.usable = False, False
+    live.pretend(loading=False, usable=False)
     assert ask(app, "GET", "/ready").status_code == 503
     assert ask(app, "GET", "/health").status_code == 503
     assert ask(app, "POST", "/v1/completions", json={}).status_code == 503
-    live.usable = True
+    live.pretend(usable=True)
     app.state.jostle_pulse = Pulse(lambda: None, [], 0.0, lambda: False)
     assert "does not answer" in ask(app, "GET", "/ready").json()["error"]["message"]
 

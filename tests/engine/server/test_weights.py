@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, InputError
+from engine.files import write_bytes
 from engine.gate import GateTimeoutError
 from engine.limits import Limits
 from engine.live_file import read_last_good
-from engine.server import weights
+from engine.server import admission, live_record
 from tests.engine.server.fake_server import FakeEngine, FakeLiveWeights, publish
 
 LIMITS = Limits(drain_seconds=0.2, load_seconds=0.3)
@@ -30,7 +31,8 @@ def _no_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> None:
     def check(folder: Path, manifest: Any, live: Path) -> None:
         engine.events.append("check")
 
-    monkeypatch.setattr(weights, "check_checkpoint", check)
+    monkeypatch.setattr(admission, "check_checkpoint", check)
+    monkeypatch.setattr(admission, "check_adapter", check)
 
 
 def live_on(engine: FakeEngine, root: Path | None, **more: Any) -> FakeLiveWeights:
@@ -76,7 +78,7 @@ def test_nothing_is_touched_when_the_check_fails(
     def check(*_: Any) -> None:
         raise InputError("the tensor is missing", record="w")
 
-    monkeypatch.setattr(weights, "check_checkpoint", check)
+    monkeypatch.setattr(admission, "check_checkpoint", check)
     live = live_on(engine, tmp_path)
     with pytest.raises(InputError, match="missing"):
         asyncio.run(live.load(tmp_path / "one", version))
@@ -210,3 +212,130 @@ def test_where_checkpoints_may_lie(engine: FakeEngine, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without a weights root"):
         asyncio.run(live_on(engine, None).load(root / "inside", version))
     assert engine.events == []
+
+
+def test_an_adapter_is_merged_into_the_weights_it_was_trained_on(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the start or the live ones, but never weights that hold an adapter already."""
+    digests = {"start": "a" * 64, "whole": "b" * 64}
+    monkeypatch.setattr(admission, "base_digest", lambda folder: digests[folder.name])
+    (tmp_path / "start").mkdir()
+    versions = {"whole": publish(tmp_path / "whole")}
+    for name, base in (("one", "start"), ("two", "start"), ("three", "whole")):
+        versions[name] = publish(tmp_path / name, base_digest=digests[base])
+    versions["lost"] = publish(tmp_path / "lost", base_digest="c" * 64)
+    live = live_on(engine, tmp_path, start=tmp_path / "start", live_file=tmp_path / "live")
+
+    async def load(name: str, kind: Any = None) -> None:
+        await live.load(tmp_path / name, versions[name], kind)
+
+    async def run() -> None:
+        for name in ("one", "two", "whole", "three", "one"):
+            await load(name)
+        for name, kind in (("lost", None), ("whole", "lora"), ("one", "full")):
+            with pytest.raises(InputError):
+                await load(name, kind)
+        engine.fails.add(str(tmp_path / "two"))
+        with pytest.raises(EngineError, match="v-one is live again"):
+            await load("two")
+
+    asyncio.run(run())
+    assert [event for event in engine.events if event.startswith("load")] == [
+        "load start with one",
+        "load start with two",
+        "load whole",
+        "load whole with three",
+        "load start with one",
+        "load start with two",
+        "load start with one",
+    ]
+    assert (live.state.kind, live.state.base) == ("lora", str(tmp_path / "start"))
+    last = read_last_good(tmp_path / "live")
+    assert last is not None
+    assert (last.model, last.adapter) == (str(tmp_path / "start"), tmp_path / "one")
+    assert last.version == versions["one"]
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_a_server_that_starts_with_an_adapter(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lies: bool
+) -> None:
+    monkeypatch.setattr(admission, "base_digest", lambda folder: "a" * 64)
+    (tmp_path / "start").mkdir()
+    version = publish(tmp_path / "one", base_digest="a" * 64, lies=lies)
+    live = live_on(engine, None, start=tmp_path / "start")
+    if lies:
+        with pytest.raises(EngineError, match="at the start the probe pairs differ"):
+            asyncio.run(live.start(adapter=tmp_path / "one"))
+        return
+    asyncio.run(live.start(adapter=tmp_path / "one"))
+    asyncio.run(live.start(adapter=tmp_path / "one"))
+    assert engine.events == ["check", "load start with one", "reset", "at the start"], "once"
+    assert live.state.version == version
+
+
+def test_several_processes_know_the_same(engine: FakeEngine, tmp_path: Path) -> None:
+    """Two of them here in one process: what they share is files."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    versions = {name: publish(tmp_path / name) for name in ("one", "two")}
+    first, second = (live_on(engine, tmp_path, shared=shared) for _ in range(2))
+
+    async def run() -> None:
+        await asyncio.gather(first.start(), second.start())
+        engine.hold = asyncio.Event()
+        async with second.gate.reading(1):
+            loading = asyncio.create_task(first.load(tmp_path / "one", versions["one"]))
+            await asyncio.sleep(0.05)
+            assert engine.events == ["check"], "a request to the other process is in flight"
+        while "load one" not in engine.events:
+            await asyncio.sleep(0.001)
+        assert second.loading
+        assert not second.fit
+        with pytest.raises(GateTimeoutError):
+            async with second.gate.reading(0.02):
+                pass
+        engine.hold.set()
+        await loading
+        async with second.gate.reading(1):
+            assert second.fit
+            assert second.state == first.state
+            assert second.state.version == versions["one"]
+        engine.hold = None
+        # What a process goes back to is what is live, whoever has loaded it.
+        engine.fails.add(str(tmp_path / "two"))
+        with pytest.raises(EngineError, match="v-one is live again"):
+            await second.load(tmp_path / "two", versions["two"])
+        engine.fails.clear()
+        await asyncio.gather(
+            first.load(tmp_path / "two", versions["two"]),
+            second.load(tmp_path / "one", versions["one"]),
+        )
+
+    asyncio.run(run())
+    assert first.state == second.state
+    assert engine.loaded == first.state.path
+    assert {path.name for path in shared.iterdir()} == {"alone", "gate", "live.json", "turnstile"}
+
+
+def test_a_record_that_cannot_be_written_ends_the_server(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    version = publish(tmp_path / "one")
+    condemned: list[bool] = []
+    live = live_on(
+        engine, tmp_path, shared=tmp_path / "shared", condemn=lambda: condemned.append(True)
+    )
+
+    def full(path: Path, content: bytes) -> None:
+        if "load one" in engine.events:
+            raise InputError("No space left on device", file=path)
+        write_bytes(path, content)
+
+    monkeypatch.setattr(live_record, "write_bytes", full)
+    with pytest.raises(InputError, match="No space left"):
+        asyncio.run(live.load(tmp_path / "one", version))
+    assert condemned == [True]
+    assert not live.fit, "nobody is served by what nobody knows"
