@@ -20,20 +20,35 @@ def floor_flops(pairs: BenchmarkPairs) -> float:
     of the vocabulary projection per output token. Attention is left out: at these lengths it is a
     few percent.
     """
-    sequences = [
+    sequences = _sequences(pairs)
+    unique = sum(map(len, sequences)) - reusable_tokens(sequences)
+    weights, projection = _sizes(pairs.model)
+    return 2.0 * unique * weights + 2.0 * sum(map(len, pairs.outputs)) * projection
+
+
+def whole_flops(pairs: BenchmarkPairs) -> float:
+    """The same for whole sequences, nothing shared, with logits for all rows."""
+    weights, projection = _sizes(pairs.model)
+    return 2.0 * sum(map(len, _sequences(pairs))) * (weights + projection)
+
+
+def _sequences(pairs: BenchmarkPairs) -> list[tuple[int, ...]]:
+    return [
         tuple(prompt + output[:-1])
         for prompt, output in zip(pairs.prompts, pairs.outputs, strict=True)
     ]
-    unique = sum(map(len, sequences)) - reusable_tokens(sequences)
-    config = json.loads((Path(pairs.model) / "config.json").read_text())
+
+
+def _sizes(model: str) -> tuple[int, int]:
+    """Weights outside the embeddings, and those of the vocabulary projection."""
+    config = json.loads((Path(model) / "config.json").read_text())
     hidden, vocabulary = int(config["hidden_size"]), int(config["vocab_size"])
     weights = 0
-    for file in Path(pairs.model).glob("*.safetensors"):
+    for file in Path(model).glob("*.safetensors"):
         for tensor in read_safetensors_header(file):
             if len(tensor.shape) == 2 and vocabulary not in tensor.shape:
                 weights += tensor.shape[0] * tensor.shape[1]
-    rows = sum(map(len, pairs.outputs))
-    return 2.0 * unique * weights + 2.0 * rows * hidden * vocabulary
+    return weights, hidden * vocabulary
 
 
 def matmul_rate(model: str, seconds: float = 2.0) -> float:

@@ -24,7 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import floor_flops, matmul_rate
+from benchmarks.floor import floor_flops, matmul_rate, whole_flops
 from benchmarks.pairs import BenchmarkPairs, all_pairs, sample_tasks
 from benchmarks.ways import Answer
 from engine.api import TokenPair, Usage
@@ -234,6 +234,10 @@ def main() -> None:
         f"logits for output rows only are worth x"
         f"{rows[-2].answer.seconds / rows[-1].answer.seconds:.2f}, and change no probability by "
         f"more than {largest_difference(rows[-2:], pairs)[JOSTLE]:.1e}"
+    )
+    console.print(
+        f"whole sequences with logits for all rows are {whole_flops(pairs) / floor_flops(pairs):.2f} "
+        f"times the floor's arithmetic: what sharing and output rows can give at an equal rate"
     )
     console.print(
         f"whole requests, references generated too: {whole_seconds:.1f} s, "
