@@ -235,9 +235,10 @@ def main() -> None:
         f"{rows[-2].answer.seconds / rows[-1].answer.seconds:.2f}, and change no probability by "
         f"more than {largest_difference(rows[-2:], pairs)[JOSTLE]:.1e}"
     )
+    times = whole_flops(pairs) / floor_flops(pairs)
     console.print(
-        f"whole sequences with logits for all rows are {whole_flops(pairs) / floor_flops(pairs):.2f} "
-        f"times the floor's arithmetic: what sharing and output rows can give at an equal rate"
+        f"whole sequences with logits for all rows are {times:.2f} times the floor's arithmetic: "
+        f"what sharing and output rows can give at an equal rate"
     )
     console.print(
         f"whole requests, references generated too: {whole_seconds:.1f} s, "
