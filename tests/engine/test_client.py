@@ -390,7 +390,7 @@ def test_weights(server: Server, client: EngineClient, tmp_path: Path) -> None:
         ("GET", "/v1/weights"),
         ("POST", "/v1/weights"),
     ]
-    assert server.requests[1].body == {"path": str(tmp_path), "version": "v2"}
+    assert server.requests[1].body == {"path": str(tmp_path), "version": "v2", "kind": None}
 
 
 def test_refused_weights(server: Server, client: EngineClient, tmp_path: Path) -> None:
