@@ -62,16 +62,18 @@ STRATEGIES = ["prompt_uncertainty", "random"]
 
 def test_the_shared_first_round_is_trained_once_per_seed(tmp_path: Path) -> None:
     runs = Runs()
-    result = run_sweep(INITIAL, STRATEGIES, [0, 1], tmp_path, PROGRESS, runs)
+    strategies = [*STRATEGIES, "perplexity"]
+    result = run_sweep(INITIAL, strategies, [0, 1], tmp_path, PROGRESS, runs)
     # Per seed: the initial round once, then two rounds for each strategy.
-    assert runs.count("train") == 2 * (1 + 2 * 2)
+    assert runs.count("train") == 2 * (1 + 3 * 2)
     assert runs.count("score 4") == 2  # the first scoring is shared too
     assert runs.count("generate under base") == 2
     for seed in (0, 1):
-        first, second = (run_folder(tmp_path, name, seed) for name in STRATEGIES)
-        assert first.round(0).read_selection().task_ids == second.round(0).read_selection().task_ids
-        one, other = (each.round(0).checkpoint / "model.safetensors" for each in (first, second))
-        assert one.samefile(other)
+        first, *others = (run_folder(tmp_path, name, seed).round(0) for name in strategies)
+        for other in others:
+            assert first.read_selection().task_ids == other.read_selection().task_ids
+            one, two = (each.checkpoint / "model.safetensors" for each in (first, other))
+            assert one.samefile(two)
     assert [(point.strategy, point.round) for point in result.points][:4] == [
         ("prompt_uncertainty", name) for name in ("before", "round 0", "round 1", "round 2")
     ]
