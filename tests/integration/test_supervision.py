@@ -173,6 +173,7 @@ def killed_during_a_load(
     loading.start()
     while httpx.get(f"{served.url}/ready", timeout=10).status_code == 200:
         time.sleep(0.005)
+    time.sleep(0.2)  # the probes under the old weights come first
     os.kill(engine, signal.SIGKILL)
     loading.join()
     print(f"kill -9 in the middle of a load: {errors[0]}")
