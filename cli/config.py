@@ -19,8 +19,8 @@ def init(
 ) -> None:
     """Write a config with every field, its default and what it means."""
     from engine.errors import InputError
+    from engine.files import write_bytes
     from training.config_file import config_template
-    from training.records import write_bytes
 
     if path.exists() and not overwrite:
         raise InputError("exists already; --overwrite replaces it", file=path)

@@ -41,10 +41,10 @@ def race(
     from engine.config import ScoreConfig
     from engine.design.entries import RaceConfig
     from engine.design.racing import race_pool
+    from engine.files import write_bytes, write_json
     from engine.models import resolve_model
     from engine.pools import open_pool
     from engine.prompts import PromptBuilder
-    from training.records import write_bytes, write_json
 
     config = ScoreConfig(max_output_tokens=max_output_tokens, seed=seed)
     tasks = list(open_pool(pool, _options(None, None, None, None, None, seed)))

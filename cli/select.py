@@ -39,7 +39,7 @@ def select(
     """Choose tasks; what is written beside OUTPUT says why each was taken."""
     from cli.toml import parse_settings, read_toml
     from engine.design.overlap import repeat_in_words
-    from training.records import write_bytes, write_json
+    from engine.files import write_bytes, write_json
     from training.selection import parse_strategy
     from training.selection import select as choose
 

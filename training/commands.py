@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from engine.files import write_bytes
 from engine.models import resolve_model
 from engine.pools.estimate import Rate
 from training.config import RunConfig
@@ -16,7 +17,7 @@ from training.display import RichProgress, describe_plan, plan_table, summary_ta
 from training.launch import make_builder, run_config
 from training.planning import RunPlan, plan_run
 from training.pools import load_pools
-from training.records import RunFolder, write_bytes
+from training.records import RunFolder
 from training.summary import SummaryRow, read_summary
 
 PLANNED_CONFIG = "config.planned.toml"

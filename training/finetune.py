@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from engine.files import write_json
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool
 from training.config import RunConfig
-from training.records import RunFolder, write_json, write_parquet
+from training.records import RunFolder, write_parquet
 from training.resume import fingerprint, newest_checkpoint, remove_attempts
 from training.rows import build_rows, choose_probes
 from training.summary import RowsSummary

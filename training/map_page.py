@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 
 from engine.errors import InputError
+from engine.files import write_bytes
 from engine.measures.stability import map_stability
 from engine.measures.task_map import CATEGORIES, MapConfig, Thresholds, categorise, find_thresholds
-from training.records import write_bytes
 
 _LONGEST_DEFINITION = 600  # characters; what is cut off ends in an ellipsis
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 
+from engine.files import write_bytes
 from engine.manifest import MANIFEST_NAME
 from training.config import CheckpointConfig
-from training.records import RunFolder, read_json, write_bytes
+from training.records import RunFolder, read_json
 from training.state import RunState, Step
 from training.summary import RoundMetrics
 

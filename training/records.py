@@ -23,8 +23,6 @@ from engine.api import TaskScore
 from engine.design.components import moves_of, standard_errors
 from engine.errors import InputError
 from engine.files import LineJournal
-from engine.files import write_bytes as write_bytes
-from engine.files import write_json as write_json
 from engine.measures import map_categories
 from training.files import read_json as read_json
 from training.files import write_parquet as write_parquet

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import InputError
+from engine.files import write_json
 from engine.manifest import file_digest
 from engine.tasks import Record
-from training.records import read_json, write_json
+from training.records import read_json
 
 if TYPE_CHECKING:
     from training.trainer import TrainJob

@@ -14,6 +14,7 @@ import polars as pl
 from engine.api import Usage
 from engine.design.overlap import repeat_in_words
 from engine.errors import EngineError
+from engine.files import write_json
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool
 from training.checkpoint import publish
@@ -31,7 +32,6 @@ from training.records import (
     build_pairs,
     build_scores,
     read_json,
-    write_json,
     write_parquet,
 )
 from training.selection import Selection, check_measured, select, select_tasks

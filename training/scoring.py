@@ -23,7 +23,7 @@ from engine.api import SkippedTask, TaskScore, WeightsState
 from engine.config import ScoreConfig
 from engine.design.ranking import ranking_columns
 from engine.errors import EngineError, InputError
-from engine.files import write_bytes
+from engine.files import write_bytes, write_json
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
@@ -37,7 +37,6 @@ from training.records import (
     build_pairs,
     build_scores,
     read_json,
-    write_json,
     write_parquet,
 )
 from training.task_columns import task_row, task_table

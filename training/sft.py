@@ -25,10 +25,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from engine.api import TokenPair
 from engine.errors import InputError, TrainingError
+from engine.files import write_json
 from engine.lifetime import die_with
 from engine.manifest import Probe
 from training.config import TrainConfig
-from training.records import read_json, write_json
+from training.records import read_json
 from training.resume import fingerprint
 from training.sft_progress import ProgressWriter
 from training.trainer import PARENT_VARIABLE, TrainJob, TrainProgress, TrainResult

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from engine.errors import InputError
+from engine.files import write_bytes, write_json
 from engine.tasks import Pool, Record
 from training.config import RunConfig, config_differences, load_config
-from training.records import RunFolder, read_json, write_bytes, write_json
+from training.records import RunFolder, read_json
 from training.task_digests import TaskDigests
 
 

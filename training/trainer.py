@@ -22,11 +22,12 @@ from pydantic import Field
 
 from engine.api import TokenPair
 from engine.errors import InputError, TrainingError
+from engine.files import write_json
 from engine.manifest import Probe
 from engine.settings import KEEP_MEMORY
 from engine.tasks import Record
 from training.config import TrainConfig
-from training.records import read_json, write_json
+from training.records import read_json
 
 PARENT_VARIABLE = "JOSTLE_TRAINER_PARENT"
 """Environment variable: the process whose end ends the trainer, where no launcher is between."""

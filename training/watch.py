@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from engine.files import write_json
 from engine.tasks import Record
 from training.progress import Progress
-from training.records import write_json
 from training.state import Step
 
 _SECONDS_BETWEEN = 0.5

@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 
 from engine.errors import InputError
+from engine.files import write_json
 from tests.training.fakes import make_pool
 from training.config import RunConfig
 from training.demo import DEMO, choose_folder, demo_config, fit_to_pool, run_demo
 from training.display import RichProgress, summary_table
-from training.records import RunFolder, write_json
+from training.records import RunFolder
 from training.state import Step, open_run, plan
 from training.summary import SummaryRow
 

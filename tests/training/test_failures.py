@@ -14,11 +14,12 @@ import polars as pl
 import pytest
 
 from engine.errors import InputError
+from engine.files import write_json
 from engine.paraphrase_journal import ParaphraseJournal
 from tests.training.fakes import FakeEngine, KilledError, make_score
 from tests.training.test_rounds import CONFIG, make_run, read_records
 from training.ports import check_port
-from training.records import RunFolder, ScoreJournal, write_json, write_parquet
+from training.records import RunFolder, ScoreJournal, write_parquet
 from training.state import Step
 
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from engine.errors import InputError
+from engine.files import write_json
 from engine.measures.compute import compute_measures
 from tests.training.fakes import make_disagreement, make_score
 from training.further import SAMPLES
@@ -17,7 +18,6 @@ from training.records import (
     ScoreJournal,
     build_pairs,
     build_scores,
-    write_json,
     write_parquet,
 )
 
