@@ -1,11 +1,14 @@
 """Pairs per second of exact likelihood scoring: the peers' ways and jostle on the same pairs.
 
     python -m benchmarks.scoring [--tasks 3] [--instances 10] [--perturbations 10] [--turns 2]
+                                 [--eager]
 
 The paper's setting: definition and two examples, words dropped from definition and example inputs
 at 0.2. The ways on vLLM take turns, and the least disturbed turn of each counts; the loop over
-transformers is long enough to run once. Real tasks from ../shared/data/niv2 when present, else the
-bundled pool. The harness needs `pip install --no-deps -r requirements/benchmarks.txt`.
+transformers is long enough to run once. vLLM compiles the model for all of them, as it does by
+default and for `jostle serve`, unless `--eager` forbids it for all. Real tasks from
+../shared/data/niv2 when present, else the bundled pool. The harness needs
+`pip install --no-deps -r requirements/benchmarks.txt`.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from rich.table import Table
 
 from benchmarks.floor import floor_flops, matmul_rate, whole_flops
 from benchmarks.pairs import BenchmarkPairs, all_pairs, sample_tasks
-from benchmarks.ways import Answer
+from benchmarks.ways import EAGER_VARIABLE, Answer
 from engine.api import TokenPair, Usage
 from engine.client import EngineClient
 from engine.config import ScoreConfig
@@ -34,7 +37,12 @@ from engine.models import resolve_model
 from engine.plan import reusable_tokens
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
-from engine.settings import KEEP_MEMORY, choose_settings
+from engine.settings import (
+    KEEP_MEMORY,
+    OUTPUT_ROWS_VARIABLE,
+    SHARED_TAILS_VARIABLE,
+    choose_settings,
+)
 from engine.tasks import Task
 
 MAX_MODEL_LEN = 2048
@@ -53,25 +61,29 @@ class Row:
 class Scoring:
     """One run of the benchmark."""
 
-    def __init__(self, model: str, config: ScoreConfig, n_tasks: int, seed: int) -> None:
+    def __init__(
+        self, model: str, config: ScoreConfig, n_tasks: int, seed: int, *, eager: bool = True
+    ) -> None:
         from transformers import AutoTokenizer
 
         self.model = str(resolve_model(model))
         self.config = config
+        self.eager = eager
         self.builder = PromptBuilder(
             AutoTokenizer.from_pretrained(self.model), config.prompt, MAX_MODEL_LEN
         )
         self.tasks = sample_tasks(n_tasks, config, seed, self.builder)
         self.folder = Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
 
-    def server(self, *, output_rows: bool = True) -> EngineProcess:
+    def server(self, *, output_rows: bool = True, shared_tails: bool = True) -> EngineProcess:
         """A fresh server: no way may find the cache warm."""
-        os.environ["JOSTLE_OUTPUT_ROWS"] = "1" if output_rows else "0"
+        os.environ[OUTPUT_ROWS_VARIABLE] = "1" if output_rows else "0"
+        os.environ[SHARED_TAILS_VARIABLE] = "1" if shared_tails else "0"
         process = EngineProcess.start(
             self.model,
             weights_root=None,
             log_file=self.folder / "engine.log",
-            long_running=False,
+            long_running=not self.eager,
             extra_args=[f"--max-model-len={MAX_MODEL_LEN}"],
         )
         process.wait_ready()
@@ -88,13 +100,21 @@ class Scoring:
         pairs = all_pairs(self.tasks, outputs, self.config, self.builder, self.model)
         return pairs, seconds, sum((score.usage for score in scores), Usage())
 
-    def jostle(self, name: str, pairs: BenchmarkPairs, *, output_rows: bool) -> Row:
+    def jostle(
+        self,
+        name: str,
+        pairs: BenchmarkPairs,
+        *,
+        output_rows: bool = True,
+        shared_tails: bool = True,
+    ) -> Row:
         """The given pairs through the route for fixed completions."""
         body = [
             TokenPair(prompt_token_ids=tuple(prompt), completion_token_ids=tuple(output))
             for prompt, output in zip(pairs.prompts, pairs.outputs, strict=True)
         ]
-        with self.server(output_rows=output_rows) as server, EngineClient(server.url) as client:
+        server = self.server(output_rows=output_rows, shared_tails=shared_tails)
+        with server, EngineClient(server.url) as client:
             warm_up(client)
             started = time.perf_counter()
             response = client.completion_logprobs(body)
@@ -113,6 +133,7 @@ class Scoring:
             **{key: value for key, value in ours.items() if key not in KEEP_MEMORY},
             **os.environ,
             "VLLM_PLUGINS": "",
+            EAGER_VARIABLE: "1" if self.eager else "0",
         }
         with (self.folder / f"{way}.log").open("wb") as log:
             subprocess.run(
@@ -173,6 +194,7 @@ def show(rows: list[Row], pairs: BenchmarkPairs, floor_s: float, console: Consol
 TRANSFORMERS = "transformers, padded loop, all rows"
 HARNESS = "lm-evaluation-harness on vLLM"
 STOCK_ROWS = "jostle, logits for all computed rows"
+WHOLE_BLOCKS = "jostle, only whole blocks shared"
 JOSTLE = "jostle"
 
 
@@ -182,7 +204,8 @@ def take_turns(
     """The turns of each way on vLLM; one way after the other, then all again."""
     ways: list[Callable[[], Row]] = [
         lambda: run.jostle(STOCK_ROWS, pairs, output_rows=False),
-        lambda: run.jostle(JOSTLE, pairs, output_rows=True),
+        lambda: run.jostle(WHOLE_BLOCKS, pairs, shared_tails=False),
+        lambda: run.jostle(JOSTLE, pairs),
     ]
     if with_harness:
         ways.insert(0, lambda: run.peer(HARNESS, "harness", pairs))
@@ -199,6 +222,7 @@ def main() -> None:
     parser.add_argument("--perturbations", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--eager", action="store_true", help="do not compile the model")
     parser.add_argument("--without", nargs="*", default=[], choices=["transformers", "harness"])
     chosen = parser.parse_args()
     console = Console(width=120, record=True)
@@ -208,7 +232,7 @@ def main() -> None:
         max_output_tokens=32,
         seed=chosen.seed,
     )
-    run = Scoring(chosen.model, config, chosen.tasks, chosen.seed)
+    run = Scoring(chosen.model, config, chosen.tasks, chosen.seed, eager=chosen.eager)
     console.print(f"tasks: {', '.join(task_names(run.tasks))}", soft_wrap=True)
     pairs, whole_seconds, usage = run.whole_requests()
     rate = matmul_rate(run.model)
@@ -229,12 +253,16 @@ def main() -> None:
         f"({fixed.tokens_reused / reusable:.1%}); {fixed.tokens_submitted} submitted; "
         f"{fixed.pairs_rescored} pairs scored twice"
     )
-    console.print(
-        f"floor: {floor_s:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products; "
-        f"logits for output rows only are worth x"
-        f"{rows[-2].answer.seconds / rows[-1].answer.seconds:.2f}, and change no probability by "
-        f"more than {largest_difference(rows[-2:], pairs)[JOSTLE]:.1e}"
-    )
+    console.print(f"floor: {floor_s:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products")
+    for what, without in (
+        ("logits for output rows only", rows[-3]),
+        ("prefixes shared to their last token", rows[-2]),
+    ):
+        worth = without.answer.seconds / rows[-1].answer.seconds
+        change = largest_difference([without, rows[-1]], pairs)[JOSTLE]
+        console.print(
+            f"{what}: worth x{worth:.2f}, no probability changes by more than {change:.1e}"
+        )
     times = whole_flops(pairs) / floor_flops(pairs)
     console.print(
         f"whole sequences with logits for all rows are {times:.2f} times the floor's arithmetic: "

@@ -6,6 +6,7 @@ clock runs over the scoring alone, after the model is loaded and has scored a fe
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from benchmarks.pairs import BenchmarkPairs
+
+EAGER_VARIABLE = "JOSTLE_BENCHMARK_EAGER"
+"""Environment variable: `1` has the ways on vLLM run the model without compiling it."""
 
 WARM_UP = 4
 BATCH_SIZE = 8
@@ -84,7 +88,7 @@ def harness_way(model: str) -> _Score:
         dtype="float32" if on_cpu else "bfloat16",
         max_model_len=2048,
         batch_size="auto",
-        enforce_eager=on_cpu,
+        enforce_eager=os.environ.get(EAGER_VARIABLE) == "1",
         **({"block_size": 32, "max_num_batched_tokens": 2048} if on_cpu else {}),
     )
 

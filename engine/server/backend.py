@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,29 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from engine.backend import Generated, Sampled, Scored, checked_logprobs
 from engine.errors import EngineError
 from engine.samples import PlannedSample
-from engine.server.output_rows import MARK
+from engine.server import output_rows, shared_tails
 
 _Rows = tuple[list[float | None], int, int]
 
 _request_numbers = itertools.count()
 # Several API server processes must not all begin with the same rank.
 _group_numbers = itertools.count(os.getpid())
+
+
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """Which of our extensions of vLLM's workers requests may ask for.
+
+    Attributes:
+        output_rows: `engine.server.output_rows`.
+        shared_tails: `engine.server.shared_tails`.
+    """
+
+    output_rows: bool = False
+    shared_tails: bool = False
+
+
+NONE = Extensions()
 
 
 class VllmBackend:
@@ -35,7 +52,7 @@ class VllmBackend:
         client: The engine client of the API server.
         salt: Salt of the prefix cache. It holds the weights version, so that no block computed with
             other weights is ever read.
-        output_rows_only: Whether the workers have `engine.server.output_rows` installed.
+        extensions: What the workers have installed.
         slots: Engine requests at once, shared by all requests to the server: a queue inside the
             engine would hold the memory of every one. None: as many as a caller cares to send.
 
@@ -48,12 +65,12 @@ class VllmBackend:
         client: EngineClient,
         salt: str,
         *,
-        output_rows_only: bool = False,
+        extensions: Extensions = NONE,
         slots: asyncio.Semaphore | None = None,
     ) -> None:
         self._slots = slots or contextlib.nullcontext()
         config = client.vllm_config
-        self.output_rows_only = output_rows_only
+        self._extensions = extensions
         self._v2_runner = bool(config.use_v2_model_runner)
         self._client = client
         self._salt = salt
@@ -86,6 +103,7 @@ class VllmBackend:
             logprobs=0,
             detokenize=False,
             flat_logprobs=True,
+            extra_args=self._marks(prompt),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         output = await self._run(prompt, params, name, group)
@@ -116,6 +134,7 @@ class VllmBackend:
             top_p=planned.top_p,
             seed=planned.seed,
             detokenize=False,
+            extra_args=self._marks(planned.prompt),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         output = await self._run(planned.prompt, params, planned.name, group)
@@ -173,7 +192,7 @@ class VllmBackend:
             skip_reading_prefix_cache=not read_cache,
             detokenize=False,
             flat_logprobs=True,
-            extra_args={MARK: len(prompt) - 1} if self.output_rows_only else None,
+            extra_args=self._marks(prompt, scored=True),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         result = await self._run(prompt + inner, params, name, group)
@@ -217,6 +236,16 @@ class VllmBackend:
             return None
         logprobs: list[float | None] = [float(row[0]) for row in rows]
         return logprobs, len(prompt) + len(output), result.num_cached_tokens or 0
+
+    def _marks(self, prompt: tuple[int, ...], *, scored: bool = False) -> dict[str, int] | None:
+        """What our extensions read. The last token of a prompt predicts; it is always computed."""
+        last = len(prompt) - 1
+        marks: dict[str, int] = {}
+        if scored and self._extensions.output_rows:
+            marks[output_rows.MARK] = last
+        if self._extensions.shared_tails:
+            marks[shared_tails.MARK] = last
+        return marks or None
 
     async def _run(
         self, token_ids: Sequence[int], params: SamplingParams, name: str, group: int

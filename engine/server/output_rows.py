@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 
+from engine.settings import SUPPORTED_VLLM
+
 MARK = "jostle_first_row"
 """Key of `SamplingParams.extra_args`: the first row wanted. Row r predicts prompt token r + 1."""
-
-SUPPORTED_VERSIONS = ("0.32.",)
-"""Prefixes of the vLLM versions whose V1 runner this was read against."""
 
 _LOGITS_BYTES = 64 * 2**20  # largest block of logits held at once
 
@@ -53,7 +52,7 @@ def install(runner: Any, version: str) -> str | None:
         Why it was not installed, or None if it was. Safe to call again.
     """
     kind = type(runner)
-    if not version.startswith(SUPPORTED_VERSIONS):
+    if not version.startswith(SUPPORTED_VLLM):
         return f"vLLM {version} is not among the versions it was written for"
     if not hasattr(kind, _METHOD) or not hasattr(runner, "num_prompt_logprobs"):
         return "the model runner is not vLLM's V1 runner"

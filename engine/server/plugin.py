@@ -23,7 +23,7 @@ from engine.process import ADAPTER_VARIABLE, WEIGHTS_ROOT_VARIABLE
 from engine.server import pulse
 from engine.server.attach import attach
 from engine.server.live_record import SHARED_FOLDER_VARIABLE
-from engine.server.selftest import enable_output_rows
+from engine.server.selftest import enable_extensions
 from engine.server.weights import LiveWeights
 
 logger = logging.getLogger("vllm.jostle")
@@ -98,7 +98,7 @@ class JostlePlugin:
         )
         adapter = os.environ.get(ADAPTER_VARIABLE)
         async with live.gate.alone():
-            live.output_rows_only = await enable_output_rows(engine_client)
+            live.extensions = await enable_extensions(engine_client)
             await live.start(manifest, Path(adapter) if adapter else None)
         state.jostle_weights, state.jostle_limits, state.jostle_pulse = live, limits, watch
         state.jostle_watching = asyncio.create_task(watch.run())

@@ -17,7 +17,7 @@ from engine.limits import Limits
 from engine.live_file import LastGood, write_last_good
 from engine.manifest import Manifest, Probe, read_manifest
 from engine.server.admission import Admission
-from engine.server.backend import VllmBackend
+from engine.server.backend import NONE, VllmBackend
 from engine.server.live_record import LiveRecord, Memory, SharedFolder
 from engine.server.observe import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.worker import LOAD_METHOD
@@ -60,7 +60,7 @@ class LiveWeights:
         self._limits = limits
         self._live_file = live_file
         self._condemn = condemn
-        self.output_rows_only = False
+        self.extensions = NONE
         self._slots: asyncio.Semaphore | None = None
         self._slots = asyncio.Semaphore(self._backend("").max_in_flight)
         first = LiveRecord(state=WeightsState(version=version, path=str(path)))
@@ -102,9 +102,7 @@ class LiveWeights:
         return self._backend(f"jostle/{self.state.version}")
 
     def _backend(self, salt: str) -> VllmBackend:
-        return VllmBackend(
-            self._client, salt, output_rows_only=self.output_rows_only, slots=self._slots
-        )
+        return VllmBackend(self._client, salt, extensions=self.extensions, slots=self._slots)
 
     async def load(self, path: Path, version: str, kind: WeightsKind | None = None) -> WeightsState:
         """Makes a published checkpoint or adapter live.

@@ -16,6 +16,7 @@ from engine.lifetime import die_with
 
 LOAD_METHOD = "jostle_load_weights"
 OUTPUT_ROWS_METHOD = "jostle_output_rows"
+SHARED_TAILS_METHOD = "jostle_shared_tails"
 """Names of the worker methods for `collective_rpc`."""
 
 
@@ -28,6 +29,7 @@ def register() -> None:
 
     setattr(WorkerBase, LOAD_METHOD, load_weights)
     setattr(WorkerBase, OUTPUT_ROWS_METHOD, switch_output_rows)
+    setattr(WorkerBase, SHARED_TAILS_METHOD, install_shared_tails)
 
 
 def switch_output_rows(worker: Any, on: bool) -> str | None:
@@ -40,6 +42,13 @@ def switch_output_rows(worker: Any, on: bool) -> str | None:
         return output_rows.install(worker.model_runner, vllm.__version__)
     output_rows.uninstall(worker.model_runner)
     return None
+
+
+def install_shared_tails(worker: Any) -> str | None:
+    """Installs the sharing of tails; why it could not be installed, or None."""
+    from engine.server import shared_tails
+
+    return shared_tails.install(worker.model_runner)
 
 
 def load_weights(worker: Any, path: str, adapter: str | None = None) -> None:
