@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,32 @@ def floor_flops(pairs: BenchmarkPairs) -> float:
     """Floating point operations that no exact way can save.
 
     Unique tokens of the prefix tree, two operations per weight outside the embeddings, and one row
-    of the vocabulary projection per output token. Attention is left out: at these lengths it is a
-    few percent.
+    of the vocabulary projection per output token. Attention is left out; `attention_flops` is what
+    it adds.
     """
     sequences = _sequences(pairs)
     unique = sum(map(len, sequences)) - reusable_tokens(sequences)
     weights, projection = _sizes(pairs.model)
     return 2.0 * unique * weights + 2.0 * sum(map(len, pairs.outputs)) * projection
+
+
+def attention_flops(pairs: BenchmarkPairs) -> float:
+    """Operations of attention itself: each unique token against every position up to its own.
+
+    Four per position, layer and column of the heads: products of queries and keys, and of weights
+    and values. A CPU's softmax comes on top.
+    """
+    config = json.loads((Path(pairs.model) / "config.json").read_text())
+    heads, layers = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
+    size = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
+    positions = 0
+    before: tuple[int, ...] = ()
+    for sequence in sorted(_sequences(pairs)):
+        pairwise = zip(before, sequence, strict=False)
+        shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], pairwise))
+        positions += sum(range(shared + 1, len(sequence) + 1))
+        before = sequence
+    return 4.0 * positions * layers * heads * size
 
 
 def whole_flops(pairs: BenchmarkPairs) -> float:
@@ -52,21 +72,38 @@ def _sizes(model: str) -> tuple[int, int]:
 
 
 def matmul_rate(model: str, seconds: float = 2.0) -> float:
-    """Floating point operations per second of the fastest matrix product at the model's shapes.
+    """Floating point operations per second of the fastest matrix products of a layer.
 
     Of torch's plain product and, on a CPU, oneDNN's with weights packed beforehand, which is what
-    vLLM uses and more than twice as fast. The best of many runs: a floor must not be raised by a
-    neighbour's noise.
+    vLLM uses and more than twice as fast; each of a layer's four products at the best of many runs:
+    a floor must not be raised by a neighbour's noise.
     """
-    import torch
-
     config = json.loads((Path(model) / "config.json").read_text())
     hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    heads = int(config["num_attention_heads"])
+    size = int(config.get("head_dim") or hidden // heads)
+    keys = size * int(config.get("num_key_value_heads") or heads)
+    shapes = (
+        (hidden, heads * size + 2 * keys),
+        (heads * size, hidden),
+        (hidden, 2 * inner),
+        (inner, hidden),
+    )
+    work = sum(wide * high for wide, high in shapes)
+    return work / sum(
+        wide * high / _shape_rate(wide, high, seconds / len(shapes)) for wide, high in shapes
+    )
+
+
+def _shape_rate(width: int, height: int, seconds: float) -> float:
+    """The same for activations of a width and a weight that gives rows of a height."""
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     rows = 2048
-    left = torch.randn(rows, hidden, device=device, dtype=dtype)
-    right = torch.randn(inner, hidden, device=device, dtype=dtype)
+    left = torch.randn(rows, width, device=device, dtype=dtype)
+    right = torch.randn(height, width, device=device, dtype=dtype)
     ways: list[Callable[[], object]] = [lambda: torch.nn.functional.linear(left, right)]
     if device == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         onednn: Any = torch.ops.mkldnn
@@ -81,5 +118,5 @@ def matmul_rate(model: str, seconds: float = 2.0) -> float:
                 way()
             if device == "cuda":
                 torch.cuda.synchronize()
-            best = max(best, 10 * 2.0 * rows * hidden * inner / (time.perf_counter() - started))
+            best = max(best, 10 * 2.0 * rows * width * height / (time.perf_counter() - started))
     return best

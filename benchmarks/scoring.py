@@ -27,7 +27,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import floor_flops, matmul_rate, whole_flops
+from benchmarks.floor import attention_flops, floor_flops, matmul_rate, whole_flops
 from benchmarks.pairs import BenchmarkPairs, all_pairs, sample_tasks
 from benchmarks.ways import EAGER_VARIABLE, Answer
 from engine.api import TokenPair, Usage
@@ -253,7 +253,10 @@ def main() -> None:
         f"({fixed.tokens_reused / reusable:.1%}); {fixed.tokens_submitted} submitted; "
         f"{fixed.pairs_rescored} pairs scored twice"
     )
-    console.print(f"floor: {floor_s:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products")
+    console.print(
+        f"floor: {floor_s:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products; attention, which "
+        f"it leaves out, adds {attention_flops(pairs) / floor_flops(pairs):.0%} to its arithmetic"
+    )
     for what, without in (
         ("logits for output rows only", rows[-3]),
         ("prefixes shared to their last token", rows[-2]),

@@ -63,7 +63,7 @@ def choose_settings(extra_args: Sequence[str] = (), *, long_running: bool = True
         device=device,
         flags=tuple(flag for flag, _ in kept),
         environment=environment,
-        reasons=tuple(f"{flag}: {why}" for flag, why in kept if why)
+        reasons=tuple(f"{flag.split('={')[0]}: {why}" for flag, why in kept if why)
         + tuple(f"{key}={value}" for key, value in environment.items()),
     )
 

@@ -10,8 +10,8 @@ token that another request computed in an earlier step are copied before the for
 their whole block; those of a token that is computed in the very same step are written to both
 places, layer by layer. Copies are exact: what is read is what the other request reads.
 
-Only for vLLM's CPU attention, whose update of the cache this extends; requests without the mark see
-nothing of it.
+Only for vLLM's CPU attention, whose update of the cache this extends; requests without the mark
+neither give nor take.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorRole,
     SupportsHMA,
 )
+from vllm.v1.core.kv_cache_utils import generate_block_hash_extra_keys
 from vllm.v1.core.single_type_kv_cache_manager import FullAttentionManager
 
 MARK = "jostle_shared_tokens"
@@ -76,9 +77,9 @@ class Index:
 
     def add(self, request: Any, blocks: Sequence[Any], first: int) -> int:
         """Remembers the full blocks of a request from the `first` on; how many are full now."""
-        hashes, tokens = request.block_hashes, request.all_token_ids
-        n_full = min(len(blocks), len(hashes))
-        for number in range(max(first, 1), n_full):
+        tokens = request.all_token_ids
+        n_full = min(len(blocks), len(request.block_hashes))
+        for number in range(first, n_full):
             block = blocks[number]
             if block.block_hash is None:
                 return number
@@ -87,7 +88,7 @@ class Index:
                 continue
             self._forget(block.block_id)
             start = number * self._size
-            parent = bytes(hashes[number - 1])
+            parent = self.parent(request, number)
             self._blocks[block.block_id] = _Block(
                 block.block_hash, parent, tuple(tokens[start : start + self._size])
             )
@@ -96,6 +97,13 @@ class Index:
             if len(children) > MAX_CHILDREN:
                 self._forget(next(iter(children)))
         return n_full
+
+    def parent(self, request: Any, number: int) -> bytes:
+        """What a block of a request continues: everything but its own tokens that its key holds."""
+        if number:
+            return bytes(request.block_hashes[number - 1])
+        extra, _ = generate_block_hash_extra_keys(request, 0, self._size, 0)
+        return repr(extra).encode()
 
     def longest(self, parent: bytes, wanted: Sequence[int]) -> tuple[int, int]:
         """The block after a prefix that begins with most of the wanted tokens; how many."""
@@ -157,11 +165,11 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
     ) -> tuple[int | None, bool]:
         """How many tokens behind the whole cached blocks are found at the head of another block."""
         start, end = num_computed_tokens, _allowed(request)
-        if self._index is None or start == 0 or start >= end or not self._has_room(request):
+        if self._index is None or start >= end or not self._has_room(request):
             return 0, False
         self._note_filled()
         wanted = request.all_token_ids[start : min(start + self._size, end)]
-        parent = bytes(request.block_hashes[start // self._size - 1])
+        parent = self._index.parent(request, start // self._size)
         source, count = self._index.longest(parent, wanted)
         if count:
             # Until the step is planned: nobody may be given the block and compute into it.
@@ -185,8 +193,9 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
                 self._origins[target * self._size + offset] = origin
                 self._copies.sources.append(origin)
                 self._copies.targets.append(target * self._size + offset)
-        self._filling[request.request_id] = (request, start // self._size)
-        self._note_filled()
+        if _allowed(request):
+            self._filling[request.request_id] = (request, start // self._size)
+            self._note_filled()
 
     def build_connector_meta(self, scheduler_output: Any) -> Copies:
         """The copies of this step."""

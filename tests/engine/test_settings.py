@@ -95,3 +95,14 @@ def test_reasons_are_lines_for_a_person() -> None:
     for reason in choose_settings(long_running=False).reasons:
         assert "\n" not in reason
         assert len(reason) < 120
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_prefixes_are_shared_to_their_last_token_with_a_vllm_that_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "--kv-transfer-config" in names(choose_settings())
+    given = choose_settings(["--kv-transfer-config={}"])
+    assert "--kv-transfer-config" not in names(given), "a connector of the user's own comes first"
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.99.0")
+    assert "--kv-transfer-config" not in names(choose_settings())
