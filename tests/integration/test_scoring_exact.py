@@ -11,7 +11,7 @@ from engine.api import TaskScore, TokenPair
 from engine.client import EngineClient
 from engine.config import PromptConfig, ScoreConfig
 from engine.errors import EngineError, InputError
-from engine.plan import Pair, plan_pairs, plan_task
+from engine.plan import Pair, plan_pairs, plan_task, reusable_tokens
 from engine.pools.bundled import training_pool
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
@@ -125,6 +125,30 @@ def test_prefixes_are_computed_once_and_right(client: EngineClient, base: Refere
     assert score.usage.tokens_reused > 0.4 * score.usage.tokens_submitted
     worst, _ = worst_difference([task], [score], config, base)
     assert worst < 1e-4
+
+
+def test_a_prefix_is_computed_once_to_its_last_token(
+    server: EngineProcess, client: EngineClient, base: Reference
+) -> None:
+    """Also where it ends inside one of the cache's blocks, of 32 tokens."""
+    if server.settings.device != "cpu":
+        pytest.skip("elsewhere whole blocks are shared")
+    rng = random.Random(5)
+
+    def some(count: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(1000, 9000) for _ in range(count))
+
+    pairs = [
+        TokenPair(prompt_token_ids=prefix + some(40), completion_token_ids=some(3))
+        for prefix in map(some, (5, 45, 63, 97))
+        for _ in range(6)
+    ]
+    answer = client.completion_logprobs(pairs)
+    sequences = [pair.prompt_token_ids + pair.completion_token_ids[:-1] for pair in pairs]
+    assert answer.usage.tokens_reused == reusable_tokens(sequences)
+    for pair, result in zip(pairs, answer.results, strict=True):
+        expected = base.token_logprobs(pair.prompt_token_ids, pair.completion_token_ids)
+        assert result.token_logprobs == pytest.approx(expected, abs=1e-3)
 
 
 def test_faults_are_named(client: EngineClient) -> None:
