@@ -114,8 +114,12 @@ def _prompt_logprobs(
 
 
 def _first_wanted(request: Any) -> int | None:
-    extra = request.sampling_params.extra_args if request.sampling_params else None
-    return extra.get(MARK) if extra else None
+    """The mark of a request, if it makes sense. Any client of the server may send one."""
+    params = request.sampling_params
+    value = (params.extra_args or {}).get(MARK) if params else None
+    if type(value) is not int or params.prompt_logprobs != 0:
+        return None
+    return value if 0 <= value < len(request.prompt_token_ids) - 1 else None
 
 
 def _span(runner: Any, request_id: str, request: Any, scheduled: int) -> _Span | None:

@@ -320,6 +320,7 @@ def _update(
 
 
 def _allowed(request: Any) -> int:
+    """The mark of a request. Any client of the server may send one, so it is not believed."""
     params = request.sampling_params
-    extra = params.extra_args if params else None
-    return int(extra.get(MARK, 0)) if extra else 0
+    value = (params.extra_args or {}).get(MARK) if params else None
+    return max(0, min(value, request.num_prompt_tokens - 1)) if type(value) is int else 0

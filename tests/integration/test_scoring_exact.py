@@ -170,6 +170,24 @@ def test_malformed_requests_are_refused_in_vllms_own_error_shape(server: EngineP
     assert {"message", "type", "param", "code"} <= answer.json()["error"].keys()
 
 
+@pytest.mark.parametrize("value", ["x", -1, 10**9, 2.5])
+def test_marks_of_our_extensions_may_be_sent_by_anybody(
+    server: EngineProcess, client: EngineClient, value: object
+) -> None:
+    body = {
+        "prompt": list(range(1000, 1100)),
+        "max_tokens": 1,
+        "prompt_logprobs": 2,
+        "vllm_xargs": {"jostle_first_row": value, "jostle_shared_tokens": value},
+    }
+    for prompt_logprobs in (2, 0):
+        body["prompt_logprobs"] = prompt_logprobs
+        answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
+        assert answer.status_code == 200
+        assert len(answer.json()["choices"][0]["prompt_logprobs"]) == 100
+    assert client.generate([list(range(1000, 1100))], max_tokens=1)
+
+
 def test_openai_clients_are_served_too(client: EngineClient, base: Reference) -> None:
     prompt = base.tokenizer("The capital of France is")["input_ids"]
     (text,) = client.generate([prompt], max_tokens=4)

@@ -65,8 +65,9 @@ class Engine:
         self.cache = torch.zeros(self.n_blocks, SIZE, dtype=torch.long)
         self.connector.register_kv_caches({"layer": self.cache})
 
-    def add(self, tokens: list[int], *, marked: bool) -> None:
-        params = SamplingParams(extra_args={MARK: len(tokens) - 1} if marked else None)
+    def add(self, tokens: list[int], *, marked: bool, mark: Any = None) -> None:
+        mark = len(tokens) - 1 if mark is None else mark
+        params = SamplingParams(extra_args={MARK: mark} if marked else None)
         name = f"request-{len(self.waiting)}"
         hasher = get_request_block_hasher(SIZE, sha256)
         self.waiting.append(Request(name, tokens, params, None, block_hasher=hasher))
@@ -190,6 +191,15 @@ def test_the_last_token_allowed_is_computed_even_if_it_is_known() -> None:
         engine.add([1, 2, 3, 4, 5, 6, 7, 8], marked=True)
     engine.run()
     assert engine.shared == 3  # the eighth predicts the output
+
+
+@pytest.mark.parametrize(("mark", "shared"), [("x", 0), (10**9, 3), (-5, 0), (2.5, 0), (True, 0)])
+def test_a_mark_that_makes_no_sense_does_no_harm(mark: Any, shared: int) -> None:
+    engine = Engine(60)
+    for _ in range(2):
+        engine.add([1, 2, 3, 4, 5, 6, 7, 8], marked=True, mark=mark)
+    engine.run()
+    assert engine.shared == shared
 
 
 def test_what_is_remembered_does_not_grow_with_the_requests() -> None:
