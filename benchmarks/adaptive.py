@@ -31,18 +31,24 @@ from benchmarks.adaptive_tables import (
 )
 from benchmarks.reference_pairs import STORED
 from benchmarks.stored_pairs import Draw, StoredTask, assisted, informed, load, values
+from engine.design.analysis import Analysis
 from engine.design.assisted import estimate
 from engine.design.choose import choose_design
-from engine.design.components import MeanSquares, Pooled, standard_errors
 from engine.design.entries import RaceConfig
 from engine.design.measurement import Measurement
 from engine.design.overlap import expected_overlap, top
+from engine.design.pooling import Pooled, standard_errors
 from engine.design.race import Estimator
 
 Floats = NDArray[np.float64]
 Rank = Callable[[list[StoredTask], list[Measurement]], Floats]
 RESULTS = Path(__file__).parent / "results"
 SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20)
+REPEATED = (
+    *((n, n, n) for n in SIZES if n <= 10),
+    *((4, 4, 1), (8, 8, 1), (6, 6, 2), (10, 7, 2), (10, 10, 2), (10, 10, 5)),
+)
+"""Instances, perturbations and instances per perturbation of designs that can be repeated."""
 PILOT = (3, 2)
 """The design that `auto` learns the components from; its tokens are not counted, it is reused."""
 
@@ -70,13 +76,15 @@ class Simulation:
         """Overlap with the reference."""
         return float(np.isin(selected, self.reference).mean())
 
-    def found(self, draw: Draw, n: int, k: int, rank: Rank) -> float:
+    def found(self, measured: list[Measurement], rank: Rank) -> float:
         """Overlap of a uniform design in one draw."""
-        return self.share(top(rank(self.tasks, draw.uniform(n, k)), self.n_select))
+        return self.share(top(rank(self.tasks, measured), self.n_select))
 
     def uniform(self, name: str, rank: Rank) -> Curve:
         """Equal numbers of instances and perturbations; the paper's is n = k = 10."""
-        overlap = [np.mean([self.found(draw, n, n, rank) for draw in self.draws]) for n in SIZES]
+        overlap = [
+            np.mean([self.found(draw.uniform(n, n), rank) for draw in self.draws]) for n in SIZES
+        ]
         return Curve(
             name,
             np.array([self.tokens(n, n) for n in SIZES]),
@@ -87,7 +95,7 @@ class Simulation:
     def auto(self, name: str, budgets: Floats, ranks: Sequence[Rank]) -> list[Curve]:
         """The design chosen for each budget, by the components of a small design of the draw."""
         relative = [
-            Pooled.of([MeanSquares.of(each.moves) for each in draw.uniform(*PILOT)]).relative
+            Pooled.of([Analysis.of(each.moves) for each in draw.uniform(*PILOT)]).relative
             for draw in self.draws
         ]
         costs = [task.cost for task in self.tasks]
@@ -99,15 +107,17 @@ class Simulation:
                 for of_draw in relative
             ]
             spent.append(np.mean([design.tokens for design in chosen]))
-            n = np.array([design.n_instances for design in chosen])
-            k = np.array([design.n_perturbations for design in chosen])
+            sizes = np.array([
+                (design.n_instances, design.n_perturbations, design.instances_per_perturbation)
+                for design in chosen
+            ])  # fmt: skip
+            measured = [
+                draw.uniform(*size) for draw, size in zip(self.draws, sizes.tolist(), strict=True)
+            ]
             for rank, of_rank in zip(ranks, overlap, strict=True):
-                found = [
-                    self.found(draw, int(of_n), int(of_k), rank)
-                    for draw, of_n, of_k in zip(self.draws, n, k, strict=True)
-                ]
-                of_rank.append(float(np.mean(found)))
-            labels.append(f"{np.median(n):g}x{np.median(k):g}")
+                of_rank.append(float(np.mean([self.found(each, rank) for each in measured])))
+            n, k, r = np.median(sizes, axis=0)
+            labels.append(f"{n:g}x{k:g}, {r:g} each")
         names = (name, f"{name}, assisted")
         return [
             Curve(each, np.array(spent), np.array(of_rank), tuple(labels))
@@ -127,20 +137,27 @@ class Simulation:
         ]
         return Curve(name, grid, np.array(overlap))
 
-    def repeats(self) -> list[tuple[int, float, float, float]]:
-        """N = k; overlap of disjoint repeats, the expected one, mean absolute error per draw."""
+    def repeats(self) -> list[tuple[str, float, float, float]]:
+        """Design; overlap of disjoint repeats, the expected one, mean absolute error per draw."""
         rows = []
-        for n in (n for n in SIZES if n <= 10):
+        for n, k, r in REPEATED:
             observed, expected = [], []
             for seed, draw in enumerate(self.draws):
-                measured = draw.uniform(n, n)
+                measured = draw.uniform(n, k, r)
                 u = values(measured)
-                again = top(values(draw.uniform(n, n, last=True)), self.n_select)
+                again = top(values(draw.uniform(n, k, r, last=True)), self.n_select)
                 observed.append(float(np.isin(top(u, self.n_select), again).mean()))
                 errors = standard_errors([each.moves for each in measured])
                 expected.append(expected_overlap(u.tolist(), errors, self.n_select, seed=seed))
             error = np.abs(np.array(expected) - np.mean(observed)).mean()
-            rows.append((n, float(np.mean(observed)), float(np.mean(expected)), float(error)))
+            rows.append(
+                (
+                    f"{n}x{k}" + (f", {r} each" if r < n else ""),
+                    float(np.mean(observed)),
+                    float(np.mean(expected)),
+                    float(error),
+                )
+            )
         return rows
 
 
@@ -169,6 +186,12 @@ def halves(tasks: list[StoredTask], n_select: int, n_halves: int) -> list[Curve]
     ]
 
 
+def between(budgets: Floats) -> Floats:
+    """The budgets, and the geometric mean of any two neighbours."""
+    middle = np.sqrt(budgets[1:] * budgets[:-1])
+    return np.sort(np.concatenate([budgets, middle]))
+
+
 def compare(run: Simulation) -> list[Curve]:
     """All ways; the first is what the others are measured against."""
     config = RaceConfig(n_select=run.n_select, budget=run.largest)
@@ -176,7 +199,7 @@ def compare(run: Simulation) -> list[Curve]:
     return [
         uniform,
         run.uniform("uniform, n = k, assisted", assisted),
-        *run.auto("--design auto", uniform.tokens, (plain, assisted)),
+        *run.auto("--design auto", between(uniform.tokens), (plain, assisted)),
         run.race("race", config),
         run.race("race, prefixes stay cached", config.model_copy(update={"prefixes_kept": True})),
         run.race("race by LUCB's rule", config.model_copy(update={"rule": "lucb"})),
@@ -195,7 +218,7 @@ def main() -> None:
     console = Console(width=116, record=True)
     tasks = load(chosen.pairs)
     run = Simulation(tasks, chosen.select, range(chosen.seeds))
-    relative = Pooled.of([MeanSquares.of(task.moves) for task in tasks]).relative
+    relative = Pooled.of([Analysis.of(task.moves) for task in tasks]).relative
     title = f"top {chosen.select} of {len(tasks)} real tasks, mean over {chosen.seeds} seeds"
     console.print(f"{title}; reference from 20 instances and 20 perturbations")
     console.print(

@@ -69,14 +69,14 @@ def show_designs(curves: Sequence[Curve], console: Console) -> None:
     console.print(table)
 
 
-def show_repeats(rows: Sequence[tuple[int, float, float, float]], console: Console) -> None:
+def show_repeats(rows: Sequence[tuple[str, float, float, float]], console: Console) -> None:
     """Observed and expected overlap of repeats."""
     table = Table(title="overlap of the top N with a repeat on other instances and perturbations")
-    for column in ("n = k", "observed", "expected", "difference", "mean miss of one prediction"):
-        table.add_column(column, justify="right")
-    for n, observed, expected, miss in rows:
+    for column in ("n x k", "observed", "expected", "difference", "mean miss of one prediction"):
+        table.add_column(column, justify="left" if column == "n x k" else "right")
+    for design, observed, expected, miss in rows:
         difference = f"{expected - observed:+.3f}"
-        table.add_row(str(n), f"{observed:.3f}", f"{expected:.3f}", difference, f"{miss:.3f}")
+        table.add_row(design, f"{observed:.3f}", f"{expected:.3f}", difference, f"{miss:.3f}")
     console.print(table)
 
 

@@ -43,8 +43,9 @@ def simulate(stored: list[StoredTask], config: RaceConfig) -> Race:
         for step in batch:
             task = by_id[step.task_id]
             order = race_order(task.task_id, task.moves.shape[0], DESIGN.seed)
-            rows = np.array(order[: step.n_instances])
-            race.tell(task.task_id, task.measured(rows, np.arange(step.n_perturbations)))
+            n, k = step.scored.shape
+            measured = task.measured(np.array(order[:n]), np.arange(k), step.scored)
+            race.tell(task.task_id, measured)
     return race
 
 
@@ -149,8 +150,8 @@ def report(
     show(live, simulated, console)
     pairs = list(zip(live, simulated, strict=True))
     difference = max(abs(a.prompt_uncertainty - b.prompt_uncertainty) for a, b in pairs)
-    same = sum((a.n_instances, a.n_perturbations) == (b.n_instances, b.n_perturbations)
-               for a, b in pairs)  # fmt: skip
+    same = sum((a.n_instances, a.n_perturbations, a.pairs) ==
+               (b.n_instances, b.n_perturbations, b.pairs) for a, b in pairs)  # fmt: skip
     chosen = [{i for i, s in enumerate(each) if s.selected} for each in (live, simulated)]
     reference = set(top(np.array([task.moves.mean() for task in stored]), n_select).tolist())
     console.print(

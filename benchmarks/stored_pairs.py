@@ -9,12 +9,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.design.analysis import Analysis, Moves
 from engine.design.assisted import Estimates, Evidence, estimate, remaining
-from engine.design.components import MeanSquares, Moves
 from engine.design.costs import TaskCost
 from engine.design.entries import RaceConfig, Runner
+from engine.design.extensions import Scored
 from engine.design.measurement import Measurement
 from engine.design.race import Estimator, Race
+from engine.incidence import incidence
 
 Floats = NDArray[np.float64]
 
@@ -42,10 +44,13 @@ class StoredTask:
     change: float
     cost: TaskCost
 
-    def measured(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Measurement:
-        """What these instances and perturbations say."""
+    def measured(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], scored: Scored | None = None
+    ) -> Measurement:
+        """What these instances and perturbations say, or some of their pairs."""
+        moves = self.moves[np.ix_(rows, columns)]
         return Measurement.of_likelihoods(
-            self.moves[np.ix_(rows, columns)],
+            moves if scored is None else np.where(scored, moves, np.nan),
             self.originals[rows],
             [int(tokens) for tokens in self.n_tokens[rows]],
         )
@@ -96,14 +101,24 @@ class Draw:
             for task in tasks
         }
 
-    def measured(self, task: StoredTask, n: int, k: int, *, last: bool = False) -> Measurement:
-        """The first n instances and k perturbations, or the last ones: a disjoint repeat."""
+    def measured(self, task: StoredTask, scored: Scored, *, last: bool = False) -> Measurement:
+        """Pairs of the first instances and perturbations, or of the last: a disjoint repeat."""
         rows, columns = self._orders[task.task_id]
-        return task.measured(*((rows[-n:], columns[-k:]) if last else (rows[:n], columns[:k])))
+        n, k = scored.shape
+        chosen = (rows[-n:], columns[-k:]) if last else (rows[:n], columns[:k])
+        return task.measured(*chosen, scored)
 
-    def uniform(self, n: int, k: int, *, last: bool = False) -> list[Measurement]:
-        """What all tasks say under one design."""
-        return [self.measured(task, n, k, last=last) for task in self.tasks]
+    def uniform(
+        self, n: int, k: int, r: int | None = None, *, last: bool = False
+    ) -> list[Measurement]:
+        """What all tasks say under one design of r instances per perturbation, none: all n."""
+        measured = []
+        for task in self.tasks:
+            scored = np.zeros((n, k), bool)
+            for j, column in enumerate(incidence(task.task_id, n, k, r, seed=0)):
+                scored[list(column), j] = True
+            measured.append(self.measured(task, scored, last=last))
+        return measured
 
     def race(
         self, config: RaceConfig, estimator: Estimator = estimate
@@ -115,20 +130,20 @@ class Draw:
         while batch := race.next_batch():
             for step in batch:
                 task = by_id[step.task_id]
-                race.tell(step.task_id, self.measured(task, step.n_instances, step.n_perturbations))
+                race.tell(step.task_id, self.measured(task, step.scored))
             history.append((race.tokens, np.flatnonzero(race.selected())))
         return race, history
 
 
 def values(measured: list[Measurement]) -> Floats:
     """Plain prompt uncertainty of each task."""
-    return np.array([each.moves.mean() for each in measured])
+    return np.array([np.nanmean(each.moves) for each in measured])
 
 
 def assisted(tasks: list[StoredTask], measured: list[Measurement]) -> Floats:
     """Ranking estimates of tasks that were measured by one design."""
     evidence = Evidence.of(
-        [MeanSquares.of(each.moves) for each in measured],
+        [Analysis.of(each.moves) for each in measured],
         [(task.change, *each.covariates) for task, each in zip(tasks, measured, strict=True)],
         [(float(task.moves.shape[0]), float(task.moves.shape[1])) for task in tasks],
     )
@@ -145,9 +160,9 @@ def informed(tasks: list[StoredTask]) -> Estimator:
         task.measured(np.arange(task.moves.shape[0]), np.arange(task.moves.shape[1]))
         for task in tasks
     ]
-    squares = [MeanSquares.of(each.moves) for each in everything]
+    squares = [Analysis.of(each.moves) for each in everything]
     level = np.log([each.mean for each in squares])
-    components = np.maximum(0.0, [each.untruncated() for each in squares])
+    components = np.maximum(0.0, [each.estimates for each in squares])
     relative = components * np.exp(-2 * level)[:, None]
     covariates = np.array(
         [(task.change, *each.covariates) for task, each in zip(tasks, everything, strict=True)]
@@ -159,10 +174,11 @@ def informed(tasks: list[StoredTask]) -> Estimator:
     def estimator(evidence: Evidence, start: Floats | None) -> Estimates:
         prior = np.column_stack([np.ones(len(tasks)), evidence.covariates]) @ beta
         now = prior if start is None else start
-        v = remaining(evidence, relative, evidence.n, evidence.k)
+        tables = evidence.tables
+        v = remaining(evidence, relative, tables.n, tables.k, tables.cells)
         error = np.sqrt(v)
         for _ in range(20):
-            ratio = np.clip(evidence.mean * np.exp(-now), 0.05, 20.0)
+            ratio = np.clip(tables.mean * np.exp(-now), 0.05, 20.0)
             noise = v / ratio
             trust = left / (left + noise)
             error = np.sqrt(trust * noise)

@@ -41,9 +41,15 @@ def score(
     perturbations: Annotated[
         int | None, typer.Option(min=1, help="Perturbed prompts, k.", show_default="10")
     ] = None,
+    instances_per_perturbation: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Instances that each perturbed prompt meets, r.", show_default="all"
+        ),
+    ] = None,
     design: Annotated[
         str | None,
-        typer.Option(metavar="auto", help="Choose n and k for --budget; needs --model."),
+        typer.Option(metavar="auto", help="Choose n, k and r for --budget; needs --model."),
     ] = None,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Tokens that --design auto lets the engine compute.")
@@ -100,6 +106,7 @@ def score(
         {
             "n_instances": instances,
             "n_perturbations": perturbations,
+            "instances_per_perturbation": instances_per_perturbation,
             "max_output_tokens": max_output_tokens,
             "reference": "gold" if gold else None,
             "measure": measure,
@@ -184,7 +191,7 @@ def _choose(
     location: str,
     max_model_len: int,
 ) -> tuple[ScoreConfig, str]:
-    """The config with the chosen n and k, and what was chosen, in words."""
+    """The config with the chosen design, and what was chosen, in words."""
     from engine.errors import InputError
 
     if design != "auto" or budget is None:
@@ -200,9 +207,7 @@ def _choose(
     builder = PromptBuilder(AutoTokenizer.from_pretrained(location), config.prompt, max_model_len)
     best = design_for_pool(pool, config, builder, budget)
     words = (
-        f"{best.n_instances} instances and {best.n_perturbations} perturbations, about "
-        f"{best.tokens:,.0f} computed tokens; expected standard error of prompt uncertainty "
-        f"{best.relative_error:.0%} of its value"
+        f"{best.in_words()}, about {best.tokens:,.0f} computed tokens; expected standard error "
+        f"of prompt uncertainty {best.relative_error:.0%} of its value"
     )
-    chosen = {"n_instances": best.n_instances, "n_perturbations": best.n_perturbations}
-    return config.model_copy(update=chosen), words
+    return best.applied(config), words

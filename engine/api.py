@@ -143,7 +143,8 @@ class TaskScore(Record):
         perplexity: exp of minus the mean over instances of the mean token log-probability under the
             original prompt, >= 1.
         n_instances: Instances measured.
-        n_perturbations: Perturbations per instance.
+        n_perturbations: Perturbed prompts; each instance met all of them, or some in an incomplete
+            design.
         weights_version: The weights every number of this record was computed with.
         references: One reference output per instance.
         pairs: All scored pairs, ordered by instance and perturbation.

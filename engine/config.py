@@ -82,6 +82,11 @@ class ScoreConfig(Record):
     Attributes:
         n_instances: Instances measured per task, n.
         n_perturbations: Perturbed prompts per task, k; the original prompt comes on top.
+        instances_per_perturbation: Instances r that each perturbed prompt is scored with; none: all
+            of them. Fewer make an incomplete design (`engine.incidence`): at the same cost n and k
+            can be larger. r k must be at least n, so that every instance is perturbed.
+        first_perturbation: Number j of the first perturbed prompt. Prompts depend on seed and j
+            alone, so a later scoring with k + 1 goes on where one with k perturbations ended.
         max_output_tokens: Longest reference output, and longest sample, in tokens.
         reference: `generated` scores the model's own greedy output, `gold` the first gold output.
         seed: Seed of the instance sample and of the perturbations.
@@ -96,6 +101,8 @@ class ScoreConfig(Record):
 
     n_instances: Annotated[int, Field(ge=1, le=10_000)] = 10
     n_perturbations: Annotated[int, Field(ge=1, le=1_000)] = 10
+    instances_per_perturbation: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    first_perturbation: Annotated[int, Field(ge=1, le=1_000)] = 1
     max_output_tokens: Annotated[int, Field(ge=1, le=4_096)] = 32
     reference: Literal["generated", "gold"] = "generated"
     seed: int = 0
@@ -103,6 +110,42 @@ class ScoreConfig(Record):
     perturbation: PerturbationConfig = DropWords()
     measure: MeasureName = "prompt_uncertainty"
     sampling: SamplingConfig = SamplingConfig()
+
+    @model_validator(mode="after")
+    def _design_is_whole(self) -> ScoreConfig:
+        r = self.instances_per_perturbation
+        if r is None or r >= self.n_instances:
+            return self
+        if r * self.n_perturbations < self.n_instances:
+            raise PydanticCustomError(
+                "design",
+                "{pairs} perturbed pairs leave some of {n} instances without any: "
+                "instances_per_perturbation times n_perturbations must be at least n_instances",
+                {"pairs": r * self.n_perturbations, "n": self.n_instances},
+            )
+        if self.measure != "prompt_uncertainty":
+            raise PydanticCustomError(
+                "design",
+                "{measure} needs every perturbed prompt with every instance: leave "
+                "instances_per_perturbation out",
+                {"measure": self.measure},
+            )
+        return self
+
+    @property
+    def perturbations(self) -> range:
+        """The numbers j of the perturbed prompts."""
+        return range(self.first_perturbation, self.first_perturbation + self.n_perturbations)
+
+    def n_prompts(self, n_instances: int) -> int:
+        """Prompts of a task that has so many instances, original ones included.
+
+        Args:
+            n_instances: Those of the task, of which `self.n_instances` are measured at most.
+        """
+        n = min(n_instances, self.n_instances)
+        r = self.instances_per_perturbation or n
+        return n + min(n, r) * self.n_perturbations
 
     @property
     def samples_per_prompt(self) -> int:

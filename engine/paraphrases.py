@@ -123,7 +123,7 @@ def _filled(
     engine: tuple[str | None, str | None],
     on_progress: Callable[[int, int], None] | None,
 ) -> Paraphrase:
-    k = config.n_perturbations
+    k = config.perturbations[-1]
     texts = dict(step.texts)
     wanted = [one for one in _wanted(step, tasks, shown) if one.given < k]
     if not wanted:

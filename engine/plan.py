@@ -8,7 +8,8 @@ from functools import cache
 
 from engine.config import ScoreConfig
 from engine.errors import InputError
-from engine.perturb import Perturbation, Shown, make_perturbation
+from engine.incidence import incidence
+from engine.perturb import Shown, make_perturbation
 from engine.prompts import EncodedPrompt, PromptBuilder
 from engine.tasks import Instance, Task
 
@@ -69,7 +70,7 @@ def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPl
 
     @cache
     def perturbed(shown: Shown) -> tuple[Task, ...]:
-        numbers = range(1, config.n_perturbations + 1) if perturbation.lengthens else ()
+        numbers = config.perturbations if perturbation.lengthens else ()
         return tuple(perturbation.apply(task, j, shown) for j in numbers)
 
     originals = tuple(
@@ -85,7 +86,7 @@ def plan_pairs(
     config: ScoreConfig,
     builder: PromptBuilder,
     *,
-    first: int = 0,
+    originals: bool = True,
 ) -> list[Pair]:
     """All pairs of a task, perturbation by perturbation, so that equal prefixes are neighbours.
 
@@ -94,22 +95,35 @@ def plan_pairs(
         outputs: The reference output of each instance of the plan, as token ids.
         config: The design.
         builder: The prompt builder that made the plan.
-        first: The first perturbation; 1 leaves the original prompts out.
+        originals: Whether the original prompts are among them.
 
     Raises:
         InputError: If a pair is longer than the model's context.
     """
-    perturbation = make_perturbation(config.perturbation, config.seed)
-    pairs: list[Pair] = []
-    for j in range(first, config.n_perturbations + 1):
-        prompts = [original.token_ids for original in plan.originals]
-        if j > 0:
-            prompts = _perturbed_prompts(perturbation, j, plan, builder)
-        for instance, prompt, output in zip(plan.instances, prompts, outputs, strict=True):
-            pair = Pair(plan.task.id, instance.id, j, prompt, output)
-            check_length(pair, builder.max_model_len)
-            pairs.append(pair)
+    prompts: list[tuple[int, int, tuple[int, ...]]] = []
+    if originals:
+        prompts += [(0, i, original.token_ids) for i, original in enumerate(plan.originals)]
+    for j, wanted in _columns(plan, config):
+        prompts += [
+            (j, i, prompt)
+            for i, prompt in zip(
+                wanted, perturbed_prompts(plan, j, wanted, config, builder), strict=True
+            )
+        ]
+    pairs = [
+        Pair(plan.task.id, plan.instances[i].id, j, prompt, outputs[i]) for j, i, prompt in prompts
+    ]
+    for pair in pairs:
+        check_length(pair, builder.max_model_len)
     return pairs
+
+
+def _columns(plan: TaskPlan, config: ScoreConfig) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The perturbations of a design, each with the positions of its instances."""
+    last = config.perturbations[-1]
+    r = config.instances_per_perturbation
+    columns = incidence(plan.task.id, len(plan.instances), last, r, config.seed)
+    yield from list(enumerate(columns, 1))[config.first_perturbation - 1 :]
 
 
 def prompts_of(plan: TaskPlan, pairs: Sequence[Pair]) -> Iterator[tuple[str, int, tuple[int, ...]]]:
@@ -126,19 +140,27 @@ def prompts_of(plan: TaskPlan, pairs: Sequence[Pair]) -> Iterator[tuple[str, int
             yield pair.instance_id, pair.perturbation, pair.prompt
 
 
-def _perturbed_prompts(
-    perturbation: Perturbation, j: int, plan: TaskPlan, builder: PromptBuilder
+def perturbed_prompts(
+    plan: TaskPlan, j: int, wanted: Sequence[int], config: ScoreConfig, builder: PromptBuilder
 ) -> list[tuple[int, ...]]:
+    """Token ids of one perturbation's prompts, of some of a plan's instances.
+
+    Args:
+        plan: The task's plan.
+        j: The perturbation, >= 1.
+        wanted: Positions of the instances in the plan.
+        config: The design.
+        builder: The prompt builder that made the plan.
+    """
+    perturbation = make_perturbation(config.perturbation, config.seed)
     # The number of examples was decided on the original prompt. A shortened prompt must not
     # regain an example, or the pair would differ in more than the perturbation.
-    counts = [Shown(one.n_positive_examples, one.n_negative_examples) for one in plan.originals]
-    tasks = {shown: perturbation.apply(plan.task, j, shown) for shown in set(counts)}
-    return builder.encode(
-        [
-            builder.text(tasks[shown], instance)
-            for shown, instance in zip(counts, plan.instances, strict=True)
-        ]
-    )
+    counts = {
+        i: Shown(plan.originals[i].n_positive_examples, plan.originals[i].n_negative_examples)
+        for i in wanted
+    }
+    tasks = {shown: perturbation.apply(plan.task, j, shown) for shown in set(counts.values())}
+    return builder.encode([builder.text(tasks[counts[i]], plan.instances[i]) for i in wanted])
 
 
 def reusable_tokens(sequences: Iterable[tuple[int, ...]]) -> int:

@@ -91,13 +91,15 @@ class TaskScorer:
                 check_labels(plan, self._config)
             except self._faults:
                 continue
+            n = len(plan.originals)
             prompts = sum(len(original.token_ids) for original in plan.originals)
             labels = self._config.labels_to_score(task)
             times = 1 + self._config.samples_per_prompt
-            tokens += times * (prompts + len(plan.originals) * self._config.max_output_tokens)
+            of_originals = times * (prompts + n * self._config.max_output_tokens)
             outputs = sum(len(self._builder.completion(label)) for label in labels)
-            tokens += len(labels) * prompts + len(plan.originals) * outputs
-        return tokens * (self._config.n_perturbations + 1)
+            of_originals += len(labels) * prompts + n * outputs
+            tokens += math.ceil(of_originals * self._config.n_prompts(n) / n)
+        return tokens
 
     async def score(self, tasks: Sequence[Task]) -> AsyncGenerator[TaskScore | SkippedTask, None]:
         """Yields the score of each task, in the order of the tasks.
@@ -182,7 +184,7 @@ class TaskScorer:
         if self._config.reference == "gold":
             outputs = [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
             finish_reasons = ["gold"] * len(outputs)
-            known, usage, first = [], Usage(), 0
+            known, usage = [], Usage()
         else:
             generated = await self._generate(plan, group)
             outputs = [output.token_ids for output in generated]
@@ -196,18 +198,18 @@ class TaskScorer:
                 tokens_reused=sum(output.n_reused for output in generated),
                 tokens_generated=sum(len(output.token_ids) for output in generated),
             )
-            first = 1
-        work, reusable = await asyncio.to_thread(self._plan_work, plan, outputs, first)
+        work, reusable = await asyncio.to_thread(self._plan_work, plan, outputs)
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
         return _Referenced(plan, group, references, known, work, usage)
 
     def _plan_work(
-        self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]], first: int
+        self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]]
     ) -> tuple[list[_Piece], int]:
         """All pairs and samples of a task, and how many of their tokens could be reused."""
         config, builder = self._config, self._builder
-        pairs = plan_pairs(plan, outputs, config, builder, first=first)
+        gold = config.reference == "gold"
+        pairs = plan_pairs(plan, outputs, config, builder, originals=gold)
         samples: list[PlannedSample] = []
         if config.samples_per_prompt:
             samples = plan_samples(plan, pairs, config, self._backend.max_model_len)
@@ -215,7 +217,7 @@ class TaskScorer:
         sequences = [pair.prompt + pair.output[:-1] for pair in pairs]
         sequences += [sample.prompt for sample in samples]
         sequences += [label.pair.prompt + label.pair.output[:-1] for label in labels]
-        if first:
+        if not gold:
             sequences += [original.token_ids for original in plan.originals]
         work: list[_Piece] = [*pairs, *samples, *labels]
         # Stable, so pairs come first: behind a sample the cache might cover the output of its pair.

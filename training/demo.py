@@ -194,7 +194,7 @@ def choose_folder(run_dir: Path, config: RunConfig) -> RunFolder:
 
 def _announce(console: Console, config: RunConfig, pools: Pools, folder: RunFolder) -> None:
     score = config.score
-    pairs = len(pools.pool) * score.n_instances * (score.n_perturbations + 1)
+    pairs = len(pools.pool) * score.n_prompts(score.n_instances)
     categories = len({task.category for task in pools.pool})
     source = "bundled" if config.pool.path == BUNDLED else config.pool.path
     shared = pools.shared_categories

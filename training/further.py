@@ -13,7 +13,8 @@ import polars as pl
 
 from engine.api import TaskScore
 from engine.config import MeasureName
-from engine.design.components import Moves, standard_errors
+from engine.design.analysis import Moves
+from engine.design.pooling import standard_errors
 from engine.further import LabelScore, Sample
 from engine.measures.disagreement import disagreement_table
 from engine.measures.label_uncertainty import information_table

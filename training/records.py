@@ -20,7 +20,8 @@ from typing import Any
 import polars as pl
 
 from engine.api import TaskScore
-from engine.design.components import moves_of, standard_errors
+from engine.design.analysis import moves_of
+from engine.design.pooling import standard_errors
 from engine.errors import InputError
 from engine.files import LineJournal
 from engine.measures import map_categories

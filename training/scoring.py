@@ -153,7 +153,7 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
         nonlocal n_pairs, n_samples
         for task in pool:
             _check_task(task, config, pool.source)
-            n_prompts = min(len(task.instances), config.n_instances) * (config.n_perturbations + 1)
+            n_prompts = config.n_prompts(len(task.instances))
             n_pairs += n_prompts * (1 + len(config.labels_to_score(task)))
             n_samples += n_prompts * config.samples_per_prompt
             rows.append(task_row(task))

@@ -3,7 +3,7 @@
 A task's mean move u_t is noisy, and its noise grows with its level. The model is a gamma regression
 with a log link and a random effect per task:
 
-    u_t | theta_t ~ Gamma(mean theta_t, squared coefficient of variation v_t(n, k))
+    u_t | theta_t ~ Gamma(mean theta_t, squared coefficient of variation v_t)
     log theta_t = b_0 + x_t' b + e_t,    e_t ~ N(0, tau^2),    b ~ N(0, omega^2) each
 
 x_t are covariates that cost nothing (`engine.design.measurement`), standardised; v_t is the task's
@@ -27,7 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.design.components import MeanSquares, pooled_relative
+from engine.design.analysis import Analysis
+from engine.design.pooling import Analyses
 
 Floats = NDArray[np.float64]
 
@@ -50,19 +51,13 @@ class Evidence:
     """What has been measured, one row per task.
 
     Attributes:
-        n: Instances.
-        k: Perturbations.
-        mean: Mean moves, >= 0.
-        own: Unbiased components of each task (`MeanSquares.untruncated`), shape (tasks, 3).
+        tables: Their moves.
         covariates: Shape (tasks, covariates).
         full_n: Instances of the whole design whose value is asked for; inf for a universe.
         full_k: Perturbations of it.
     """
 
-    n: Floats
-    k: Floats
-    mean: Floats
-    own: Floats
+    tables: Analyses
     covariates: Floats
     full_n: Floats
     full_k: Floats
@@ -70,17 +65,14 @@ class Evidence:
     @classmethod
     def of(
         cls,
-        tables: Sequence[MeanSquares],
+        tables: Sequence[Analysis],
         covariates: Sequence[Sequence[float]],
         full: Sequence[tuple[float, float]] | None = None,
     ) -> Evidence:
         """Gathers it; `full` is the whole design of each task, none: endless."""
         wholes = full or [(np.inf, np.inf)] * len(tables)
         return cls(
-            n=np.array([table.n for table in tables], dtype=float),
-            k=np.array([table.k for table in tables], dtype=float),
-            mean=np.array([table.mean for table in tables]),
-            own=np.array([table.untruncated() for table in tables]).reshape(-1, 3),
+            tables=Analyses.of(tables),
             covariates=np.array(covariates, dtype=float).reshape(len(tables), -1),
             full_n=np.array([n for n, _ in wholes], dtype=float),
             full_k=np.array([k for _, k in wholes], dtype=float),
@@ -112,19 +104,27 @@ class Estimates:
         return self.value * self.log_error
 
 
-def variance(relative: Floats, n: Floats, k: Floats) -> Floats:
-    """Relative variance of the mean of n x k moves; shapes (tasks, 3), (tasks,), (tasks,)."""
-    return relative[:, 0] / n + relative[:, 1] / k + relative[:, 2] / (n * k)
+def variance(relative: Floats, n: Floats, k: Floats, cells: Floats) -> Floats:
+    """Relative variance of a mean move; relative has shape (tasks, 3), the others (tasks,)."""
+    return relative[:, 0] / n + relative[:, 1] / k + relative[:, 2] / cells
 
 
-def remaining(evidence: Evidence, relative: Floats, n: Floats, k: Floats) -> Floats:
-    """Relative variance of an n x k design about the value of the task's whole design, > 0.
+def remaining(evidence: Evidence, relative: Floats, n: Floats, k: Floats, cells: Floats) -> Floats:
+    """Relative variance of a design about the value of the task's whole design, > 0.
 
     The instances and perturbations that have been measured are part of the whole, so its own
     variance is taken off (the finite population correction; Cochran, 1977, section 2.6).
+
+    Args:
+        evidence: The whole designs.
+        relative: Components, shape (tasks, 3).
+        n: Instances, effective ones; shape (tasks,) as the others.
+        k: Perturbations, likewise.
+        cells: Moves scored.
     """
-    whole = variance(relative, evidence.full_n, evidence.full_k)
-    return np.maximum(variance(relative, n, k) - whole, _NOISE_FLOOR)
+    full_n, full_k = evidence.full_n, evidence.full_k
+    whole = variance(relative, full_n, full_k, full_n * full_k)
+    return np.maximum(variance(relative, n, k, cells) - whole, _NOISE_FLOOR)
 
 
 def estimate(evidence: Evidence, start: Floats | None = None) -> Estimates:
@@ -134,34 +134,25 @@ def estimate(evidence: Evidence, start: Floats | None = None) -> Estimates:
         evidence: At least one task.
         start: Log levels to start from, those of an earlier fit.
     """
-    pooled, degrees, own = _relative(evidence)
-    middle = np.log(max(float(evidence.mean.mean()), 1e-9))
-    level = np.full(len(evidence.mean), middle) if start is None else start
-    relative, error = _shrunk(pooled, degrees, own, level), np.zeros_like(level)
+    tables = evidence.tables
+    of_pool = tables.relative()
+    pooled = np.array([of_pool.instances, of_pool.perturbations, of_pool.interaction])
+    own = np.where(tables.degrees > 0, tables.own, 0.0)
+    middle = np.log(max(float(tables.mean.mean()), 1e-9))
+    level = np.full(len(tables.mean), middle) if start is None else start
+    relative, error = _shrunk(pooled, tables.degrees, own, level), np.zeros_like(level)
     z = _standardised(evidence.covariates)
     for _ in range(_STEPS):
-        v = remaining(evidence, relative, evidence.n, evidence.k)
+        v = remaining(evidence, relative, tables.n, tables.k, tables.cells)
         # Bounds keep a working response finite while the fit is far off, and for moves of 0.
-        ratio = np.clip(evidence.mean * np.exp(-level), 0.05, 20.0)
+        ratio = np.clip(tables.mean * np.exp(-level), 0.05, 20.0)
         fitted, error = _posterior(level + (ratio - 1) / ratio, v / ratio, z)
         step = np.clip(fitted - level, -1.0, 1.0)
         level = level + step
-        relative = _shrunk(pooled, degrees, own, level)
+        relative = _shrunk(pooled, tables.degrees, own, level)
         if np.abs(step).max() < 1e-3:
             break
     return Estimates(level, error, relative)
-
-
-def _relative(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
-    """Pooled relative components, degrees of freedom, own components with 0 for the unknown."""
-    n, k = evidence.n, evidence.k
-    degrees = np.stack([n - 1, k - 1, (n - 1) * (k - 1)], axis=1)
-    known = np.isfinite(evidence.own)
-    own = np.where(known, evidence.own, 0.0)
-    degrees = np.where(known, degrees, 0.0)
-    noise = np.where(known.all(axis=1), variance(own, n, k), 0.0)
-    pooled = pooled_relative(evidence.own, degrees, evidence.mean**2 - noise)
-    return np.array([pooled.instances, pooled.perturbations, pooled.interaction]), degrees, own
 
 
 def _shrunk(pooled: Floats, degrees: Floats, own: Floats, level: Floats) -> Floats:

@@ -23,14 +23,33 @@ class Design(Record):
     Attributes:
         n_instances: n.
         n_perturbations: k.
+        instances_per_perturbation: r; n in a crossed design.
         tokens: Computed tokens it costs over all tasks.
         relative_error: Expected standard error of prompt uncertainty relative to its size.
     """
 
     n_instances: int
     n_perturbations: int
+    instances_per_perturbation: int
     tokens: float
     relative_error: float
+
+    def in_words(self) -> str:
+        """The design, for a person."""
+        n, r = self.n_instances, self.instances_per_perturbation
+        each = "" if r == n else f" with {r} of them each"
+        return f"{n} instances and {self.n_perturbations} perturbations{each}"
+
+    def applied(self, config: ScoreConfig) -> ScoreConfig:
+        """A config with this design."""
+        r = self.instances_per_perturbation
+        return config.model_copy(
+            update={
+                "n_instances": self.n_instances,
+                "n_perturbations": self.n_perturbations,
+                "instances_per_perturbation": None if r == self.n_instances else r,
+            }
+        )
 
 
 def choose_design(
@@ -43,12 +62,13 @@ def choose_design(
 ) -> Design:
     """The uniform design with the smallest standard error that costs no more than the budget.
 
-    All designs are tried: for each n the largest k that the budget pays for. (Brennan, 2001, gives
-    the continuous optimum for a price per pair; here a column of the table has a price too.)
+    All designs are tried, incomplete ones too: for each n and r the largest k that the budget pays
+    for. (Brennan, 2001, gives the continuous optimum for a price per pair; here a column of the
+    table has a price too, and is worth its price without being full.)
 
     Args:
         costs: Of every task.
-        relative: Pooled components, see `engine.design.components.Pooled`.
+        relative: Pooled components, see `engine.design.pooling.Pooled`.
         budget: Computed tokens for all tasks together.
         max_instances: Instances that every task has.
         max_perturbations: Perturbations at most.
@@ -59,15 +79,20 @@ def choose_design(
     prefix, tail = sum(cost.prefix for cost in costs), sum(cost.tail for cost in costs)
     best: Design | None = None
     for n in range(1, max_instances + 1):
-        column = prefix + n * tail
-        k = min(int(budget // column) - 1, max_perturbations)
-        if k < 1:
-            break
-        error = relative.standard_error(n, k)
-        if best is None or error < best.relative_error:
-            best = Design(
-                n_instances=n, n_perturbations=k, tokens=(k + 1) * column, relative_error=error
-            )
+        left = budget - prefix - n * tail
+        for r in range(n, 0, -1):
+            k = min(int(left // (prefix + r * tail)), max_perturbations)
+            if k < 1 or k * r < n:
+                continue
+            error = relative.standard_error(_effective(n, k * r), k, k * r)
+            if best is None or error < best.relative_error:
+                best = Design(
+                    n_instances=n,
+                    n_perturbations=k,
+                    instances_per_perturbation=r,
+                    tokens=(k + 1) * prefix + (n + k * r) * tail,
+                    relative_error=error,
+                )
     if best is None:
         raise InputError(
             f"one instance and one perturbation per task cost {2 * (prefix + tail):.0f} tokens, "
@@ -75,6 +100,12 @@ def choose_design(
             field="budget",
         )
     return best
+
+
+def _effective(n: int, cells: int) -> float:
+    """Effective number of n instances that share so many cells as evenly as they can."""
+    often, more = divmod(cells, n)
+    return cells**2 / (more * (often + 1) ** 2 + (n - more) * often**2)
 
 
 def design_for_pool(

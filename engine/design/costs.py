@@ -22,24 +22,17 @@ class TaskCost:
     prefix: float
     tail: float
 
-    def tokens(self, n: int, k: int) -> float:
+    def tokens(self, n: int, k: int, cells: int | None = None) -> float:
         """Computed tokens of n instances under the original and k perturbed prompts.
 
         The reference output is generated under the original one, so it costs what a pair costs.
+
+        Args:
+            n: Instances.
+            k: Perturbations.
+            cells: Perturbed pairs; n k where none are left out.
         """
-        return (k + 1) * (self.prefix + n * self.tail)
-
-    def more_perturbations(self, n: int, extra: int) -> float:
-        """Tokens of `extra` further perturbations for n instances: each pays for its prefix."""
-        return extra * (self.prefix + n * self.tail)
-
-    def more_instances(self, k: int, extra: int, *, prefixes_kept: bool) -> float:
-        """Tokens of `extra` further instances under the original and k perturbations.
-
-        By the time of a second visit the cache may have dropped the prefixes; then they are paid
-        for again.
-        """
-        return (k + 1) * ((0.0 if prefixes_kept else self.prefix) + extra * self.tail)
+        return (k + 1) * self.prefix + (n + (n * k if cells is None else cells)) * self.tail
 
     @classmethod
     def of(cls, plan: TaskPlan, config: ScoreConfig, builder: PromptBuilder) -> Self:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.design.costs import TaskCost
+from engine.design.extensions import Scored
 from engine.tasks import Record
 
 
@@ -56,13 +57,19 @@ class Runner:
     covariates: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Extension:
-    """The design that a task is to have next, and what the step costs in computed tokens."""
+    """The table that a task is to have next.
+
+    Attributes:
+        task_id: The task.
+        scored: Which pairs it holds, shape (instances, perturbations); those that have been scored
+            are among them. New instances all meet the same perturbations, one after the other.
+        tokens: Computed tokens that the step costs.
+    """
 
     task_id: str
-    n_instances: int
-    n_perturbations: int
+    scored: Scored
     tokens: float
 
 

@@ -15,7 +15,7 @@ from engine.config import ScoreConfig
 from engine.design.entries import Extension
 from engine.design.measurement import Measurement
 from engine.errors import EngineError
-from engine.plan import Pair, plan_pairs, plan_task
+from engine.plan import Pair, check_length, perturbed_prompts, plan_task
 from engine.prompts import PromptBuilder
 from engine.tasks import Instance, Task
 
@@ -36,7 +36,7 @@ class LiveTables:
     """The tables of all tasks, as far as they have been measured; `usage` is what they cost.
 
     Further instances are scored as a task of their own with the same id, so they meet the same
-    perturbations; further perturbations as fixed pairs with the reference outputs that are known.
+    perturbations; all other pairs as fixed ones, with the reference outputs that are known.
 
     Args:
         engine: A client.
@@ -54,7 +54,6 @@ class LiveTables:
         self._tasks = {task.id: _shuffled(task, config.seed) for task in tasks}
         self._references: dict[str, list[Reference]] = {task.id: [] for task in tasks}
         self._probabilities: dict[str, dict[tuple[str, int], float]] = {t.id: {} for t in tasks}
-        self._perturbations = dict.fromkeys(self._tasks, 0)
         self._version: str | None = None
         self.usage = Usage()
 
@@ -66,26 +65,29 @@ class LiveTables:
             EngineError: If the engine fails, or its weights change on the way.
         """
         self._add_instances(batch)
-        self._add_perturbations(batch)
-        return {each.task_id: self._measured(each.task_id) for each in batch}
+        self._add_pairs(batch)
+        return {each.task_id: self._measured(each) for each in batch}
 
     def _add_instances(self, batch: Sequence[Extension]) -> None:
-        def shape(step: Extension) -> tuple[int, int]:
-            measured = len(self._references[step.task_id])
-            k = self._perturbations[step.task_id] or step.n_perturbations
-            return step.n_instances - measured, k
+        def shape(step: Extension) -> tuple[int, int, int]:
+            """New instances, and the first and the number of the perturbations they meet."""
+            new = step.scored[len(self._references[step.task_id]) :]
+            met = np.flatnonzero(new.any(axis=0))
+            if not len(new):
+                return 0, 0, 0
+            assert new[:, met].all(), "new instances meet the same perturbations"
+            assert met[-1] - met[0] == len(met) - 1, "one after the other"
+            return len(new), int(met[0]) + 1, len(met)
 
         growing = sorted((step for step in batch if shape(step)[0] > 0), key=shape)
         # Grouped first: what is measured changes the shapes.
-        for (n, k), steps in [(key, list(group)) for key, group in groupby(growing, key=shape)]:
+        for (n, first, k), steps in [(key, list(of)) for key, of in groupby(growing, key=shape)]:
             tasks = []
             for step in steps:
                 measured = len(self._references[step.task_id])
                 task = self._tasks[step.task_id]
-                tasks.append(_with_instances(task, task.instances[measured : step.n_instances]))
-                self._perturbations[step.task_id] = k
-            config = self._design(n, k)
-            for score in self._engine.score(tasks, config):
+                tasks.append(_with_instances(task, task.instances[measured : measured + n]))
+            for score in self._engine.score(tasks, self._design(n, k, first)):
                 self._check_version(score.weights_version)
                 self.usage += score.usage
                 self._references[score.task_id] += score.references
@@ -93,8 +95,8 @@ class LiveTables:
                 for pair in score.pairs:
                     known[pair.instance_id, pair.perturbation] = pair.probability
 
-    def _add_perturbations(self, batch: Sequence[Extension]) -> None:
-        pairs = [pair for step in batch for pair in self._new_columns(step)]
+    def _add_pairs(self, batch: Sequence[Extension]) -> None:
+        pairs = [pair for step in batch for pair in self._missing(step)]
         if not pairs:
             return
         answer = self._engine.completion_logprobs(
@@ -108,40 +110,59 @@ class LiveTables:
         for pair, scored in zip(pairs, answer.results, strict=True):
             probability = math.exp(scored.logprob / len(pair.output))
             self._probabilities[pair.task_id][pair.instance_id, pair.perturbation] = probability
-        for step in batch:
-            self._perturbations[step.task_id] = step.n_perturbations
 
-    def _new_columns(self, step: Extension) -> list[Pair]:
-        """The pairs of a task under the perturbations that are new."""
-        first = self._perturbations[step.task_id] + 1
-        if first > step.n_perturbations:
-            return []
+    def _missing(self, step: Extension) -> list[Pair]:
+        """The pairs of a task that have not been scored yet, perturbation by perturbation."""
         task, references = self._tasks[step.task_id], self._references[step.task_id]
-        config = self._design(len(references), step.n_perturbations)
-        measured = _with_instances(task, task.instances[: len(references)])
-        plan = plan_task(measured, config, self._builder)
+        known = self._probabilities[step.task_id]
+        columns: dict[int, list[int]] = {}
+        for i, j in zip(*(each.tolist() for each in np.nonzero(step.scored)), strict=True):
+            if (references[i].instance_id, j + 1) not in known:
+                columns.setdefault(j + 1, []).append(i)
+        if not columns:
+            return []
+        config = self._design(len(references), step.scored.shape[1])
+        plan = plan_task(
+            _with_instances(task, task.instances[: len(references)]), config, self._builder
+        )
         for original, reference in zip(plan.originals, references, strict=True):
             if len(original.token_ids) != reference.n_prompt_tokens:
                 raise EngineError(
                     f"{task.id}/{reference.instance_id}: the engine's prompt has "
                     f"{reference.n_prompt_tokens} tokens, here it has {len(original.token_ids)}"
                 )
-        outputs = [reference.token_ids for reference in references]
-        return plan_pairs(plan, outputs, config, self._builder, first=first)
+        pairs = []
+        for j, wanted in sorted(columns.items()):
+            prompts = perturbed_prompts(plan, j, wanted, config, self._builder)
+            for i, prompt in zip(wanted, prompts, strict=True):
+                reference = references[i]
+                pair = Pair(task.id, reference.instance_id, j, prompt, reference.token_ids)
+                check_length(pair, self._builder.max_model_len)
+                pairs.append(pair)
+        return pairs
 
-    def _measured(self, task_id: str) -> Measurement:
-        known, references = self._probabilities[task_id], self._references[task_id]
-        columns = range(1, self._perturbations[task_id] + 1)
+    def _measured(self, step: Extension) -> Measurement:
+        known, references = self._probabilities[step.task_id], self._references[step.task_id]
+        columns = range(1, step.scored.shape[1] + 1)
         originals = np.array([known[each.instance_id, 0] for each in references])
-        perturbed = np.array([[known[each.instance_id, j] for j in columns] for each in references])
+        perturbed = np.array(
+            [[known.get((each.instance_id, j), math.nan) for j in columns] for each in references]
+        )
         return Measurement.of_likelihoods(
             np.abs(perturbed - originals[:, None]),
             originals,
             [len(each.token_ids) for each in references],
         )
 
-    def _design(self, n: int, k: int) -> ScoreConfig:
-        return self._config.model_copy(update={"n_instances": n, "n_perturbations": k})
+    def _design(self, n: int, k: int, first: int = 1) -> ScoreConfig:
+        return self._config.model_copy(
+            update={
+                "n_instances": n,
+                "n_perturbations": k,
+                "first_perturbation": first,
+                "instances_per_perturbation": None,
+            }
+        )
 
     def _check_version(self, version: str) -> None:
         if self._version is not None and version != self._version:

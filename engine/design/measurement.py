@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import ScoreConfig
-from engine.design.components import Moves
+from engine.design.analysis import Moves
 from engine.plan import plan_pairs, plan_task
 from engine.prompts import PromptBuilder
 from engine.tasks import Task
@@ -24,7 +24,7 @@ class Measurement:
     """A table of moves and what its original prompts tell beside.
 
     Attributes:
-        moves: Shape (instances, perturbations).
+        moves: Shape (instances, perturbations), nan where a pair is not scored.
         covariates: What helps to guess the level of the moves; of the same length for all tasks of
             a pool, empty where a measure has none.
     """

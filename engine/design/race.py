@@ -16,12 +16,12 @@ the extension comes first that takes most off the expected sum of q (1 - q) per 
 `lucb` is LUCB (Kalyanakrishnan et al., 2012, *PAC subset selection in stochastic multi-armed
 bandits*): members of the top N with the lowest lower ends, outsiders with the highest upper ends.
 
-An extension is a block of columns (further perturbations of all the task's instances), of rows
-(further instances under all its perturbations), or both, so that equal prefixes stay together and
-the table stays whole. Several tasks are extended between two decisions, so that the engine stays
-busy. Intervals are normal ones on the logarithm: empirical Bernstein intervals (Maurer and Pontil,
-2009), which the bounds [0, 1] would allow, hold for independent moves, which those of a crossed
-design are not, and with ten of them they are wider than [0, 1] itself.
+An extension adds instances, perturbations or both, and leaves holes in the table where a further
+pair would say less than it costs (`engine.design.extensions`). Several tasks are extended between
+two decisions, so that the engine stays busy. Intervals are normal ones on the logarithm: empirical
+Bernstein intervals (Maurer and Pontil, 2009), which the bounds [0, 1] would allow, hold for
+independent moves, which those of a task are not, and with ten of them they are wider than [0, 1]
+itself.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.design.analysis import Analysis
 from engine.design.assisted import Estimates, Evidence, estimate, remaining
 from engine.design.border import distance, doubt, expected_doubt, judge
-from engine.design.components import MeanSquares, Pooled
 from engine.design.entries import Extension, RaceConfig, Runner, Standing
-from engine.design.extensions import Limits, Options, options
+from engine.design.extensions import STEPS, Limits, Options, Scored, Sizes, grown, options
 from engine.design.measurement import Measurement
+from engine.design.pooling import Pooled
 from engine.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -66,13 +67,13 @@ class Race:
         strata = np.array([runner.stratum for runner in runners])
         self._groups = [np.flatnonzero(strata == name) for name in np.unique(strata)]
         self._limits = Limits(
-            prefix=np.array([runner.cost.prefix for runner in runners]),
-            tail=np.array([runner.cost.tail for runner in runners]),
+            costs=tuple(runner.cost for runner in runners),
             instances=np.array([runner.max_instances for runner in runners], dtype=float),
             perturbations=np.full(len(runners), float(config.max_perturbations)),
             prefixes_kept=config.prefixes_kept,
         )
-        self._tables: dict[str, MeanSquares] = {}
+        self._tables: dict[str, Analysis] = {}
+        self._scored: dict[str, Scored] = {}
         self._covariates: dict[str, tuple[float, ...]] = {}
         self._asked: dict[str, Extension] = {}
         self._fit: tuple[Evidence, Estimates] | None = None
@@ -99,15 +100,16 @@ class Race:
         return batch
 
     def tell(self, task_id: str, measured: Measurement) -> None:
-        """The task's whole table, of the shape that was asked for.
+        """The task's whole table, with the moves that were asked for.
 
         Raises:
-            ValueError: If nothing was asked about the task, or another shape.
+            ValueError: If nothing was asked about the task, or other moves.
         """
         asked, shape = self._asked.get(task_id), measured.moves.shape
-        if asked is None or shape != (asked.n_instances, asked.n_perturbations):
-            raise ValueError(f"{task_id}: a table of shape {shape} was not asked for")
-        self._tables[task_id] = MeanSquares.of(measured.moves)
+        if asked is None or not np.array_equal(asked.scored, np.isfinite(measured.moves)):
+            raise ValueError(f"{task_id}: this table of shape {shape} was not asked for")
+        self._tables[task_id] = Analysis.of(measured.moves)
+        self._scored[task_id] = asked.scored
         self._covariates[task_id] = measured.covariates
         self.tokens += asked.tokens
         self._fit = None
@@ -131,13 +133,13 @@ class Race:
                 selected=bool(selected[index]),
                 is_open=bool(reach[index] > 0),
                 prompt_uncertainty=table.mean,
-                standard_error=pooled.task(table).standard_error(table.n, table.k),
+                standard_error=pooled.standard_error(table),
                 ranking_estimate=min(1.0, float(estimates.value[index])),
                 low=float(low[index]),
                 high=float(high[index]),
                 n_instances=table.n,
                 n_perturbations=table.k,
-                pairs=table.n * (table.k + 1),
+                pairs=table.n + table.cells,
             )
             for index, (runner, table) in enumerate(zip(self._runners, tables, strict=True))
         )
@@ -177,36 +179,50 @@ class Race:
     def _most_open(self) -> tuple[Extension, ...]:
         evidence, found = self._estimates()
         _, reach = self._judge()
-        steps = options(evidence.n, evidence.k, self._limits)
-        changes = (steps.tokens > 0) & (steps.tokens <= self.config.budget - self.tokens)
-        worth = np.where(changes & (reach > 0), self._worth(evidence, found, steps), -np.inf)
+        steps = options(self._sizes(), self._limits)
+        affordable = steps.tokens <= self.config.budget - self.tokens
+        worth = np.where(affordable & (reach > 0), self._worth(evidence, found, steps), -np.inf)
         best = worth.argmax(axis=0)
         columns = np.arange(len(best))
         first = reach if self.config.rule == "lucb" else worth[best, columns]
         wanted = np.argsort(-first, kind="stable")
-        return self._affordable(
-            [
-                Extension(
-                    self._runners[task].task_id,
-                    int(steps.n[best[task], task]),
-                    int(steps.k[best[task], task]),
-                    float(steps.tokens[best[task], task]),
+        left = self.config.budget - self.tokens
+        batch: list[Extension] = []
+        for task in wanted:
+            option, name = best[task], self._runners[task].task_id
+            tokens = float(steps.tokens[option, task])
+            if len(batch) == self.config.batch:
+                break
+            if np.isfinite(worth[option, task]) and tokens <= left:
+                table = grown(
+                    self._scored[name],
+                    STEPS[option],
+                    int(steps.rows[option, task]),
+                    int(steps.columns[option, task]),
+                    draw=f"race/{name}",
                 )
-                for task in wanted
-                if np.isfinite(worth[best[task], task])
-            ]
+                batch.append(Extension(name, table, tokens))
+                left -= tokens
+        return tuple(batch)
+
+    def _sizes(self) -> Sizes:
+        names = [runner.task_id for runner in self._runners]
+        return Sizes.of(
+            [self._scored[name] for name in names], [self._tables[name] for name in names]
         )
 
     def _worth(self, evidence: Evidence, found: Estimates, steps: Options) -> Floats:
         """What each option is worth per token, shape (options, tasks)."""
-        now = remaining(evidence, found.relative, evidence.n, evidence.k)
+        tables = evidence.tables
+        now = remaining(evidence, found.relative, tables.n, tables.k, tables.cells)
         then = np.array([
-            remaining(evidence, found.relative, n, k)
-            for n, k in zip(steps.n, steps.k, strict=True)
+            remaining(evidence, found.relative, n, k, cells)
+            for n, k, cells in zip(
+                steps.effective_n, steps.effective_k, steps.cells, strict=True
+            )
         ])  # fmt: skip
-        tokens = np.maximum(steps.tokens, 1e-9)
         if self.config.rule == "lucb":
-            return np.asarray(np.log(now / then) / tokens)
+            return np.asarray(np.log(now / then) / steps.tokens)
         away = np.zeros(len(now))
         for inside in self._groups:
             away[inside] = distance(found.log_mean[inside], self.config.n_select)
@@ -216,20 +232,9 @@ class Race:
         gain = doubt(away, found.log_error) - expected_doubt(
             np.broadcast_to(away, then.shape), before, after
         )
-        return np.asarray(gain / tokens)
-
-    def _affordable(self, wanted: Sequence[Extension]) -> tuple[Extension, ...]:
-        left = self.config.budget - self.tokens
-        batch: list[Extension] = []
-        for extension in wanted:
-            if len(batch) == self.config.batch:
-                break
-            if extension.tokens <= left:
-                batch.append(extension)
-                left -= extension.tokens
-        return tuple(batch)
+        return np.asarray(gain / steps.tokens)
 
     def _start(self, runner: Runner) -> Extension:
         n = min(self.config.start_instances, runner.max_instances)
         k = self.config.start_perturbations
-        return Extension(runner.task_id, n, k, runner.cost.tokens(n, k))
+        return Extension(runner.task_id, np.ones((n, k), bool), runner.cost.tokens(n, k))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from engine.design.analysis import Analysis, Moves
 from engine.design.assisted import Evidence, estimate
-from engine.design.components import MeanSquares
 from engine.design.measurement import Measurement
+
+Floats = NDArray[np.float64]
 
 
 def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -25,7 +28,7 @@ def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
         `task_id`, `ranking_estimate` and its standard error `ranking_error`, one row per task.
 
     Raises:
-        ValueError: If an instance lacks its original or a perturbed pair that another one has.
+        ValueError: If a task does not begin with an original, or has no perturbed pair.
     """
     runs = pairs["task_id"].rle().struct.unnest()
     numbers, lengths, probabilities = (
@@ -35,14 +38,10 @@ def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
     start = 0
     for size in runs["len"].to_list():
         rows = slice(start, start + size)
-        columns = int(numbers[rows].max()) + 1
-        if size % columns or (numbers[rows].reshape(-1, columns) != np.arange(columns)).any():
-            raise ValueError("every instance needs its original and the same perturbed pairs")
-        p = probabilities[rows].reshape(-1, columns)
-        measured = Measurement.of_likelihoods(
-            np.abs(p[:, 1:] - p[:, :1]), p[:, 0], lengths[rows][::columns].tolist()
-        )
-        tables.append(MeanSquares.of(measured.moves))
+        originals, moves = _moves(numbers[rows], probabilities[rows])
+        of_originals = lengths[rows][numbers[rows] == 0].tolist()
+        measured = Measurement.of_likelihoods(moves, originals, of_originals)
+        tables.append(Analysis.of(measured.moves))
         covariates.append(measured.covariates)
         start += size
     found = estimate(Evidence.of(tables, covariates))
@@ -53,3 +52,18 @@ def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
             "ranking_error": found.error,
         }
     )
+
+
+def _moves(numbers: NDArray[np.int64], probabilities: Floats) -> tuple[Floats, Moves]:
+    """Of one task p(i, 0), shape (n,), and its moves, shape (n, k)."""
+    perturbed = numbers > 0
+    # Each instance begins with its original.
+    instance = np.cumsum(~perturbed) - 1
+    if perturbed[0] or not perturbed.any():
+        raise ValueError("every instance needs its original, and some a perturbed pair")
+    originals = probabilities[~perturbed]
+    different, column = np.unique(numbers[perturbed], return_inverse=True)
+    moves = np.full((len(originals), len(different)), np.nan)
+    rows = instance[perturbed]
+    moves[rows, column] = np.abs(probabilities[perturbed] - originals[rows])
+    return originals, moves

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from engine.design.components import Moves, standard_errors
+from engine.design.analysis import Moves
+from engine.design.pooling import standard_errors
 from engine.further import OutputDisagreement, Sample
 
 _WORD = re.compile(r"[^\W_]+")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.design.components import Moves, standard_errors
+from engine.design.analysis import Moves
+from engine.design.pooling import standard_errors
 from engine.further import LabelScore, LabelUncertainty
 
 

@@ -140,7 +140,8 @@ def estimate(
         reusable += reusable_tokens(sequences)
         generated += sum(map(len, outputs))
         references += len(outputs)
-    n_pairs = n_measured * (config.n_perturbations + 1)
+    per_instance = pairs / references if references else config.n_perturbations + 1
+    n_pairs = round(n_measured * per_instance)
     per_pair = factor * submitted / pairs if pairs else 0.0
     per_output = factor * generated / references if references else 0.0
     generates = config.reference == "generated"

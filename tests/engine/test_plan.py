@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,18 +38,45 @@ def numbers(pairs: Sequence[Pair]) -> list[tuple[int, str]]:
     return [(pair.perturbation, pair.instance_id) for pair in pairs]
 
 
-def plan_all(task: Task, config: ScoreConfig, builder: PromptBuilder, first: int = 0) -> list[Pair]:
+def plan_all(
+    task: Task, config: ScoreConfig, builder: PromptBuilder, *, originals: bool = True
+) -> list[Pair]:
     plan = plan_task(task, config, builder)
     outputs = [(index + 1,) for index in range(len(plan.instances))]
-    return plan_pairs(plan, outputs, config, builder, first=first)
+    return plan_pairs(plan, outputs, config, builder, originals=originals)
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_pairs_come_perturbation_by_perturbation(first: int) -> None:
+@pytest.mark.parametrize("originals", [True, False])
+def test_pairs_come_perturbation_by_perturbation(originals: bool) -> None:
     config = design(n=3, k=4)
-    pairs = plan_all(make_task(n_instances=3), config, make_builder(config), first)
+    pairs = plan_all(make_task(n_instances=3), config, make_builder(config), originals=originals)
+    first = 0 if originals else 1
     assert numbers(pairs) == [(j, f"i{i}") for j in range(first, 5) for i in range(3)]
     assert [pair.output for pair in pairs] == [(1,), (2,), (3,)] * (5 - first)
+
+
+def test_further_perturbations_go_on_where_an_earlier_design_ended() -> None:
+    task, whole = make_task(n_instances=3), design(n=3, k=5)
+    later = whole.model_copy(update={"first_perturbation": 4, "n_perturbations": 2})
+    expected = [
+        pair for pair in plan_all(task, whole, make_builder(whole)) if pair.perturbation > 3
+    ]
+    assert plan_all(task, later, make_builder(later), originals=False) == expected
+
+
+def test_an_incomplete_design_scores_some_pairs_of_the_crossed_one() -> None:
+    task, whole = make_task(n_instances=6), design(n=6, k=4)
+    some = whole.model_copy(update={"instances_per_perturbation": 3})
+    builder = make_builder(whole)
+    found = plan_all(task, some, builder)
+    every = plan_all(task, whole, builder)
+    assert set(found) < set(every)
+    assert found == [pair for pair in every if pair in found]
+    assert len(found) == some.n_prompts(6) == 6 + 4 * 3
+    used = Counter(pair.instance_id for pair in found if pair.perturbation)
+    assert set(used.values()) == {2}
+    # A task with fewer instances is measured with all it has.
+    assert some.n_prompts(2) == 2 + 4 * 2 == len(plan_all(make_task(n_instances=2), some, builder))
 
 
 def test_prompts_are_those_of_the_perturbed_task() -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from engine.api import SkippedTask, TaskScore, Usage
 from engine.backend import checked_logprobs
 from engine.config import ScoreConfig
+from engine.design.analysis import moves_of
 from engine.errors import EngineError, InputError
 from engine.plan import Pair, plan_pairs, plan_task
 from engine.prompts import PromptBuilder
@@ -185,6 +187,20 @@ def test_references_tell_how_the_output_ended_and_what_the_prompt_showed() -> No
         assert (reference.n_positive_examples, reference.n_negative_examples) == (2, 0)
 
 
+def test_an_incomplete_design_scores_some_pairs_of_the_crossed_one() -> None:
+    task, whole = make_task(n_instances=6), design(n=6, k=4)
+    some = whole.model_copy(update={"instances_per_perturbation": 3})
+    (crossed,), (score,) = score_all([task], whole), score_all([task], some)
+    known = {(pair.instance_id, pair.perturbation): pair for pair in crossed.pairs}
+    assert [known[pair.instance_id, pair.perturbation] for pair in score.pairs] == list(score.pairs)
+    assert len(score.pairs) == 6 + 4 * 3
+    assert score.usage.pairs == 4 * 3
+    assert score.references == crossed.references
+    moves = moves_of(score.pairs)
+    assert np.isfinite(moves).sum() == 4 * 3
+    assert score.prompt_uncertainty == pytest.approx(np.nanmean(moves))
+
+
 def test_usage_adds_up() -> None:
     config = design(n=2, k=3)
     backend = FakeBackend()
@@ -192,7 +208,7 @@ def test_usage_adds_up() -> None:
     builder = PromptBuilder(backend.tokenizer, config.prompt, backend.max_model_len)
     plan = plan_task(make_task(n_instances=2), config, builder)
     outputs = [reference.token_ids for reference in score.references]
-    pairs = plan_pairs(plan, outputs, config, builder, first=1)
+    pairs = plan_pairs(plan, outputs, config, builder, originals=False)
     prompts = sum(len(prompt.token_ids) for prompt in plan.originals)
     assert score.usage == Usage(
         pairs=6,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from engine.design.analysis import Analysis, Moves
 from engine.design.assisted import Estimates, Evidence, estimate, remaining
-from engine.design.components import MeanSquares, Moves
 from engine.design.overlap import top
 
 
@@ -22,7 +22,7 @@ def make_world(n_tasks: int, seed: int) -> tuple[Moves, Moves, list[Moves]]:
 
 
 def fit(tables: list[Moves], n: int, k: int, *covariates: Moves) -> Estimates:
-    squares = [MeanSquares.of(table[:n, :k]) for table in tables]
+    squares = [Analysis.of(table[:n, :k]) for table in tables]
     rows = np.array(covariates).T if covariates else [()] * len(tables)
     return estimate(Evidence.of(squares, [tuple(row) for row in rows]))
 
@@ -67,12 +67,13 @@ def test_a_large_design_is_hardly_moved() -> None:
 
 def test_a_whole_design_leaves_nothing_to_guess() -> None:
     _, covariate, tables = make_world(40, 2)
-    squares = [MeanSquares.of(table) for table in tables]
+    squares = [Analysis.of(table) for table in tables]
     evidence = Evidence.of(squares, covariate[:, None].tolist(), [(20.0, 20.0)] * 40)
     found = estimate(evidence)
     assert found.value == pytest.approx([table.mean() for table in tables], rel=1e-3)
     assert (found.log_error < 1e-3).all()
-    half = remaining(evidence, found.relative, np.full(40, 10.0), np.full(40, 20.0))
+    sizes = (np.full(40, size) for size in (10.0, 20.0, 200.0))
+    half = remaining(evidence, found.relative, *sizes)
     assert (half > 1e-3).all()
 
 

@@ -1,12 +1,18 @@
 """The chosen design is the best one that the budget pays for."""
 
+import math
+from itertools import product
+
+import numpy as np
 import pytest
 
 from engine.config import ScoreConfig
+from engine.design.analysis import Analysis
 from engine.design.choose import Design, choose_design, design_for_pool
 from engine.design.components import Components
 from engine.design.costs import TaskCost
 from engine.errors import InputError
+from engine.incidence import incidence
 from engine.prompts import PromptBuilder
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import gpt2
@@ -19,15 +25,40 @@ def choose(relative: Components, budget: float) -> Design:
     return choose_design(COSTS, relative, budget, max_instances=20, max_perturbations=20)
 
 
+def test_pairs_that_buy_nothing_are_left_out() -> None:
+    assert choose(EVEN, 20_000).instances_per_perturbation < choose(EVEN, 20_000).n_instances
+    # Where a prefix costs much and a pair nothing, a column is filled.
+    costs = [TaskCost(prefix=200, tail=0.01)]
+    best = choose_design(costs, EVEN, 1_500, max_instances=8, max_perturbations=8)
+    assert best.instances_per_perturbation == best.n_instances == 8
+
+
+def test_a_design_becomes_a_config() -> None:
+    crossed = choose(EVEN, 1e9)
+    assert crossed.applied(ScoreConfig()).instances_per_perturbation is None
+    some = choose(EVEN, 20_000)
+    config = some.applied(ScoreConfig())
+    assert config.n_prompts(50) == some.n_instances + (
+        some.n_perturbations * some.instances_per_perturbation
+    )
+    assert f"with {some.instances_per_perturbation} of them each" in some.in_words()
+    assert "each" not in crossed.in_words()
+
+
 @pytest.mark.parametrize("budget", [1_000, 5_000, 20_000, 1e9])
 def test_no_design_within_the_budget_has_a_smaller_error(budget: float) -> None:
     best = choose(EVEN, budget)
     assert best.tokens <= budget
-    assert best.tokens == sum(c.tokens(best.n_instances, best.n_perturbations) for c in COSTS)
-    for n in range(1, 21):
-        for k in range(1, 21):
-            if sum(cost.tokens(n, k) for cost in COSTS) <= budget:
-                assert EVEN.standard_error(n, k) >= best.relative_error
+    n, k, r = best.n_instances, best.n_perturbations, best.instances_per_perturbation
+    assert best.tokens == pytest.approx(sum(cost.tokens(n, k, k * r) for cost in COSTS))
+    for n, k in product(range(1, 21), range(1, 21)):
+        for r in (r for r in range(1, n + 1) if r * k >= n):
+            if sum(cost.tokens(n, k, k * r) for cost in COSTS) <= budget:
+                columns = incidence("t", n, k, r, 0)
+                table = np.full((n, k), np.nan)
+                for j, column in enumerate(columns):
+                    table[list(column), j] = 0.5
+                assert math.sqrt(Analysis.of(table).variance(EVEN)) >= best.relative_error - 1e-12
 
 
 def test_the_noisier_facet_gets_more() -> None:

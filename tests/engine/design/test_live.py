@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import pytest
 
 from engine.api import (
@@ -14,9 +15,10 @@ from engine.api import (
     Usage,
 )
 from engine.config import ScoreConfig
-from engine.design.components import moves_of
+from engine.design.analysis import moves_of
 from engine.design.costs import TaskCost
 from engine.design.entries import Extension, RaceConfig
+from engine.design.extensions import Scored
 from engine.design.live import LiveTables
 from engine.design.racing import race_pool
 from engine.errors import EngineError
@@ -65,23 +67,44 @@ def make_tables(engine: Engine, tasks: Sequence[Task]) -> LiveTables:
     return LiveTables(engine, tasks, CONFIG, builder)
 
 
-def step(n: int, k: int) -> Extension:
-    return Extension("colors", n, k, 1.0)
+def step(table: Scored) -> Extension:
+    return Extension("colors", table, 1.0)
+
+
+def crossed(n: int, k: int) -> Scored:
+    return np.ones((n, k), bool)
 
 
 def test_a_table_grown_in_steps_is_the_table_scored_at_once() -> None:
     engine, task = Engine(), make_task(n_instances=6)
     tables = make_tables(engine, [task])
-    for n, k in ((2, 2), (4, 2), (4, 3), (6, 5)):
-        grown = tables.extend([step(n, k)])["colors"].moves
-        assert grown.shape == (n, k)
-    assert engine.scored == [(1, 2, 2), (1, 2, 2), (1, 2, 3)]
-    assert engine.columns == [4, 12]  # one column for 4 instances, two for all 6
-    at_once = make_tables(Engine(), [task]).extend([step(6, 5)])["colors"].moves
-    assert grown == pytest.approx(at_once, abs=1e-12)
+    some = crossed(4, 3)
+    some[:2, 2] = False
+    for table in (crossed(2, 2), some, crossed(4, 3), crossed(6, 3), crossed(6, 5)):
+        found = tables.extend([step(table)])["colors"].moves
+        assert (np.isfinite(found) == table).all()
+    # Two instances, two more under all three perturbations, two more.
+    assert engine.scored == [(1, 2, 2), (1, 2, 3), (1, 2, 3)]
+    # The holes of the third perturbation, two perturbations of all 6 instances.
+    assert engine.columns == [2, 12]
+    at_once = make_tables(Engine(), [task]).extend([step(crossed(6, 5))])["colors"].moves
+    assert found == pytest.approx(at_once, abs=1e-12)
     whole = moves_of(next(Engine().score([task], CONFIG.model_copy(
         update={"n_instances": 6, "n_perturbations": 5}))).pairs)  # fmt: skip
-    assert sorted(map(tuple, grown.round(9))) == sorted(map(tuple, whole.round(9)))
+    assert sorted(map(tuple, found.round(9))) == sorted(map(tuple, whole.round(9)))
+
+
+def test_new_instances_may_start_at_a_later_perturbation() -> None:
+    engine, task = Engine(), make_task(n_instances=6)
+    tables = make_tables(engine, [task])
+    tables.extend([step(crossed(2, 2))])
+    block = np.zeros((4, 3), bool)
+    block[:2, :2] = block[2:, 2:] = True
+    found = tables.extend([step(block)])["colors"].moves
+    assert engine.scored == [(1, 2, 2), (1, 2, 1)]
+    assert engine.columns == []
+    at_once = make_tables(Engine(), [task]).extend([step(crossed(4, 3))])["colors"].moves
+    assert found[block] == pytest.approx(at_once[block], abs=1e-12)
 
 
 def test_a_race_runs_over_an_engine() -> None:
@@ -102,7 +125,7 @@ def test_a_race_runs_over_an_engine() -> None:
     assert any(standing.pairs > 16 for standing in result.standings)
     assert engine.scored[0] == (8, 4, 3)
     # Originals come with the reference outputs, so they are not scored as pairs.
-    assert result.usage.pairs == sum(s.n_instances * s.n_perturbations for s in result.standings)
+    assert result.usage.pairs == sum(s.pairs - s.n_instances for s in result.standings)
     assert spent == sorted(spent)
     assert spent[-1] == result.tokens <= budget
 
@@ -122,10 +145,10 @@ def test_categories_race_each_on_its_own() -> None:
 def test_weights_that_change_on_the_way_end_the_race() -> None:
     engine = Engine()
     tables = make_tables(engine, [make_task(n_instances=6)])
-    tables.extend([step(2, 2)])
+    tables.extend([step(crossed(2, 2))])
     engine.version = "other"
     with pytest.raises(EngineError, match="changed during the race"):
-        tables.extend([step(2, 3)])
+        tables.extend([step(crossed(2, 3))])
 
 
 def test_costs_are_those_of_the_planned_prompts() -> None:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.design.analysis import Analysis, Moves
 from engine.design.border import distance, doubt, expected_doubt, judge
-from engine.design.components import Moves
 from engine.design.costs import TaskCost
 from engine.design.entries import Extension, RaceConfig, Runner
-from engine.design.extensions import Limits, options
+from engine.design.extensions import STEPS, Limits, Scored, Sizes, Step, grown, options
 from engine.design.measurement import Measurement
 from engine.design.overlap import top
 from engine.design.race import Race
@@ -45,10 +45,9 @@ def run(
     while batch := race.next_batch():
         asked.append(batch)
         for step in batch:
-            race.tell(
-                step.task_id,
-                Measurement(tables[int(step.task_id)][: step.n_instances, : step.n_perturbations]),
-            )
+            n, k = step.scored.shape
+            table = tables[int(step.task_id)][:n, :k]
+            race.tell(step.task_id, Measurement(np.where(step.scored, table, np.nan)))
     return race, asked
 
 
@@ -90,36 +89,105 @@ def test_expected_doubt_is_that_of_a_simulation() -> None:
     assert expected_doubt(away, now, now) == pytest.approx(doubt(away, now))
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_steps_cost_what_the_cost_model_says(kept: bool) -> None:
-    n, k = np.array([3.0, 1.0]), np.array([1.0, 4.0])
-    limits = Limits(np.full(2, 200.0), np.full(2, 50.0), np.full(2, 20.0), np.full(2, 5.0), kept)
-    steps = options(n, k, limits)
-    assert steps.n.shape == (9, 2)
-    for row in range(9):
-        for task in range(2):
-            to_n, to_k = int(steps.n[row, task]), int(steps.k[row, task])
-            before = int(n[task]), int(k[task])
-            assert before[0] <= to_n <= 20
-            assert before[1] <= to_k <= 5
-            cost = COST.more_perturbations(to_n, to_k - before[1])
-            if to_n > before[0]:
-                cost += COST.more_instances(before[1], to_n - before[0], prefixes_kept=kept)
-            assert steps.tokens[row, task] == cost
+def sizes_of(tables: list[Scored]) -> Sizes:
+    return Sizes.of(tables, [Analysis.of(np.where(table, 0.5, np.nan)) for table in tables])
 
 
-def test_extensions_grow_a_whole_table() -> None:
+@st.composite
+def some_table(draw: st.DrawFn) -> Scored:
+    """Grown by random steps from a small crossed one."""
+    table = np.ones((draw(st.integers(1, 4)), draw(st.integers(1, 3))), bool)
+    for option in draw(st.lists(st.integers(0, len(STEPS) - 1), max_size=4)):
+        found = options(sizes_of([table]), limits(1))
+        if np.isfinite(found.tokens[option, 0]):
+            rows, columns = int(found.rows[option, 0]), int(found.columns[option, 0])
+            table = grown(table, STEPS[option], rows, columns, "x")
+    return table
+
+
+def limits(n_tasks: int, *, kept: bool = False) -> Limits:
+    return Limits((COST,) * n_tasks, np.full(n_tasks, 9.0), np.full(n_tasks, 6.0), kept)
+
+
+def visited(before: Scored, after: Scored) -> tuple[int, int, int]:
+    """Prefixes that are new, those that are met again, and pairs, all counted in the tables."""
+    (n, k), pairs = before.shape, int(after.sum() - before.sum())
+    whole = np.zeros_like(after)
+    whole[:n, :k] = before
+    again = int((after & ~whole)[:, :k].any(axis=0).sum())
+    more = after.shape[0] - n
+    return after.shape[1] - k, again + (more > 0), pairs + more
+
+
+@given(st.lists(some_table(), min_size=1, max_size=3), st.booleans())
+def test_steps_grow_tables_and_cost_what_the_pairs_cost(tables: list[Scored], kept: bool) -> None:
+    found = options(sizes_of(tables), limits(len(tables), kept=kept))
+    for option, step in enumerate(STEPS):
+        for task, table in enumerate(tables):
+            rows, columns = int(found.rows[option, task]), int(found.columns[option, task])
+            if not np.isfinite(found.tokens[option, task]):
+                continue
+            after = grown(table, step, rows, columns, "x")
+            n, k = table.shape
+            assert after.shape == (n + rows, k + columns)
+            assert after.shape[0] <= 9
+            assert after.shape[1] <= 6
+            assert (after[:n, :k] >= table).all()
+            assert after.sum() == found.cells[option, task] > table.sum()
+            assert after.any(axis=0).all()
+            assert after.any(axis=1).all()
+            new, again, pairs = visited(table, after)
+            prefixes = new + (0 if kept else again)
+            assert found.tokens[option, task] == prefixes * COST.prefix + pairs * COST.tail
+
+
+def test_steps_say_what_they_bring() -> None:
+    """What a step is expected to bring is what its table has, or a little more."""
+    table = np.ones((4, 2), bool)
+    found = options(sizes_of([table]), limits(1))
+    for option, step in enumerate(STEPS):
+        if np.isfinite(found.tokens[option, 0]):
+            rows, columns = int(found.rows[option, 0]), int(found.columns[option, 0])
+            after = sizes_of([grown(table, step, rows, columns, "x")])
+            assert found.effective_n[option] == pytest.approx(after.effective_n, rel=0.1)
+            assert found.effective_k[option] == pytest.approx(after.effective_k, rel=0.1)
+
+
+def test_further_perturbations_meet_the_instances_used_least() -> None:
+    table = np.array([[True, True], [True, True], [True, False], [True, False]])
+    after = grown(table, Step("perturbations", 2, 2), 0, 2, "x")
+    assert after[:, 2].tolist() == [False, False, True, True]
+    assert after[:, 3].sum() == 2
+    holes = grown(table, Step("holes", 0, 1), 0, 0, "x")
+    assert holes[:, 0].all()
+    assert holes[2:, 1].sum() == 1
+
+
+def test_a_block_takes_an_old_perturbation_when_there_can_be_no_more() -> None:
+    table = np.ones((2, 6), bool)
+    table[1, 3] = False
+    found = options(sizes_of([table]), limits(1))
+    option = STEPS.index(Step("block", 2))
+    assert (found.rows[option, 0], found.columns[option, 0]) == (2, 0)
+    after = grown(table, STEPS[option], 2, 0, "x")
+    assert after[2:].tolist() == [[False, False, False, True, False, False]] * 2
+
+
+def test_tables_grow_and_new_instances_meet_the_same_perturbations() -> None:
     _, tables = make_world(12, 0)
     _, asked = run(tables, RaceConfig(n_select=4, budget=200_000))
-    designs: dict[str, tuple[int, int]] = {}
+    held: dict[str, Scored] = {}
     for batch in asked:
         assert len({step.task_id for step in batch}) == len(batch)
         for step in batch:
-            now = (step.n_instances, step.n_perturbations)
-            if before := designs.get(step.task_id):
-                assert now != before
-                assert all(new >= old for new, old in zip(now, before, strict=True))
-            designs[step.task_id] = now
+            before = held.get(step.task_id, np.zeros((0, 0), bool))
+            n, k = before.shape
+            assert (step.scored[:n, :k] >= before).all()
+            assert step.scored.sum() > before.sum()
+            new = step.scored[n:]
+            assert (new == new[:1]).all()
+            held[step.task_id] = step.scored
+    assert any(not table.all() for table in held.values())
     assert len(asked[0]) == 12
     assert all(len(batch) <= 4 for batch in asked[1:])
 
@@ -134,7 +202,8 @@ def test_the_budget_is_hard_and_open_memberships_are_told() -> None:
     assert any(standing.is_open for standing in standings)
     for standing in standings:
         assert 0 <= standing.low <= standing.ranking_estimate <= standing.high <= 1
-        assert standing.pairs == standing.n_instances * (standing.n_perturbations + 1)
+        n, k = standing.n_instances, standing.n_perturbations
+        assert n + max(n, k) <= standing.pairs <= n * (k + 1)
 
 
 def test_a_race_without_noise_ends_at_once() -> None:

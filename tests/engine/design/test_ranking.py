@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from engine.design.analysis import Analysis
 from engine.design.assisted import Evidence, estimate
-from engine.design.components import MeanSquares
 from engine.design.ranking import ranking_columns
 
 
@@ -32,7 +32,7 @@ def test_they_are_the_model_s_estimates() -> None:
     squares, covariates = [], []
     for frame in pairs.partition_by("task_id", maintain_order=True):
         p = frame["probability"].to_numpy().reshape(3, 3)
-        squares.append(MeanSquares.of(np.abs(p[:, 1:] - p[:, :1])))
+        squares.append(Analysis.of(np.abs(p[:, 1:] - p[:, :1])))
         lengths = frame.filter(pl.col("perturbation") == 0)["n_tokens"].to_list()
         covariates.append((sum(map(math.log, lengths)) / 3, float(np.log(p[:, 0]).mean())))
     expected = estimate(Evidence.of(squares, covariates))
@@ -42,7 +42,17 @@ def test_they_are_the_model_s_estimates() -> None:
     assert (found["ranking_error"] > 0).all()
 
 
-def test_a_table_with_a_hole_is_refused() -> None:
+def test_a_table_with_holes_is_ranked_by_what_is_there() -> None:
+    pairs = make_pairs(8)
+    whole = ranking_columns(pairs)
+    # Of the first task the first perturbed pair of its second instance.
+    some = ranking_columns(pairs.filter(pl.int_range(pl.len()) != 4))
+    changed = (whole["ranking_estimate"] - some["ranking_estimate"]).abs()
+    assert changed.arg_max() == 0
+
+
+def test_a_table_without_an_original_is_refused() -> None:
     pairs = make_pairs(3)
-    with pytest.raises(ValueError, match="every instance needs"):
-        ranking_columns(pairs.filter(pl.int_range(pl.len()) != 4))
+    for bad in (pairs[1:], pairs.filter(pl.col("perturbation") == 0)):
+        with pytest.raises(ValueError, match="needs its original"):
+            ranking_columns(bad)
