@@ -57,6 +57,7 @@ class PairScore(Record):
     Attributes:
         instance_id: The instance.
         perturbation: j; 0 is the original prompt.
+        n_prompt_tokens: Length of the prompt in tokens.
         n_tokens: Tokens of the reference output, end-of-sequence included when it was emitted.
         logprob: Sum of the token log-probabilities, <= 0.
         probability: exp(logprob / n_tokens), the geometric mean per token, in [0, 1].
@@ -64,6 +65,7 @@ class PairScore(Record):
 
     instance_id: str
     perturbation: int
+    n_prompt_tokens: int
     n_tokens: int
     logprob: float
     probability: float

@@ -55,6 +55,7 @@ PAIR_COLUMNS: dict[str, Any] = {
     "logprob": pl.Float64,
     "probability": pl.Float64,
     "weights_version": pl.String,
+    "n_prompt_tokens": pl.Int64,
 }
 """Columns of `pairs.parquet`, in order."""
 

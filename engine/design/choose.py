@@ -37,7 +37,7 @@ class Design(Record):
     def in_words(self) -> str:
         """The design, for a person."""
         n, r = self.n_instances, self.instances_per_perturbation
-        each = "" if r == n else f" with {r} of them each"
+        each = "" if r == n else f" that {r} of the instances meet each"
         return f"{n} instances and {self.n_perturbations} perturbations{each}"
 
     def applied(self, config: ScoreConfig) -> ScoreConfig:

@@ -140,7 +140,14 @@ def make_score(task_id: str) -> TaskScore:
             ),
         ),
         pairs=(
-            PairScore(instance_id="i0", perturbation=0, n_tokens=1, logprob=-0.7, probability=0.5),
+            PairScore(
+                instance_id="i0",
+                perturbation=0,
+                n_prompt_tokens=9,
+                n_tokens=1,
+                logprob=-0.7,
+                probability=0.5,
+            ),
         ),
         usage=Usage(pairs=1),
     )

@@ -50,7 +50,12 @@ def make_score(
 ) -> TaskScore:
     pairs = tuple(
         PairScore(
-            instance_id="sky", perturbation=j, n_tokens=2, logprob=-1.0, probability=probability
+            instance_id="sky",
+            perturbation=j,
+            n_prompt_tokens=9,
+            n_tokens=2,
+            logprob=-1.0,
+            probability=probability,
         )
         for j in range(3)
     )

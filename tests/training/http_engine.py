@@ -61,6 +61,7 @@ def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
                 PairScore(
                     instance_id=instance.id,
                     perturbation=j,
+                    n_prompt_tokens=9 - min(j, 3),
                     n_tokens=3,
                     logprob=logprob,
                     probability=math.exp(logprob / 3),

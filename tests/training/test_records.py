@@ -30,7 +30,8 @@ def test_columns_are_those_of_the_contract() -> None:
         "n_instances, n_perturbations, map_category, selected, weights_version"
     )
     assert ", ".join(PAIR_COLUMNS) == (
-        "task_id, instance_id, perturbation, n_tokens, logprob, probability, weights_version"
+        "task_id, instance_id, perturbation, n_tokens, logprob, probability, weights_version, "
+        "n_prompt_tokens"
     )
 
 

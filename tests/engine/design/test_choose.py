@@ -41,7 +41,7 @@ def test_a_design_becomes_a_config() -> None:
     assert config.n_prompts(50) == some.n_instances + (
         some.n_perturbations * some.instances_per_perturbation
     )
-    assert f"with {some.instances_per_perturbation} of them each" in some.in_words()
+    assert f"that {some.instances_per_perturbation} of the instances meet each" in some.in_words()
     assert "each" not in crossed.in_words()
 
 

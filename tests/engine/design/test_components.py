@@ -136,7 +136,12 @@ def test_a_pool_without_any_movement_has_no_error() -> None:
 
 def pair(instance: str, j: int, probability: float) -> PairScore:
     return PairScore(
-        instance_id=instance, perturbation=j, n_tokens=1, logprob=0.0, probability=probability
+        instance_id=instance,
+        perturbation=j,
+        n_prompt_tokens=9,
+        n_tokens=1,
+        logprob=0.0,
+        probability=probability,
     )
 
 

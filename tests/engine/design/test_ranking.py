@@ -21,20 +21,25 @@ def make_pairs(n_tasks: int) -> pl.DataFrame:
             original = rng.uniform(0.3, 0.6)
             for j in range(3):
                 move = rng.gamma(2, 0.01 * (1 + task % 4)) if j else 0.0
-                rows.append((f"task-{task}", instance, j, n_tokens, original - min(move, 0.2)))
-    names = ["task_id", "instance_id", "perturbation", "n_tokens", "probability"]
+                prompt = 20 - j * (task % 3)
+                p = original - min(move, 0.2)
+                rows.append((f"task-{task}", instance, j, prompt, n_tokens, p))
+    names = ["task_id", "instance_id", "perturbation", "n_prompt_tokens", "n_tokens", "probability"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
 def test_they_are_the_model_s_estimates() -> None:
     pairs = make_pairs(12)
     found = ranking_columns(pairs)
-    squares, covariates = [], []
+    squares: list[Analysis] = []
+    covariates: list[tuple[float, ...]] = []
     for frame in pairs.partition_by("task_id", maintain_order=True):
         p = frame["probability"].to_numpy().reshape(3, 3)
         squares.append(Analysis.of(np.abs(p[:, 1:] - p[:, :1])))
         lengths = frame.filter(pl.col("perturbation") == 0)["n_tokens"].to_list()
-        covariates.append((sum(map(math.log, lengths)) / 3, float(np.log(p[:, 0]).mean())))
+        # Of 20 tokens one is dropped by the first perturbation, two by the second, or twice that.
+        change = 1.5 * (len(covariates) % 3) / 20
+        covariates.append((change, sum(map(math.log, lengths)) / 3, float(np.log(p[:, 0]).mean())))
     expected = estimate(Evidence.of(squares, covariates))
     assert found["task_id"].to_list() == [f"task-{task}" for task in range(12)]
     assert found["ranking_estimate"].to_numpy() == pytest.approx(expected.value)

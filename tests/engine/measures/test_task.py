@@ -24,6 +24,7 @@ def make_pair(instance: str, j: int, logprob: float, n_tokens: int = 1) -> PairS
     return PairScore(
         instance_id=instance,
         perturbation=j,
+        n_prompt_tokens=9,
         n_tokens=n_tokens,
         logprob=logprob,
         probability=math.exp(logprob / n_tokens),
@@ -34,6 +35,7 @@ def with_probability(instance: str, j: int, probability: float) -> PairScore:
     return PairScore(
         instance_id=instance,
         perturbation=j,
+        n_prompt_tokens=9,
         n_tokens=1,
         logprob=math.log(probability),
         probability=probability,
