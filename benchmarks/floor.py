@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from benchmarks.pairs import BenchmarkPairs
 from engine.manifest import read_safetensors_header
-from engine.plan import reusable_tokens
+from engine.plan import reusable_tokens, with_shared_prefixes
 
 
 def floor_flops(pairs: BenchmarkPairs) -> float:
@@ -36,13 +35,10 @@ def attention_flops(pairs: BenchmarkPairs) -> float:
     config = json.loads((Path(pairs.model) / "config.json").read_text())
     heads, layers = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
     size = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
-    positions = 0
-    before: tuple[int, ...] = ()
-    for sequence in sorted(_sequences(pairs)):
-        pairwise = zip(before, sequence, strict=False)
-        shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], pairwise))
-        positions += sum(range(shared + 1, len(sequence) + 1))
-        before = sequence
+    positions = sum(
+        sum(range(shared + 1, len(sequence) + 1))
+        for sequence, shared in with_shared_prefixes(_sequences(pairs))
+    )
     return 4.0 * positions * layers * heads * size
 
 

@@ -166,20 +166,31 @@ def perturbed_prompts(
 def reusable_tokens(sequences: Iterable[tuple[int, ...]]) -> int:
     """How many tokens of the sequences lie on a prefix that another one has already brought.
 
-    The tokens that remain are the nodes of the sequences' prefix tree. In sorted order the longest
-    prefix a sequence shares with any before it is the one it shares with its neighbour.
+    The tokens that remain are the nodes of the sequences' prefix tree.
     """
-    total = 0
+    return sum(shared for _, shared in with_shared_prefixes(sequences))
+
+
+def with_shared_prefixes(
+    sequences: Iterable[tuple[int, ...]],
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """The sequences in sorted order, each with the tokens of the prefix it shares.
+
+    In that order the longest prefix a sequence shares with any before it is the one it shares with
+    its neighbour.
+    """
     before: tuple[int, ...] = ()
     for sequence in sorted(sequences):
-        shared = 0
-        for one, other in zip(before, sequence, strict=False):
-            if one != other:
-                break
-            shared += 1
-        total += shared
+        yield sequence, shared_prefix(before, sequence)
         before = sequence
-    return total
+
+
+def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many first tokens two sequences share."""
+    for position, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return position
+    return min(len(one), len(other))
 
 
 def check_length(pair: Pair, max_model_len: int) -> None:

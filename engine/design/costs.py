@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from engine.config import ScoreConfig
-from engine.plan import TaskPlan, plan_pairs, reusable_tokens
+from engine.plan import TaskPlan, plan_pairs, reusable_tokens, shared_prefix
 from engine.prompts import PromptBuilder
 
 
@@ -42,16 +42,7 @@ class TaskCost:
         pairs = plan_pairs(plan, [output] * len(plan.instances), few, builder)
         n = len(plan.instances)
         prompts = [[pair.prompt for pair in pairs if pair.perturbation == j] for j in (0, 1)]
-        prefixes = [_common(of_j) for of_j in prompts]
+        prefixes = [shared_prefix(min(of_j), max(of_j)) for of_j in prompts]
         computed = [sum(map(len, of_j)) - reusable_tokens(of_j) for of_j in prompts]
         prefix, total = sum(prefixes) / 2, sum(computed) / 2
         return cls(prefix, (total - prefix) / n + config.max_output_tokens - 1)
-
-
-def _common(prompts: list[tuple[int, ...]]) -> int:
-    """How many first tokens all prompts share."""
-    low, high = min(prompts), max(prompts)
-    for position, (a, b) in enumerate(zip(low, high, strict=False)):
-        if a != b:
-            return position
-    return min(len(low), len(high))

@@ -116,6 +116,28 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
     assert not re.search(r"(src|href)=|https?://", page), "the page needs something else"
 
 
+def test_an_incomplete_design_from_a_pool_to_a_page(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.parquet"
+    some = ("--instances", 6, "--perturbations", 4, "--instances-per-perturbation", 2)
+    code, shown = jostle("score", pool, "-o", scores, "--url", engine.url, *some)
+    assert code == 0, shown
+    # 6 originals and 4 x 2 pairs of 8 tasks, 3 and 4 x 2 of the 12 that have 3 instances only.
+    assert f"20 tasks, {8 * 14 + 12 * 11} pairs" in shown
+    pairs = pl.read_parquet(tmp_path / "scores.pairs.parquet")
+    assert pairs.height == 8 * 14 + 12 * 11
+    table = pl.read_parquet(scores)
+    for name in ("standard_error", "ranking_estimate"):
+        assert table.filter(pl.col(name) > 0).height == 20
+    code, shown = jostle("map", scores, "-o", tmp_path / "map.html")
+    assert code == 0, shown
+    too_few = ("--instances", 6, "--perturbations", 4, "--instances-per-perturbation", 1)
+    code, shown = jostle("score", pool, "-o", tmp_path / "x.parquet", "--url", engine.url, *too_few)
+    assert code == 2
+    assert "4 perturbed pairs leave some of 6 instances without any" in shown
+
+
 def test_an_engine_is_started_where_none_is_named(
     jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from engine.api import (
 )
 from engine.config import ScoreConfig
 from engine.further import LabelUncertainty, OutputDisagreement, Sample
+from engine.incidence import incidence
 from engine.label_pairs import LabelPair, ScoredLabel, keep_labels
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
 from engine.measures.disagreement import measure_disagreement
@@ -54,8 +55,10 @@ def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
     draw = random.Random(f"{task.id}/{config.seed}")
     base = draw.random()
     pairs = []
-    for instance in task.instances:
-        for j in range(config.n_perturbations + 1):
+    n, k = len(task.instances), config.n_perturbations
+    met = incidence(task.id, n, k, config.instances_per_perturbation, config.seed)
+    for i, instance in enumerate(task.instances):
+        for j in (0, *(j for j, column in enumerate(met, 1) if i in column)):
             logprob = 3 * math.log(min(1.0, max(1e-3, base + draw.gauss(0, 0.1))))
             pairs.append(
                 PairScore(
