@@ -1,6 +1,7 @@
 """The steps by which a table can grow, for all tasks at once.
 
-A prefix is paid for by the first pair under it, so no step fills a table for its own sake:
+The first pair under a perturbation pays for its prefix, so a perturbation is worth having with a
+few of the instances already:
 
 - `perturbations`: new ones, each with a few of the instances, those used least;
 - `block`: new instances and one perturbation that all of them meet, a new one unless there can be
