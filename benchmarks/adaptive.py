@@ -53,7 +53,7 @@ REPEATED = (
 )
 """Instances, perturbations and instances per perturbation of designs that can be repeated."""
 PILOT = (3, 2)
-"""The design that `auto` learns the components from; its tokens are not counted, it is reused."""
+"""The design that `auto` learns the components from, the pairs of `--earlier`; not counted."""
 
 
 def plain(_tasks: list[StoredTask], measured: list[Measurement]) -> Floats:

@@ -54,6 +54,13 @@ def score(
     budget: Annotated[
         int | None, typer.Option(min=1, help="Tokens that --design auto lets the engine compute.")
     ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pairs of an earlier scoring, whose variance components it goes by.",
+            show_default="typical ones",
+        ),
+    ] = None,
     max_output_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest output.", show_default="32")
     ] = None,
@@ -123,8 +130,8 @@ def score(
 
         location = str(resolve_model(model))
     console = Console(stderr=True)
-    if design is not None or budget is not None:
-        asked, words = _choose(design, budget, opened, asked, location, max_model_len)
+    if design is not None or budget is not None or earlier is not None:
+        asked, words = _choose(design, budget, earlier, opened, asked, location, max_model_len)
         console.print(words, highlight=False)
     survey = survey_pool(opened, asked)
     files.prepare(overwrite=overwrite)
@@ -186,6 +193,7 @@ def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]
 def _choose(
     design: str | None,
     budget: int | None,
+    earlier: Path | None,
     pool: LazyPool,
     config: ScoreConfig,
     location: str,
@@ -201,11 +209,15 @@ def _choose(
         raise InputError(problem, field="--design")
     from transformers import AutoTokenizer
 
+    from cli.select import read_table
     from engine.design.choose import design_for_pool
+    from engine.design.components import TYPICAL
+    from engine.design.ranking import components_of_pairs
     from engine.prompts import PromptBuilder
 
+    relative = TYPICAL if earlier is None else components_of_pairs(read_table(earlier), earlier)
     builder = PromptBuilder(AutoTokenizer.from_pretrained(location), config.prompt, max_model_len)
-    best = design_for_pool(pool, config, builder, budget)
+    best = design_for_pool(pool, config, builder, budget, relative)
     words = (
         f"{best.in_words()}, about {best.tokens:,.0f} computed tokens; expected standard error "
         f"of prompt uncertainty {best.relative_error:.0%} of its value"

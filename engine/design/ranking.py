@@ -1,6 +1,8 @@
-"""Ranking estimates of a scored pool, from the table of its pairs."""
+"""What the table of a scored pool's pairs says: ranking estimates, and variance components."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
@@ -8,7 +10,11 @@ from numpy.typing import NDArray
 
 from engine.design.analysis import Analysis
 from engine.design.assisted import Evidence, estimate
+from engine.design.components import Components
 from engine.design.measurement import Measurement
+from engine.design.pooling import Pooled
+from engine.errors import InputError
+from engine.measures.compute import check_table
 
 Floats = NDArray[np.float64]
 
@@ -29,16 +35,11 @@ def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
     Raises:
         ValueError: If a task does not begin with an original, or has no perturbed pair.
     """
-    runs = pairs["task_id"].rle().struct.unnest()
-    numbers, prompts, outputs, probabilities = (
-        pairs[name].to_numpy()
-        for name in ("perturbation", "n_prompt_tokens", "n_tokens", "probability")
+    prompts, outputs, probabilities = (
+        pairs[name].to_numpy() for name in ("n_prompt_tokens", "n_tokens", "probability")
     )
-    tables, covariates = [], []
-    start = 0
-    for size in runs["len"].to_list():
-        rows = slice(start, start + size)
-        task = _Rows(numbers[rows])
+    names, tables, covariates = [], [], []
+    for name, rows, task in _tasks(pairs):
         measured = Measurement.of_likelihoods(
             np.abs(task.changes(probabilities[rows])),
             probabilities[rows][task.originals],
@@ -48,15 +49,48 @@ def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
         shares = np.abs(task.changes(lengths)) / lengths[task.originals][:, None]
         tables.append(Analysis.of(measured.moves))
         covariates.append((float(np.nanmean(shares)), *measured.covariates))
-        start += size
+        names.append(name)
     found = estimate(Evidence.of(tables, covariates))
     return pl.DataFrame(
         {
-            "task_id": runs["value"],
+            "task_id": names,
             "ranking_estimate": np.minimum(found.value, 1.0),
             "ranking_error": found.error,
         }
     )
+
+
+def components_of_pairs(pairs: pl.DataFrame, source: object | None = None) -> Components:
+    """The variance components of a scored pool, relative to the squared prompt uncertainty.
+
+    Args:
+        pairs: Likelihood pairs as measures take them (`engine.measures.measure.INPUTS`), in any
+            order; at least one.
+        source: The file they came from, for messages.
+
+    Raises:
+        InputError: If the table is not one of pairs, see `engine.measures.compute.check_table`.
+    """
+    check_table(pairs, "pairs", source)
+    if pairs.is_empty():
+        raise InputError("holds no pair", file=source)
+    ordered = pairs.sort("task_id", "instance_id", "perturbation")
+    probabilities = ordered["probability"].to_numpy()
+    tables = [
+        Analysis.of(np.abs(task.changes(probabilities[rows]))) for _, rows, task in _tasks(ordered)
+    ]
+    return Pooled.of(tables).relative
+
+
+def _tasks(pairs: pl.DataFrame) -> Iterator[tuple[str, slice, _Rows]]:
+    """Each task, where its pairs lie in the table, and where they lie in its own."""
+    runs = pairs["task_id"].rle().struct.unnest()
+    numbers = pairs["perturbation"].to_numpy()
+    start = 0
+    for name, size in zip(runs["value"], runs["len"], strict=True):
+        rows = slice(start, start + size)
+        yield name, rows, _Rows(numbers[rows])
+        start += size
 
 
 class _Rows:

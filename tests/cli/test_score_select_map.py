@@ -257,6 +257,10 @@ def test_a_design_needs_its_budget(
     code, shown = jostle(*command, *both)
     assert code == 2
     assert "does not count what output_disagreement takes on top" in shown
+    lost = ("--design", "auto", "--budget", 99_999, "--earlier", tmp_path / "lost.parquet")
+    code, shown = jostle(*command, *lost)
+    assert code == 2
+    assert "lost.parquet: no such file" in shown
 
 
 def test_a_scoring_that_broke_off_goes_on(

@@ -8,7 +8,9 @@ import pytest
 
 from engine.design.analysis import Analysis
 from engine.design.assisted import Evidence, estimate
-from engine.design.ranking import ranking_columns
+from engine.design.pooling import Pooled
+from engine.design.ranking import components_of_pairs, ranking_columns
+from engine.errors import InputError
 
 
 def make_pairs(n_tasks: int) -> pl.DataFrame:
@@ -61,3 +63,17 @@ def test_a_table_without_an_original_is_refused() -> None:
     for bad in (pairs[1:], pairs.filter(pl.col("perturbation") == 0)):
         with pytest.raises(ValueError, match="needs its original"):
             ranking_columns(bad)
+
+
+def test_components_are_those_of_the_pool_s_tables() -> None:
+    pairs = make_pairs(20).with_columns(logprob=pl.col("probability").log() * pl.col("n_tokens"))
+    tables = []
+    for frame in pairs.partition_by("task_id", maintain_order=True):
+        p = frame["probability"].to_numpy().reshape(3, 3)
+        tables.append(Analysis.of(np.abs(p[:, 1:] - p[:, :1])))
+    found = components_of_pairs(pairs.sample(fraction=1, shuffle=True, seed=0))
+    assert found.values == pytest.approx(Pooled.of(tables).relative.values)
+    with pytest.raises(InputError, match=r"x.parquet, field 'n_tokens': the column is missing"):
+        components_of_pairs(pairs.drop("n_tokens"), "x.parquet")
+    with pytest.raises(InputError, match="holds no pair"):
+        components_of_pairs(pairs.clear(), "x.parquet")
