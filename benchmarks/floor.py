@@ -6,11 +6,15 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.pairs import BenchmarkPairs
 from engine.manifest import read_safetensors_header
 from engine.plan import reusable_tokens, with_shared_prefixes
+
+_ROWS = 2048
+"""Tokens of a step."""
 
 
 def floor_flops(pairs: BenchmarkPairs) -> float:
@@ -74,45 +78,86 @@ def matmul_rate(model: str, seconds: float = 2.0) -> float:
     vLLM uses and more than twice as fast; each of a layer's four products at the best of many runs:
     a floor must not be raised by a neighbour's noise.
     """
-    config = json.loads((Path(model) / "config.json").read_text())
-    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
-    heads = int(config["num_attention_heads"])
-    size = int(config.get("head_dim") or hidden // heads)
-    keys = size * int(config.get("num_key_value_heads") or heads)
-    shapes = (
-        (hidden, heads * size + 2 * keys),
-        (heads * size, hidden),
-        (hidden, 2 * inner),
-        (inner, hidden),
-    )
+    shapes, _ = _layer(model)
     work = sum(wide * high for wide, high in shapes)
     return work / sum(
         wide * high / _shape_rate(wide, high, seconds / len(shapes)) for wide, high in shapes
     )
 
 
+def sustained_rate(model: str, seconds: float = 10.0) -> float:
+    """The same of all products of the model one after another, as a step takes them.
+
+    Each layer has weights of its own, which come from memory; the median of passes over so many
+    seconds, noise included.
+    """
+    shapes, layers = _layer(model)
+    products = [min(_products(*shape), key=_duration) for shape in shapes * layers]
+    passes = []
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        started = time.perf_counter()
+        for product in products:
+            product()
+        _wait()
+        passes.append(time.perf_counter() - started)
+    return 2.0 * _ROWS * layers * sum(wide * high for wide, high in shapes) / median(passes)
+
+
+def _layer(model: str) -> tuple[list[tuple[int, int]], int]:
+    """Inputs and outputs of a layer's four products, and the number of layers."""
+    config = json.loads((Path(model) / "config.json").read_text())
+    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    heads = int(config["num_attention_heads"])
+    size = int(config.get("head_dim") or hidden // heads)
+    keys = size * int(config.get("num_key_value_heads") or heads)
+    shapes = [
+        (hidden, heads * size + 2 * keys),
+        (heads * size, hidden),
+        (hidden, 2 * inner),
+        (inner, hidden),
+    ]
+    return shapes, int(config["num_hidden_layers"])
+
+
 def _shape_rate(width: int, height: int, seconds: float) -> float:
-    """The same for activations of a width and a weight that gives rows of a height."""
+    """The rate of the fastest product of one shape, at its best of many runs."""
+    best = 0.0
+    for product in _products(width, height):
+        ends = time.perf_counter() + seconds
+        while time.perf_counter() < ends:
+            best = max(best, 2.0 * _ROWS * width * height / _duration(product))
+    return best
+
+
+def _products(width: int, height: int) -> list[Callable[[], object]]:
+    """Products of activations of a width and a weight that gives rows of a height."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    rows = 2048
-    left = torch.randn(rows, width, device=device, dtype=dtype)
+    left = torch.randn(_ROWS, width, device=device, dtype=dtype)
     right = torch.randn(height, width, device=device, dtype=dtype)
     ways: list[Callable[[], object]] = [lambda: torch.nn.functional.linear(left, right)]
     if device == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         onednn: Any = torch.ops.mkldnn
-        packed = onednn._reorder_linear_weight(right, rows)
+        packed = onednn._reorder_linear_weight(right, _ROWS)
         ways.append(lambda: onednn._linear_pointwise(left, packed, None, "none", [], ""))
-    best = 0.0
-    for way in ways:
-        ends = time.perf_counter() + seconds
-        while time.perf_counter() < ends:
-            started = time.perf_counter()
-            for _ in range(10):
-                way()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            best = max(best, 10 * 2.0 * rows * width * height / (time.perf_counter() - started))
-    return best
+    return ways
+
+
+def _duration(product: Callable[[], object], times: int = 10) -> float:
+    """Seconds of one product, a mean over some."""
+    started = time.perf_counter()
+    for _ in range(times):
+        product()
+    _wait()
+    return (time.perf_counter() - started) / times
+
+
+def _wait() -> None:
+    """Until the device has done what it was asked."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

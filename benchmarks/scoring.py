@@ -27,7 +27,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import attention_flops, floor_flops, matmul_rate, whole_flops
+from benchmarks.floor import (
+    attention_flops,
+    floor_flops,
+    matmul_rate,
+    sustained_rate,
+    whole_flops,
+)
 from benchmarks.pairs import BenchmarkPairs, all_pairs, sample_tasks
 from benchmarks.ways import EAGER_VARIABLE, Answer
 from engine.api import TokenPair, Usage
@@ -213,6 +219,52 @@ def take_turns(
     return [list(of_one_way) for of_one_way in zip(*turns, strict=True)]
 
 
+def explain(
+    rows: list[Row], pairs: BenchmarkPairs, rate: float, sustained: float, console: Console
+) -> None:
+    """Where jostle's seconds come from: what was reused, the floor, what each part is worth.
+
+    Args:
+        rows: The ways; jostle without output rows, with whole blocks and as it is come last.
+        pairs: What was scored.
+        rate: `matmul_rate`.
+        sustained: `sustained_rate`.
+        console: Where it is printed.
+    """
+    sequences = [tuple(p + o[:-1]) for p, o in zip(pairs.prompts, pairs.outputs, strict=True)]
+    fixed = rows[-1].usage or Usage()
+    reusable = reusable_tokens(sequences)
+    console.print(
+        f"prefix reuse: {fixed.tokens_reused} of {reusable} reusable tokens "
+        f"({fixed.tokens_reused / reusable:.1%}); {fixed.tokens_submitted} submitted; "
+        f"{fixed.pairs_rescored} pairs scored twice"
+    )
+    floor = floor_flops(pairs)
+    console.print(
+        f"floor: {floor / rate:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products; attention, "
+        f"which it leaves out, adds {attention_flops(pairs) / floor:.0%} to its arithmetic"
+    )
+    console.print(
+        f"all products of the model, one after another, run at {sustained / 1e9:.0f} GFLOP/s; "
+        f"jostle takes x{rows[-1].answer.seconds * sustained / floor:.2f} what the floor's "
+        f"arithmetic takes at that rate"
+    )
+    for what, without in (
+        ("logits for output rows only", rows[-3]),
+        ("prefixes shared to their last token", rows[-2]),
+    ):
+        worth = without.answer.seconds / rows[-1].answer.seconds
+        change = largest_difference([without, rows[-1]], pairs)[JOSTLE]
+        console.print(
+            f"{what}: worth x{worth:.2f}, no probability changes by more than {change:.1e}"
+        )
+    times = whole_flops(pairs) / floor_flops(pairs)
+    console.print(
+        f"whole sequences with logits for all rows are {times:.2f} times the floor's arithmetic: "
+        f"what sharing and output rows can give at an equal rate"
+    )
+
+
 def main() -> None:
     """Runs all ways and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -235,7 +287,7 @@ def main() -> None:
     run = Scoring(chosen.model, config, chosen.tasks, chosen.seed, eager=chosen.eager)
     console.print(f"tasks: {', '.join(task_names(run.tasks))}", soft_wrap=True)
     pairs, whole_seconds, usage = run.whole_requests()
-    rate = matmul_rate(run.model)
+    rate, sustained = matmul_rate(run.model), sustained_rate(run.model)
     floor_s = floor_flops(pairs) / rate
     turns = take_turns(run, pairs, chosen.turns, with_harness="harness" not in chosen.without)
     rows = [min(taken, key=lambda row: row.answer.seconds) for taken in turns]
@@ -245,32 +297,7 @@ def main() -> None:
     for taken in turns:
         seconds = ", ".join(f"{row.answer.seconds:.1f}" for row in taken)
         console.print(f"turns of {taken[0].name}: {seconds} s", highlight=False)
-    sequences = [tuple(p + o[:-1]) for p, o in zip(pairs.prompts, pairs.outputs, strict=True)]
-    fixed = rows[-1].usage or Usage()
-    reusable = reusable_tokens(sequences)
-    console.print(
-        f"prefix reuse: {fixed.tokens_reused} of {reusable} reusable tokens "
-        f"({fixed.tokens_reused / reusable:.1%}); {fixed.tokens_submitted} submitted; "
-        f"{fixed.pairs_rescored} pairs scored twice"
-    )
-    console.print(
-        f"floor: {floor_s:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products; attention, which "
-        f"it leaves out, adds {attention_flops(pairs) / floor_flops(pairs):.0%} to its arithmetic"
-    )
-    for what, without in (
-        ("logits for output rows only", rows[-3]),
-        ("prefixes shared to their last token", rows[-2]),
-    ):
-        worth = without.answer.seconds / rows[-1].answer.seconds
-        change = largest_difference([without, rows[-1]], pairs)[JOSTLE]
-        console.print(
-            f"{what}: worth x{worth:.2f}, no probability changes by more than {change:.1e}"
-        )
-    times = whole_flops(pairs) / floor_flops(pairs)
-    console.print(
-        f"whole sequences with logits for all rows are {times:.2f} times the floor's arithmetic: "
-        f"what sharing and output rows can give at an equal rate"
-    )
+    explain(rows, pairs, rate, sustained, console)
     console.print(
         f"whole requests, references generated too: {whole_seconds:.1f} s, "
         f"{len(pairs.prompts) / whole_seconds:.2f} pairs/s, reuse {usage.reuse_share:.1%} of "
