@@ -135,8 +135,7 @@ def estimate(evidence: Evidence, start: Floats | None = None) -> Estimates:
         start: Log levels to start from, those of an earlier fit.
     """
     tables = evidence.tables
-    of_pool = tables.relative()
-    pooled = np.array([of_pool.instances, of_pool.perturbations, of_pool.interaction])
+    pooled = np.array(tables.relative().values)
     own = np.where(tables.degrees > 0, tables.own, 0.0)
     middle = np.log(max(float(tables.mean.mean()), 1e-9))
     level = np.full(len(tables.mean), middle) if start is None else start

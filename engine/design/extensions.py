@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.design.analysis import Analysis
-from engine.design.costs import TaskCost
 from engine.incidence import least_used
 
 Floats = NDArray[np.float64]
@@ -58,13 +57,15 @@ class Limits:
     """What the tables of all tasks cost and how large they can get; one entry per task.
 
     Attributes:
-        costs: Of every task.
+        prefix: `TaskCost.prefix`.
+        tail: `TaskCost.tail`.
         instances: Instances at most.
         perturbations: Perturbations at most.
         prefixes_kept: Whether a prefix is still in the engine's cache when a task is visited again.
     """
 
-    costs: tuple[TaskCost, ...]
+    prefix: Floats
+    tail: Floats
     instances: Floats
     perturbations: Floats
     prefixes_kept: bool
@@ -130,8 +131,7 @@ class Options:
 
 def options(sizes: Sizes, limits: Limits) -> Options:
     """All of `STEPS`."""
-    prefix = np.array([cost.prefix for cost in limits.costs])
-    tail = np.array([cost.tail for cost in limits.costs])
+    prefix, tail = limits.prefix, limits.tail
     again = np.zeros_like(prefix) if limits.prefixes_kept else prefix
     found = []
     for step in STEPS:

@@ -67,7 +67,8 @@ class Race:
         strata = np.array([runner.stratum for runner in runners])
         self._groups = [np.flatnonzero(strata == name) for name in np.unique(strata)]
         self._limits = Limits(
-            costs=tuple(runner.cost for runner in runners),
+            prefix=np.array([runner.cost.prefix for runner in runners]),
+            tail=np.array([runner.cost.tail for runner in runners]),
             instances=np.array([runner.max_instances for runner in runners], dtype=float),
             perturbations=np.full(len(runners), float(config.max_perturbations)),
             prefixes_kept=config.prefixes_kept,

@@ -106,7 +106,8 @@ def some_table(draw: st.DrawFn) -> Scored:
 
 
 def limits(n_tasks: int, *, kept: bool = False) -> Limits:
-    return Limits((COST,) * n_tasks, np.full(n_tasks, 9.0), np.full(n_tasks, 6.0), kept)
+    prefix, tail, n, k = (np.full(n_tasks, size) for size in (COST.prefix, COST.tail, 9.0, 6.0))
+    return Limits(prefix, tail, n, k, kept)
 
 
 def visited(before: Scored, after: Scored) -> tuple[int, int, int]:
