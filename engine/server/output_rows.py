@@ -22,7 +22,9 @@ from engine.settings import SUPPORTED_VLLM
 MARK = "jostle_first_row"
 """Key of `SamplingParams.extra_args`: the first row wanted. Row r predicts prompt token r + 1."""
 
-_LOGITS_BYTES = 64 * 2**20  # largest block of logits held at once
+_LOGITS_BYTES = 24 * 2**20
+"""Largest block of logits held at once: below the threshold of `engine.settings.KEEP_MEMORY`, past
+which a CPU gets fresh pages for each block, which takes as long as the projection itself."""
 
 _STOCK = "_jostle_stock_prompt_logprobs"
 _METHOD = "_get_prompt_logprobs_dict"
@@ -186,6 +188,4 @@ def _fill(runner: Any, hidden_states: torch.Tensor, spans: list[_Span]) -> None:
 
 def _target_logprobs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Log softmax at one column per row: shape (rows,), float32."""
-    scores = logits.float()
-    chosen = scores.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    return chosen - scores.logsumexp(dim=-1)
+    return logits.float().log_softmax(dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
