@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cli import main as cli_main
 from engine.measures.compute import compute_measures
 from tests.training.http_engine import HttpEngine, http_engine
 from training.further import LABELS, SAMPLES
@@ -26,43 +24,6 @@ from training.records import (
 def engine() -> Iterator[HttpEngine]:
     with http_engine() as running:
         yield running
-
-
-@pytest.fixture
-def pool(tmp_path: Path) -> Path:
-    """Self-Instruct seed tasks, realistic in form: 20 tasks, a task with markup among them."""
-    path = tmp_path / "seed_tasks.jsonl"
-    rows = [
-        {
-            "id": f"seed_task_{index}",
-            "name": f"task {index}",
-            "instruction": f"Say </script><b>which</b> of {index} things is blue & why.",
-            "instances": [
-                {"input": f"{n} things", "output": "yes" if n % 2 else "no"}
-                for n in range(12 if index < 8 else 3)
-            ],
-            "is_classification": index < 8,
-        }
-        for index in range(20)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-@pytest.fixture
-def jostle(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command line; its exit code and what it printed."""
-    monkeypatch.setenv("JOSTLE_DEBUG", "0")
-    monkeypatch.delenv("JOSTLE_DEBUG")
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["jostle", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli_main.main()
-        shown = capsys.readouterr()
-        return int(stop.value.code or 0), shown.out + shown.err
-
-    return run
 
 
 DESIGN = ("--instances", 3, "--perturbations", 2, "--seed", 5)
@@ -338,71 +299,6 @@ def test_listings(jostle: Any) -> None:
     assert code == 0
     assert "classification_share\n" in shown
     assert "share: 0.356 by default" in shown
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (("score", "POOL", "-o", "s.csv"), "must end in .parquet"),
-        (("score", "no/pool", "-o", "s.parquet"), "no such file or folder"),
-        (("score", "POOL", "-o", "no/folder/s.parquet"), "no such folder"),
-        (("score", "POOL", "-o", "s.parquet", "--model", "./no/model"), "no such model folder"),
-        (("score", "BAD", "-o", "s.parquet"), "BAD.jsonl, record line 2"),
-        (("score", "EMPTY", "-o", "s.parquet", "--gold"), "has no gold output to score"),
-        (("score", "POOL", "-o", "s.parquet", "--config", "C"), "n_instance': unknown key; valid"),
-        (("score", "POOL", "-o", "s.parquet", "--config", "D"), "unknown key; valid here: chat_"),
-        (("score", "POOL", "-o", "s.parquet", "--samples", "3"), "'--samples': goes with --meas"),
-        (("score", "POOL", "-o", "s.parquet", "--measure", "doubt"), "'measure': Input should be"),
-        (
-            ("score", "POOL", "-o", "s.parquet", "--config", "E", "--temperature", "0.001"),
-            "field 'sampling': temperature must be 0 or at least 0.01",
-        ),
-        (
-            ("score", "POOL", "-o", "s.parquet", "--config", "E", "--design", "auto"),
-            "go together",
-        ),
-        (("select", "no.parquet", "-n", "1", "-o", "s.txt"), "no.parquet: no such file"),
-        (("select", "POOL", "-n", "1", "-o", "s.txt"), "is no readable Parquet file"),
-        (
-            ("select", "SCORES", "-n", "1", "-o", "s.txt", "--strategy", "uncertain"),
-            "no strategy is called 'uncertain'; valid: classification_share, column",
-        ),
-        (
-            ("select", "SCORES", "-n", "1", "-o", "s.txt", "--set", "end=low"),
-            "unknown setting of prompt_uncertainty; valid: direction",
-        ),
-        (("select", "SCORES", "-n", "1", "-o", "s.txt", "--set", "low"), "expected KEY=VALUE"),
-        (("select", "SCORES", "-n", "1", "-o", "s.txt", "--force", "x"), "is forced and not"),
-        (("map", "SCORES", "-o", "map.pdf"), "must end in .html or .png"),
-        (("map", "SCORES", "-o", "map.html", "--selected", "C"), "is selected and not scored"),
-        (("measures", "SCORES"), "field 'instance_id': the column is missing"),
-        (("measures", "SCORES", "--needs", "pair"), "'pair' is none of pairs, gold_pairs"),
-        (("measures", "--measure", "doubt"), "no measure is called 'doubt'; valid: gold_p"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_said_at_once(
-    words: tuple[str, ...], complaint: str, jostle: Any, pool: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    def no_engine(*_: object, **__: object) -> None:
-        raise AssertionError("started an engine")
-
-    monkeypatch.setattr("engine.process.EngineProcess.start", no_engine)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "C").write_text("n_instance = 3\n")
-    (tmp_path / "E").write_text('measure = "output_disagreement"\n')
-    (tmp_path / "D").write_text("[prompt]\nexplanation = true\n")
-    bare = {"id": "t", "definition": "Say.", "instances": [{"id": "i", "input": "x"}]}
-    (tmp_path / "EMPTY.jsonl").write_text(json.dumps(bare) + "\n")
-    (tmp_path / "BAD.jsonl").write_text(json.dumps(bare) + "\n" + '{"id": "u"}\n')
-    from training.selection.testing import draw_scores
-
-    draw_scores(5).write_parquet(tmp_path / "SCORES.parquet")
-    names = {"POOL": pool, "BAD": "BAD.jsonl", "EMPTY": "EMPTY.jsonl", "SCORES": "SCORES.parquet"}
-    code, shown = jostle(*(names.get(word, word) for word in words))
-    assert code == 2, shown
-    assert complaint in shown
-    assert shown.count("\n") == 1 or "pairs\n" in shown
 
 
 def test_faulty_tasks_are_left_out_and_listed_if_asked_for(

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from engine.client import EngineClient
 from engine.errors import EngineError, InputError
 from engine.keys import ADMIN_HEADER
 from engine.wire import LineBuffer, Patience, UnavailableError
-from tests.engine.examples import make_task
-from tests.engine.test_client import (
+from tests.engine.canned_server import (
     CONFIG,
     Answer,
     Request,
@@ -29,18 +28,12 @@ from tests.engine.test_client import (
     totals_line,
     well_behaved,
 )
+from tests.engine.examples import make_task
 
 IDS = ["a", "b", "c"]
 STATE = WeightsState(version="v1", path="/w").model_dump_json().encode()
 
 Call = Callable[..., Any]
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.close()
 
 
 def sync_call(url: str, method: str, *args: Any, **options: Any) -> Any:

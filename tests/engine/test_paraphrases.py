@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,11 @@ from engine.perturb.base import Step
 from engine.perturb.paraphrase import ParaphraseEndpoint
 from engine.plan import plan_pairs, plan_task
 from engine.prompts import PromptBuilder
+from tests.engine.canned_server import Answer, Request, Server, make_score
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import gpt2
-from tests.engine.test_client import Answer, Request, Server, make_score
 
 TASKS = [make_task("a", definition="Say it"), make_task("b", definition="Name it")]
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,74 @@
+"""What is wrong with a command's input is said in one line, before an engine is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.selection.testing import draw_scores
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("score", "POOL", "-o", "s.csv"), "must end in .parquet"),
+        (("score", "no/pool", "-o", "s.parquet"), "no such file or folder"),
+        (("score", "POOL", "-o", "no/folder/s.parquet"), "no such folder"),
+        (("score", "POOL", "-o", "s.parquet", "--model", "./no/model"), "no such model folder"),
+        (("score", "BAD", "-o", "s.parquet"), "BAD.jsonl, record line 2"),
+        (("score", "EMPTY", "-o", "s.parquet", "--gold"), "has no gold output to score"),
+        (("score", "POOL", "-o", "s.parquet", "--config", "C"), "n_instance': unknown key; valid"),
+        (("score", "POOL", "-o", "s.parquet", "--config", "D"), "unknown key; valid here: chat_"),
+        (("score", "POOL", "-o", "s.parquet", "--samples", "3"), "'--samples': goes with --meas"),
+        (("score", "POOL", "-o", "s.parquet", "--measure", "doubt"), "'measure': Input should be"),
+        (
+            ("score", "POOL", "-o", "s.parquet", "--config", "E", "--temperature", "0.001"),
+            "field 'sampling': temperature must be 0 or at least 0.01",
+        ),
+        (
+            ("score", "POOL", "-o", "s.parquet", "--config", "E", "--design", "auto"),
+            "go together",
+        ),
+        (("select", "no.parquet", "-n", "1", "-o", "s.txt"), "no.parquet: no such file"),
+        (("select", "POOL", "-n", "1", "-o", "s.txt"), "is no readable Parquet file"),
+        (
+            ("select", "SCORES", "-n", "1", "-o", "s.txt", "--strategy", "uncertain"),
+            "no strategy is called 'uncertain'; valid: classification_share, column",
+        ),
+        (
+            ("select", "SCORES", "-n", "1", "-o", "s.txt", "--set", "end=low"),
+            "unknown setting of prompt_uncertainty; valid: direction",
+        ),
+        (("select", "SCORES", "-n", "1", "-o", "s.txt", "--set", "low"), "expected KEY=VALUE"),
+        (("select", "SCORES", "-n", "1", "-o", "s.txt", "--force", "x"), "is forced and not"),
+        (("map", "SCORES", "-o", "map.pdf"), "must end in .html or .png"),
+        (("map", "SCORES", "-o", "map.html", "--selected", "C"), "is selected and not scored"),
+        (("measures", "SCORES"), "field 'instance_id': the column is missing"),
+        (("measures", "SCORES", "--needs", "pair"), "'pair' is none of pairs, gold_pairs"),
+        (("measures", "--measure", "doubt"), "no measure is called 'doubt'; valid: gold_p"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_at_once(
+    words: tuple[str, ...], complaint: str, jostle: Any, pool: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def no_engine(*_: object, **__: object) -> None:
+        raise AssertionError("started an engine")
+
+    monkeypatch.setattr("engine.process.EngineProcess.start", no_engine)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "C").write_text("n_instance = 3\n")
+    (tmp_path / "E").write_text('measure = "output_disagreement"\n')
+    (tmp_path / "D").write_text("[prompt]\nexplanation = true\n")
+    bare = {"id": "t", "definition": "Say.", "instances": [{"id": "i", "input": "x"}]}
+    (tmp_path / "EMPTY.jsonl").write_text(json.dumps(bare) + "\n")
+    (tmp_path / "BAD.jsonl").write_text(json.dumps(bare) + "\n" + '{"id": "u"}\n')
+    draw_scores(5).write_parquet(tmp_path / "SCORES.parquet")
+    names = {"POOL": pool, "BAD": "BAD.jsonl", "EMPTY": "EMPTY.jsonl", "SCORES": "SCORES.parquet"}
+    code, shown = jostle(*(names.get(word, word) for word in words))
+    assert code == 2, shown
+    assert complaint in shown
+    assert shown.count("\n") == 1 or "pairs\n" in shown
