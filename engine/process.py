@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -98,36 +98,21 @@ class EngineProcess:
             *(["--trust-remote-code"] if trust_remote_code else []),
             *extra_args,
         ]
+        told = {
+            WEIGHTS_ROOT_VARIABLE: _absolute(weights_root),
+            LIMITS_VARIABLE: limits.model_dump_json(exclude_defaults=True) if limits else None,
+            LIVE_FILE_VARIABLE: _absolute(live_file),
+            ADAPTER_VARIABLE: _absolute(adapter),
+        }
         environment = {
             **os.environ,
             **settings.environment,
             "VLLM_PLUGINS": "jostle",
             "VLLM_NO_USAGE_STATS": "1",
             PARENT_VARIABLE: str(os.getpid()),
+            **{name: value for name, value in told.items() if value is not None},
         }
-        if weights_root is not None:
-            environment[WEIGHTS_ROOT_VARIABLE] = str(weights_root.resolve())
-        if limits is not None:
-            environment[LIMITS_VARIABLE] = limits.model_dump_json(exclude_defaults=True)
-        if live_file is not None:
-            environment[LIVE_FILE_VARIABLE] = str(live_file.resolve())
-        if adapter is not None:
-            environment[ADAPTER_VARIABLE] = str(adapter.resolve())
-        with contextlib.ExitStack() as stack:
-            output = None
-            if log_file is not None:
-                log_file.parent.mkdir(parents=True, exist_ok=True)
-                output = stack.enter_context(log_file.open("ab"))
-                output.write(f"$ {shlex.join(command)}\n".encode())
-                output.flush()
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT if output else None,
-                start_new_session=True,
-            )
+        process = _start(command, environment, log_file)
         reachable = "127.0.0.1" if host == "0.0.0.0" else host
         return cls(process, f"http://{reachable}:{port}", log_file, settings)
 
@@ -220,6 +205,31 @@ class EngineProcess:
             return ""
         end = self._log_file.read_text(errors="replace").splitlines()[-lines:]
         return f"; {self._log_file} ends with\n" + "\n".join(f"  {line}" for line in end)
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], log_file: Path | None
+) -> subprocess.Popen[bytes]:
+    """Starts a command in a session of its own; the log begins with the command."""
+    with contextlib.ExitStack() as stack:
+        output = None
+        if log_file is not None:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            output = stack.enter_context(log_file.open("ab"))
+            output.write(f"$ {shlex.join(command)}\n".encode())
+            output.flush()
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+            start_new_session=True,
+        )
 
 
 def _free_port() -> int:
