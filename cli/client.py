@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,9 @@ import typer
 
 if TYPE_CHECKING:
     from engine.client import EngineClient
+    from training.config import ModelConfig
+    from training.display import RichProgress
+    from training.launch import EngineFiles
 
 EngineUrl = Annotated[str, typer.Option(help="URL of the running engine, without /v1.")]
 ApiKey = Annotated[
@@ -38,3 +43,36 @@ def connect(
 
     keys = client_keys(os.environ, api_key, admin_key)
     return EngineClient(url, keys.api, admin_key=keys.admin, paraphrases=paraphrases)
+
+
+@contextmanager
+def engine_at(
+    url: str | None,
+    api_key: str | None,
+    location: str,
+    model: ModelConfig,
+    files: EngineFiles,
+    progress: RichProgress,
+) -> Iterator[EngineClient]:
+    """A client of the engine at a URL, or of one that is started for as long as it takes.
+
+    Args:
+        url: Where an engine runs; None: one is started.
+        api_key: Its key.
+        location: Folder or hub id of the model that is started otherwise.
+        model: Its context, and whether its code may run.
+        files: Where it reads and writes.
+        progress: Who is told of a start.
+
+    Raises:
+        InputError: As `connect`.
+        EngineError: If it does not come up.
+    """
+    if url is not None:
+        with connect(url, api_key, paraphrases=files.paraphrases) as client:
+            yield client
+        return
+    from training.launch import OwnEngine
+
+    with OwnEngine(location, model, files, progress) as own:
+        yield own.client

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.client import ApiKey, connect
-from cli.pool import Spec, _options
+from cli.client import ApiKey, engine_at
+from cli.pool import (
+    ColumnNames,
+    FormatName,
+    MaxInstances,
+    Overwrite,
+    Spec,
+    SplitName,
+    SubsetName,
+    TrustRemoteCode,
+    _builder,
+    _options,
+)
+from cli.score import ConfigFile, EngineModel, EngineModelLen, OwnUrl, _config
 
 
 def race(
     pool: Spec,
     output: Annotated[Path, typer.Option("-o", "--output", help="Task ids, one per line.")],
-    url: Annotated[str, typer.Option(help="A running engine.")],
     n_tasks: Annotated[int, typer.Option("-n", "--tasks", min=1, help="How many to take.")],
     budget: Annotated[
         int, typer.Option(min=1, help="Tokens that the engine may compute, at most.")
     ],
-    model: Annotated[
-        str, typer.Option(help="The model it serves, for its tokenizer.")
-    ] = "smollm2-135m",
-    max_model_len: Annotated[int, typer.Option(min=64, help="Its context, in tokens.")] = 2048,
+    url: OwnUrl = None,
     api_key: ApiKey = None,
-    max_output_tokens: Annotated[int, typer.Option(min=1, help="Longest output.")] = 32,
+    model: EngineModel = "smollm2-135m",
+    max_model_len: EngineModelLen = 2048,
+    trust_remote_code: TrustRemoteCode = False,
+    config: ConfigFile = None,
+    max_output_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest output.", show_default="32")
+    ] = None,
     by_category: Annotated[
         bool, typer.Option("--by-category", help="The top N of every category.")
     ] = False,
@@ -32,42 +48,72 @@ def race(
         bool,
         typer.Option("--prefixes-kept", help="The engine's cache holds the prompts of all tasks."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="0")] = None,
+    format_name: FormatName = None,
+    column: ColumnNames = None,
+    split: SplitName = None,
+    subset: SubsetName = None,
+    max_instances: MaxInstances = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Find the most uncertain tasks, spending pairs where membership is still open."""
+    """Find the most uncertain tasks, spending pairs where membership is still open.
+
+    The same command again, with a larger budget too, goes on where it broke off.
+    """
     from rich.console import Console
-    from transformers import AutoTokenizer
 
-    from engine.config import ScoreConfig
     from engine.design.entries import RaceConfig
-    from engine.design.racing import race_pool
-    from engine.files import write_bytes, write_json
+    from engine.design.racing import plan_race
+    from engine.errors import InputError
     from engine.models import resolve_model
+    from engine.paraphrases import asks_for_paraphrases
     from engine.pools import open_pool
-    from engine.prompts import PromptBuilder
+    from training.config import ModelConfig
+    from training.display import RichProgress
+    from training.launch import EngineFiles
+    from training.racing import RaceFiles, race_on_disk
 
-    config = ScoreConfig(max_output_tokens=max_output_tokens, seed=seed)
-    tasks = list(open_pool(pool, _options(None, None, None, None, None, seed)))
-    tokenizer = AutoTokenizer.from_pretrained(str(resolve_model(model)))
+    files = RaceFiles(output)
+    asked = _config(config, {"max_output_tokens": max_output_tokens, "seed": seed}, {})
+    if asked.measure != "prompt_uncertainty":
+        raise InputError("a race goes by prompt_uncertainty", file=config, field="measure")
+    if asks_for_paraphrases(asked):
+        problem = "a race cannot ask for paraphrases; jostle score can"
+        raise InputError(problem, file=config, field="perturbation")
+    options = _options(format_name, column, split, subset, max_instances, asked.seed)
+    tasks = list(open_pool(pool, options))
+    files.prepare(overwrite=overwrite)
+    location = str(resolve_model(model))
+    _, builder = _builder(location, asked, max_model_len, trust_remote_code)
+    rules = RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept)
+    served = ModelConfig(
+        name=model, max_model_len=max_model_len, trust_remote_code=trust_remote_code
+    )
     console = Console(stderr=True)
-    with connect(url, api_key) as client:
-        result = race_pool(
-            client,
-            tasks,
-            config,
-            PromptBuilder(tokenizer, config.prompt, max_model_len),
-            RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept),
-            by_category=by_category,
-            on_batch=lambda now: console.print(
-                f"{now.tokens:,.0f} of {budget:,} tokens", highlight=False
-            ),
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(RichProgress(console))
+        started = time.monotonic()
+        progress.open("measure prompts", len(tasks), "tasks")
+        planned = plan_race(
+            tasks, asked, builder, rules, by_category=by_category, on_task=progress.advance
         )
-    reasons = output.with_suffix(".race.json")
-    write_json(reasons, result.model_dump(mode="json"))
-    write_bytes(output, "".join(f"{task_id}\n" for task_id in result.selected).encode())
+        progress.done("measure prompts", time.monotonic() - started, f"{len(tasks):,} tasks")
+        where = EngineFiles(files.engine_log, files.paraphrases)
+        client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))
+        progress.open("race", budget, "tokens")
+        result = race_on_disk(
+            planned,
+            tasks,
+            client,
+            asked,
+            builder,
+            files,
+            by_category=by_category,
+            on_progress=lambda tokens: progress.advance(round(tokens)),
+        )
     pairs = sum(standing.pairs for standing in result.standings)
     typer.echo(
-        f"{output}: {len(result.selected):,} of {len(tasks):,} tasks after {pairs:,} pairs; "
-        f"{len(result.open):,} memberships are open"
+        f"{output}: {len(result.selected):,} of {len(tasks):,} tasks after {pairs:,} pairs and "
+        f"{result.tokens:,.0f} of {budget:,} tokens; {len(result.open):,} memberships are open"
     )
-    typer.echo(f"{reasons}: pairs, interval and membership of every task")
+    typer.echo(f"{files.result}: pairs, interval and membership of every task")

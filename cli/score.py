@@ -8,33 +8,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.client import ApiKey, connect
-from cli.pool import ColumnNames, FormatName, MaxInstances, Spec, SplitName, SubsetName, _options
+from cli.client import ApiKey, engine_at
+from cli.pool import (
+    ColumnNames,
+    FormatName,
+    MaxInstances,
+    Spec,
+    SplitName,
+    SubsetName,
+    TrustRemoteCode,
+    _options,
+)
 
 if TYPE_CHECKING:
     from engine.config import ScoreConfig
     from engine.pools.lazy import LazyPool
 
 
+OwnUrl = Annotated[
+    str | None, typer.Option(help="A running engine.", show_default="starts one on --model")
+]
+EngineModel = Annotated[
+    str, typer.Option(help="Model to start: smollm2-135m (bundled), a hub id, or a folder.")
+]
+EngineModelLen = Annotated[int, typer.Option(min=64, help="Its context, in tokens.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(help="TOML file with the design, prompt and perturbation; options win."),
+]
+
+
 def score(
     pool: Spec,
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet file.")],
-    url: Annotated[
-        str | None,
-        typer.Option(help="A running engine.", show_default="starts one on --model"),
-    ] = None,
+    url: OwnUrl = None,
     api_key: ApiKey = None,
-    model: Annotated[
-        str, typer.Option(help="Model to start: smollm2-135m (bundled), a hub id, or a folder.")
-    ] = "smollm2-135m",
-    max_model_len: Annotated[int, typer.Option(min=64, help="Its context, in tokens.")] = 2048,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
-    ] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="TOML file with the design, prompt and perturbation; options win."),
-    ] = None,
+    model: EngineModel = "smollm2-135m",
+    max_model_len: EngineModelLen = 2048,
+    trust_remote_code: TrustRemoteCode = False,
+    config: ConfigFile = None,
     instances: Annotated[
         int | None, typer.Option(min=1, help="Instances per task, n.", show_default="10")
     ] = None,
@@ -104,7 +116,7 @@ def score(
     from training.config import ModelConfig
     from training.display import RichProgress
     from training.further import FURTHER
-    from training.launch import EngineFiles, OwnEngine
+    from training.launch import EngineFiles
     from training.scoring import ScoreFiles, score_pool, survey_pool
 
     files = ScoreFiles(output)
@@ -138,16 +150,13 @@ def score(
     n_tasks = survey.tasks.height
     sampled = f", {survey.n_samples:,} samples" if survey.n_samples else ""
     console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}", highlight=False)
+    served = ModelConfig(
+        name=model, max_model_len=max_model_len, trust_remote_code=trust_remote_code
+    )
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(RichProgress(console))
-        if url is None:
-            chosen = ModelConfig(
-                name=model, max_model_len=max_model_len, trust_remote_code=trust_remote_code
-            )
-            where = EngineFiles(files.engine_log, files.paraphrases)
-            client = stack.enter_context(OwnEngine(location, chosen, where, progress)).client
-        else:
-            client = stack.enter_context(connect(url, api_key, paraphrases=files.paraphrases))
+        where = EngineFiles(files.engine_log, files.paraphrases)
+        client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))
         progress.open("score", n_tasks, "tasks")
         table = score_pool(
             opened,

@@ -30,13 +30,13 @@ from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
 from engine.tasks import Record, Task, digest_tasks
 from training.further import FURTHER
+from training.outputs import check_same, make_room
 from training.records import (
     PAIR_COLUMNS,
     SCORE_COLUMNS,
     ScoreJournal,
     build_pairs,
     build_scores,
-    read_json,
     write_parquet,
 )
 from training.task_columns import task_row, task_table
@@ -92,16 +92,10 @@ class ScoreFiles:
             overwrite: Remove what is there, an unfinished scoring too.
 
         Raises:
-            InputError: If there are scores already.
+            InputError: If there are scores already, or the folder is missing.
         """
-        if overwrite:
-            written = (self.scores, self.pairs, *self.further.values(), self.settings)
-            for path in (*written, self.journal, self.skipped):
-                path.unlink(missing_ok=True)
-        elif self.scores.exists():
-            raise InputError("is there already; --overwrite replaces it", file=self.scores)
-        if not self.scores.parent.is_dir():
-            raise InputError("no such folder", file=self.scores.parent)
+        beside = (self.pairs, *self.further.values(), self.settings, self.journal, self.skipped)
+        make_room(self.scores, beside, overwrite=overwrite)
 
 
 class ScoreSettings(Record):
@@ -211,7 +205,7 @@ def score_pool(
         weights_version=weights.version,
         config=config,
     )
-    _check_settings(settings, files)
+    check_same(settings, files.settings, files.journal, "scoring", free=("pool", "model"))
     write_json(files.settings, settings.model_dump(mode="json"))
     journal = ScoreJournal(files.journal, weights.version)
     finished = {score.task_id for score in journal.scores()}
@@ -235,21 +229,6 @@ def score_pool(
         lines = "".join(one.model_dump_json() + "\n" for one in skipped)
         write_bytes(files.skipped, lines.encode())
     return _write(journal, survey, config, files, {one.task_id for one in skipped})
-
-
-def _check_settings(settings: ScoreSettings, files: ScoreFiles) -> None:
-    """That an unfinished scoring, if there is one, is of the same."""
-    if not (files.journal.is_file() and files.settings.is_file()):
-        return
-    before = read_json(files.settings, ScoreSettings)
-    old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
-    for field in old:
-        if old[field] != new[field] and field not in ("pool", "model"):
-            raise InputError(
-                f"an unfinished scoring with another {field} is there; --overwrite starts anew",
-                file=files.settings,
-                field=field,
-            )
 
 
 def _write(

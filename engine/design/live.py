@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Protocol
 
 import numpy as np
+from pydantic import Field
 
 from engine.api import CompletionLogprobsResponse, Reference, TaskScore, TokenPair, Usage
 from engine.config import ScoreConfig
@@ -17,7 +18,7 @@ from engine.design.measurement import Measurement
 from engine.errors import EngineError
 from engine.plan import Pair, check_length, perturbed_prompts, plan_task
 from engine.prompts import PromptBuilder
-from engine.tasks import Instance, Task
+from engine.tasks import Instance, Record, Task
 
 
 class Scoring(Protocol):
@@ -32,6 +33,22 @@ class Scoring(Protocol):
         ...
 
 
+class Answer(Record):
+    """One answer of the engine: a race that keeps them can go on after it broke off.
+
+    Attributes:
+        weights_version: The weights it comes from.
+        usage: What it cost.
+        references: Reference outputs of further instances, by task.
+        probabilities: Of pairs: task, instance, perturbation (0: the original), p.
+    """
+
+    weights_version: str
+    usage: Usage
+    references: dict[str, tuple[Reference, ...]] = Field(default_factory=dict)
+    probabilities: tuple[tuple[str, str, int, float], ...]
+
+
 class LiveTables:
     """The tables of all tasks, as far as they have been measured; `usage` is what they cost.
 
@@ -43,19 +60,34 @@ class LiveTables:
         tasks: The tasks in the race.
         config: Prompts, perturbations and seed; its design is not used.
         builder: Prompts as the engine builds them.
+        answers: What the engine answered in a race that broke off, in its order; not asked again.
+        on_answer: Called with each new answer of the engine, when it has been taken in.
+
+    Raises:
+        EngineError: If the answers come from different weights.
     """
 
     def __init__(
-        self, engine: Scoring, tasks: Sequence[Task], config: ScoreConfig, builder: PromptBuilder
+        self,
+        engine: Scoring,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        builder: PromptBuilder,
+        *,
+        answers: Iterable[Answer] = (),
+        on_answer: Callable[[Answer], None] | None = None,
     ) -> None:
         self._engine = engine
         self._config = config
         self._builder = builder
+        self._on_answer = on_answer
         self._tasks = {task.id: _shuffled(task, config.seed) for task in tasks}
         self._references: dict[str, list[Reference]] = {task.id: [] for task in tasks}
         self._probabilities: dict[str, dict[tuple[str, int], float]] = {t.id: {} for t in tasks}
         self._version: str | None = None
         self.usage = Usage()
+        for answer in answers:
+            self._take(answer)
 
     def extend(self, batch: Sequence[Extension]) -> dict[str, Measurement]:
         """Scores what is missing; the measurements of the extended tasks.
@@ -88,12 +120,17 @@ class LiveTables:
                 task = self._tasks[step.task_id]
                 tasks.append(_with_instances(task, task.instances[measured : measured + n]))
             for score in self._engine.score(tasks, self._design(n, k, first)):
-                self._check_version(score.weights_version)
-                self.usage += score.usage
-                self._references[score.task_id] += score.references
-                known = self._probabilities[score.task_id]
-                for pair in score.pairs:
-                    known[pair.instance_id, pair.perturbation] = pair.probability
+                self._hear(
+                    Answer(
+                        weights_version=score.weights_version,
+                        usage=score.usage,
+                        references={score.task_id: score.references},
+                        probabilities=tuple(
+                            (score.task_id, pair.instance_id, pair.perturbation, pair.probability)
+                            for pair in score.pairs
+                        ),
+                    )
+                )
 
     def _add_pairs(self, batch: Sequence[Extension]) -> None:
         pairs = [pair for step in batch for pair in self._missing(step)]
@@ -105,15 +142,44 @@ class LiveTables:
                 for pair in pairs
             ]
         )
-        self._check_version(answer.weights_version)
+        self._hear(
+            Answer(
+                weights_version=answer.weights_version,
+                usage=answer.usage,
+                probabilities=tuple(
+                    (
+                        pair.task_id,
+                        pair.instance_id,
+                        pair.perturbation,
+                        math.exp(scored.logprob / len(pair.output)),
+                    )
+                    for pair, scored in zip(pairs, answer.results, strict=True)
+                ),
+            )
+        )
+
+    def _hear(self, answer: Answer) -> None:
+        self._take(answer)
+        if self._on_answer is not None:
+            self._on_answer(answer)
+
+    def _take(self, answer: Answer) -> None:
+        version = answer.weights_version
+        if self._version is not None and version != self._version:
+            raise EngineError(
+                f"the engine's weights changed during the race, from {self._version!r} to "
+                f"{version!r}"
+            )
+        self._version = version
         self.usage += answer.usage
-        for pair, scored in zip(pairs, answer.results, strict=True):
-            probability = math.exp(scored.logprob / len(pair.output))
-            self._probabilities[pair.task_id][pair.instance_id, pair.perturbation] = probability
+        for task_id, references in answer.references.items():
+            self._references[task_id] += references
+        for task_id, instance_id, perturbation, probability in answer.probabilities:
+            self._probabilities[task_id][instance_id, perturbation] = probability
 
     def _missing(self, step: Extension) -> list[Pair]:
         """The pairs of a task that have not been scored yet, perturbation by perturbation."""
-        task, references = self._tasks[step.task_id], self._references[step.task_id]
+        task, references = self._tasks[step.task_id], self._of_step(step)
         known = self._probabilities[step.task_id]
         columns: dict[int, list[int]] = {}
         for i, j in zip(*(each.tolist() for each in np.nonzero(step.scored)), strict=True):
@@ -141,15 +207,20 @@ class LiveTables:
                 pairs.append(pair)
         return pairs
 
+    def _of_step(self, step: Extension) -> list[Reference]:
+        """Its reference outputs; a race that broke off may have been further."""
+        return self._references[step.task_id][: len(step.scored)]
+
     def _measured(self, step: Extension) -> Measurement:
-        known, references = self._probabilities[step.task_id], self._references[step.task_id]
+        known, references = self._probabilities[step.task_id], self._of_step(step)
         columns = range(1, step.scored.shape[1] + 1)
         originals = np.array([known[each.instance_id, 0] for each in references])
         perturbed = np.array(
             [[known.get((each.instance_id, j), math.nan) for j in columns] for each in references]
         )
+        moves = np.where(step.scored, np.abs(perturbed - originals[:, None]), math.nan)
         return Measurement.of_likelihoods(
-            np.abs(perturbed - originals[:, None]),
+            moves,
             originals,
             [len(each.token_ids) for each in references],
         )
@@ -163,14 +234,6 @@ class LiveTables:
                 "instances_per_perturbation": None,
             }
         )
-
-    def _check_version(self, version: str) -> None:
-        if self._version is not None and version != self._version:
-            raise EngineError(
-                f"the engine's weights changed during the race, from {self._version!r} to "
-                f"{version!r}"
-            )
-        self._version = version
 
 
 def race_order(task_id: str, size: int, seed: int) -> list[int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from engine.api import Usage
 from engine.config import ScoreConfig
 from engine.design.costs import TaskCost
 from engine.design.entries import RaceConfig, Runner, Standing
-from engine.design.live import LiveTables, Scoring
+from engine.design.live import LiveTables
 from engine.design.measurement import prompt_change
 from engine.design.race import Race
 from engine.plan import plan_task
@@ -46,49 +46,64 @@ class RaceResult(Record):
         return tuple(standing.task_id for standing in self.standings if standing.is_open)
 
 
-def race_pool(
-    engine: Scoring,
-    tasks: Sequence[Task],
+def plan_race(
+    tasks: Iterable[Task],
     config: ScoreConfig,
     builder: PromptBuilder,
     race_config: RaceConfig,
     *,
     by_category: bool = False,
-    on_batch: Callable[[Race], None] | None = None,
-) -> RaceResult:
-    """Races the tasks of a pool for the top N.
+    on_task: Callable[[int], None] | None = None,
+) -> Race:
+    """A race for the top N of a pool, with what its pairs will cost; nothing is scored yet.
 
     Args:
-        engine: A client.
-        tasks: The pool; all of it is held in memory.
+        tasks: The pool.
         config: Prompts, perturbations and seed; its design is not used.
         builder: Prompts as the engine builds them.
         race_config: How many are wanted, and the budget.
         by_category: Whether the top N of every category are wanted, instead of the whole pool's.
+        on_task: Called with the number of tasks whose prompts have been measured.
+
+    Raises:
+        InputError: If the budget does not pay for the start, or a prompt does not fit the context.
+    """
+    few = config.model_copy(update={"n_instances": _COUNTED})
+    runners = []
+    for task in tasks:
+        runners.append(
+            Runner(
+                task_id=task.id,
+                cost=TaskCost.of(plan_task(task, few, builder), few, builder),
+                max_instances=len(task.instances),
+                stratum=(task.category or "") if by_category else "",
+                covariates=(prompt_change(task, config, builder, race_config.max_perturbations),),
+            )
+        )
+        if on_task is not None:
+            on_task(len(runners))
+    return Race(runners, race_config)
+
+
+def run_race(
+    race: Race, tables: LiveTables, on_batch: Callable[[Race], None] | None = None
+) -> RaceResult:
+    """Races until the budget is spent or nothing is open.
+
+    Args:
+        race: The race, see `plan_race`.
+        tables: The pairs, of the same tasks.
         on_batch: Called after each batch.
 
     Raises:
-        InputError: If the budget does not pay for the start, or the engine finds fault with a task.
+        InputError: If the engine finds fault with a task.
         EngineError: If the engine fails, or its weights change on the way.
     """
-    few = config.model_copy(update={"n_instances": _COUNTED})
-    runners = [
-        Runner(
-            task_id=task.id,
-            cost=TaskCost.of(plan_task(task, few, builder), few, builder),
-            max_instances=len(task.instances),
-            stratum=(task.category or "") if by_category else "",
-            covariates=(prompt_change(task, config, builder, race_config.max_perturbations),),
-        )
-        for task in tasks
-    ]
-    race = Race(runners, race_config)
-    tables = LiveTables(engine, tasks, config, builder)
     while batch := race.next_batch():
         for task_id, measured in tables.extend(batch).items():
             race.tell(task_id, measured)
         if on_batch is not None:
             on_batch(race)
     return RaceResult(
-        config=race_config, tokens=race.tokens, usage=tables.usage, standings=race.standings()
+        config=race.config, tokens=race.tokens, usage=tables.usage, standings=race.standings()
     )

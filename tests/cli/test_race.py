@@ -1,38 +1,71 @@
-"""`jostle race` writes what it selected and why."""
+"""`jostle race`: what it selected and why, and how it goes on after it broke off."""
+
+from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli import main as cli_main
+from engine.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
+from engine.config import ScoreConfig
+from engine.errors import EngineError
+from engine.tasks import Task
 from tests.engine.design.test_live import Engine
 from tests.engine.small_tokenizers import gpt2
 
 
 class Client(Engine):
-    def __init__(self, _url: str, _api_key: str | None, **_options: Any) -> None:
-        super().__init__()
+    """Stands for the client of an engine, which fails after some answers."""
 
-    def __enter__(self) -> "Client":
+    answers = 0
+    fail_after: int | None = None
+    weights_version = "base"
+
+    def __init__(self, _url: str = "", _api_key: str | None = None, **_options: Any) -> None:
+        super().__init__()
+        self.version = self.weights_version
+
+    def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_error: object) -> None:
         pass
 
+    def weights(self) -> WeightsState:
+        return WeightsState(version=self.version, path="/w")
 
-def test_a_race_from_a_pool_to_task_ids(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("engine.client.EngineClient", Client)
-    monkeypatch.setattr("engine.models.resolve_model", lambda name: name)
+    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        for score in super().score(tasks, config):
+            self._count()
+            yield score
 
-    def tokenizer(_name: str) -> Any:
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        self._count()
+        return super().completion_logprobs(pairs)
+
+    @classmethod
+    def _count(cls) -> None:
+        if cls.answers == cls.fail_after:
+            raise EngineError("the engine went away")
+        cls.answers += 1
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tokenizer(_name: str, **_options: Any) -> Any:
         return gpt2()
 
+    monkeypatch.setattr("cli.client.connect", Client)
+    monkeypatch.setattr("engine.models.resolve_model", lambda name: name)
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", tokenizer)
+    monkeypatch.setattr(Client, "answers", 0)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[Any]:
     pool = tmp_path / "seed_tasks.jsonl"
     rows = [
         {
@@ -45,15 +78,116 @@ def test_a_race_from_a_pool_to_task_ids(
         for index in range(9)
     ]
     pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    chosen = tmp_path / "top.txt"
-    words = ("race", pool, "-o", chosen, "--url", "http://nowhere", "-n", 3, "--budget", 60_000)
-    monkeypatch.setattr(sys, "argv", ["jostle", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        cli_main.main()
-    shown = capsys.readouterr()
-    assert not stop.value.code, shown
-    assert "3 of 9 tasks after" in shown.out
+    words = ["race", pool, "-o", tmp_path / "top.txt", "--url", "http://nowhere", "-n", 3]
+    return [*words, "--max-output-tokens", 8, "--budget", 30_000]
+
+
+def test_a_race_from_a_pool_to_task_ids(jostle: Any, command: list[Any], tmp_path: Path) -> None:
+    code, shown = jostle(*command)
+    assert code == 0, shown
+    assert "3 of 9 tasks after" in shown
+    assert "measure prompts" in shown
     result = json.loads((tmp_path / "top.race.json").read_text())
     assert len(result["standings"]) == 9
-    ids = chosen.read_text().split()
+    ids = (tmp_path / "top.txt").read_text().split()
     assert set(ids) == {each["task_id"] for each in result["standings"] if each["selected"]}
+    code, shown = jostle(*command)
+    assert code == 2
+    assert "top.txt: is there already; --overwrite replaces it" in shown
+    assert jostle(*command, "--overwrite")[0] == 0
+    assert (tmp_path / "top.txt").read_text().split() == ids
+
+
+@pytest.mark.parametrize("fail_after", [0, 4, 9, 12])
+def test_a_race_that_broke_off_goes_on(
+    fail_after: int, jostle: Any, command: list[Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    assert jostle(*command)[0] == 0
+    whole, at_once = (tmp_path / "top.race.json").read_text(), Client.answers
+    (tmp_path / "top.txt").unlink()
+    for name in ("top.race.json", "top.journal.jsonl"):
+        (tmp_path / name).unlink()
+    monkeypatch.setattr(Client, "answers", 0)
+    monkeypatch.setattr(Client, "fail_after", fail_after)
+    code, shown = jostle(*command)
+    assert code == 1
+    assert "the engine went away" in shown
+    assert not (tmp_path / "top.txt").exists()
+    with (tmp_path / "top.journal.jsonl").open("a") as journal:
+        journal.write('{"torn')
+    monkeypatch.setattr(Client, "fail_after", None)
+    assert jostle(*command)[0] == 0
+    assert (tmp_path / "top.race.json").read_text() == whole
+    assert Client.answers == at_once, "nothing is asked twice"
+
+
+def test_only_the_same_race_goes_on(
+    jostle: Any, command: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Client, "fail_after", 10)
+    assert jostle(*command)[0] == 1
+    code, shown = jostle(*command, "--seed", 1)
+    assert code == 2
+    assert "an unfinished race with another config is there; --overwrite" in shown
+    assert "with another race is there" in jostle(*command, "--prefixes-kept")[1]
+    monkeypatch.setattr(Client, "weights_version", "other")
+    assert "with another weights_version is there" in jostle(*command)[1]
+    monkeypatch.setattr(Client, "weights_version", "base")
+    monkeypatch.setattr(Client, "fail_after", None)
+    code, shown = jostle(*command[:-1], 40_000)
+    assert code == 0, shown
+    assert " of 40,000 tokens" in shown
+
+
+def test_a_budget_that_is_too_small_starts_no_engine(
+    jostle: Any, command: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_engine(*_: object, **__: object) -> None:
+        raise AssertionError("started an engine")
+
+    monkeypatch.setattr("engine.process.EngineProcess.start", no_engine)
+    without_url = [word for word in command if word not in ("--url", "http://nowhere")]
+    code, shown = jostle(*without_url[:-1], 100)
+    assert code == 2
+    assert "'budget': the first pairs of all tasks cost" in shown
+
+
+def test_an_engine_is_started_where_none_is_named(
+    jostle: Any, command: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    class Own:
+        def __init__(self, location: str, *_: object) -> None:
+            started.append(location)
+            self.client = Client()
+
+        def __enter__(self) -> Own:
+            return self
+
+        def __exit__(self, *_error: object) -> None:
+            started.append("ended")
+
+    monkeypatch.setattr("training.launch.OwnEngine", Own)
+    without_url = [word for word in command if word not in ("--url", "http://nowhere")]
+    assert jostle(*without_url)[0] == 0
+    assert started == ["smollm2-135m", "ended"]
+
+
+def test_a_config_describes_the_prompts_of_a_race(
+    jostle: Any, command: list[Any], tmp_path: Path
+) -> None:
+    config = tmp_path / "score.toml"
+    config.write_text('measure = "label_bald"\n')
+    code, shown = jostle(*command, "--config", config)
+    assert code == 2
+    assert "a race goes by prompt_uncertainty" in shown
+    config.write_text('[perturbation]\nname = "paraphrase"\n')
+    code, shown = jostle(*command, "--config", config)
+    assert code == 2
+    assert "a race cannot ask for paraphrases" in shown
+    config.write_text('[prompt]\nlayout = "plain"\n')
+    assert jostle(*command, "--config", config)[0] == 0
+    settings = json.loads((tmp_path / "top.settings.json").read_text())
+    assert settings["config"]["prompt"]["layout"] == "plain"

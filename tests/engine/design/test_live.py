@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from engine.design.analysis import moves_of
 from engine.design.costs import TaskCost
 from engine.design.entries import Extension, RaceConfig
 from engine.design.extensions import Scored
-from engine.design.live import LiveTables
-from engine.design.racing import race_pool
+from engine.design.live import Answer, LiveTables
+from engine.design.race import Race
+from engine.design.racing import RaceResult, plan_race, run_race
 from engine.errors import EngineError
 from engine.plan import plan_task
 from engine.prompts import PromptBuilder
@@ -62,9 +64,25 @@ class Engine:
         )
 
 
-def make_tables(engine: Engine, tasks: Sequence[Task]) -> LiveTables:
-    builder = PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
-    return LiveTables(engine, tasks, CONFIG, builder)
+def make_builder(engine: Engine) -> PromptBuilder:
+    return PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
+
+
+def make_tables(engine: Engine, tasks: Sequence[Task], **more: Any) -> LiveTables:
+    return LiveTables(engine, tasks, CONFIG, make_builder(engine), **more)
+
+
+def race(
+    engine: Engine,
+    tasks: Sequence[Task],
+    config: RaceConfig,
+    on_batch: Callable[[Race], None] | None = None,
+    *,
+    by_category: bool = False,
+    **more: Any,
+) -> RaceResult:
+    planned = plan_race(tasks, CONFIG, make_builder(engine), config, by_category=by_category)
+    return run_race(planned, make_tables(engine, tasks, **more), on_batch)
 
 
 def step(table: Scored) -> Extension:
@@ -110,14 +128,12 @@ def test_new_instances_may_start_at_a_later_perturbation() -> None:
 def test_a_race_runs_over_an_engine() -> None:
     engine = Engine()
     tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
-    builder = PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
+    builder = make_builder(engine)
     costs = [TaskCost.of(plan_task(task, CONFIG, builder), CONFIG, builder) for task in tasks]
     budget = 1.5 * sum(cost.tokens(4, 3) for cost in costs)
     config = RaceConfig(n_select=3, budget=budget, start_instances=4, start_perturbations=3)
     spent: list[float] = []
-    result = race_pool(
-        engine, tasks, CONFIG, builder, config, on_batch=lambda race: spent.append(race.tokens)
-    )
+    result = race(engine, tasks, config, lambda now: spent.append(now.tokens))
     assert [standing.task_id for standing in result.standings] == [task.id for task in tasks]
     by_u = sorted(result.standings, key=lambda standing: -standing.ranking_estimate)
     assert result.selected == tuple(standing.task_id for standing in by_u[:3])
@@ -136,10 +152,43 @@ def test_categories_race_each_on_its_own() -> None:
         make_task(f"task-{index}", n_instances=4).model_copy(update={"category": "ab"[index % 2]})
         for index in range(6)
     ]
-    builder = PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
     config = RaceConfig(n_select=1, budget=1e5)
-    result = race_pool(engine, tasks, CONFIG, builder, config, by_category=True)
+    result = race(engine, tasks, config, by_category=True)
     assert sorted(int(name[-1]) % 2 for name in result.selected) == [0, 1]
+
+
+@pytest.mark.parametrize("n_known", [0, 1, 7, 12, 13, 20])
+def test_a_race_goes_on_from_the_answers_of_one_that_broke_off(n_known: int) -> None:
+    tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
+    config = RaceConfig(n_select=3, budget=20_000)
+    engine, answers = Engine(), list[Answer]()
+    whole = race(engine, tasks, config, on_answer=answers.append)
+    assert len(answers) > 20, "some of them are further extensions"
+    known = [Answer.model_validate_json(each.model_dump_json()) for each in answers[:n_known]]
+    again, further = Engine(), list[Answer]()
+    assert race(again, tasks, config, answers=known, on_answer=further.append) == whole
+    pairs = sum(len(each.probabilities) for each in answers)
+    assert sum(len(each.probabilities) for each in (*known, *further)) == pairs, "none twice"
+
+
+def test_more_answers_than_a_race_asks_for_do_not_disturb_it() -> None:
+    tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
+    small, large = (RaceConfig(n_select=3, budget=budget) for budget in (12_000, 20_000))
+    answers = list[Answer]()
+    race(Engine(), tasks, large, on_answer=answers.append)
+    alone = race(Engine(), tasks, small)
+    told = race(Engine(), tasks, small, answers=answers)
+    assert told.standings == alone.standings
+    assert told.tokens == alone.tokens
+
+
+def test_answers_of_other_weights_are_refused() -> None:
+    tasks, answers = [make_task(n_instances=6)], list[Answer]()
+    make_tables(Engine(), tasks, on_answer=answers.append).extend([step(crossed(2, 2))])
+    other = Engine()
+    other.version = "other"
+    with pytest.raises(EngineError, match="changed during the race, from 'base' to 'other'"):
+        make_tables(other, tasks, answers=answers).extend([step(crossed(4, 2))])
 
 
 def test_weights_that_change_on_the_way_end_the_race() -> None:

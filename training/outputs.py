@@ -1,0 +1,55 @@
+"""Files of commands: nothing is replaced unasked, and only the same work is gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.tasks import Record
+from training.files import read_json
+
+
+def make_room(output: Path, beside: Iterable[Path], *, overwrite: bool) -> None:
+    """Make sure that nothing is lost by writing a file.
+
+    Args:
+        output: The file that is there when the work is done.
+        beside: What else the work writes, its journal included.
+        overwrite: Remove all of it, unfinished work too.
+
+    Raises:
+        InputError: If the file is there already, or its folder is not.
+    """
+    if overwrite:
+        for path in (output, *beside):
+            path.unlink(missing_ok=True)
+    elif output.exists():
+        raise InputError("is there already; --overwrite replaces it", file=output)
+    if not output.parent.is_dir():
+        raise InputError("no such folder", file=output.parent)
+
+
+def check_same(
+    settings: Record, file: Path, journal: Path, what: str, free: Collection[str]
+) -> None:
+    """That unfinished work, if there is any, is the same.
+
+    Args:
+        settings: What the work depends on now.
+        file: Where that was written down.
+        journal: How far the work had come.
+        what: What it is called.
+        free: Fields that may differ.
+
+    Raises:
+        InputError: If another field differs.
+    """
+    if not (journal.is_file() and file.is_file()):
+        return
+    old = read_json(file, type(settings)).model_dump(mode="json")
+    new = settings.model_dump(mode="json")
+    for field in old:
+        if old[field] != new[field] and field not in free:
+            problem = f"an unfinished {what} with another {field} is there; --overwrite starts anew"
+            raise InputError(problem, file=file, field=field)

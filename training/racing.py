@@ -1,0 +1,146 @@
+"""A race on disk: what `jostle race` does.
+
+OUT                    ids of the selected tasks, one per line
+OUT.race.json          pairs, interval and membership of every task
+OUT.settings.json      what the race depends on
+OUT.journal.jsonl      the engine's answers, a line each; a race that broke off goes on from here
+OUT.engine.log         output of the engine, if one was started
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from engine.api import WeightsState
+from engine.config import ScoreConfig
+from engine.design.entries import RaceConfig
+from engine.design.live import Answer, LiveTables, Scoring
+from engine.design.race import Race
+from engine.design.racing import RaceResult, run_race
+from engine.files import LineJournal, write_bytes, write_json
+from engine.prompts import PromptBuilder
+from engine.tasks import Record, Task, digest_tasks
+from training.outputs import check_same, make_room
+
+
+class RacingEngine(Scoring, Protocol):
+    """What a race on disk needs of `engine.client.EngineClient`."""
+
+    def weights(self) -> WeightsState:
+        """The live weights."""
+        ...
+
+
+class RaceFiles:
+    """The files of one race.
+
+    Args:
+        selected: `OUT`.
+    """
+
+    def __init__(self, selected: Path) -> None:
+        self.selected = selected
+        self.result = selected.with_suffix(".race.json")
+        self.settings = selected.with_suffix(".settings.json")
+        self.journal = selected.with_suffix(".journal.jsonl")
+        self.paraphrases = selected.with_suffix(".paraphrases.jsonl")
+        self.engine_log = selected.with_suffix(".engine.log")
+
+    def prepare(self, *, overwrite: bool = False) -> None:
+        """Make sure that nothing is lost by writing here.
+
+        Args:
+            overwrite: Remove what is there, an unfinished race too.
+
+        Raises:
+            InputError: If there is a selection already, or the folder is missing.
+        """
+        make_room(self.selected, (self.result, self.settings, self.journal), overwrite=overwrite)
+
+
+class RaceSettings(Record):
+    """Content of `OUT.settings.json`: everything the race depends on.
+
+    Attributes:
+        pool_digest: sha256 over the tasks.
+        model: The folder or hub id that the engine serves.
+        weights_version: The weights.
+        config: Prompts, perturbations and seed.
+        race: How it is run.
+        by_category: Whether each category races on its own.
+    """
+
+    pool_digest: str
+    model: str
+    weights_version: str
+    config: ScoreConfig
+    race: RaceConfig
+    by_category: bool
+
+
+def race_on_disk(
+    race: Race,
+    tasks: Sequence[Task],
+    engine: RacingEngine,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    files: RaceFiles,
+    *,
+    by_category: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> RaceResult:
+    """Runs a race, or goes on where an earlier call broke off.
+
+    A race decides by what it has been told and by nothing else, so one that broke off is run again
+    from its start, with the answers that are known: only the others are asked of the engine. The
+    budget may be another one.
+
+    Args:
+        race: The race, see `engine.design.racing.plan_race`.
+        tasks: Its tasks.
+        engine: A client.
+        config: Prompts, perturbations and seed.
+        builder: Prompts as the engine builds them.
+        files: Where it goes.
+        by_category: Whether the race was planned so.
+        on_progress: Called with the tokens that are spent, after each answer and each batch.
+
+    Raises:
+        InputError: If another unfinished race is there, or the engine finds fault with a task.
+        EngineError: If the engine fails, or its weights change on the way.
+    """
+    weights = engine.weights()
+    settings = RaceSettings(
+        pool_digest=digest_tasks(tasks),
+        model=weights.path,
+        weights_version=weights.version,
+        config=config,
+        # With more to spend it goes on all the same.
+        race=race.config.model_copy(update={"budget": 0.0}),
+        by_category=by_category,
+    )
+    check_same(settings, files.settings, files.journal, "race", free=("model",))
+    write_json(files.settings, settings.model_dump(mode="json"))
+    journal = LineJournal(files.journal, Answer)
+    known = tuple(journal.records())
+    spent = 0.0
+
+    def show(tokens: float) -> None:
+        nonlocal spent
+        spent = max(spent, tokens)
+        if on_progress is not None:
+            on_progress(spent)
+
+    with journal:
+
+        def keep(answer: Answer) -> None:
+            journal.append(answer)
+            show(tables.usage.tokens_computed)
+
+        tables = LiveTables(engine, tasks, config, builder, answers=known, on_answer=keep)
+        result = run_race(race, tables, on_batch=lambda now: show(now.tokens))
+    write_json(files.result, result.model_dump(mode="json"))
+    write_bytes(files.selected, "".join(f"{name}\n" for name in result.selected).encode())
+    return result
