@@ -1,10 +1,10 @@
 """A race on disk: what `jostle race` does.
 
-OUT                    ids of the selected tasks, one per line
-OUT.race.json          pairs, interval and membership of every task
-OUT.settings.json      what the race depends on
-OUT.journal.jsonl      the engine's answers, a line each; a race that broke off goes on from here
-OUT.engine.log         output of the engine, if one was started
+OUT                        ids of the selected tasks, one per line
+OUT.race.json              pairs, interval and membership of every task
+OUT.race.settings.json     what the race depends on
+OUT.race.journal.jsonl     the engine's answers, a line each; a broken-off race goes on from here
+OUT.race.engine.log        output of the engine, if one was started
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RacingEngine(Scoring, Protocol):
 
 
 class RaceFiles:
-    """The files of one race.
+    """The files of one race; none of them is a scoring's of the same name.
 
     Args:
         selected: `OUT`.
@@ -43,10 +43,10 @@ class RaceFiles:
     def __init__(self, selected: Path) -> None:
         self.selected = selected
         self.result = selected.with_suffix(".race.json")
-        self.settings = selected.with_suffix(".settings.json")
-        self.journal = selected.with_suffix(".journal.jsonl")
-        self.paraphrases = selected.with_suffix(".paraphrases.jsonl")
-        self.engine_log = selected.with_suffix(".engine.log")
+        self.settings = selected.with_suffix(".race.settings.json")
+        self.journal = selected.with_suffix(".race.journal.jsonl")
+        self.paraphrases = selected.with_suffix(".race.paraphrases.jsonl")
+        self.engine_log = selected.with_suffix(".race.engine.log")
 
     def prepare(self, *, overwrite: bool = False) -> None:
         """Make sure that nothing is lost by writing here.

@@ -15,6 +15,7 @@ from engine.errors import EngineError
 from engine.tasks import Task
 from tests.engine.design.test_live import Engine
 from tests.engine.small_tokenizers import gpt2
+from training.scoring import ScoreFiles
 
 
 class Client(Engine):
@@ -106,7 +107,7 @@ def test_a_race_that_broke_off_goes_on(
     assert jostle(*command)[0] == 0
     whole, at_once = (tmp_path / "top.race.json").read_text(), Client.answers
     (tmp_path / "top.txt").unlink()
-    for name in ("top.race.json", "top.journal.jsonl"):
+    for name in ("top.race.json", "top.race.journal.jsonl"):
         (tmp_path / name).unlink()
     monkeypatch.setattr(Client, "answers", 0)
     monkeypatch.setattr(Client, "fail_after", fail_after)
@@ -114,7 +115,7 @@ def test_a_race_that_broke_off_goes_on(
     assert code == 1
     assert "the engine went away" in shown
     assert not (tmp_path / "top.txt").exists()
-    with (tmp_path / "top.journal.jsonl").open("a") as journal:
+    with (tmp_path / "top.race.journal.jsonl").open("a") as journal:
         journal.write('{"torn')
     monkeypatch.setattr(Client, "fail_after", None)
     assert jostle(*command)[0] == 0
@@ -138,6 +139,18 @@ def test_only_the_same_race_goes_on(
     code, shown = jostle(*command[:-1], 40_000)
     assert code == 0, shown
     assert " of 40,000 tokens" in shown
+
+
+def test_a_race_touches_no_scoring_of_the_same_name(
+    jostle: Any, command: list[Any], tmp_path: Path
+) -> None:
+    scoring = ScoreFiles(tmp_path / "top.parquet")
+    kept = (scoring.settings, scoring.journal, scoring.engine_log, scoring.paraphrases)
+    for path in kept:
+        path.write_text("an unfinished scoring\n")
+    assert jostle(*command)[0] == 0
+    assert jostle(*command, "--overwrite")[0] == 0
+    assert {path.read_text() for path in kept} == {"an unfinished scoring\n"}
 
 
 def test_a_budget_that_is_too_small_starts_no_engine(
@@ -189,5 +202,5 @@ def test_a_config_describes_the_prompts_of_a_race(
     assert "a race cannot ask for paraphrases" in shown
     config.write_text('[prompt]\nlayout = "plain"\n')
     assert jostle(*command, "--config", config)[0] == 0
-    settings = json.loads((tmp_path / "top.settings.json").read_text())
+    settings = json.loads((tmp_path / "top.race.settings.json").read_text())
     assert settings["config"]["prompt"]["layout"] == "plain"
