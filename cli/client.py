@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from training.launch import EngineFiles
 
 EngineUrl = Annotated[str, typer.Option(help="URL of the running engine, without /v1.")]
+OwnUrl = Annotated[
+    str | None, typer.Option(help="A running engine.", show_default="starts one on --model")
+]
+EngineModel = Annotated[
+    str, typer.Option(help="Model to start: smollm2-135m (bundled), a hub id, or a folder.")
+]
+EngineModelLen = Annotated[int, typer.Option(min=64, help="Its context, in tokens.")]
 ApiKey = Annotated[
     str | None,
     typer.Option(help="Key of that engine.", show_default="JOSTLE_API_KEY, or the server's own"),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import ApiKey, engine_at
+from cli.client import ApiKey, EngineModel, EngineModelLen, OwnUrl, engine_at
 from cli.pool import (
     ColumnNames,
     FormatName,
@@ -22,7 +22,7 @@ from cli.pool import (
     _builder,
     _options,
 )
-from cli.score import ConfigFile, EngineModel, EngineModelLen, OwnUrl, _config
+from cli.score import ConfigFile, _config
 
 
 def race(

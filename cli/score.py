@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.client import ApiKey, engine_at
+from cli.client import ApiKey, EngineModel, EngineModelLen, OwnUrl, engine_at
 from cli.pool import (
     ColumnNames,
     FormatName,
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
     from engine.pools.lazy import LazyPool
 
 
-OwnUrl = Annotated[
-    str | None, typer.Option(help="A running engine.", show_default="starts one on --model")
-]
-EngineModel = Annotated[
-    str, typer.Option(help="Model to start: smollm2-135m (bundled), a hub id, or a folder.")
-]
-EngineModelLen = Annotated[int, typer.Option(min=64, help="Its context, in tokens.")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(help="TOML file with the design, prompt and perturbation; options win."),
