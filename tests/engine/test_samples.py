@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.api import TaskScore, Usage
+from engine.api import Usage
 from engine.config import SamplingConfig, ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.measures.disagreement import measure_disagreement
@@ -19,9 +19,9 @@ from engine.plan import plan_pairs, plan_task
 from engine.prompts import PromptBuilder
 from engine.samples import find_label, plan_samples, sample_seed
 from engine.scoring import TaskScorer
-from engine.tasks import Task
 from tests.engine.examples import make_task
 from tests.engine.fake_backend import FakeBackend, random_latency
+from tests.engine.in_memory import score_all
 
 
 def design(n: int = 2, k: int = 2, m: int = 3, **more: Any) -> ScoreConfig:
@@ -34,24 +34,6 @@ def design(n: int = 2, k: int = 2, m: int = 3, **more: Any) -> ScoreConfig:
         sampling=sampling,
         **more,
     )
-
-
-def score_all(
-    tasks: list[Task], config: ScoreConfig, backend: FakeBackend | None = None
-) -> list[TaskScore]:
-    backend = backend or FakeBackend()
-    found: list[TaskScore] = []
-
-    async def main() -> None:
-        async with asyncio.timeout(20):
-            async for score in TaskScorer(backend, config, "v1").score(tasks):
-                assert isinstance(score, TaskScore)
-                found.append(score)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(main())
-    assert backend.pending == 0
-    return found
 
 
 def test_every_prompt_is_sampled_and_nothing_else_changes() -> None:
