@@ -33,7 +33,7 @@ from benchmarks.adaptive_tables import (
     show_repeats,
 )
 from benchmarks.reference_pairs import STORED
-from benchmarks.stored_pairs import Draw, StoredTask, assisted, informed, load, values
+from benchmarks.stored_pairs import Draw, StoredTask, informed, load, values
 from engine.design.analysis import Analysis
 from engine.design.assisted import estimate
 from engine.design.choose import choose_design
@@ -44,7 +44,7 @@ from engine.design.pooling import Pooled, standard_errors
 from engine.design.race import Estimator
 
 Floats = NDArray[np.float64]
-Rank = Callable[[list[StoredTask], list[Measurement]], Floats]
+Rank = Callable[[Draw, list[Measurement]], Floats]
 RESULTS = Path(__file__).parent / "results"
 SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20)
 REPEATED = (
@@ -56,9 +56,14 @@ PILOT = (3, 2)
 """The design that `auto` learns the components from, the pairs of `--earlier`; not counted."""
 
 
-def plain(_tasks: list[StoredTask], measured: list[Measurement]) -> Floats:
+def plain(_draw: Draw, measured: list[Measurement]) -> Floats:
     """Ranks by prompt uncertainty as it is measured."""
     return values(measured)
+
+
+def assisted(draw: Draw, measured: list[Measurement]) -> Floats:
+    """Ranks by the estimate."""
+    return draw.assisted(measured)
 
 
 class Simulation:
@@ -79,14 +84,15 @@ class Simulation:
         """Overlap with the reference."""
         return float(np.isin(selected, self.reference).mean())
 
-    def found(self, measured: list[Measurement], rank: Rank) -> float:
+    def found(self, draw: Draw, measured: list[Measurement], rank: Rank) -> float:
         """Overlap of a uniform design in one draw."""
-        return self.share(top(rank(self.tasks, measured), self.n_select))
+        return self.share(top(rank(draw, measured), self.n_select))
 
     def uniform(self, name: str, rank: Rank) -> Curve:
         """Equal numbers of instances and perturbations; the paper's is n = k = 10."""
         overlap = [
-            np.mean([self.found(draw.uniform(n, n), rank) for draw in self.draws]) for n in SIZES
+            np.mean([self.found(draw, draw.uniform(n, n), rank) for draw in self.draws])
+            for n in SIZES
         ]
         return Curve(
             name,
@@ -118,7 +124,10 @@ class Simulation:
                 draw.uniform(*size) for draw, size in zip(self.draws, sizes.tolist(), strict=True)
             ]
             for rank, of_rank in zip(ranks, overlap, strict=True):
-                of_rank.append(float(np.mean([self.found(each, rank) for each in measured])))
+                both = zip(self.draws, measured, strict=True)
+                of_rank.append(
+                    float(np.mean([self.found(draw, each, rank) for draw, each in both]))
+                )
             n, k, r = np.median(sizes, axis=0)
             labels.append(f"{n:g}x{k:g}, {r:g} each")
         names = (name, f"{name}, assisted")
@@ -206,7 +215,7 @@ def compare(run: Simulation) -> list[Curve]:
         run.race("race", config),
         run.race("race, prefixes stay cached", config.model_copy(update={"prefixes_kept": True})),
         run.race("race by LUCB's rule", config.model_copy(update={"rule": "lucb"})),
-        run.race("race, informed (a bound)", config, informed(run.tasks)),
+        run.race("race, informed", config, informed(run.tasks)),
     ]
 
 

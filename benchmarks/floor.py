@@ -85,7 +85,7 @@ def matmul_rate(model: str, seconds: float = 2.0) -> float:
     )
 
 
-def sustained_rate(model: str, seconds: float = 10.0) -> float:
+def sustained_rate(model: str, seconds: float = 5.0) -> float:
     """The same of all products of the model one after another, as a step takes them.
 
     Each layer has weights of its own, which come from memory; the median of passes over so many

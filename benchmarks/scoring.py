@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -57,11 +57,30 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """A way and what it measured on the same pairs."""
+    """A way and what it measured on the same pairs.
+
+    Attributes:
+        name: The way.
+        answer: Its seconds and results.
+        usage: What the engine counted.
+        rates: Rates of matrix products right before and right after, where they were read:
+            `matmul_rate` and `sustained_rate`.
+    """
 
     name: str
     answer: Answer
     usage: Usage | None = None
+    rates: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def rate(self) -> float:
+        """The better of the two readings of `matmul_rate`."""
+        return max(fastest for fastest, _ in self.rates)
+
+    @property
+    def sustained(self) -> float:
+        """The mean of the two readings of `sustained_rate`."""
+        return sum(sustained for _, sustained in self.rates) / len(self.rates)
 
 
 class Scoring:
@@ -127,6 +146,13 @@ class Scoring:
             seconds = time.perf_counter() - started
         logprobs = [result.logprob for result in response.results]
         return Row(name, Answer(seconds=seconds, logprobs=logprobs), response.usage)
+
+    def with_rates(self, take: Callable[[], Row]) -> Row:
+        """A turn between two readings of the machine's rates, which change from hour to hour."""
+        before = matmul_rate(self.model), sustained_rate(self.model)
+        row = take()
+        after = matmul_rate(self.model), sustained_rate(self.model)
+        return replace(row, rates=(before, after))
 
     def peer(self, name: str, way: str, pairs: BenchmarkPairs) -> Row:
         """The given pairs through a peer, in a process of its own with the cores and KV space of
@@ -211,7 +237,7 @@ def take_turns(
     ways: list[Callable[[], Row]] = [
         lambda: run.jostle(STOCK_ROWS, pairs, output_rows=False),
         lambda: run.jostle(WHOLE_BLOCKS, pairs, shared_tails=False),
-        lambda: run.jostle(JOSTLE, pairs),
+        lambda: run.with_rates(lambda: run.jostle(JOSTLE, pairs)),
     ]
     if with_harness:
         ways.insert(0, lambda: run.peer(HARNESS, "harness", pairs))
@@ -219,16 +245,13 @@ def take_turns(
     return [list(of_one_way) for of_one_way in zip(*turns, strict=True)]
 
 
-def explain(
-    rows: list[Row], pairs: BenchmarkPairs, rate: float, sustained: float, console: Console
-) -> None:
+def explain(rows: list[Row], turns: list[Row], pairs: BenchmarkPairs, console: Console) -> None:
     """Where jostle's seconds come from: what was reused, the floor, what each part is worth.
 
     Args:
         rows: The ways; jostle without output rows, with whole blocks and as it is come last.
+        turns: All turns of jostle as it is.
         pairs: What was scored.
-        rate: `matmul_rate`.
-        sustained: `sustained_rate`.
         console: Where it is printed.
     """
     sequences = [tuple(p + o[:-1]) for p, o in zip(pairs.prompts, pairs.outputs, strict=True)]
@@ -239,16 +262,20 @@ def explain(
         f"({fixed.tokens_reused / reusable:.1%}); {fixed.tokens_submitted} submitted; "
         f"{fixed.pairs_rescored} pairs scored twice"
     )
-    floor = floor_flops(pairs)
+    floor, rate = floor_flops(pairs), rows[-1].rate
     console.print(
-        f"floor: {floor / rate:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products; attention, "
-        f"which it leaves out, adds {attention_flops(pairs) / floor:.0%} to its arithmetic"
+        f"floor: {floor / rate:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products, read beside "
+        f"jostle's fastest turn; attention, which it leaves out, adds "
+        f"{attention_flops(pairs) / floor:.0%} to its arithmetic"
     )
-    console.print(
-        f"all products of the model, one after another, run at {sustained / 1e9:.0f} GFLOP/s; "
-        f"jostle takes x{rows[-1].answer.seconds * sustained / floor:.2f} what the floor's "
-        f"arithmetic takes at that rate"
-    )
+    for turn in turns:
+        console.print(
+            f"jostle's turn of {turn.answer.seconds:.1f} s: x"
+            f"{turn.answer.seconds * turn.rate / floor:.2f} the floor at {turn.rate / 1e9:.0f} "
+            f"GFLOP/s, the better reading of two around it; x"
+            f"{turn.answer.seconds * turn.sustained / floor:.2f} at {turn.sustained / 1e9:.0f}, at "
+            f"which all products of the model run one after another"
+        )
     for what, without in (
         ("logits for output rows only", rows[-3]),
         ("prefixes shared to their last token", rows[-2]),
@@ -287,17 +314,15 @@ def main() -> None:
     run = Scoring(chosen.model, config, chosen.tasks, chosen.seed, eager=chosen.eager)
     console.print(f"tasks: {', '.join(task_names(run.tasks))}", soft_wrap=True)
     pairs, whole_seconds, usage = run.whole_requests()
-    rate, sustained = matmul_rate(run.model), sustained_rate(run.model)
-    floor_s = floor_flops(pairs) / rate
     turns = take_turns(run, pairs, chosen.turns, with_harness="harness" not in chosen.without)
     rows = [min(taken, key=lambda row: row.answer.seconds) for taken in turns]
     if "transformers" not in chosen.without:
         rows.insert(0, run.peer(TRANSFORMERS, "transformers", pairs))
-    show(rows, pairs, floor_s, console)
+    show(rows, pairs, floor_flops(pairs) / rows[-1].rate, console)
     for taken in turns:
         seconds = ", ".join(f"{row.answer.seconds:.1f}" for row in taken)
         console.print(f"turns of {taken[0].name}: {seconds} s", highlight=False)
-    explain(rows, pairs, rate, sustained, console)
+    explain(rows, turns[-1], pairs, console)
     console.print(
         f"whole requests, references generated too: {whole_seconds:.1f} s, "
         f"{len(pairs.prompts) / whole_seconds:.2f} pairs/s, reuse {usage.reuse_share:.1%} of "

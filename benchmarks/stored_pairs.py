@@ -14,7 +14,7 @@ from engine.design.assisted import Estimates, Evidence, estimate, remaining
 from engine.design.costs import TaskCost
 from engine.design.entries import RaceConfig, Runner
 from engine.design.extensions import Scored
-from engine.design.measurement import Measurement
+from engine.design.measurement import Expectation, Measurement, shift
 from engine.design.race import Estimator, Race
 from engine.incidence import incidence
 
@@ -31,8 +31,7 @@ class StoredTask:
         moves: |p(i, j) - p(i, 0)|, shape (instances, perturbations).
         originals: p(i, 0), shape (instances,).
         n_tokens: Length of each instance's reference output.
-        change: Mean |length(j) - length(0)| / length(0) of its prompts, see
-            `engine.design.measurement.prompt_change`.
+        shifts: Those of its perturbations, see `engine.design.measurement.shift`.
         cost: Means of the stored lengths.
     """
 
@@ -41,7 +40,7 @@ class StoredTask:
     moves: Moves
     originals: Floats
     n_tokens: NDArray[np.int64]
-    change: float
+    shifts: Floats
     cost: TaskCost
 
     def measured(
@@ -55,9 +54,10 @@ class StoredTask:
             [int(tokens) for tokens in self.n_tokens[rows]],
         )
 
-    def runner(self) -> Runner:
-        """The task as it enters a race."""
-        return Runner(self.task_id, self.cost, self.moves.shape[0], covariates=(self.change,))
+    def runner(self, columns: NDArray[np.int64] | None = None) -> Runner:
+        """The task as it enters a race that takes its perturbations in this order."""
+        shifts = self.shifts if columns is None else self.shifts[columns]
+        return Runner(self.task_id, self.cost, self.moves.shape[0], shifts=tuple(shifts.tolist()))
 
 
 def load(file: Path) -> list[StoredTask]:
@@ -80,7 +80,7 @@ def load(file: Path) -> list[StoredTask]:
                 moves=np.abs(p[:, 1:] - p[:, :1]),
                 originals=p[:, 0],
                 n_tokens=ordered["n_tokens"].to_numpy().astype(np.int64).reshape(shape)[:, 0],
-                change=float(np.abs(lengths[1:] - lengths[0]).mean() / lengths[0]),
+                shifts=np.array([shift(each, lengths[0]) for each in lengths[1:].tolist()]),
                 cost=TaskCost(float(str(prefix)), float(str(tail))),
             )
         )
@@ -125,7 +125,8 @@ class Draw:
     ) -> tuple[Race, list[tuple[float, NDArray[np.int64]]]]:
         """Runs a race; it, and the tokens spent and the selection after each batch."""
         by_id = {task.task_id: task for task in self.tasks}
-        race = Race([task.runner() for task in self.tasks], config, estimator)
+        runners = [task.runner(self._orders[task.task_id][1]) for task in self.tasks]
+        race = Race(runners, config, estimator)
         history = []
         while batch := race.next_batch():
             for step in batch:
@@ -134,26 +135,30 @@ class Draw:
             history.append((race.tokens, np.flatnonzero(race.selected())))
         return race, history
 
+    def assisted(self, measured: list[Measurement]) -> Floats:
+        """Ranking estimates of tasks that were measured by one design, the first ones."""
+        expected = []
+        for task, each in zip(self.tasks, measured, strict=True):
+            columns = self._orders[task.task_id][1]
+            expected.append(Expectation.of(each, task.shifts[columns].tolist()))
+        evidence = Evidence.of(
+            [Analysis.of(each.moves) for each in measured],
+            [each.whole for each in expected],
+            [each.exposure for each in expected],
+            [(float(task.moves.shape[0]), float(task.moves.shape[1])) for task in self.tasks],
+        )
+        return estimate(evidence).log_mean
+
 
 def values(measured: list[Measurement]) -> Floats:
     """Plain prompt uncertainty of each task."""
     return np.array([np.nanmean(each.moves) for each in measured])
 
 
-def assisted(tasks: list[StoredTask], measured: list[Measurement]) -> Floats:
-    """Ranking estimates of tasks that were measured by one design."""
-    evidence = Evidence.of(
-        [Analysis.of(each.moves) for each in measured],
-        [(task.change, *each.covariates) for task, each in zip(tasks, measured, strict=True)],
-        [(float(task.moves.shape[0]), float(task.moves.shape[1])) for task in tasks],
-    )
-    return estimate(evidence).log_mean
-
-
 def informed(tasks: list[StoredTask]) -> Estimator:
     """Estimates by somebody who knows what a race must learn; a bound, from all stored pairs.
 
-    Known are the regression on the covariates, the variance that it leaves, and every task's
+    Known are the regression on what theory expects, the variance that it leaves, and every task's
     variance components; not known is where a task lies about the regression.
     """
     everything = [
@@ -164,21 +169,22 @@ def informed(tasks: list[StoredTask]) -> Estimator:
     level = np.log([each.mean for each in squares])
     components = np.maximum(0.0, [each.estimates for each in squares])
     relative = components * np.exp(-2 * level)[:, None]
-    covariates = np.array(
-        [(task.change, *each.covariates) for task, each in zip(tasks, everything, strict=True)]
-    )
-    design = np.column_stack([np.ones(len(tasks)), covariates])
+    expected = [
+        Expectation.of(each, task.shifts.tolist()).whole
+        for task, each in zip(tasks, everything, strict=True)
+    ]
+    design = np.column_stack([np.ones(len(tasks)), expected])
     beta = np.linalg.lstsq(design, level, rcond=None)[0]
     left = float(((level - design @ beta) ** 2).sum() / (len(tasks) - design.shape[1]))
 
     def estimator(evidence: Evidence, start: Floats | None) -> Estimates:
-        prior = np.column_stack([np.ones(len(tasks)), evidence.covariates]) @ beta
+        prior = np.column_stack([np.ones(len(tasks)), evidence.expected]) @ beta
         now = prior if start is None else start
         tables = evidence.tables
         v = remaining(evidence, relative, tables.n, tables.k, tables.cells)
         error = np.sqrt(v)
         for _ in range(20):
-            ratio = np.clip(tables.mean * np.exp(-now), 0.05, 20.0)
+            ratio = np.clip(tables.mean * np.exp(-now - evidence.exposure), 0.05, 20.0)
             noise = v / ratio
             trust = left / (left + noise)
             error = np.sqrt(trust * noise)

@@ -11,7 +11,7 @@ OUT.engine.log         output of the engine, if one was started
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ import polars as pl
 
 from engine.api import SkippedTask, TaskScore, WeightsState
 from engine.config import ScoreConfig
+from engine.design.measurement import perturbation_strength
 from engine.design.ranking import ranking_columns
 from engine.errors import EngineError, InputError
 from engine.files import write_bytes, write_json
@@ -211,11 +212,18 @@ def score_pool(
     finished = {score.task_id for score in journal.scores()}
     if on_score is not None:
         on_score(len(finished), "")
-    left = (task for task in pool if task.id not in finished)
+    strengths: dict[str, float] = {}
+
+    def left() -> Iterator[Task]:
+        for task in pool:
+            if task.id not in finished:
+                strengths[task.id] = perturbation_strength(task, config)
+                yield task
+
     skipped: list[SkippedTask] = []
     if len(finished) < survey.tasks.height:
         with journal:
-            for score in engine.score(left, config, skipped.append if skip_faulty else None):
+            for score in engine.score(left(), config, skipped.append if skip_faulty else None):
                 if score.weights_version != weights.version:
                     raise EngineError(
                         f"the weights changed from {weights.version} to {score.weights_version} "
@@ -228,7 +236,11 @@ def score_pool(
     if skipped:
         lines = "".join(one.model_dump_json() + "\n" for one in skipped)
         write_bytes(files.skipped, lines.encode())
-    return _write(journal, survey, config, files, {one.task_id for one in skipped})
+    # Those that an earlier call scored.
+    for task in pool if finished - strengths.keys() else ():
+        if task.id not in strengths:
+            strengths[task.id] = perturbation_strength(task, config)
+    return _write(journal, survey, config, files, {one.task_id for one in skipped}, strengths)
 
 
 def _write(
@@ -237,6 +249,7 @@ def _write(
     config: ScoreConfig,
     files: ScoreFiles,
     skipped: set[str],
+    strengths: Mapping[str, float],
 ) -> pl.DataFrame:
     """All tables, from the journal, a part of it in memory at a time."""
     order = survey.tasks.select("task_id", position=pl.int_range(pl.len()))
@@ -264,7 +277,7 @@ def _write(
     needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
     measures = [
         compute_measures(all_pairs, needs, source=files.pairs),
-        ranking_columns(all_pairs),
+        ranking_columns(all_pairs, strengths),
     ]
     if further:
         path, found = files.further[further.name], _in_order(rows_of, order)

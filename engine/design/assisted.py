@@ -1,22 +1,24 @@
 """Ranking estimates: prompt uncertainty of all tasks at once, each helped by what the others say.
 
-A task's mean move u_t is noisy, and its noise grows with its level. The model is a gamma regression
-with a log link and a random effect per task:
+A task's mean move u_t is noisy, and its noise grows with its level. The model is a regression with
+a log link and a random effect per task:
 
-    u_t | theta_t ~ Gamma(mean theta_t, squared coefficient of variation v_t)
-    log theta_t = b_0 + x_t' b + e_t,    e_t ~ N(0, tau^2),    b ~ N(0, omega^2) each
+    u_t | theta_t: mean theta_t f_t, variance c_t theta_t^1.5
+    log theta_t = b_0 + (1 + b_1) x_t + e_t,    e_t ~ N(0, tau^2),    b_1 ~ N(0, omega^2)
 
-x_t are covariates that cost nothing (`engine.design.measurement`), standardised; v_t is the task's
-relative variance for its design. All of b, tau and omega come from the tasks measured in this very
-scoring, no outside data: an area-level model of small-area estimation (Fay and Herriot, 1979; Rao
-and Molina, *Small Area Estimation*, 2015, chapter 6), here with a gamma likelihood, which suits
-means of values that are never negative and gives little weight to a single small move. It is fitted
-by penalised quasi-likelihood (Breslow and Clayton, 1993): a normal model of the working response
-y = log theta + (r - 1) / r, r = u / theta, with variance v / r, iterated. tau and omega are
-averaged over a grid by their marginal likelihood.
+x_t is the logarithm of what first-order theory expects a move to be proportional to, and f_t what
+it expects of the pairs that were scored beside all those of the design
+(`engine.design.measurement`). The power lies between 1, that of counts, and 2, that of a constant
+coefficient of variation (Tweedie, 1984): low levels are relatively noisier. c_t comes from the
+task's variance components, shrunk towards those of the pool. b, tau and omega come from the tasks
+measured in this very scoring, no outside data: an area-level model of small-area estimation (Fay
+and Herriot, 1979; Rao and Molina, *Small Area Estimation*, 2015, chapter 6). It is fitted by
+penalised quasi-likelihood (Breslow and Clayton, 1993): a normal model of the working response
+y = log theta + (r - 1) / r, r = u / (f theta), with relative variance / r, iterated. tau and omega
+are averaged over a grid by their marginal likelihood.
 
 The plain mean stays what the measure's formula says; the estimate is for ranking. Where a design is
-large, v is small and the two agree.
+large, its variance is small and the two agree.
 """
 
 from __future__ import annotations
@@ -28,21 +30,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.design.analysis import Analysis
+from engine.design.components import TYPICAL
 from engine.design.pooling import Analyses
 
 Floats = NDArray[np.float64]
 
 PRIOR_DEGREES = 30.0
-"""Degrees of freedom that the pool's relative components weigh against a task's own table."""
+"""Degrees of freedom that the pool's components weigh against a task's own table."""
 
-_TAU = np.array([0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4])
-"""Variances of the random effect, in units of the variance between tasks."""
+_POWER = 1.5  # of the level, in the variance of a move
+_TYPICAL_DEGREES = 20.0  # that proportions of `TYPICAL` weigh against what a pool says
+_TAU2 = np.geomspace(0.01, 1.0, 12)
+_TAU_SCALE = 1.0
+"""Scale of the half-normal prior of tau (Gelman, 2006): theory is off by a factor of e."""
 
-_OMEGA = np.array([1e-6, 0.1, 0.3, 1.0])
-"""Standard deviations of a coefficient, in units of the standard deviation between tasks."""
+_OMEGA2 = np.array([1e-6, 0.01, 0.1, 1.0])
 
 _FLAT = 1e-9  # precision of the intercept: none
-_NOISE_FLOOR = 1e-9  # v of a task that is measured completely
+_NOISE_FLOOR = 1e-9  # relative variance of a task that is measured completely
 _STEPS = 20
 
 
@@ -52,13 +57,16 @@ class Evidence:
 
     Attributes:
         tables: Their moves.
-        covariates: Shape (tasks, covariates).
+        expected: x, the logarithm of the expected move of the whole design up to a factor common to
+            all tasks.
+        exposure: log f, of what the scored pairs are expected to show beside the whole design.
         full_n: Instances of the whole design whose value is asked for; inf for a universe.
         full_k: Perturbations of it.
     """
 
     tables: Analyses
-    covariates: Floats
+    expected: Floats
+    exposure: Floats
     full_n: Floats
     full_k: Floats
 
@@ -66,14 +74,17 @@ class Evidence:
     def of(
         cls,
         tables: Sequence[Analysis],
-        covariates: Sequence[Sequence[float]],
+        expected: Sequence[float] | None = None,
+        exposure: Sequence[float] | None = None,
         full: Sequence[tuple[float, float]] | None = None,
     ) -> Evidence:
-        """Gathers it; `full` is the whole design of each task, none: endless."""
+        """Gathers it; what is left out is alike for all tasks, `full` endless."""
+        none = [0.0] * len(tables)
         wholes = full or [(np.inf, np.inf)] * len(tables)
         return cls(
             tables=Analyses.of(tables),
-            covariates=np.array(covariates, dtype=float).reshape(len(tables), -1),
+            expected=np.array(none if expected is None else expected, dtype=float),
+            exposure=np.array(none if exposure is None else exposure, dtype=float),
             full_n=np.array([n for n, _ in wholes], dtype=float),
             full_k=np.array([k for _, k in wholes], dtype=float),
         )
@@ -134,52 +145,59 @@ def estimate(evidence: Evidence, start: Floats | None = None) -> Estimates:
         evidence: At least one task.
         start: Log levels to start from, those of an earlier fit.
     """
-    tables = evidence.tables
-    pooled = np.array(tables.relative().values)
-    own = np.where(tables.degrees > 0, tables.own, 0.0)
+    tables, expected = evidence.tables, evidence.expected - evidence.expected.mean()
     middle = np.log(max(float(tables.mean.mean()), 1e-9))
     level = np.full(len(tables.mean), middle) if start is None else start
-    relative, error = _shrunk(pooled, tables.degrees, own, level), np.zeros_like(level)
-    z = _standardised(evidence.covariates)
+    relative, error = _relative(tables, level), np.zeros_like(level)
     for _ in range(_STEPS):
         v = remaining(evidence, relative, tables.n, tables.k, tables.cells)
         # Bounds keep a working response finite while the fit is far off, and for moves of 0.
-        ratio = np.clip(tables.mean * np.exp(-level), 0.05, 20.0)
-        fitted, error = _posterior(level + (ratio - 1) / ratio, v / ratio, z)
+        ratio = np.clip(tables.mean * np.exp(-level - evidence.exposure), 0.05, 20.0)
+        fitted, error = _posterior(level + (ratio - 1) / ratio, v / ratio, expected)
         step = np.clip(fitted - level, -1.0, 1.0)
         level = level + step
-        relative = _shrunk(pooled, tables.degrees, own, level)
+        relative = _relative(tables, level)
         if np.abs(step).max() < 1e-3:
             break
     return Estimates(level, error, relative)
 
 
-def _shrunk(pooled: Floats, degrees: Floats, own: Floats, level: Floats) -> Floats:
-    """Each task's relative components, its own shrunk towards the pool's (Smyth, 2004)."""
-    mine = own * np.exp(-2 * level)[:, None]
-    mixed = (degrees * mine + PRIOR_DEGREES * pooled) / (degrees + PRIOR_DEGREES)
+def _relative(tables: Analyses, level: Floats) -> Floats:
+    """Each task's components over its squared level: its own shrunk to the pool's (Smyth, 2004)."""
+    scale = np.exp(_POWER * level)
+    of_pool = _pooled(tables, scale) * np.exp((_POWER - 2) * level)[:, None]
+    own = np.where(tables.degrees > 0, tables.own, 0.0) * np.exp(-2 * level)[:, None]
+    mixed = (tables.degrees * own + PRIOR_DEGREES * of_pool) / (tables.degrees + PRIOR_DEGREES)
     return np.asarray(np.maximum(0.0, mixed))
 
 
-def _standardised(covariates: Floats) -> Floats:
-    """The regressors: 1, and each covariate with mean 0 and variance 1 over the tasks."""
-    away = covariates - covariates.mean(axis=0)
-    spread = np.sqrt((away**2).mean(axis=0))
-    return np.column_stack([np.ones(len(away)), away / np.where(spread > 1e-9, spread, 1.0)])
+def _pooled(tables: Analyses, scale: Floats) -> Floats:
+    """The pool's components over level^1.5, shape (3,); tasks weigh by their degrees of freedom.
+
+    A task's own, over its fitted level, as Pearson's estimate of a dispersion (McCullagh and
+    Nelder, *Generalized Linear Models*, 1989, section 4.5); `TYPICAL` beside them, in the size that
+    variances of single moves have, which any two moves of a task tell.
+    """
+    typical = np.array(TYPICAL.values) * np.exp((2 / _POWER - 1) * np.log(scale).mean())
+    m, degrees = tables.cells, tables.cells - 1
+    shares = np.column_stack([m * (1 - 1 / tables.n), m * (1 - 1 / tables.k), degrees])
+    told = shares @ typical
+    found = np.where(degrees > 0, degrees * np.nan_to_num(tables.total), 0.0) / scale
+    # What is typical weighs as one more move.
+    typical = typical * (found.sum() + typical.sum()) / (told.sum() + typical.sum())
+    own = np.where(tables.degrees > 0, tables.degrees * tables.own, 0.0) / scale[:, None]
+    weights = tables.degrees.sum(axis=0) + _TYPICAL_DEGREES
+    return np.asarray(np.maximum(0.0, (own.sum(axis=0) + _TYPICAL_DEGREES * typical) / weights))
 
 
-def _posterior(y: Floats, s2: Floats, z: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of each task's effect given responses y with variances s2.
-
-    z are the regressors, shape (tasks, 1 + covariates).
+def _posterior(y: Floats, s2: Floats, x: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each task's log level given responses y with variances s2.
 
     Averaged over the grid of (tau^2, omega^2) with weights from the marginal likelihood.
     """
-    between = float(((y - y.mean()) ** 2).mean())
-    total = max(between - float(s2.mean()), 0.2 * between, 1e-6)
-    tau2, omega2 = (
-        grid.ravel() for grid in np.meshgrid(_TAU * total, _OMEGA**2 * total, indexing="ij")
-    )
+    z = np.column_stack([np.ones_like(x), x])
+    y = y - x
+    tau2, omega2 = (grid.ravel() for grid in np.meshgrid(_TAU2, _OMEGA2, indexing="ij"))
     weight = 1 / (tau2[:, None] + s2)
     penalty = np.full((len(tau2), z.shape[1]), _FLAT)
     penalty[:, 1:] = 1 / omega2[:, None]
@@ -196,6 +214,8 @@ def _posterior(y: Floats, s2: Floats, z: Floats) -> tuple[Floats, Floats]:
         - np.linalg.slogdet(gram)[1]
         + np.log(penalty).sum(axis=1)
     )
+    # The grid is even in log tau.
+    evidence += 0.5 * np.log(tau2) - tau2 / (2 * _TAU_SCALE**2)
     share = np.exp(evidence - evidence.max())
     share /= share.sum()
     trust = tau2[:, None] * weight
@@ -204,4 +224,4 @@ def _posterior(y: Floats, s2: Floats, z: Floats) -> tuple[Floats, Floats]:
     of_prior = ((z @ covariance) * z).sum(axis=2)
     var = trust * s2 + (1 - trust) ** 2 * of_prior
     centre = share @ mean
-    return centre, np.sqrt(np.maximum(share @ (var + mean**2) - centre**2, 1e-12))
+    return x + centre, np.sqrt(np.maximum(share @ (var + mean**2) - centre**2, 1e-12))

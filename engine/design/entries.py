@@ -7,6 +7,7 @@ from typing import Literal
 
 from engine.design.costs import TaskCost
 from engine.design.extensions import Scored
+from engine.design.measurement import WHOLE
 from engine.tasks import Record
 
 
@@ -19,7 +20,7 @@ class RaceConfig(Record):
         start_instances: Instances every task starts with.
         start_perturbations: Perturbations every task starts with.
         max_perturbations: Perturbations at most.
-        batch: Tasks extended between two decisions.
+        batch: Tasks extended between two decisions; none: one in 25, at least two.
         width: Half width of an interval, in deviations of the posterior.
         rule: What is extended next, see `engine.design.race`.
         prefixes_kept: Whether the engine's cache holds all prefixes from one visit of a task to the
@@ -28,10 +29,10 @@ class RaceConfig(Record):
 
     n_select: int
     budget: float
-    start_instances: int = 3
+    start_instances: int = 2
     start_perturbations: int = 1
-    max_perturbations: int = 20
-    batch: int = 4
+    max_perturbations: int = WHOLE
+    batch: int | None = None
     width: float = 2.0
     rule: Literal["doubt", "lucb"] = "doubt"
     prefixes_kept: bool = False
@@ -46,15 +47,15 @@ class Runner:
         cost: What its pairs cost.
         max_instances: Instances it has.
         stratum: The group inside which it competes.
-        covariates: What is known of it before any pair is scored, of the same length for all; see
-            `engine.design.measurement.prompt_change`.
+        shifts: How far each of its perturbations is expected to shift the model, known before any
+            pair is scored; see `engine.design.measurement.prompt_shifts`. None: all are alike.
     """
 
     task_id: str
     cost: TaskCost
     max_instances: int
     stratum: str = ""
-    covariates: tuple[float, ...] = ()
+    shifts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

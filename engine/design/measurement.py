@@ -1,4 +1,12 @@
-"""What has been measured of a task: its table of moves, and covariates that came for nothing."""
+"""What has been measured of a task, and what first-order theory expects of its moves.
+
+Say a perturbation shifts the log-odds of each output token by an independent draw of deviation s.
+Then p(i, 0), a geometric mean over T tokens, moves to first order by p (1 - p) s / sqrt(T) (the
+delta method, each token as likely as their mean); and if every token of the prompt that changes
+shifts it independently, s grows with the square root of the share of tokens that change. Both are
+known for nothing: the first when the reference outputs are, the second before any pair is scored.
+Only proportions count, between tasks and between the perturbations of one task.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +20,19 @@ from numpy.typing import NDArray
 
 from engine.config import ScoreConfig
 from engine.design.analysis import Moves
+from engine.errors import InputError
+from engine.perturb import Shown, make_perturbation
 from engine.plan import plan_pairs, plan_task
 from engine.prompts import PromptBuilder
 from engine.tasks import Task
 
-_SMALLEST = 1e-6  # probabilities below it count as it, where a logarithm is taken
+_CERTAIN = 0.02
+"""Probabilities closer to 0 or 1 count as this far away: the first order is not all there."""
+
+_LEAST_CHANGE = 0.5  # units; a text of equal length can be another one
+
+WHOLE = 20
+"""Perturbations of a whole design, as far as their shifts are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,39 +41,45 @@ class Measurement:
 
     Attributes:
         moves: Shape (instances, perturbations), nan where a pair is not scored.
-        covariates: What helps to guess the level of the moves; of the same length for all tasks of
-            a pool, empty where a measure has none.
+        sensitivity: The expected move for a shift of 1, up to a common factor, > 0; 1 where a
+            measure has none.
     """
 
     moves: Moves
-    covariates: tuple[float, ...] = ()
+    sensitivity: float = 1.0
 
     @classmethod
     def of_likelihoods(
         cls, moves: Moves, originals: NDArray[np.float64], n_tokens: Sequence[int]
     ) -> Self:
-        """A measurement by likelihoods, with the covariates of its reference outputs.
-
-        The mean log length of the outputs (p is a mean per token, so that of a short output moves
-        more) and the mean log p(i, 0) (a probability near 0 cannot move far).
+        """A measurement by likelihoods: the mean over instances of p (1 - p) / sqrt(T).
 
         Args:
             moves: Shape (instances, perturbations).
             originals: p(i, 0), shape (instances,).
-            n_tokens: Length of each instance's reference output, >= 1.
+            n_tokens: Length T of each instance's reference output, >= 1.
         """
-        length = sum(math.log(tokens) for tokens in n_tokens) / len(n_tokens)
-        certainty = float(np.log(np.maximum(originals, _SMALLEST)).mean())
-        return cls(moves, (length, certainty))
+        p = np.clip(originals, _CERTAIN, 1 - _CERTAIN)
+        return cls(moves, float((p * (1 - p) / np.sqrt(n_tokens)).mean()))
 
 
-def prompt_change(
+def shift(length: float, original: float) -> float:
+    """How far a perturbed prompt shifts the model, up to a common factor.
+
+    The square root of the share of tokens by which it is shorter or longer: the same rate of
+    dropped words is a larger change where the instruction is a larger part of the prompt.
+
+    Args:
+        length: Tokens of the perturbed prompt.
+        original: Of the original one.
+    """
+    return math.sqrt(max(abs(length - original), _LEAST_CHANGE) / original)
+
+
+def prompt_shifts(
     task: Task, config: ScoreConfig, builder: PromptBuilder, n_perturbations: int
-) -> float:
-    """By what share of its tokens a task's prompt gets shorter or longer, known before any scoring.
-
-    The mean over perturbations of |length(j) - length(0)| / length(0), of one instance. The same
-    rate of dropped words is a larger change where the instruction is a larger part of the prompt.
+) -> tuple[float, ...]:
+    """The shift of each of a task's perturbations, of one instance.
 
     Raises:
         InputError: If the prompt does not fit the context.
@@ -65,4 +87,67 @@ def prompt_change(
     one = config.model_copy(update={"n_instances": 1, "n_perturbations": n_perturbations})
     plan = plan_task(task, one, builder)
     original, *perturbed = [len(pair.prompt) for pair in plan_pairs(plan, [(0,)], one, builder)]
-    return sum(abs(length - original) for length in perturbed) / (len(perturbed) * original)
+    return tuple(shift(length, original) for length in perturbed)
+
+
+def perturbation_strength(task: Task, config: ScoreConfig) -> float:
+    """How far a design's perturbations are expected to shift a model, beside those of a whole one.
+
+    By the square root of the units (words, letters, ...) that they change, and the mean over the
+    first `WHOLE` perturbations; known without a tokenizer. 1 where it is the whole design, or where
+    further perturbations are not known (paraphrases).
+
+    Args:
+        task: The task.
+        config: The design.
+    """
+    last = config.perturbations[-1]
+    if config.first_perturbation == 1 and last >= WHOLE:
+        return 1.0
+    perturbation = make_perturbation(config.perturbation, config.seed)
+    shown = Shown(
+        min(config.prompt.n_positive_examples, len(task.positive_examples)),
+        min(config.prompt.n_negative_examples, len(task.negative_examples)),
+    )
+    shifts = []
+    try:
+        for j in range(1, max(WHOLE, last) + 1):
+            _, changes = perturbation.trace(task, j, shown)
+            shifts.append(math.sqrt(max(sum(each.changed for each in changes), _LEAST_CHANGE)))
+    except InputError:
+        return 1.0
+    scored = [shifts[j - 1] for j in config.perturbations]
+    return (sum(scored) / len(scored)) / (sum(shifts) / len(shifts))
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What theory expects of a task's moves; logarithms, up to a factor common to all tasks.
+
+    Attributes:
+        whole: The mean over all its perturbations.
+        exposure: The mean over the pairs that are scored, beside that.
+    """
+
+    whole: float
+    exposure: float
+
+    @classmethod
+    def of(cls, measured: Measurement, shifts: Sequence[float], strength: float = 1.0) -> Self:
+        """That of a measurement.
+
+        Args:
+            measured: Its table may have more perturbations than have a shift: those count as the
+                mean.
+            shifts: Of the perturbations of the whole design, in order, or of the first ones; none:
+                all are alike.
+            strength: Mean of these shifts beside that of the whole design.
+        """
+        mean = sum(shifts) / len(shifts) if shifts else 1.0
+        cells = np.isfinite(measured.moves).sum(axis=0)
+        of_columns = np.full(len(cells), mean)
+        known = min(len(cells), len(shifts))
+        of_columns[:known] = shifts[:known]
+        scored = float(cells @ of_columns) / float(cells.sum())
+        whole = mean / strength
+        return cls(math.log(measured.sensitivity * whole), math.log(scored / whole))

@@ -36,7 +36,7 @@ from engine.design.assisted import Estimates, Evidence, estimate, remaining
 from engine.design.border import distance, doubt, expected_doubt, judge
 from engine.design.entries import Extension, RaceConfig, Runner, Standing
 from engine.design.extensions import STEPS, Limits, Options, Scored, Sizes, grown, options
-from engine.design.measurement import Measurement
+from engine.design.measurement import Expectation, Measurement
 from engine.design.pooling import Pooled
 from engine.errors import InputError
 
@@ -73,9 +73,11 @@ class Race:
             perturbations=np.full(len(runners), float(config.max_perturbations)),
             prefixes_kept=config.prefixes_kept,
         )
+        self._batch = config.batch or max(2, len(runners) // 25)
+        self._shifts = {runner.task_id: runner.shifts for runner in runners}
         self._tables: dict[str, Analysis] = {}
         self._scored: dict[str, Scored] = {}
-        self._covariates: dict[str, tuple[float, ...]] = {}
+        self._expected: dict[str, Expectation] = {}
         self._asked: dict[str, Extension] = {}
         self._fit: tuple[Evidence, Estimates] | None = None
         self._levels: Floats | None = None
@@ -111,7 +113,7 @@ class Race:
             raise ValueError(f"{task_id}: this table of shape {shape} was not asked for")
         self._tables[task_id] = Analysis.of(measured.moves)
         self._scored[task_id] = asked.scored
-        self._covariates[task_id] = measured.covariates
+        self._expected[task_id] = Expectation.of(measured, self._shifts[task_id])
         self.tokens += asked.tokens
         self._fit = None
         del self._asked[task_id]
@@ -150,7 +152,8 @@ class Race:
         if self._fit is None:
             evidence = Evidence.of(
                 [self._tables[runner.task_id] for runner in self._runners],
-                [(*each.covariates, *self._covariates[each.task_id]) for each in self._runners],
+                [self._expected[runner.task_id].whole for runner in self._runners],
+                [self._expected[runner.task_id].exposure for runner in self._runners],
                 [
                     (max(n, self._tables[each.task_id].n), max(k, self._tables[each.task_id].k))
                     for each, n, k in zip(
@@ -192,7 +195,7 @@ class Race:
         for task in wanted:
             option, name = best[task], self._runners[task].task_id
             tokens = float(steps.tokens[option, task])
-            if len(batch) == self.config.batch:
+            if len(batch) == self._batch:
                 break
             if np.isfinite(worth[option, task]) and tokens <= left:
                 table = grown(

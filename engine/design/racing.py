@@ -9,7 +9,7 @@ from engine.config import ScoreConfig
 from engine.design.costs import TaskCost
 from engine.design.entries import RaceConfig, Runner, Standing
 from engine.design.live import LiveTables
-from engine.design.measurement import prompt_change
+from engine.design.measurement import prompt_shifts
 from engine.design.race import Race
 from engine.plan import plan_task
 from engine.prompts import PromptBuilder
@@ -77,7 +77,7 @@ def plan_race(
                 cost=TaskCost.of(plan_task(task, few, builder), few, builder),
                 max_instances=len(task.instances),
                 stratum=(task.category or "") if by_category else "",
-                covariates=(prompt_change(task, config, builder, race_config.max_perturbations),),
+                shifts=prompt_shifts(task, config, builder, race_config.max_perturbations),
             )
         )
         if on_task is not None:

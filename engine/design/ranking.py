@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.design.analysis import Analysis
 from engine.design.assisted import Evidence, estimate
 from engine.design.components import Components
-from engine.design.measurement import Measurement
+from engine.design.measurement import Expectation, Measurement, shift
 from engine.design.pooling import Pooled
 from engine.errors import InputError
 from engine.measures.compute import check_table
@@ -19,7 +19,9 @@ from engine.measures.compute import check_table
 Floats = NDArray[np.float64]
 
 
-def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
+def ranking_columns(
+    pairs: pl.DataFrame, strengths: Mapping[str, float] | None = None
+) -> pl.DataFrame:
     """What each task's prompt uncertainty is guessed to be, with the help of the other tasks.
 
     See `engine.design.assisted`; the value guessed is that over all instances and perturbations
@@ -28,6 +30,8 @@ def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
     Args:
         pairs: Likelihood pairs: `task_id`, `perturbation`, `n_prompt_tokens`, `n_tokens` and
             `probability`, those of a task together, by instance and perturbation; at least one.
+        strengths: `engine.design.measurement.perturbation_strength` of each task; 1 where it is
+            not given.
 
     Returns:
         `task_id`, `ranking_estimate` and its standard error `ranking_error`, one row per task.
@@ -38,7 +42,7 @@ def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
     prompts, outputs, probabilities = (
         pairs[name].to_numpy() for name in ("n_prompt_tokens", "n_tokens", "probability")
     )
-    names, tables, covariates = [], [], []
+    names, tables, expected = [], [], []
     for name, rows, task in _tasks(pairs):
         measured = Measurement.of_likelihoods(
             np.abs(task.changes(probabilities[rows])),
@@ -46,11 +50,15 @@ def ranking_columns(pairs: pl.DataFrame) -> pl.DataFrame:
             outputs[rows][task.originals].tolist(),
         )
         lengths = prompts[rows].astype(float)
-        shares = np.abs(task.changes(lengths)) / lengths[task.originals][:, None]
+        original = float(lengths[task.originals].mean())
+        changes = np.nanmean(np.abs(task.changes(lengths)), axis=0)
+        shifts = [shift(original + change, original) for change in changes.tolist()]
         tables.append(Analysis.of(measured.moves))
-        covariates.append((float(np.nanmean(shares)), *measured.covariates))
+        expected.append(Expectation.of(measured, shifts, (strengths or {}).get(name, 1.0)))
         names.append(name)
-    found = estimate(Evidence.of(tables, covariates))
+    found = estimate(
+        Evidence.of(tables, [each.whole for each in expected], [each.exposure for each in expected])
+    )
     return pl.DataFrame(
         {
             "task_id": names,

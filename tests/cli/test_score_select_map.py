@@ -11,7 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from engine.config import ScoreConfig
+from engine.design.measurement import perturbation_strength
+from engine.design.ranking import ranking_columns
 from engine.measures.compute import compute_measures
+from engine.pools import open_pool
 from tests.training.http_engine import HttpEngine, http_engine
 from training.further import LABELS, SAMPLES
 from training.records import (
@@ -75,6 +79,19 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
     assert sorted(task["id"] for task in data["tasks"] if task["s"]) == sorted(ids)
     assert data["tasks"][3]["d"] == "Say </script><b>which</b> of 3 things is blue & why."
     assert not re.search(r"(src|href)=|https?://", page), "the page needs something else"
+
+
+def test_ranking_estimates_know_how_strong_the_perturbations_were(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.parquet"
+    assert jostle("score", pool, "-o", scores, "--url", engine.url, *DESIGN)[0] == 0
+    pairs = pl.read_parquet(tmp_path / "scores.pairs.parquet")
+    config = ScoreConfig(n_instances=3, n_perturbations=2, seed=5)
+    strengths = {task.id: perturbation_strength(task, config) for task in open_pool(str(pool))}
+    found = pl.read_parquet(scores)["ranking_estimate"].to_list()
+    assert found == ranking_columns(pairs, strengths)["ranking_estimate"].to_list()
+    assert found != ranking_columns(pairs)["ranking_estimate"].to_list()
 
 
 def test_an_incomplete_design_from_a_pool_to_a_page(

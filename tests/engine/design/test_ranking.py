@@ -1,13 +1,12 @@
 """Ranking estimates of a table of pairs are those of the race's model."""
 
-import math
-
 import numpy as np
 import polars as pl
 import pytest
 
 from engine.design.analysis import Analysis
 from engine.design.assisted import Evidence, estimate
+from engine.design.measurement import Expectation, Measurement, shift
 from engine.design.pooling import Pooled
 from engine.design.ranking import components_of_pairs, ranking_columns
 from engine.errors import InputError
@@ -32,20 +31,24 @@ def make_pairs(n_tasks: int) -> pl.DataFrame:
 
 def test_they_are_the_model_s_estimates() -> None:
     pairs = make_pairs(12)
-    found = ranking_columns(pairs)
+    found = ranking_columns(pairs, {"task-2": 0.8})
     squares: list[Analysis] = []
-    covariates: list[tuple[float, ...]] = []
+    expected: list[Expectation] = []
     for frame in pairs.partition_by("task_id", maintain_order=True):
         p = frame["probability"].to_numpy().reshape(3, 3)
-        squares.append(Analysis.of(np.abs(p[:, 1:] - p[:, :1])))
         lengths = frame.filter(pl.col("perturbation") == 0)["n_tokens"].to_list()
         # Of 20 tokens one is dropped by the first perturbation, two by the second, or twice that.
-        change = 1.5 * (len(covariates) % 3) / 20
-        covariates.append((change, sum(map(math.log, lengths)) / 3, float(np.log(p[:, 0]).mean())))
-    expected = estimate(Evidence.of(squares, covariates))
+        dropped = len(squares) % 3
+        shifts = [shift(20 - dropped, 20), shift(20 - 2 * dropped, 20)]
+        moves = np.abs(p[:, 1:] - p[:, :1])
+        squares.append(Analysis.of(moves))
+        measured = Measurement.of_likelihoods(moves, p[:, 0], lengths)
+        expected.append(Expectation.of(measured, shifts, 0.8 if len(squares) == 3 else 1.0))
+    wholes, exposures = [e.whole for e in expected], [e.exposure for e in expected]
+    model = estimate(Evidence.of(squares, wholes, exposures))
     assert found["task_id"].to_list() == [f"task-{task}" for task in range(12)]
-    assert found["ranking_estimate"].to_numpy() == pytest.approx(expected.value)
-    assert found["ranking_error"].to_numpy() == pytest.approx(expected.error)
+    assert found["ranking_estimate"].to_numpy() == pytest.approx(model.value)
+    assert found["ranking_error"].to_numpy() == pytest.approx(model.error)
     assert (found["ranking_error"] > 0).all()
 
 
