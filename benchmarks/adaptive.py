@@ -11,8 +11,8 @@ whose measurements share none. Costs are computed tokens when equal prefixes are
 computed once: prompts and outputs of all pairs, originals with their reference outputs included.
 "Assisted" ways and the races rank by `engine.design.assisted` instead of plain means, as the column
 `ranking_estimate` of `jostle score` does, but for the value of the 20 x 20 design; the informed
-race knows from all pairs what the others must learn (regression, variance components), a bound on
-what better learning could save. Writes a table and a picture into benchmarks/results.
+race knows from all pairs what the others must learn (regression, variance components): what better
+learning could save. Writes a table and a picture into benchmarks/results.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def values(measured: list[Measurement]) -> Floats:
 
 
 def informed(tasks: list[StoredTask]) -> Estimator:
-    """Estimates by somebody who knows what a race must learn; a bound, from all stored pairs.
+    """Estimates by somebody who knows what a race must learn, from all stored pairs.
 
     Known are the regression on what theory expects, the variance that it leaves, and every task's
     variance components; not known is where a task lies about the regression.
