@@ -100,11 +100,9 @@ def draw_picture(curves: Sequence[Curve], title: str, file: Path) -> None:
     )
     for curve, colour in zip(curves, colours, strict=True):
         marker = "o" if curve.labels else None
-        line = ":" if "bound" in curve.name else "-"
         axes.plot(
             curve.tokens / 1e3,
             curve.overlap,
-            line,
             marker=marker,
             ms=4,
             color=colour,
