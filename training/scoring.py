@@ -11,6 +11,7 @@ OUT.engine.log         output of the engine, if one was started
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -212,18 +213,13 @@ def score_pool(
     finished = {score.task_id for score in journal.scores()}
     if on_score is not None:
         on_score(len(finished), "")
+    left = (task for task in pool if task.id not in finished)
     strengths: dict[str, float] = {}
-
-    def left() -> Iterator[Task]:
-        for task in pool:
-            if task.id not in finished:
-                strengths[task.id] = perturbation_strength(task, config)
-                yield task
-
     skipped: list[SkippedTask] = []
     if len(finished) < survey.tasks.height:
         with journal:
-            for score in engine.score(left(), config, skipped.append if skip_faulty else None):
+            measured = _with_strengths(left, config, strengths)
+            for score in engine.score(measured, config, skipped.append if skip_faulty else None):
                 if score.weights_version != weights.version:
                     raise EngineError(
                         f"the weights changed from {weights.version} to {score.weights_version} "
@@ -236,11 +232,19 @@ def score_pool(
     if skipped:
         lines = "".join(one.model_dump_json() + "\n" for one in skipped)
         write_bytes(files.skipped, lines.encode())
-    # Those that an earlier call scored.
-    for task in pool if finished - strengths.keys() else ():
-        if task.id not in strengths:
-            strengths[task.id] = perturbation_strength(task, config)
+    if finished - strengths.keys():  # those that an earlier call scored
+        earlier = (task for task in pool if task.id not in strengths)
+        deque(_with_strengths(earlier, config, strengths), maxlen=0)
     return _write(journal, survey, config, files, {one.task_id for one in skipped}, strengths)
+
+
+def _with_strengths(
+    tasks: Iterable[Task], config: ScoreConfig, strengths: dict[str, float]
+) -> Iterator[Task]:
+    """The tasks; each one's `perturbation_strength` is noted as it goes by."""
+    for task in tasks:
+        strengths[task.id] = perturbation_strength(task, config)
+        yield task
 
 
 def _write(
