@@ -32,7 +32,7 @@ from benchmarks.adaptive_tables import (
     show_designs,
     show_repeats,
 )
-from benchmarks.reference_pairs import STORED
+from benchmarks.reference_pairs import SECOND, STORED
 from benchmarks.stored_pairs import Draw, StoredTask, informed, load, values
 from engine.design.analysis import Analysis
 from engine.design.assisted import estimate
@@ -74,7 +74,11 @@ class Simulation:
         self.n_select = n_select
         self.draws = [Draw(tasks, seed) for seed in seeds]
         self.reference = top(np.array([task.moves.mean() for task in tasks]), n_select)
-        self.largest = self.tokens(20, 20)
+        self.most = min(min(task.moves.shape) for task in tasks)
+        self.largest = self.tokens(self.most, self.most)
+        self.config = RaceConfig(
+            n_select=n_select, budget=self.largest, max_perturbations=self.most
+        )
 
     def tokens(self, n: int, k: int) -> float:
         """Computed tokens of a uniform design."""
@@ -90,15 +94,16 @@ class Simulation:
 
     def uniform(self, name: str, rank: Rank) -> Curve:
         """Equal numbers of instances and perturbations; the paper's is n = k = 10."""
+        sizes = [n for n in SIZES if n <= self.most]
         overlap = [
             np.mean([self.found(draw, draw.uniform(n, n), rank) for draw in self.draws])
-            for n in SIZES
+            for n in sizes
         ]
         return Curve(
             name,
-            np.array([self.tokens(n, n) for n in SIZES]),
+            np.array([self.tokens(n, n) for n in sizes]),
             np.array(overlap),
-            tuple(f"{n}x{n}" for n in SIZES),
+            tuple(f"{n}x{n}" for n in sizes),
         )
 
     def auto(self, name: str, budgets: Floats, ranks: Sequence[Rank]) -> list[Curve]:
@@ -112,7 +117,9 @@ class Simulation:
         overlap: list[list[float]] = [[] for _ in ranks]
         for budget in budgets:
             chosen = [
-                choose_design(costs, of_draw, budget, max_instances=20, max_perturbations=20)
+                choose_design(
+                    costs, of_draw, budget, max_instances=self.most, max_perturbations=self.most
+                )
                 for of_draw in relative
             ]
             spent.append(np.mean([design.tokens for design in chosen]))
@@ -186,8 +193,7 @@ def halves(tasks: list[StoredTask], n_select: int, n_halves: int) -> list[Curve]
         some = sorted(rng.choice(len(tasks), len(tasks) // 2, replace=False))
         seeds = range(1_000 * half, 1_000 * half + 4)
         run = Simulation([tasks[index] for index in some], n_select // 2, seeds)
-        config = RaceConfig(n_select=run.n_select, budget=run.largest)
-        for curve in (run.uniform("uniform, n = k", plain), run.race("race", config)):
+        for curve in (run.uniform("uniform, n = k", plain), run.race("race", run.config)):
             at = np.log(curve.tokens / run.largest)
             first = max(first, float(np.exp(at[0])))
             overlap.setdefault(curve.name, []).append(np.interp(np.log(grid), at, curve.overlap))
@@ -206,8 +212,7 @@ def between(budgets: Floats) -> Floats:
 
 def compare(run: Simulation) -> list[Curve]:
     """All ways; the first is what the others are measured against."""
-    config = RaceConfig(n_select=run.n_select, budget=run.largest)
-    uniform = run.uniform("uniform, n = k", plain)
+    config, uniform = run.config, run.uniform("uniform, n = k", plain)
     return [
         uniform,
         run.uniform("uniform, n = k, assisted", assisted),
@@ -216,6 +221,16 @@ def compare(run: Simulation) -> list[Curve]:
         run.race("race, prefixes stay cached", config.model_copy(update={"prefixes_kept": True})),
         run.race("race by LUCB's rule", config.model_copy(update={"rule": "lucb"})),
         run.race("race, informed", config, informed(run.tasks)),
+    ]
+
+
+def second_pool(tasks: list[StoredTask], n_select: int, seeds: Sequence[int]) -> list[Curve]:
+    """The main ways on other tasks, among which nothing was chosen."""
+    run = Simulation(tasks, n_select, seeds)
+    return [
+        run.uniform("uniform, n = k", plain),
+        run.uniform("uniform, n = k, assisted", assisted),
+        run.race("race", run.config),
     ]
 
 
@@ -252,6 +267,15 @@ def main() -> None:
         f"for the top {chosen.select // 2} of each; ratio",
         0.01,
         1,
+        console,
+    )
+    second = load(SECOND)
+    show_costs(
+        second_pool(second, chosen.select, range(chosen.seeds)),
+        f"the same for the top {chosen.select} of the {len(second)} tasks that come with jostle; "
+        f"reference from 10 instances and 10 perturbations",
+        1e3,
+        0,
         console,
     )
     show_repeats(run.repeats(), console)

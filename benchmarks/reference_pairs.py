@@ -1,6 +1,7 @@
 """Collects the stored pairs of `benchmarks.adaptive`: every pair of a large design, with lengths.
 
-    python -m benchmarks.reference_pairs --max-prompt-tokens 450 [--pool FOLDER] [--url URL]
+    python -m benchmarks.reference_pairs [--url URL]
+    python -m benchmarks.reference_pairs --pool bundled --size 10 --target FILE
 
 The journal below `runs/` grows task by task and survives an interruption: run the command again and
 it goes on, with a larger cap too. The compact file that simulations read is written at the end.
@@ -24,13 +25,16 @@ from engine.client import EngineClient
 from engine.config import ScoreConfig
 from engine.models import BUNDLED_MODEL, resolve_model
 from engine.plan import plan_pairs, plan_task
+from engine.pools import open_pool
 from engine.pools.niv2 import load_niv2
+from engine.pools.opening import BUNDLED
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool, Task
 from training.records import ScoreJournal
 
 STORED = Path(__file__).parent / "data" / "reference_pairs.parquet"
+SECOND = Path(__file__).parent / "data" / "bundled_pairs.parquet"
 JOURNALS = Path("runs/reference-pairs")
 DESIGN = ScoreConfig(n_instances=20, n_perturbations=20, max_output_tokens=8)
 """The paper's prompts and perturbations, with outputs cut short: what is compared is designs."""
@@ -164,7 +168,8 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--pool", type=Path, default=Path("../shared/data/niv2"))
+    parser.add_argument("--pool", default="../shared/data/niv2", help="a folder, or bundled")
+    parser.add_argument("--size", type=int, default=20, help="instances, and perturbations")
     parser.add_argument("--max-prompt-tokens", type=int, default=450)
     parser.add_argument("--model", default=BUNDLED_MODEL, help="what the server serves")
     parser.add_argument("--url", help="a running server, without /v1; none: one is started")
@@ -172,9 +177,14 @@ def main() -> None:
     chosen = parser.parse_args()
     model = str(resolve_model(chosen.model))
     tokenizer = AutoTokenizer.from_pretrained(model)
-    pool = load_niv2(chosen.pool)
-    tasks = fitting_tasks(pool, tokenizer, DESIGN, chosen.max_prompt_tokens)
-    journal = JOURNALS / f"{_digest(pool, DESIGN)}.jsonl"
+    if chosen.pool == BUNDLED:
+        pool = Pool(list(open_pool(BUNDLED)), BUNDLED)
+    else:
+        pool = load_niv2(Path(chosen.pool))
+    sizes = {"n_instances": chosen.size, "n_perturbations": chosen.size}
+    design = DESIGN.model_copy(update=sizes)
+    tasks = fitting_tasks(pool, tokenizer, design, chosen.max_prompt_tokens)
+    journal = JOURNALS / f"{_digest(pool, design)}.jsonl"
     with contextlib.ExitStack() as stack:
         url = chosen.url
         if url is None:
@@ -188,8 +198,8 @@ def main() -> None:
             stack.enter_context(server).wait_ready()
             url = server.url
         client = EngineClient(url, timeout_s=3600.0, tasks_per_request=4)
-        scores = collect(stack.enter_context(client), tasks, DESIGN, journal)
-    write(scores, tasks, DESIGN, tokenizer, chosen.target)
+        scores = collect(stack.enter_context(client), tasks, design, journal)
+    write(scores, tasks, design, tokenizer, chosen.target)
 
 
 if __name__ == "__main__":
