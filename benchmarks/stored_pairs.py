@@ -143,8 +143,7 @@ class Draw:
             expected.append(Expectation.of(each, task.shifts[columns].tolist()))
         evidence = Evidence.of(
             [Analysis.of(each.moves) for each in measured],
-            [each.whole for each in expected],
-            [each.exposure for each in expected],
+            expected,
             [(float(task.moves.shape[0]), float(task.moves.shape[1])) for task in self.tasks],
         )
         return estimate(evidence).log_mean

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from engine.design.analysis import Analysis
 from engine.design.components import TYPICAL
+from engine.design.measurement import Expectation
 from engine.design.pooling import Analyses
 
 Floats = NDArray[np.float64]
@@ -75,17 +76,16 @@ class Evidence:
     def of(
         cls,
         tables: Sequence[Analysis],
-        expected: Sequence[float] | None = None,
-        exposure: Sequence[float] | None = None,
+        expected: Sequence[Expectation] | None = None,
         full: Sequence[tuple[float, float]] | None = None,
     ) -> Evidence:
         """Gathers it; what is left out is alike for all tasks, `full` endless."""
-        none = [0.0] * len(tables)
+        each = expected or [Expectation(0.0, 0.0)] * len(tables)
         wholes = full or [(np.inf, np.inf)] * len(tables)
         return cls(
             tables=Analyses.of(tables),
-            expected=np.array(none if expected is None else expected, dtype=float),
-            exposure=np.array(none if exposure is None else exposure, dtype=float),
+            expected=np.array([expectation.whole for expectation in each]),
+            exposure=np.array([expectation.exposure for expectation in each]),
             full_n=np.array([n for n, _ in wholes], dtype=float),
             full_k=np.array([k for _, k in wholes], dtype=float),
         )

@@ -152,8 +152,7 @@ class Race:
         if self._fit is None:
             evidence = Evidence.of(
                 [self._tables[runner.task_id] for runner in self._runners],
-                [self._expected[runner.task_id].whole for runner in self._runners],
-                [self._expected[runner.task_id].exposure for runner in self._runners],
+                [self._expected[runner.task_id] for runner in self._runners],
                 [
                     (max(n, self._tables[each.task_id].n), max(k, self._tables[each.task_id].k))
                     for each, n, k in zip(

@@ -56,9 +56,7 @@ def ranking_columns(
         tables.append(Analysis.of(measured.moves))
         expected.append(Expectation.of(measured, shifts, (strengths or {}).get(name, 1.0)))
         names.append(name)
-    found = estimate(
-        Evidence.of(tables, [each.whole for each in expected], [each.exposure for each in expected])
-    )
+    found = estimate(Evidence.of(tables, expected))
     return pl.DataFrame(
         {
             "task_id": names,

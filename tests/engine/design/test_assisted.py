@@ -5,6 +5,7 @@ import pytest
 
 from engine.design.analysis import Analysis, Moves
 from engine.design.assisted import Estimates, Evidence, estimate, remaining
+from engine.design.measurement import Expectation
 from engine.design.overlap import top
 
 
@@ -23,7 +24,11 @@ def make_world(n_tasks: int, seed: int) -> tuple[Moves, Moves, list[Moves]]:
 
 def fit(tables: list[Moves], n: int, k: int, expected: Moves | None = None) -> Estimates:
     squares = [Analysis.of(table[:n, :k]) for table in tables]
-    return estimate(Evidence.of(squares, None if expected is None else expected.tolist()))
+    return estimate(Evidence.of(squares, None if expected is None else expectations(expected)))
+
+
+def expectations(whole: Moves) -> list[Expectation]:
+    return [Expectation(each, 0.0) for each in whole.tolist()]
 
 
 def test_one_design_without_expectation_keeps_the_order_of_the_means() -> None:
@@ -78,7 +83,8 @@ def test_a_small_exposure_is_taken_into_account() -> None:
         Analysis.of(table[:4, :4] * (0.5 if half else 1.0))
         for table, half in zip(tables, halved, strict=True)
     ]
-    told = estimate(Evidence.of(squares, None, np.where(halved, np.log(0.5), 0.0).tolist()))
+    exposures = np.where(halved, np.log(0.5), 0.0).tolist()
+    told = estimate(Evidence.of(squares, [Expectation(0.0, each) for each in exposures]))
     whole = fit(tables, 4, 4)
     assert np.abs(told.log_mean - whole.log_mean).mean() < 0.05
 
@@ -99,7 +105,7 @@ def test_a_large_design_is_hardly_moved() -> None:
 def test_a_whole_design_leaves_nothing_to_guess() -> None:
     _, expected, tables = make_world(40, 2)
     squares = [Analysis.of(table) for table in tables]
-    evidence = Evidence.of(squares, expected.tolist(), None, [(20.0, 20.0)] * 40)
+    evidence = Evidence.of(squares, expectations(expected), [(20.0, 20.0)] * 40)
     found = estimate(evidence)
     assert found.value == pytest.approx([table.mean() for table in tables], rel=1e-3)
     assert (found.log_error < 1e-3).all()

@@ -44,8 +44,7 @@ def test_they_are_the_model_s_estimates() -> None:
         squares.append(Analysis.of(moves))
         measured = Measurement.of_likelihoods(moves, p[:, 0], lengths)
         expected.append(Expectation.of(measured, shifts, 0.8 if len(squares) == 3 else 1.0))
-    wholes, exposures = [e.whole for e in expected], [e.exposure for e in expected]
-    model = estimate(Evidence.of(squares, wholes, exposures))
+    model = estimate(Evidence.of(squares, expected))
     assert found["task_id"].to_list() == [f"task-{task}" for task in range(12)]
     assert found["ranking_estimate"].to_numpy() == pytest.approx(model.value)
     assert found["ranking_error"].to_numpy() == pytest.approx(model.error)
