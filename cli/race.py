@@ -116,4 +116,5 @@ def race(
         f"{output}: {len(result.selected):,} of {len(tasks):,} tasks after {pairs:,} pairs and "
         f"{result.tokens:,.0f} of {budget:,} tokens; {len(result.open):,} memberships are open"
     )
-    typer.echo(f"{files.result}: pairs, interval and membership of every task")
+    typer.echo(f"{files.scores}: measures, interval and membership of every task")
+    typer.echo(f"{files.pairs}: every scored pair")

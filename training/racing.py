@@ -2,6 +2,8 @@
 
 OUT                        ids of the selected tasks, one per line
 OUT.race.json              pairs, interval and membership of every task
+OUT.race.parquet           the same as a table, with the measures of those pairs
+OUT.race.pairs.parquet     every scored pair, from which any other measure is computed
 OUT.race.settings.json     what the race depends on
 OUT.race.journal.jsonl     the engine's answers, a line each; a broken-off race goes on from here
 OUT.race.engine.log        output of the engine, if one was started
@@ -11,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
+
+import polars as pl
 
 from engine.api import WeightsState
 from engine.config import ScoreConfig
@@ -20,9 +24,16 @@ from engine.design.live import Answer, LiveTables, Scoring
 from engine.design.race import Race
 from engine.design.racing import RaceResult, run_race
 from engine.files import LineJournal, write_bytes, write_json
+from engine.measures import map_categories
+from engine.measures.compute import compute_measures
+from engine.measures.measure import Input
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task, digest_tasks
 from training.outputs import check_same, make_room
+from training.records import pair_table, write_parquet
+from training.task_columns import task_row, task_table, with_columns_of
+
+_OF_EVERY_SCORE = ("prediction_probability", "perplexity")
 
 
 class RacingEngine(Scoring, Protocol):
@@ -43,6 +54,8 @@ class RaceFiles:
     def __init__(self, selected: Path) -> None:
         self.selected = selected
         self.result = selected.with_suffix(".race.json")
+        self.scores = selected.with_suffix(".race.parquet")
+        self.pairs = selected.with_suffix(".race.pairs.parquet")
         self.settings = selected.with_suffix(".race.settings.json")
         self.journal = selected.with_suffix(".race.journal.jsonl")
         self.paraphrases = selected.with_suffix(".race.paraphrases.jsonl")
@@ -57,7 +70,8 @@ class RaceFiles:
         Raises:
             InputError: If there is a selection already, or the folder is missing.
         """
-        make_room(self.selected, (self.result, self.settings, self.journal), overwrite=overwrite)
+        beside = (self.result, self.scores, self.pairs, self.settings, self.journal)
+        make_room(self.selected, beside, overwrite=overwrite)
 
 
 class RaceSettings(Record):
@@ -78,6 +92,27 @@ class RaceSettings(Record):
     config: ScoreConfig
     race: RaceConfig
     by_category: bool
+
+    @classmethod
+    def of(
+        cls,
+        race: Race,
+        tasks: Sequence[Task],
+        weights: WeightsState,
+        config: ScoreConfig,
+        *,
+        by_category: bool,
+    ) -> Self:
+        """Those of a race over an engine with these weights."""
+        return cls(
+            pool_digest=digest_tasks(tasks),
+            model=weights.path,
+            weights_version=weights.version,
+            config=config,
+            # With more to spend it goes on all the same.
+            race=race.config.model_copy(update={"budget": 0.0}),
+            by_category=by_category,
+        )
 
 
 def race_on_disk(
@@ -112,15 +147,7 @@ def race_on_disk(
         EngineError: If the engine fails, or its weights change on the way.
     """
     weights = engine.weights()
-    settings = RaceSettings(
-        pool_digest=digest_tasks(tasks),
-        model=weights.path,
-        weights_version=weights.version,
-        config=config,
-        # With more to spend it goes on all the same.
-        race=race.config.model_copy(update={"budget": 0.0}),
-        by_category=by_category,
-    )
+    settings = RaceSettings.of(race, tasks, weights, config, by_category=by_category)
     check_same(settings, files.settings, files.journal, "race", free=("model",))
     write_json(files.settings, settings.model_dump(mode="json"))
     journal = LineJournal(files.journal, Answer)
@@ -141,6 +168,28 @@ def race_on_disk(
 
         tables = LiveTables(engine, tasks, config, builder, answers=known, on_answer=keep)
         result = run_race(race, tables, on_batch=lambda now: show(now.tokens))
+    pairs = pair_table((task.id, tables.pairs(task.id), weights.version) for task in tasks)
+    write_parquet(files.pairs, pairs)
+    write_parquet(files.scores, _score_table(result, pairs, tasks, config, files))
     write_json(files.result, result.model_dump(mode="json"))
     write_bytes(files.selected, "".join(f"{name}\n" for name in result.selected).encode())
     return result
+
+
+def _score_table(
+    result: RaceResult,
+    pairs: pl.DataFrame,
+    tasks: Sequence[Task],
+    config: ScoreConfig,
+    files: RaceFiles,
+) -> pl.DataFrame:
+    """Where every task stands, with the columns that `jostle score` writes."""
+    standings = pl.DataFrame([each.model_dump() for each in result.standings])
+    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
+    known = with_columns_of(
+        standings.with_columns(weights_version=pl.lit(pairs["weights_version"][0])),
+        compute_measures(pairs, "pairs", _OF_EVERY_SCORE, source=files.pairs),
+        compute_measures(pairs, needs, source=files.pairs),
+        task_table(task_row(task) for task in tasks),
+    )
+    return known.with_columns(map_categories(known).cast(pl.String).alias("map_category"))

@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from engine.api import TaskScore
+from engine.api import PairScore, TaskScore
 from engine.design.analysis import moves_of
 from engine.design.pooling import standard_errors
 from engine.errors import InputError
@@ -186,13 +186,19 @@ def build_scores(
 
 def build_pairs(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.DataFrame:
     """The frame of `pairs.parquet`: every pair of every task, in pool order."""
+    ordered = [scores[task_id] for task_id in order]
+    return pair_table((score.task_id, score.pairs, score.weights_version) for score in ordered)
+
+
+def pair_table(tasks: Iterable[tuple[str, Iterable[PairScore], str]]) -> pl.DataFrame:
+    """A frame of pairs.
+
+    Args:
+        tasks: Of each its id, its pairs and the version of the weights.
+    """
     rows = [
-        {
-            "task_id": task_id,
-            **pair.model_dump(),
-            "weights_version": scores[task_id].weights_version,
-        }
-        for task_id in order
-        for pair in scores[task_id].pairs
+        {"task_id": task_id, **pair.model_dump(), "weights_version": version}
+        for task_id, pairs, version in tasks
+        for pair in pairs
     ]
     return pl.DataFrame(rows, schema=PAIR_COLUMNS)

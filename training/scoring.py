@@ -41,7 +41,7 @@ from training.records import (
     build_scores,
     write_parquet,
 )
-from training.task_columns import task_row, task_table
+from training.task_columns import task_row, task_table, with_columns_of
 
 _AT_ONCE = 500  # tasks held in memory while the files are written
 
@@ -287,9 +287,7 @@ def _write(
         path, found = files.further[further.name], _in_order(rows_of, order)
         measures.append(compute_measures(found, further.needs, source=path))
         write_parquet(path, found)
-    for more in (*measures, survey.tasks):
-        new = ["task_id", *(name for name in more.columns if name not in table.columns)]
-        table = table.join(more.select(new), on="task_id", how="left", maintain_order="left")
+    table = with_columns_of(table, *measures, survey.tasks)
     write_parquet(files.pairs, all_pairs)
     write_parquet(files.scores, table)
     return table

@@ -85,6 +85,7 @@ class Standing(Record):
         standard_error: Of U, over repeats with other instances and perturbations.
         ranking_estimate: What its whole design would give, guessed with the help of the other
             tasks; see `engine.design.assisted`.
+        ranking_error: Its standard error.
         low: Lower end of the interval of that guess, in [0, 1].
         high: Upper end.
         n_instances: Instances measured.
@@ -98,6 +99,7 @@ class Standing(Record):
     prompt_uncertainty: float
     standard_error: float
     ranking_estimate: float
+    ranking_error: float
     low: float
     high: float
     n_instances: int

@@ -11,9 +11,17 @@ from typing import Protocol
 import numpy as np
 from pydantic import Field
 
-from engine.api import CompletionLogprobsResponse, Reference, TaskScore, TokenPair, Usage
+from engine.api import (
+    CompletionLogprobsResponse,
+    PairScore,
+    Reference,
+    TaskScore,
+    TokenPair,
+    Usage,
+)
 from engine.config import ScoreConfig
 from engine.design.entries import Extension
+from engine.design.extensions import Scored
 from engine.design.measurement import Measurement
 from engine.errors import EngineError
 from engine.plan import Pair, check_length, perturbed_prompts, plan_task
@@ -40,13 +48,13 @@ class Answer(Record):
         weights_version: The weights it comes from.
         usage: What it cost.
         references: Reference outputs of further instances, by task.
-        probabilities: Of pairs: task, instance, perturbation (0: the original), p.
+        pairs: Scored pairs, by task.
     """
 
     weights_version: str
     usage: Usage
     references: dict[str, tuple[Reference, ...]] = Field(default_factory=dict)
-    probabilities: tuple[tuple[str, str, int, float], ...]
+    pairs: dict[str, tuple[PairScore, ...]]
 
 
 class LiveTables:
@@ -83,7 +91,8 @@ class LiveTables:
         self._on_answer = on_answer
         self._tasks = {task.id: _shuffled(task, config.seed) for task in tasks}
         self._references: dict[str, list[Reference]] = {task.id: [] for task in tasks}
-        self._probabilities: dict[str, dict[tuple[str, int], float]] = {t.id: {} for t in tasks}
+        self._pairs: dict[str, dict[tuple[str, int], PairScore]] = {t.id: {} for t in tasks}
+        self._scored: dict[str, Scored] = {}
         self._version: str | None = None
         self.usage = Usage()
         for answer in answers:
@@ -98,7 +107,16 @@ class LiveTables:
         """
         self._add_instances(batch)
         self._add_pairs(batch)
+        self._scored |= {each.task_id: each.scored for each in batch}
         return {each.task_id: self._measured(each) for each in batch}
+
+    def pairs(self, task_id: str) -> list[PairScore]:
+        """The pairs of a task's table, originals among them, by instance and perturbation."""
+        known, pairs = self._pairs[task_id], []
+        for reference, row in zip(self._references[task_id], self._scored[task_id], strict=False):
+            columns = [0, *(np.flatnonzero(row) + 1).tolist()]
+            pairs += [known[reference.instance_id, j] for j in columns]
+        return pairs
 
     def _add_instances(self, batch: Sequence[Extension]) -> None:
         def shape(step: Extension) -> tuple[int, int, int]:
@@ -125,10 +143,7 @@ class LiveTables:
                         weights_version=score.weights_version,
                         usage=score.usage,
                         references={score.task_id: score.references},
-                        probabilities=tuple(
-                            (score.task_id, pair.instance_id, pair.perturbation, pair.probability)
-                            for pair in score.pairs
-                        ),
+                        pairs={score.task_id: score.pairs},
                     )
                 )
 
@@ -142,19 +157,23 @@ class LiveTables:
                 for pair in pairs
             ]
         )
+        of_tasks: dict[str, list[PairScore]] = {}
+        for pair, scored in zip(pairs, answer.results, strict=True):
+            of_tasks.setdefault(pair.task_id, []).append(
+                PairScore(
+                    instance_id=pair.instance_id,
+                    perturbation=pair.perturbation,
+                    n_prompt_tokens=len(pair.prompt),
+                    n_tokens=len(pair.output),
+                    logprob=scored.logprob,
+                    probability=math.exp(scored.logprob / len(pair.output)),
+                )
+            )
         self._hear(
             Answer(
                 weights_version=answer.weights_version,
                 usage=answer.usage,
-                probabilities=tuple(
-                    (
-                        pair.task_id,
-                        pair.instance_id,
-                        pair.perturbation,
-                        math.exp(scored.logprob / len(pair.output)),
-                    )
-                    for pair, scored in zip(pairs, answer.results, strict=True)
-                ),
+                pairs={task_id: tuple(found) for task_id, found in of_tasks.items()},
             )
         )
 
@@ -174,13 +193,14 @@ class LiveTables:
         self.usage += answer.usage
         for task_id, references in answer.references.items():
             self._references[task_id] += references
-        for task_id, instance_id, perturbation, probability in answer.probabilities:
-            self._probabilities[task_id][instance_id, perturbation] = probability
+        for task_id, pairs in answer.pairs.items():
+            for pair in pairs:
+                self._pairs[task_id][pair.instance_id, pair.perturbation] = pair
 
     def _missing(self, step: Extension) -> list[Pair]:
         """The pairs of a task that have not been scored yet, perturbation by perturbation."""
         task, references = self._tasks[step.task_id], self._of_step(step)
-        known = self._probabilities[step.task_id]
+        known = self._pairs[step.task_id]
         columns: dict[int, list[int]] = {}
         for i, j in zip(*(each.tolist() for each in np.nonzero(step.scored)), strict=True):
             if (references[i].instance_id, j + 1) not in known:
@@ -212,11 +232,12 @@ class LiveTables:
         return self._references[step.task_id][: len(step.scored)]
 
     def _measured(self, step: Extension) -> Measurement:
-        known, references = self._probabilities[step.task_id], self._of_step(step)
+        known, references = self._pairs[step.task_id], self._of_step(step)
+        p = {key: pair.probability for key, pair in known.items()}
         columns = range(1, step.scored.shape[1] + 1)
-        originals = np.array([known[each.instance_id, 0] for each in references])
+        originals = np.array([p[each.instance_id, 0] for each in references])
         perturbed = np.array(
-            [[known.get((each.instance_id, j), math.nan) for j in columns] for each in references]
+            [[p.get((each.instance_id, j), math.nan) for j in columns] for each in references]
         )
         moves = np.where(step.scored, np.abs(perturbed - originals[:, None]), math.nan)
         return Measurement.of_likelihoods(

@@ -138,6 +138,7 @@ class Race:
                 prompt_uncertainty=table.mean,
                 standard_error=pooled.standard_error(table),
                 ranking_estimate=min(1.0, float(estimates.value[index])),
+                ranking_error=float(estimates.error[index]),
                 low=float(low[index]),
                 high=float(high[index]),
                 n_instances=table.n,

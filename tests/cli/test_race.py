@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from engine.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
 from engine.config import ScoreConfig
 from engine.errors import EngineError
+from engine.measures.compute import compute_measures
 from engine.tasks import Task
 from tests.engine.design.test_live import Engine
 from tests.engine.small_tokenizers import gpt2
@@ -92,11 +94,33 @@ def test_a_race_from_a_pool_to_task_ids(jostle: Any, command: list[Any], tmp_pat
     assert len(result["standings"]) == 9
     ids = (tmp_path / "top.txt").read_text().split()
     assert set(ids) == {each["task_id"] for each in result["standings"] if each["selected"]}
+    scores = pl.read_parquet(tmp_path / "top.race.parquet")
+    for each, row in zip(result["standings"], scores.iter_rows(named=True), strict=True):
+        assert {name: row[name] for name in each} == each
+    pairs = pl.read_parquet(tmp_path / "top.race.pairs.parquet")
+    assert pairs["task_id"].rle().struct["len"].to_list() == scores["pairs"].to_list()
+    measured = compute_measures(pairs, names=["prompt_uncertainty"])
+    assert measured["prompt_uncertainty"].to_list() == pytest.approx(
+        scores["prompt_uncertainty"].to_list()
+    )
     code, shown = jostle(*command)
     assert code == 2
     assert "top.txt: is there already; --overwrite replaces it" in shown
     assert jostle(*command, "--overwrite")[0] == 0
     assert (tmp_path / "top.txt").read_text().split() == ids
+
+
+def test_its_scores_make_a_map_and_a_selection(
+    jostle: Any, command: list[Any], tmp_path: Path
+) -> None:
+    assert jostle(*command)[0] == 0
+    scores, picture = tmp_path / "top.race.parquet", tmp_path / "map.png"
+    assert jostle("map", scores, "-o", picture)[0] == 0
+    assert picture.is_file()
+    again = tmp_path / "again.txt"
+    by_estimate = ["--strategy", "column", "--set", "column=ranking_estimate"]
+    assert jostle("select", scores, "-n", 3, "-o", again, *by_estimate)[0] == 0
+    assert set(again.read_text().split()) == set((tmp_path / "top.txt").read_text().split())
 
 
 @pytest.mark.parametrize("fail_after", [0, 4, 9, 12])
