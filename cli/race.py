@@ -64,22 +64,16 @@ def race(
 
     from engine.design.entries import RaceConfig
     from engine.design.racing import plan_race
-    from engine.errors import InputError
     from engine.models import resolve_model
-    from engine.paraphrases import asks_for_paraphrases
     from engine.pools import open_pool
-    from training.config import ModelConfig
+    from training.config import ModelConfig, check_racing
     from training.display import RichProgress
     from training.launch import EngineFiles
     from training.racing import RaceFiles, race_on_disk
 
     files = RaceFiles(output)
     asked = _config(config, {"max_output_tokens": max_output_tokens, "seed": seed}, {})
-    if asked.measure != "prompt_uncertainty":
-        raise InputError("a race goes by prompt_uncertainty", file=config, field="measure")
-    if asks_for_paraphrases(asked):
-        problem = "a race cannot ask for paraphrases; jostle score can"
-        raise InputError(problem, file=config, field="perturbation")
+    check_racing(asked, config)
     options = _options(format_name, column, split, subset, max_instances, asked.seed)
     tasks = list(open_pool(pool, options))
     files.prepare(overwrite=overwrite)

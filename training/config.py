@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from engine.config import ScoreConfig
 from engine.errors import InputError
+from engine.paraphrases import asks_for_paraphrases
 from engine.pools.options import Columns
 from engine.tasks import Record
 from engine.validation import first_fault
@@ -28,6 +29,7 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "PoolConfig",
+    "RaceBudget",
     "RunConfig",
     "SelectConfig",
     "TrainConfig",
@@ -85,6 +87,19 @@ class PoolConfig(Record):
     max_held_out_tasks: Annotated[int, Field(ge=1)] | None = None
 
 
+class RaceBudget(Record):
+    """Scoring by a race, as `jostle race` does: pairs go where it is open who is among the
+    `n_tasks` most uncertain.
+
+    Attributes:
+        budget: Tokens that the engine may compute in the scoring of a round, at most.
+        prefixes_kept: Whether the engine's cache holds the prompts of all tasks.
+    """
+
+    budget: Annotated[int, Field(ge=1)]
+    prefixes_kept: bool = False
+
+
 class SelectConfig(Record):
     """How tasks are chosen.
 
@@ -92,10 +107,13 @@ class SelectConfig(Record):
         strategy: A name listed by `jostle strategies`; or a table of `name` and the strategy's
             settings.
         n_tasks: Tasks selected per round.
+        race: Spend a budget of tokens on each round's scoring instead of the design of `score`.
+            The strategy `prompt_uncertainty` then ranks by the column `ranking_estimate`.
     """
 
     strategy: AnyStrategy = PromptUncertainty()
     n_tasks: Annotated[int, Field(ge=1)] = 8
+    race: RaceBudget | None = None
 
 
 class EvaluateConfig(Record):
@@ -220,13 +238,30 @@ def parse_config(values: dict[str, Any], source: object) -> RunConfig:
         InputError: Naming the file and the field.
     """
     try:
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         problem, field = first_fault(error)
         if first["type"] == "extra_forbidden":
             problem = f"unknown key; valid here: {', '.join(_valid_keys(first['loc']))}"
         raise InputError(problem, file=source, field=field) from error
+    if config.select.race is not None:
+        check_racing(config.score, source)
+    return config
+
+
+def check_racing(config: ScoreConfig, source: object) -> None:
+    """That a race can go by this config.
+
+    Raises:
+        InputError: If it measures something else, or asks for paraphrases: what a race costs is
+            known before the engine runs, paraphrases are not.
+    """
+    if config.measure != "prompt_uncertainty":
+        raise InputError("a race goes by prompt_uncertainty", file=source, field="measure")
+    if asks_for_paraphrases(config):
+        problem = "a race cannot ask for paraphrases; a design of fixed size can"
+        raise InputError(problem, file=source, field="perturbation")
 
 
 def load_config(path: Path) -> RunConfig:

@@ -89,7 +89,7 @@ def _section(path: str, model: type[BaseModel], note: str, hidden: bool = False)
         if nested is not None:
             absent = field.default is None
             inner += _section(f"{path}.{name}", nested, notes.get(name, ""), hidden=absent)
-        elif isinstance(default := field.get_default(call_default_factory=True), dict):
+        elif isinstance(default := _default(field), dict):
             inner += [*_comment(notes.get(name, "")), f"[{path}.{name}]", ""]
         else:
             shown = _assignment(name, default)
@@ -107,6 +107,11 @@ def _nested(field: FieldInfo) -> type[BaseModel] | None:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
+
+
+def _default(field: FieldInfo) -> Any:
+    """What a field is when it is left out; none where it must be given."""
+    return None if field.is_required() else field.get_default(call_default_factory=True)
 
 
 def _assignment(name: str, default: Any) -> str:

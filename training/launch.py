@@ -29,9 +29,10 @@ from training.finetune import Train
 from training.fleet import Fleet
 from training.live import Engine
 from training.lock import RunLock
-from training.pools import Pools
+from training.pools import Pools, take_validation
 from training.ports import check_port
 from training.records import RunFolder
+from training.round_races import RoundRaces
 from training.rounds import Run
 from training.state import find_state
 from training.trainer import TrainResult, run_trainer
@@ -260,6 +261,14 @@ def run_config(
         if state is not None and state.is_done(n_steps):
             return
         builder = make_builder(location, config)
+        races = None
+        if config.select.race is not None:
+            started = time.monotonic()
+            progress.open("measure prompts", len(pools.pool), "tasks")
+            scored, _ = take_validation(pools.pool, config.train.validation_tasks, config.seed)
+            races = RoundRaces(scored, config, builder, progress.advance)
+            words = f"{len(scored):,} tasks"
+            progress.done("measure prompts", time.monotonic() - started, words)
         with open_engine(location, folder, config, progress) as (engine, train):
             Run(
                 folder,
@@ -271,4 +280,5 @@ def run_config(
                 base_model=location,
                 progress=ProgressFile(folder.progress, progress),
                 train=train,
+                races=races,
             ).run(n_steps)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.pools.estimate import SAMPLE_TASKS, Rate, TaskSample, estimate
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
 from training.config import RunConfig
-from training.pools import Pools
+from training.pools import Pools, take_validation
+from training.round_races import RoundRaces
 from training.rows import build_rows
 
 TRAIN_PASSES = 3.0
@@ -25,7 +27,7 @@ class RoundPlan(Record):
     Attributes:
         name: `initial`, `round 0`, ...
         tasks: Tasks scored.
-        pairs: Pairs scored.
+        pairs: Pairs scored; in a race about those that the budget pays for.
         samples: Outputs sampled.
         score_tokens: Tokens of these pairs and samples, estimated from a few tasks; a sample is
             taken to be as long as a pair.
@@ -75,44 +77,37 @@ def plan_run(
     """Count and estimate; nothing is started and nothing written.
 
     Raises:
-        InputError: If a sampled task has no row short enough to train on.
+        InputError: If a sampled task has no row short enough to train on, or the budget of races
+            does not pay for their start.
     """
-    sample = TaskSample(config.score)
-    for task in pools.pool:
-        sample.add(task)
-    one = estimate(
-        sum(min(len(task.instances), config.score.n_instances) for task in pools.pool),
-        sample.tasks,
-        config.score,
-        builder,
-    )
-    label_pairs = sum(
-        min(len(task.instances), config.score.n_instances) * len(config.score.labels_to_score(task))
-        for task in pools.pool
-    )
-    n_pairs = one.pairs + label_pairs * (config.score.n_perturbations + 1)
-    prompts_per_task, per_task = one.pairs / len(pools.pool), n_pairs / len(pools.pool)
+    races = None
+    pool, _ = take_validation(pools.pool, config.train.validation_tasks, config.seed)
+    if config.select.race is not None:
+        races = RoundRaces(pool, config, builder)
+    size = _scoring_size(config, pools, builder)
     rows, tokens = _training_size(config, pools, builder)
     prompts = sum(
         min(len(task.instances), config.evaluate.instances_per_task) for task in pools.held_out
     )
-    samples_per_task = prompts_per_task * config.score.samples_per_prompt
     rounds: list[RoundPlan] = []
-    left = len(pools.pool) - config.train.validation_tasks
+    left = len(pool)
     trained = 0
     for index in range(config.total_rounds):
         initial = config.initial.n_tasks > 0 and index == 0
         new = config.initial.n_tasks if initial else config.select.n_tasks
         trained = trained + new if config.train.start_from == "base" else new
         scored = 0 if initial else left
+        n_pairs, n_samples = scored * size.pairs, scored * size.samples
+        if races is not None and scored:
+            n_pairs = races.expected_pairs(scored)
         left -= new
         rounds.append(
             RoundPlan(
                 name=f"round {index}" + (" (initial)" if initial else ""),
                 tasks=scored,
-                pairs=round(scored * per_task),
-                samples=round(scored * samples_per_task),
-                score_tokens=round(scored * (per_task + samples_per_task) * one.tokens_per_pair),
+                pairs=round(n_pairs),
+                samples=round(n_samples),
+                score_tokens=round((n_pairs + n_samples) * size.tokens_per_pair),
                 train_rows=round(trained * rows),
                 train_tokens=round(trained * rows * tokens * config.train.epochs),
                 evaluate_prompts=prompts,
@@ -120,15 +115,44 @@ def plan_run(
         )
     seconds = None
     if rate is not None:
-        tokens_per_second = rate.pairs_per_second * one.tokens_per_pair
+        tokens_per_second = rate.pairs_per_second * size.tokens_per_pair
         work = sum(each.score_tokens + TRAIN_PASSES * each.train_tokens for each in rounds)
         seconds = work / tokens_per_second
     return RunPlan(
         rounds=tuple(rounds),
-        sampled_tasks=one.sampled_tasks,
+        sampled_tasks=size.sampled_tasks,
         seconds=seconds,
         disk_bytes=_disk_bytes(config, rounds, location),
         free_bytes=shutil.disk_usage(_standing(run_dir)).free,
+    )
+
+
+@dataclass(frozen=True)
+class _ScoringSize:
+    """What the design of `score` takes: means over tasks, and tokens of a pair."""
+
+    pairs: float
+    samples: float
+    tokens_per_pair: float
+    sampled_tasks: int
+
+
+def _scoring_size(config: RunConfig, pools: Pools, builder: PromptBuilder) -> _ScoringSize:
+    design, n_tasks = config.score, len(pools.pool)
+    sample = TaskSample(design)
+    n_measured = label_pairs = 0
+    for task in pools.pool:
+        sample.add(task)
+        n_instances = min(len(task.instances), design.n_instances)
+        n_measured += n_instances
+        label_pairs += n_instances * len(design.labels_to_score(task))
+    one = estimate(n_measured, sample.tasks, design, builder)
+    label_pairs *= design.n_perturbations + 1
+    return _ScoringSize(
+        pairs=(one.pairs + label_pairs) / n_tasks,
+        samples=one.pairs * design.samples_per_prompt / n_tasks,
+        tokens_per_pair=one.tokens_per_pair,
+        sampled_tasks=one.sampled_tasks,
     )
 
 

@@ -150,7 +150,47 @@ def race_on_disk(
     settings = RaceSettings.of(race, tasks, weights, config, by_category=by_category)
     check_same(settings, files.settings, files.journal, "race", free=("model",))
     write_json(files.settings, settings.model_dump(mode="json"))
-    journal = LineJournal(files.journal, Answer)
+    result, pairs = race_with_journal(
+        race, engine, tasks, config, builder, files.journal, weights.version, on_progress
+    )
+    known = task_table(task_row(task) for task in tasks)
+    write_parquet(files.pairs, pairs)
+    write_parquet(files.scores, with_columns_of(race_scores(result, pairs, config), known))
+    write_json(files.result, result.model_dump(mode="json"))
+    write_bytes(files.selected, "".join(f"{name}\n" for name in result.selected).encode())
+    return result
+
+
+def race_with_journal(
+    race: Race,
+    engine: Scoring,
+    tasks: Sequence[Task],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    journal_file: Path,
+    version: str,
+    on_progress: Callable[[float], None] | None = None,
+) -> tuple[RaceResult, pl.DataFrame]:
+    """Runs a race with the answers of a journal, to which further ones are added.
+
+    Args:
+        race: The race.
+        engine: Asked for what the journal does not hold.
+        tasks: Its tasks.
+        config: Prompts, perturbations and seed.
+        builder: Prompts as the engine builds them.
+        journal_file: Of this very race.
+        version: The weights that all answers must come from.
+        on_progress: Called with the tokens that are spent, after each answer and each batch.
+
+    Returns:
+        Its result, and the pairs of all tasks with the columns of `pairs.parquet`.
+
+    Raises:
+        InputError: If the journal cannot be read, or the engine finds fault with a task.
+        EngineError: If the engine fails, or an answer comes from other weights.
+    """
+    journal = LineJournal(journal_file, Answer)
     known = tuple(journal.records())
     spent = 0.0
 
@@ -160,36 +200,31 @@ def race_on_disk(
         if on_progress is not None:
             on_progress(spent)
 
+    def keep(answer: Answer) -> None:
+        journal.append(answer)
+        show(tables.usage.tokens_computed)
+
+    tables = LiveTables(
+        engine, tasks, config, builder, version=version, answers=known, on_answer=keep
+    )
     with journal:
-
-        def keep(answer: Answer) -> None:
-            journal.append(answer)
-            show(tables.usage.tokens_computed)
-
-        tables = LiveTables(engine, tasks, config, builder, answers=known, on_answer=keep)
         result = run_race(race, tables, on_batch=lambda now: show(now.tokens))
-    pairs = pair_table((task.id, tables.pairs(task.id), weights.version) for task in tasks)
-    write_parquet(files.pairs, pairs)
-    write_parquet(files.scores, _score_table(result, pairs, tasks, config, files))
-    write_json(files.result, result.model_dump(mode="json"))
-    write_bytes(files.selected, "".join(f"{name}\n" for name in result.selected).encode())
-    return result
+    return result, pair_table((task.id, tables.pairs(task.id), version) for task in tasks)
 
 
-def _score_table(
-    result: RaceResult,
-    pairs: pl.DataFrame,
-    tasks: Sequence[Task],
-    config: ScoreConfig,
-    files: RaceFiles,
-) -> pl.DataFrame:
-    """Where every task stands, with the columns that `jostle score` writes."""
+def race_scores(result: RaceResult, pairs: pl.DataFrame, config: ScoreConfig) -> pl.DataFrame:
+    """Where every task stands, with what `jostle score` measures of its pairs.
+
+    Args:
+        result: A race.
+        pairs: Its pairs.
+        config: What it was run with.
+    """
     standings = pl.DataFrame([each.model_dump() for each in result.standings])
     needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
     known = with_columns_of(
         standings.with_columns(weights_version=pl.lit(pairs["weights_version"][0])),
-        compute_measures(pairs, "pairs", _OF_EVERY_SCORE, source=files.pairs),
-        compute_measures(pairs, needs, source=files.pairs),
-        task_table(task_row(task) for task in tasks),
+        compute_measures(pairs, "pairs", _OF_EVERY_SCORE),
+        compute_measures(pairs, needs),
     )
     return known.with_columns(map_categories(known).cast(pl.String).alias("map_category"))

@@ -3,11 +3,12 @@
     runs/NAME/config.resolved.toml, tasks.json, state.json, before.json, task_map.png
     runs/NAME/run.lock (who works on it), progress.json (how far the current step is)
     runs/NAME/round-00/scores.parquet, pairs.parquet, selection.json, metrics.json, checkpoint/
+    runs/NAME/round-00/race.json, where the round was scored by a race
     runs/NAME/round-00/samples.parquet or labels.parquet, where the measure needs more than pairs
 
 Every file is written beside itself, synced and renamed into place, so a reader never sees a part
-of one. `scores.journal.jsonl` is the exception: it grows by whole lines, and a torn last line does
-not count.
+of one. `scores.journal.jsonl` (`race.journal.jsonl` of a race) is the exception: it grows by whole
+lines, and a torn last line does not count.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ SCORE_COLUMNS: dict[str, Any] = {
 """Columns of `scores.parquet`, in order. `selected` is null until the selection has been made.
 
 `standard_error` is that of prompt uncertainty, over repeats with other instances and perturbations.
+Behind them stand further measurements (`training.further`), `ranking_estimate` and `ranking_error`
+(`engine.design.ranking`), and in a race whatever an `engine.design.entries.Standing` says.
 """
 
 PAIR_COLUMNS: dict[str, Any] = {
@@ -107,6 +110,8 @@ class RoundFolder:
         self.path = path
         self.index = index
         self.journal = path / "scores.journal.jsonl"
+        self.race = path / "race.json"
+        self.race_journal = path / "race.journal.jsonl"
         self.scores = path / "scores.parquet"
         self.pairs = path / "pairs.parquet"
         self.further = {each.name: path / f"{each.name}.parquet" for each in FURTHER.values()}

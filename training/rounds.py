@@ -7,16 +7,19 @@ marked as done in `state.json`. A run that is started again goes on at the first
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
 from engine.api import Usage
+from engine.design.measurement import perturbation_strength
 from engine.design.overlap import repeat_in_words
+from engine.design.racing import RaceResult
+from engine.design.ranking import ranking_columns
 from engine.errors import EngineError
 from engine.files import write_json
 from engine.prompts import PromptBuilder
-from engine.tasks import Pool
+from engine.tasks import Pool, Task
 from training.checkpoint import publish
 from training.config import RunConfig
 from training.evaluation import Evaluation, Evaluator, build_evaluation_set
@@ -26,7 +29,9 @@ from training.live import Engine, check_version, make_live, require_live
 from training.pools import take_validation
 from training.progress import Progress, Silent
 from training.pruning import prune
+from training.racing import race_scores, race_with_journal
 from training.records import (
+    RoundFolder,
     RunFolder,
     ScoreJournal,
     build_pairs,
@@ -34,10 +39,12 @@ from training.records import (
     read_json,
     write_parquet,
 )
-from training.selection import Selection, check_measured, select, select_tasks
+from training.round_races import RoundRaces
+from training.selection import Selection, Strategy, check_measured, select, select_tasks
+from training.selection.ranking import Column, PromptUncertainty
 from training.state import Step, open_run, save_state
 from training.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
-from training.task_columns import task_row, task_table
+from training.task_columns import task_row, task_table, with_columns_of
 from training.trainer import TrainProgress, TrainResult, run_trainer
 
 
@@ -54,6 +61,7 @@ class Run:
         base_model: Folder or hub id that `config.model.name` stands for.
         progress: Who is told.
         train: Runs the trainer.
+        races: Those of `select.race`, if their costs have been counted already.
 
     Raises:
         InputError: If the folder belongs to another run, the strategy needs what is not measured,
@@ -73,6 +81,7 @@ class Run:
         base_model: str,
         progress: Progress | None = None,
         train: Train = run_trainer,
+        races: RoundRaces | None = None,
     ) -> None:
         check_measured(config.select.strategy.name, config.score)
         self.folder = folder
@@ -85,6 +94,10 @@ class Run:
         self.base_model = base_model
         self.progress = progress or Silent()
         self.train = train
+        if config.select.race is not None and races is None:
+            races = RoundRaces(self.pool, config, builder)
+        self.races = races
+        self._strengths: dict[str, float] = {}
         self.evaluator = Evaluator(
             build_evaluation_set(held_out, builder, config.evaluate), config.evaluate.max_new_tokens
         )
@@ -140,23 +153,28 @@ class Run:
         round_folder = self.folder.round(index)
         trained = set(self.folder.trained_tasks(index))
         tasks = [task for task in self.pool if task.id not in trained]
+        if self.races is not None:
+            return version, self._race(index, version, tasks, self.races)
         journal = ScoreJournal(round_folder.journal, version)
         finished = journal.read()
-        left = [task for task in tasks if task.id not in finished]
+        left = {task.id: task for task in tasks if task.id not in finished}
         self.progress.begin(index, Step.SCORE, len(tasks), "tasks")
         self.progress.advance(len(finished))
         with journal:
-            for score in self.engine.score(left, self.config.score) if left else ():
+            for score in self.engine.score([*left.values()], self.config.score) if left else ():
                 check_version(score.weights_version, version, f"the score of {score.task_id}")
                 journal.append(score)
                 finished[score.task_id] = score
+                self._strength(left[score.task_id])  # while the engine is at others
                 self.progress.advance(len(finished), detail=score.task_id)
         order = [task.id for task in tasks]
         unscored = [task_id for task_id in order if task_id not in finished]
         if unscored:
             raise EngineError(f"the engine returned no score for {', '.join(unscored[:5])}")
-        scores = build_scores(finished, order)
-        write_parquet(round_folder.pairs, build_pairs(finished, order))
+        pairs = build_pairs(finished, order)
+        ranking = ranking_columns(pairs, {task.id: self._strength(task) for task in tasks})
+        scores = with_columns_of(build_scores(finished, order), ranking)
+        write_parquet(round_folder.pairs, pairs)
         if further := FURTHER.get(self.config.score.measure):
             write_parquet(round_folder.further[further.name], further.build_table(finished, order))
         write_parquet(round_folder.scores, scores)
@@ -164,6 +182,35 @@ class Run:
             version,
             f"{len(order)} tasks, mean prompt uncertainty {_mean_uncertainty(scores):.4f}",
         )
+
+    def _race(self, index: int, version: str, tasks: Sequence[Task], races: RoundRaces) -> str:
+        """Score in a race; what is in its journal is known already."""
+        self.progress.begin(index, Step.SCORE, round(races.config.budget), "tokens")
+        round_folder, config = self.folder.round(index), self.config.score
+        result, pairs = race_with_journal(
+            races.race(tasks),
+            self.engine,
+            tasks,
+            config,
+            self.builder,
+            round_folder.race_journal,
+            version,
+            lambda tokens: self.progress.advance(round(tokens)),
+        )
+        write_json(round_folder.race, result.model_dump(mode="json"))
+        write_parquet(round_folder.pairs, pairs)
+        write_parquet(round_folder.scores, race_scores(result, pairs, config))
+        n_pairs = sum(standing.pairs for standing in result.standings)
+        return (
+            f"{len(tasks)} tasks, {n_pairs:,} pairs, {result.tokens:,.0f} tokens, "
+            f"{len(result.open)} memberships of the top {races.config.n_select} are open"
+        )
+
+    def _strength(self, task: Task) -> float:
+        """The task's `perturbation_strength`; it is the same in every round."""
+        if task.id not in self._strengths:
+            self._strengths[task.id] = perturbation_strength(task, self.config.score)
+        return self._strengths[task.id]
 
     def _select(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, Step.SELECT, None, "tasks")
@@ -176,7 +223,10 @@ class Run:
         chosen = self.config.select
         tasks = task_table(task_row(task) for task in self.pool)
         known = scores.join(tasks, on="task_id", how="left", maintain_order="left")
-        selection = select(known, chosen.strategy, chosen.n_tasks, self.config.seed)
+        strategy: Strategy = chosen.strategy
+        if self.races is not None and isinstance(strategy, PromptUncertainty):
+            strategy = Column(column="ranking_estimate", direction=strategy.direction)
+        selection = select(known, strategy, chosen.n_tasks, self.config.seed)
         write_json(round_folder.selection, selection.model_dump(mode="json"))
         selected = scores["task_id"].is_in(list(selection.task_ids)).alias("selected")
         write_parquet(round_folder.scores, scores.with_columns(selected))
@@ -237,8 +287,7 @@ class Run:
         if round_folder.scores.is_file():
             scores = round_folder.read_scores()
             uncertainty = _mean_uncertainty(scores)
-            journal = ScoreJournal(round_folder.journal, scores["weights_version"][0])
-            scoring = sum((score.usage for score in journal.read().values()), Usage())
+            scoring = self._scoring_usage(round_folder, scores["weights_version"][0])
         evaluation = self._evaluate_live(index, Step.EVALUATE, version)
         metrics = RoundMetrics(
             round=index,
@@ -258,6 +307,12 @@ class Run:
         )
         write_json(round_folder.metrics, metrics.model_dump(mode="json"))
         return version, _evaluation_phrase(evaluation)
+
+    def _scoring_usage(self, round_folder: RoundFolder, version: str) -> Usage:
+        if self.races is not None:
+            return read_json(round_folder.race, RaceResult).usage
+        scores = ScoreJournal(round_folder.journal, version).read().values()
+        return sum((score.usage for score in scores), Usage())
 
     def _evaluate_live(self, index: int, step: Step, version: str) -> Evaluation:
         self.progress.begin(index, step, self.evaluator.n_tasks, "tasks")

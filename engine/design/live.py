@@ -32,7 +32,7 @@ from engine.tasks import Instance, Record, Task
 class Scoring(Protocol):
     """What the race needs of `engine.client.EngineClient`."""
 
-    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
         """The score of each task."""
         ...
 
@@ -68,6 +68,7 @@ class LiveTables:
         tasks: The tasks in the race.
         config: Prompts, perturbations and seed; its design is not used.
         builder: Prompts as the engine builds them.
+        version: The weights that every answer must come from; none: those of the first one.
         answers: What the engine answered in a race that broke off, in its order; not asked again.
         on_answer: Called with each new answer of the engine, when it has been taken in.
 
@@ -82,6 +83,7 @@ class LiveTables:
         config: ScoreConfig,
         builder: PromptBuilder,
         *,
+        version: str | None = None,
         answers: Iterable[Answer] = (),
         on_answer: Callable[[Answer], None] | None = None,
     ) -> None:
@@ -93,7 +95,7 @@ class LiveTables:
         self._references: dict[str, list[Reference]] = {task.id: [] for task in tasks}
         self._pairs: dict[str, dict[tuple[str, int], PairScore]] = {t.id: {} for t in tasks}
         self._scored: dict[str, Scored] = {}
-        self._version: str | None = None
+        self._version = version
         self.usage = Usage()
         for answer in answers:
             self._take(answer)

@@ -9,7 +9,7 @@ from engine.config import ScoreConfig
 from engine.design.costs import TaskCost
 from engine.design.entries import RaceConfig, Runner, Standing
 from engine.design.live import LiveTables
-from engine.design.measurement import prompt_shifts
+from engine.design.measurement import WHOLE, prompt_shifts
 from engine.design.race import Race
 from engine.plan import plan_task
 from engine.prompts import PromptBuilder
@@ -68,21 +68,36 @@ def plan_race(
     Raises:
         InputError: If the budget does not pay for the start, or a prompt does not fit the context.
     """
-    few = config.model_copy(update={"n_instances": _COUNTED})
+    most = race_config.max_perturbations
     runners = []
     for task in tasks:
-        runners.append(
-            Runner(
-                task_id=task.id,
-                cost=TaskCost.of(plan_task(task, few, builder), few, builder),
-                max_instances=len(task.instances),
-                stratum=(task.category or "") if by_category else "",
-                shifts=prompt_shifts(task, config, builder, race_config.max_perturbations),
-            )
-        )
+        stratum = (task.category or "") if by_category else ""
+        runners.append(plan_runner(task, config, builder, most, stratum))
         if on_task is not None:
             on_task(len(runners))
     return Race(runners, race_config)
+
+
+def plan_runner(
+    task: Task,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    max_perturbations: int = WHOLE,
+    stratum: str = "",
+) -> Runner:
+    """A task as it enters a race, see `plan_race`; it depends on no weights.
+
+    Raises:
+        InputError: If a prompt does not fit the context.
+    """
+    few = config.model_copy(update={"n_instances": _COUNTED})
+    return Runner(
+        task_id=task.id,
+        cost=TaskCost.of(plan_task(task, few, builder), few, builder),
+        max_instances=len(task.instances),
+        stratum=stratum,
+        shifts=prompt_shifts(task, config, builder, max_perturbations),
+    )
 
 
 def run_race(

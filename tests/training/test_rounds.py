@@ -302,4 +302,5 @@ def test_strategies_know_the_tasks(tmp_path: Path, name: str) -> None:
     make_run(tmp_path, config=CONFIG.model_copy(update={"select": select, "rounds": 1})).run()
     chosen = RunFolder(tmp_path).round(0).read_selection()
     assert (chosen.strategy, len(chosen.tasks)) == (name, 2)
-    assert list(RunFolder(tmp_path).round(0).read_scores().columns) == list(SCORE_COLUMNS)
+    columns = RunFolder(tmp_path).round(0).read_scores().columns
+    assert columns == [*SCORE_COLUMNS, "ranking_estimate", "ranking_error"]

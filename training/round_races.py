@@ -1,0 +1,77 @@
+"""The races in which the rounds of a run are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from engine.design.entries import RaceConfig
+from engine.design.race import Race
+from engine.design.racing import plan_runner
+from engine.errors import InputError
+from engine.prompts import PromptBuilder
+from engine.tasks import Task
+from training.config import RunConfig
+
+
+class RoundRaces:
+    """What the pairs of a pool cost, counted once, and a race for every round.
+
+    Args:
+        tasks: All tasks that are ever scored.
+        config: With `select.race`.
+        builder: Prompts as the engine builds them.
+        on_task: Called with the number of tasks whose prompts have been measured.
+
+    Raises:
+        InputError: If the budget does not pay for the start with all tasks, or a prompt does not
+            fit the context.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        config: RunConfig,
+        builder: PromptBuilder,
+        on_task: Callable[[int], None] | None = None,
+    ) -> None:
+        assert config.select.race is not None
+        self.config = RaceConfig(
+            n_select=config.select.n_tasks,
+            budget=config.select.race.budget,
+            prefixes_kept=config.select.race.prefixes_kept,
+        )
+        self._runners = {}
+        pool = list(tasks)
+        for count, task in enumerate(pool, start=1):
+            self._runners[task.id] = plan_runner(
+                task, config.score, builder, self.config.max_perturbations
+            )
+            if on_task is not None:
+                on_task(count)
+        self.race(pool)
+
+    def race(self, tasks: Iterable[Task]) -> Race:
+        """A race of some of the tasks.
+
+        Raises:
+            InputError: If the budget does not pay for its start.
+        """
+        try:
+            return Race([self._runners[task.id] for task in tasks], self.config)
+        except InputError as error:
+            raise InputError(error.problem, field="select.race.budget") from error
+
+    def expected_pairs(self, n_tasks: int) -> float:
+        """About how many pairs the budget pays for, originals included, with so many tasks left.
+
+        After the start of every task each further perturbed prompt is taken to meet as many
+        instances as the start has.
+        """
+        runners = self._runners.values()
+        share = n_tasks / len(runners)
+        n, k = self.config.start_instances, self.config.start_perturbations
+        start = share * sum(runner.cost.tokens(n, k) for runner in runners)
+        further = share * sum(runner.cost.prefix / n + runner.cost.tail for runner in runners)
+        most = share * sum(runner.max_instances for runner in runners)
+        pairs = n_tasks * (n * (k + 1) + (self.config.budget - start) / further)
+        return min(pairs, most * (self.config.max_perturbations + 1))
