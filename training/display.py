@@ -154,7 +154,7 @@ def plan_table(plan: RunPlan) -> Table:
     sampled = any(each.samples for each in plan.rounds)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
-    scoring = ("tasks", "pairs", *(("samples",) if sampled else ()), "tokens")
+    scoring = ("tasks", "pairs", *(("samples",) if sampled else ()), "computed tokens")
     for heading in (*scoring, "rows", "trained tokens", "prompts"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in plan.rounds:
@@ -175,7 +175,9 @@ def describe_plan(plan: RunPlan) -> list[str]:
     """Time and disk of a plan, in words."""
     time = "unknown without a rate (--pairs-per-second)"
     if plan.seconds is not None:
-        time = f"about {plan.seconds / 60:.0f} minutes of scoring and training"
+        minutes = plan.seconds / 60
+        long = f"{plan.seconds:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
+        time = f"about {long} of scoring and training, starts not counted"
     disk = "unknown: the model is not a folder"
     if plan.disk_bytes is not None:
         disk = f"{plan.disk_bytes / 1e9:.2f} GB at most, {plan.free_bytes / 1e9:.1f} GB are free"

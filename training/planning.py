@@ -29,8 +29,9 @@ class RoundPlan(Record):
         tasks: Tasks scored.
         pairs: Pairs scored; in a race about those that the budget pays for.
         samples: Outputs sampled.
-        score_tokens: Tokens of these pairs and samples, estimated from a few tasks; a sample is
-            taken to be as long as a pair.
+        score_tokens: Tokens that the engine computes for these pairs and samples, those that its
+            prefix cache supplies left out: estimated from a few tasks, a sample being taken to cost
+            what a pair costs; or the budget of a race.
         train_rows: Rows of one epoch, at most.
         train_tokens: Tokens over all epochs, estimated from a sample of tasks.
         evaluate_prompts: Prompts answered.
@@ -52,8 +53,9 @@ class RunPlan(Record):
     Attributes:
         rounds: In order.
         sampled_tasks: Tasks that the estimates rest on.
-        seconds: Time of scoring and training together; none without a rate. Reckoned with tokens:
-            a trained token costs three times a scored one.
+        seconds: Time of scoring and training together, without starts of engine and trainer; none
+            without a rate. Reckoned with computed tokens: a trained one costs three times a scored
+            one.
         disk_bytes: What the run folder grows to, at most; none when the model is no folder.
         free_bytes: What the file system has left.
     """
@@ -98,8 +100,9 @@ def plan_run(
         trained = trained + new if config.train.start_from == "base" else new
         scored = 0 if initial else left
         n_pairs, n_samples = scored * size.pairs, scored * size.samples
+        score_tokens = (n_pairs + n_samples) * size.computed_per_pair
         if races is not None and scored:
-            n_pairs = races.expected_pairs(scored)
+            n_pairs, score_tokens = races.expected_pairs(scored), races.config.budget
         left -= new
         rounds.append(
             RoundPlan(
@@ -107,7 +110,7 @@ def plan_run(
                 tasks=scored,
                 pairs=round(n_pairs),
                 samples=round(n_samples),
-                score_tokens=round((n_pairs + n_samples) * size.tokens_per_pair),
+                score_tokens=round(score_tokens),
                 train_rows=round(trained * rows),
                 train_tokens=round(trained * rows * tokens * config.train.epochs),
                 evaluate_prompts=prompts,
@@ -115,7 +118,7 @@ def plan_run(
         )
     seconds = None
     if rate is not None:
-        tokens_per_second = rate.pairs_per_second * size.tokens_per_pair
+        tokens_per_second = rate.pairs_per_second * size.computed_per_pair
         work = sum(each.score_tokens + TRAIN_PASSES * each.train_tokens for each in rounds)
         seconds = work / tokens_per_second
     return RunPlan(
@@ -129,11 +132,11 @@ def plan_run(
 
 @dataclass(frozen=True)
 class _ScoringSize:
-    """What the design of `score` takes: means over tasks, and tokens of a pair."""
+    """What the design of `score` takes: means over tasks, and computed tokens of a pair."""
 
     pairs: float
     samples: float
-    tokens_per_pair: float
+    computed_per_pair: float
     sampled_tasks: int
 
 
@@ -151,7 +154,7 @@ def _scoring_size(config: RunConfig, pools: Pools, builder: PromptBuilder) -> _S
     return _ScoringSize(
         pairs=(one.pairs + label_pairs) / n_tasks,
         samples=one.pairs * design.samples_per_prompt / n_tasks,
-        tokens_per_pair=one.tokens_per_pair,
+        computed_per_pair=one.tokens_per_pair * (1 - one.reusable_share),
         sampled_tasks=one.sampled_tasks,
     )
 
