@@ -5,11 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TypeVar
 
-from engine.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
+from engine.api import (
+    CompletionLogprobs,
+    CompletionLogprobsResponse,
+    TaskScore,
+    TokenPair,
+    Usage,
+    WeightsState,
+)
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.tasks import Task
@@ -17,8 +25,12 @@ from training.live import Engine
 
 logger = logging.getLogger(__name__)
 
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
 _TASKS_AT_ONCE = 4
 _PROMPTS_AT_ONCE = 32
+_PAIRS_AT_ONCE = 8
 _STOP_SECONDS = 5.0
 
 
@@ -113,42 +125,75 @@ class Fleet:
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
         """Greedy outputs, decoded, in order, spread over the engines."""
-        outputs: dict[int, str] = {}
-        starts = deque(range(0, len(prompts), _PROMPTS_AT_ONCE))
+        return self._spread(
+            prompts, _PROMPTS_AT_ONCE, lambda engine, part: engine.generate(part, max_tokens)
+        )
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        """Log-probabilities of fixed completions, in order, spread over the engines.
+
+        Neighbours mostly stay together, because their prompts begin alike.
+
+        Raises:
+            InputError: If an engine finds fault with a pair.
+            EngineError: If all engines have failed, or they serve different weights.
+        """
+        answers: list[CompletionLogprobsResponse] = []
+
+        def ask(engine: Engine, part: Sequence[TokenPair]) -> Sequence[CompletionLogprobs]:
+            answers.append(engine.completion_logprobs(part))
+            return answers[-1].results
+
+        share = -(-len(pairs) // len(self.names()))
+        results = self._spread(pairs, max(_PAIRS_AT_ONCE, share), ask)
+        versions = {answer.weights_version for answer in answers} or {self.weights().version}
+        if len(versions) > 1:
+            raise EngineError(f"the engines serve different weights: {', '.join(sorted(versions))}")
+        return CompletionLogprobsResponse(
+            weights_version=versions.pop(),
+            results=tuple(results),
+            usage=sum((answer.usage for answer in answers), Usage()),
+        )
+
+    def _spread(
+        self,
+        items: Sequence[_Item],
+        at_once: int,
+        ask: Callable[[Engine, Sequence[_Item]], Sequence[_Answer]],
+    ) -> list[_Answer]:
+        """An answer per item, in order; parts go to whichever engine is free."""
+        answers: dict[int, _Answer] = {}
+        faults: list[InputError] = []
+        starts = deque(range(0, len(items), at_once))
 
         def work(name: str) -> None:
             while True:
                 with self._lock:
-                    if not starts:
+                    if not starts or faults:
                         return
                     start = starts.popleft()
                 try:
-                    part = prompts[start : start + _PROMPTS_AT_ONCE]
-                    texts = self.engine(name).generate(part, max_tokens)
+                    part = ask(self.engine(name), items[start : start + at_once])
                 except EngineError as error:
                     with self._lock:
                         starts.appendleft(start)
                     self.drop(name, error)
                     return
+                except InputError as fault:
+                    faults.append(fault)
+                    return
                 with self._lock:
-                    outputs.update(enumerate(texts, start))
+                    answers.update(enumerate(part, start))
 
-        while starts:
+        while starts and not faults:
             workers = [threading.Thread(target=work, args=(name,)) for name in self.names()]
             for worker in workers:
                 worker.start()
             for worker in workers:
                 worker.join()
-        return [outputs[index] for index in range(len(prompts))]
-
-    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
-        """Log-probabilities of fixed completions, from the first engine that answers."""
-        while True:
-            name = self.names()[0]
-            try:
-                return self.engine(name).completion_logprobs(pairs)
-            except EngineError as error:
-                self.drop(name, error)
+        if faults:
+            raise faults[0]
+        return [answers[index] for index in range(len(items))]
 
     def drop(self, name: str, error: EngineError) -> None:
         """Give an engine no more work."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from engine.api import TaskScore, WeightsState
+from engine.api import (
+    CompletionLogprobs,
+    CompletionLogprobsResponse,
+    TaskScore,
+    TokenPair,
+    Usage,
+    WeightsState,
+)
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.tasks import Task
@@ -23,6 +31,10 @@ class Mortal(FakeEngine):
     refuses = False
     dead = False
 
+    def __init__(self, version: str = "base") -> None:
+        super().__init__(version=version)
+        self.asked: list[int] = []
+
     def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
         for count, score in enumerate(super().score(tasks, config)):
             if self.dead or (self.lives_for is not None and count >= self.lives_for):
@@ -34,6 +46,18 @@ class Mortal(FakeEngine):
         if self.dead:
             raise EngineError("connection refused")
         return [str(prompt[0]) for prompt in prompts]
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        if self.dead:
+            raise EngineError("connection refused")
+        self.asked.append(len(pairs))
+        results = tuple(
+            CompletionLogprobs(token_logprobs=(lp,), logprob=lp)
+            for lp in (-float(pair.prompt_token_ids[0]) for pair in pairs)
+        )
+        return CompletionLogprobsResponse(
+            weights_version=self.version, results=results, usage=Usage(pairs=len(pairs))
+        )
 
     def load_weights(self, path: Path, version: str) -> WeightsState:
         self.events.append(f"load {version}")
@@ -87,6 +111,52 @@ def test_outputs_come_in_order_even_when_an_engine_dies() -> None:
     one.dead = True
     fleet = Fleet({"one": one, "two": two})
     assert fleet.generate([[i] for i in range(100)], 4) == [str(i) for i in range(100)]
+
+
+def make_pairs(n: int) -> list[TokenPair]:
+    return [TokenPair(prompt_token_ids=(i,), completion_token_ids=(1,)) for i in range(n)]
+
+
+@pytest.mark.parametrize("n", [0, 1, 16, 17, 100])
+def test_pairs_are_spread_and_come_back_in_order(n: int) -> None:
+    one, two = Mortal(), Mortal()
+    answer = Fleet({"one": one, "two": two}).completion_logprobs(make_pairs(n))
+    assert [-result.logprob for result in answer.results] == list(range(n))
+    assert answer.usage.pairs == n == sum(one.asked) + sum(two.asked)
+    assert max([0, *one.asked, *two.asked]) <= max(8, (n + 1) // 2)
+    assert answer.weights_version == "base"
+
+
+def test_pairs_of_a_dead_engine_go_to_the_others() -> None:
+    one, two = Mortal(), Mortal()
+    one.dead = True
+    answer = Fleet({"one": one, "two": two}).completion_logprobs(make_pairs(50))
+    assert [-result.logprob for result in answer.results] == list(range(50))
+    assert answer.usage.pairs == sum(two.asked) == 50
+
+
+def test_engines_with_different_weights_give_no_answer() -> None:
+    barrier = threading.Barrier(2, timeout=10)
+
+    class Slow(Mortal):
+        def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+            barrier.wait()  # each of them gets a part
+            return super().completion_logprobs(pairs)
+
+    fleet = Fleet({"one": Slow("v1"), "two": Slow("v2")})
+    with pytest.raises(EngineError, match="different weights: v1, v2"):
+        fleet.completion_logprobs(make_pairs(16))
+
+
+def test_a_fault_of_a_pair_is_not_the_engines() -> None:
+    class Strict(Mortal):
+        def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+            raise InputError("empty completion", record="pairs[3]")
+
+    fleet = Fleet({"one": Strict(), "two": Strict()})
+    with pytest.raises(InputError, match="empty completion"):
+        fleet.completion_logprobs(make_pairs(50))
+    assert fleet.alive == ["one", "two"]
 
 
 def test_weights_reach_all_or_none(tmp_path: Path) -> None:
