@@ -3,11 +3,12 @@
     python -m benchmarks.adaptive [--select 12] [--seeds 100] [--halves 20]
 
 Simulated over stored pairs (`benchmarks.reference_pairs`): every pair of 20 instances and 20
-perturbations of real tasks. The reference is the ranking from all of them; a simulated measurement
-draws its instances and perturbations from them without replacement, so a design close to 20 x 20
-agrees with the reference by construction, and one that uses all 20 of both, however few of their
-pairs, is close to it: overlaps above 0.9 say little of other instances. The table of repeats does,
-whose measurements share none. Costs are computed tokens when equal prefixes are
+perturbations of real tasks; and of 10 and 10 of the tasks that come with jostle, a second pool,
+among which nothing was chosen. The reference is the ranking from all of them; a simulated
+measurement draws its instances and perturbations from them without replacement, so a design close
+to the whole agrees with the reference by construction, and one that uses all 20 of both, however
+few of their pairs, is close to it: overlaps above 0.9 say little of other instances. The table of
+repeats does, whose measurements share none. Costs are computed tokens when equal prefixes are
 computed once: prompts and outputs of all pairs, originals with their reference outputs included.
 "Assisted" ways and the races rank by `engine.design.assisted` instead of plain means, as the column
 `ranking_estimate` of `jostle score` does, but for the value of the 20 x 20 design; the informed
@@ -272,8 +273,8 @@ def main() -> None:
     second = load(SECOND)
     show_costs(
         second_pool(second, chosen.select, range(chosen.seeds)),
-        f"the same for the top {chosen.select} of the {len(second)} tasks that come with jostle; "
-        f"reference from 10 instances and 10 perturbations",
+        f"computed tokens, in thousands, for the top {chosen.select} of {len(second)} tasks that come "
+        f"with jostle; reference from 10 instances and 10 perturbations",
         1e3,
         0,
         console,

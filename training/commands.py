@@ -14,7 +14,7 @@ from engine.pools.estimate import Rate
 from training.config import RunConfig
 from training.config_file import read_config
 from training.display import RichProgress, describe_plan, plan_table, summary_table
-from training.launch import make_builder, run_config
+from training.launch import make_builder, plan_races, run_config
 from training.planning import RunPlan, plan_run
 from training.pools import load_pools
 from training.records import RunFolder
@@ -88,10 +88,14 @@ def plan_from_file(
     pools = load_pools(config)
     location = str(resolve_model(config.model.name))
     folder = RunFolder(run_dir or default_folder(config_file))
+    builder = make_builder(location, config)
+    with RichProgress(console) as progress:
+        races = plan_races(config, pools, builder, progress)
     plan = plan_run(
         config,
         pools,
-        make_builder(location, config),
+        builder,
+        races,
         location=location,
         run_dir=folder.path,
         rate=None if pairs_per_second is None else Rate(pairs_per_second=pairs_per_second),

@@ -93,7 +93,8 @@ class RaceBudget(Record):
 
     Attributes:
         budget: Tokens that the engine may compute in the scoring of a round, at most.
-        prefixes_kept: Whether the engine's cache holds the prompts of all tasks.
+        prefixes_kept: Whether the engine's cache holds the prompts of all tasks; not with several
+            engines.
     """
 
     budget: Annotated[int, Field(ge=1)]
@@ -246,22 +247,32 @@ def parse_config(values: dict[str, Any], source: object) -> RunConfig:
             problem = f"unknown key; valid here: {', '.join(_valid_keys(first['loc']))}"
         raise InputError(problem, file=source, field=field) from error
     if config.select.race is not None:
-        check_racing(config.score, source)
+        check_racing(config.score, source, "score.")
+        strategy = config.select.strategy
+        if isinstance(strategy, PromptUncertainty) and strategy.direction == "low":
+            problem = "a race is for the most uncertain tasks, not for the least"
+            raise InputError(problem, file=source, field="select.strategy.direction")
     return config
 
 
-def check_racing(config: ScoreConfig, source: object) -> None:
+def check_racing(config: ScoreConfig, source: object, section: str = "") -> None:
     """That a race can go by this config.
+
+    Args:
+        config: What to measure.
+        source: The file it came from, for messages.
+        section: Where it stands there, with a dot.
 
     Raises:
         InputError: If it measures something else, or asks for paraphrases: what a race costs is
             known before the engine runs, paraphrases are not.
     """
     if config.measure != "prompt_uncertainty":
-        raise InputError("a race goes by prompt_uncertainty", file=source, field="measure")
+        problem = "a race goes by prompt_uncertainty"
+        raise InputError(problem, file=source, field=f"{section}measure")
     if asks_for_paraphrases(config):
         problem = "a race cannot ask for paraphrases; a design of fixed size can"
-        raise InputError(problem, file=source, field="perturbation")
+        raise InputError(problem, file=source, field=f"{section}perturbation")
 
 
 def load_config(path: Path) -> RunConfig:

@@ -231,6 +231,24 @@ def open_engine(
             client.close()
 
 
+def plan_races(
+    config: RunConfig, pools: Pools, builder: PromptBuilder, progress: RichProgress
+) -> RoundRaces | None:
+    """The races of a run, with a bar while their prompts are measured; none without `select.race`.
+
+    Raises:
+        InputError: See `training.round_races.RoundRaces`.
+    """
+    if config.select.race is None:
+        return None
+    started = time.monotonic()
+    scored, _ = take_validation(pools.pool, config.train.validation_tasks, config.seed)
+    progress.open("measure prompts", len(scored), "tasks")
+    races = RoundRaces(scored, config, builder, progress.advance)
+    progress.done("measure prompts", time.monotonic() - started, f"{len(scored):,} tasks")
+    return races
+
+
 def run_config(
     folder: RunFolder,
     config: RunConfig,
@@ -261,14 +279,7 @@ def run_config(
         if state is not None and state.is_done(n_steps):
             return
         builder = make_builder(location, config)
-        races = None
-        if config.select.race is not None:
-            started = time.monotonic()
-            progress.open("measure prompts", len(pools.pool), "tasks")
-            scored, _ = take_validation(pools.pool, config.train.validation_tasks, config.seed)
-            races = RoundRaces(scored, config, builder, progress.advance)
-            words = f"{len(scored):,} tasks"
-            progress.done("measure prompts", time.monotonic() - started, words)
+        races = plan_races(config, pools, builder, progress)
         with open_engine(location, folder, config, progress) as (engine, train):
             Run(
                 folder,

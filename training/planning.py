@@ -11,7 +11,7 @@ from engine.pools.estimate import SAMPLE_TASKS, Rate, TaskSample, estimate
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
 from training.config import RunConfig
-from training.pools import Pools, take_validation
+from training.pools import Pools
 from training.round_races import RoundRaces
 from training.rows import build_rows
 
@@ -71,6 +71,7 @@ def plan_run(
     config: RunConfig,
     pools: Pools,
     builder: PromptBuilder,
+    races: RoundRaces | None = None,
     *,
     location: str,
     run_dir: Path,
@@ -79,20 +80,15 @@ def plan_run(
     """Count and estimate; nothing is started and nothing written.
 
     Raises:
-        InputError: If a sampled task has no row short enough to train on, or the budget of races
-            does not pay for their start.
+        InputError: If a sampled task has no row short enough to train on.
     """
-    races = None
-    pool, _ = take_validation(pools.pool, config.train.validation_tasks, config.seed)
-    if config.select.race is not None:
-        races = RoundRaces(pool, config, builder)
     size = _scoring_size(config, pools, builder)
     rows, tokens = _training_size(config, pools, builder)
     prompts = sum(
         min(len(task.instances), config.evaluate.instances_per_task) for task in pools.held_out
     )
     rounds: list[RoundPlan] = []
-    left = len(pool)
+    left = len(pools.pool) - config.train.validation_tasks
     trained = 0
     for index in range(config.total_rounds):
         initial = config.initial.n_tasks > 0 and index == 0

@@ -7,12 +7,15 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
+
 from engine.errors import InputError
 from engine.pools import PoolOptions, load_pool
 from engine.pools.bundled import held_out_pool, training_pool
 from engine.pools.splits import official_split
 from engine.tasks import Pool, Task
 from training.config import RunConfig
+from training.selection import Selection, select_tasks
 
 BUNDLED = "bundled"
 HELD_OUT_SHARE = 0.25
@@ -91,6 +94,20 @@ def take_validation(pool: Pool, n_tasks: int, seed: int) -> tuple[Pool, Pool]:
         for wanted in (True, False)
     )
     return Pool(outside, pool.source), Pool(inside, pool.source)
+
+
+def draw_initial(pool: Pool, n_tasks: int, seed: int, version: str) -> Selection:
+    """A seeded draw of the tasks that are trained on before anything is scored.
+
+    Args:
+        pool: Without validation tasks.
+        n_tasks: How many.
+        seed: The run's.
+        version: The weights that are live.
+    """
+    ids = [task.id for task in pool]
+    candidates = pl.DataFrame({"task_id": ids, "weights_version": [version] * len(ids)})
+    return select_tasks(candidates, "random", n_tasks, seed)
 
 
 def split(whole: Pool, seed: int) -> Pools:

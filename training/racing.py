@@ -30,7 +30,7 @@ from engine.measures.measure import Input
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task, digest_tasks
 from training.outputs import check_same, make_room
-from training.records import pair_table, write_parquet
+from training.records import SCORE_COLUMNS, pair_table, write_parquet
 from training.task_columns import task_row, task_table, with_columns_of
 
 _OF_EVERY_SCORE = ("prediction_probability", "perplexity")
@@ -227,4 +227,5 @@ def race_scores(result: RaceResult, pairs: pl.DataFrame, config: ScoreConfig) ->
         compute_measures(pairs, "pairs", _OF_EVERY_SCORE),
         compute_measures(pairs, needs),
     )
-    return known.with_columns(map_categories(known).cast(pl.String).alias("map_category"))
+    table = known.with_columns(map_categories(known).cast(pl.String).alias("map_category"))
+    return table.select(*SCORE_COLUMNS, pl.exclude(*SCORE_COLUMNS))

@@ -47,7 +47,8 @@ SCORE_COLUMNS: dict[str, Any] = {
 
 `standard_error` is that of prompt uncertainty, over repeats with other instances and perturbations.
 Behind them stand further measurements (`training.further`), `ranking_estimate` and `ranking_error`
-(`engine.design.ranking`), and in a race whatever an `engine.design.entries.Standing` says.
+(`engine.design.ranking`); after a race all that an `engine.design.entries.Standing` says, and the
+other measures of its pairs.
 """
 
 PAIR_COLUMNS: dict[str, Any] = {

@@ -9,27 +9,28 @@ from engine.design.race import Race
 from engine.design.racing import plan_runner
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
-from engine.tasks import Task
+from engine.tasks import Pool, Task
 from training.config import RunConfig
+from training.pools import draw_initial
 
 
 class RoundRaces:
     """What the pairs of a pool cost, counted once, and a race for every round.
 
     Args:
-        tasks: All tasks that are ever scored.
+        tasks: The run's pool, without validation tasks.
         config: With `select.race`.
         builder: Prompts as the engine builds them.
         on_task: Called with the number of tasks whose prompts have been measured.
 
     Raises:
-        InputError: If the budget does not pay for the start with all tasks, or a prompt does not
-            fit the context.
+        InputError: If the budget does not pay for the start of the first race, or a task cannot
+            race, see `engine.design.racing.plan_runner`.
     """
 
     def __init__(
         self,
-        tasks: Iterable[Task],
+        tasks: Pool,
         config: RunConfig,
         builder: PromptBuilder,
         on_task: Callable[[int], None] | None = None,
@@ -41,14 +42,16 @@ class RoundRaces:
             prefixes_kept=config.select.race.prefixes_kept,
         )
         self._runners = {}
-        pool = list(tasks)
-        for count, task in enumerate(pool, start=1):
+        for count, task in enumerate(tasks, start=1):
             self._runners[task.id] = plan_runner(
                 task, config.score, builder, self.config.max_perturbations
             )
             if on_task is not None:
                 on_task(count)
-        self.race(pool)
+        initial: tuple[str, ...] = ()
+        if config.initial.n_tasks:
+            initial = draw_initial(tasks, config.initial.n_tasks, config.seed, "base").task_ids
+        self.race(task for task in tasks if task.id not in initial)
 
     def race(self, tasks: Iterable[Task]) -> Race:
         """A race of some of the tasks.

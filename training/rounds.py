@@ -26,7 +26,7 @@ from training.evaluation import Evaluation, Evaluator, build_evaluation_set
 from training.finetune import Train, fine_tune
 from training.further import FURTHER
 from training.live import Engine, check_version, make_live, require_live
-from training.pools import take_validation
+from training.pools import draw_initial, take_validation
 from training.progress import Progress, Silent
 from training.pruning import prune
 from training.racing import race_scores, race_with_journal
@@ -40,7 +40,7 @@ from training.records import (
     write_parquet,
 )
 from training.round_races import RoundRaces
-from training.selection import Selection, Strategy, check_measured, select, select_tasks
+from training.selection import Strategy, check_measured, select
 from training.selection.ranking import Column, PromptUncertainty
 from training.state import Step, open_run, save_state
 from training.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
@@ -199,7 +199,8 @@ class Run:
         )
         write_json(round_folder.race, result.model_dump(mode="json"))
         write_parquet(round_folder.pairs, pairs)
-        write_parquet(round_folder.scores, race_scores(result, pairs, config))
+        scores = race_scores(result, pairs, config).with_columns(selected=pl.lit(None, pl.Boolean))
+        write_parquet(round_folder.scores, scores)
         n_pairs = sum(standing.pairs for standing in result.standings)
         return (
             f"{len(tasks)} tasks, {n_pairs:,} pairs, {result.tokens:,.0f} tokens, "
@@ -216,7 +217,9 @@ class Run:
         self.progress.begin(index, Step.SELECT, None, "tasks")
         round_folder = self.folder.round(index)
         if self.state.initial and index == 0:
-            selection = self._draw_initial()
+            selection = draw_initial(
+                self.pool, self.config.initial.n_tasks, self.config.seed, self.state.live_version
+            )
             write_json(round_folder.selection, selection.model_dump(mode="json"))
             return self.state.live_version, f"{len(selection.tasks)} tasks drawn at random"
         scores = round_folder.read_scores()
@@ -235,13 +238,6 @@ class Run:
         if selection.strategy == "prompt_uncertainty":
             rest += f"; {repeat_in_words(scores, len(selection.tasks))}"
         return self.state.live_version, ", ".join(named) + rest
-
-    def _draw_initial(self) -> Selection:
-        ids = [task.id for task in self.pool]
-        candidates = pl.DataFrame(
-            {"task_id": ids, "weights_version": [self.state.live_version] * len(ids)}
-        )
-        return select_tasks(candidates, "random", self.config.initial.n_tasks, self.config.seed)
 
     def _train(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, Step.TRAIN, None, "steps")

@@ -10,10 +10,10 @@ x_t is the logarithm of what first-order theory expects a move to be proportiona
 it expects of the pairs that were scored beside all those of the design
 (`engine.design.measurement`). The power lies between 1, that of counts, and 2, that of a constant
 coefficient of variation (Tweedie, 1984): low levels are relatively noisier. Measured: 1.4 between
-the tasks of `benchmarks/data`, 2.1 between those of the bundled pool. c_t comes from the task's
-variance components, shrunk towards those of the pool. b, tau and omega come from the tasks measured
-in this very scoring: an area-level model of small-area estimation (Fay and Herriot, 1979; Rao and
-Molina, *Small Area Estimation*, 2015, chapter 6). It is fitted by
+the real tasks in `benchmarks/data`, 2.1 between those of the bundled pool there. c_t comes from the
+task's variance components, shrunk towards those of the pool. b, tau and omega come from the tasks
+measured in this very scoring: an area-level model of small-area estimation (Fay and Herriot, 1979;
+Rao and Molina, *Small Area Estimation*, 2015, chapter 6). It is fitted by
 penalised quasi-likelihood (Breslow and Clayton, 1993): a normal model of the working response
 y = log theta + (r - 1) / r, r = u / (f theta), with relative variance / r, iterated. tau and omega
 are averaged over a grid by their marginal likelihood.

@@ -66,7 +66,8 @@ def plan_race(
         on_task: Called with the number of tasks whose prompts have been measured.
 
     Raises:
-        InputError: If the budget does not pay for the start, or a prompt does not fit the context.
+        InputError: If the budget does not pay for the start, or a task cannot race, see
+            `plan_runner`.
     """
     most = race_config.max_perturbations
     runners = []
@@ -87,9 +88,13 @@ def plan_runner(
 ) -> Runner:
     """A task as it enters a race, see `plan_race`; it depends on no weights.
 
+    A race may come to any instance and perturbation, so all of them are looked at.
+
     Raises:
-        InputError: If a prompt does not fit the context.
+        InputError: If a prompt does not fit the context, or gold outputs are asked for and missing.
     """
+    everything = {"n_instances": len(task.instances), "n_perturbations": max_perturbations}
+    plan_task(task, config.model_copy(update=everything), builder)
     few = config.model_copy(update={"n_instances": _COUNTED})
     return Runner(
         task_id=task.id,

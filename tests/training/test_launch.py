@@ -120,8 +120,10 @@ def test_a_dry_run_counts_and_writes_nothing_but_the_config(
     assert [each.train_rows for each in plan.rounds] == [4, 8]
     assert plan.rounds[1].train_tokens == 2 * plan.rounds[0].train_tokens > 0
     assert [each.evaluate_prompts for each in plan.rounds] == [6, 6]
-    assert plan.seconds is not None
-    assert plan.seconds > 19.2  # 48 pairs and 144 samples, and the training on top
+    # 48 pairs and 144 samples, and a trained token costs three.
+    trained = 3 * sum(each.train_tokens for each in plan.rounds)
+    scored = plan.rounds[1].score_tokens
+    assert plan.seconds == pytest.approx(19.2 * (1 + trained / scored), rel=0.01)
     assert plan.disk_bytes is not None
     assert plan.disk_bytes >= 3 * 1000
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.planned.toml"]

@@ -14,13 +14,14 @@ from engine.config import PromptConfig, ScoreConfig
 from engine.design.racing import RaceResult
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
-from engine.tasks import Pool, Task
+from engine.tasks import Instance, Pool, Task
 from tests.engine.design.test_live import Engine
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool, make_task
 from training.config import RunConfig, parse_config
 from training.planning import plan_run
-from training.pools import Pools
+from training.pools import Pools, take_validation
 from training.records import SCORE_COLUMNS, RunFolder, read_json
+from training.round_races import RoundRaces
 from training.rounds import Run
 from training.summary import RoundMetrics
 
@@ -100,10 +101,12 @@ def test_each_round_races_for_the_tasks_it_trains_on(tmp_path: Path) -> None:
         chosen |= set(result.selected)
 
 
-@pytest.mark.parametrize("die_after", [0, 3, 9, 15])
+# The first race has some 50 answers, the second one some 40.
+@pytest.mark.parametrize("die_after", [0, 3, 9, 15, 60, 90])
 def test_a_race_goes_on_after_the_process_died(die_after: int, tmp_path: Path) -> None:
     whole = RacingEngine()
     make_run(tmp_path / "whole", whole).run()
+    assert whole.answers > die_after
     dying, second = RacingEngine(die_after_answers=die_after), RacingEngine()
     with pytest.raises(KilledError):
         make_run(tmp_path / "broken", dying).run()
@@ -128,36 +131,81 @@ def test_other_strategies_choose_from_what_the_race_measured(tmp_path: Path) -> 
     assert first.read_selection().task_ids == tuple(ranked[:3])
 
 
+def test_nothing_is_selected_before_the_selection(tmp_path: Path) -> None:
+    make_run(tmp_path, RacingEngine()).run(2)  # the evaluation of the base model, and the race
+    scores = RunFolder(tmp_path).round(0).read_scores()
+    assert scores["selected"].is_null().all()
+    assert scores.columns[: len(SCORE_COLUMNS)] == list(SCORE_COLUMNS)
+
+
+def test_tasks_of_an_initial_round_need_not_be_paid_for(tmp_path: Path) -> None:
+    values = VALUES | {
+        "select": {"n_tasks": 1, "race": {"budget": 700}},
+        "initial": {"n_tasks": 4},
+        "rounds": 1,
+    }
+    make_run(tmp_path / "some", RacingEngine(), parse_config(values, "run.toml")).run()
+    result = read_json(RunFolder(tmp_path / "some").round(1).race, RaceResult)
+    assert len(result.standings) == 3
+    with pytest.raises(InputError, match="first pairs of all tasks cost"):
+        make_run(
+            tmp_path / "all", RacingEngine(), parse_config(values | {"initial": {}}, "run.toml")
+        )
+
+
+def test_an_instance_that_a_race_could_not_score_is_found_before_it_starts(tmp_path: Path) -> None:
+    broken = POOL[3].model_copy(
+        update={
+            "instances": (
+                *POOL[3].instances,
+                Instance(id="long", input="blue " * 3_000, outputs=("a",)),
+            )
+        }
+    )
+    tasks = [broken if task.id == broken.id else task for task in POOL]
+    with pytest.raises(InputError, match=r"task-3/long"):
+        RoundRaces(Pool(tasks), CONFIG, make_builder())
+
+
 def test_a_budget_that_does_not_pay_for_the_start_is_refused(tmp_path: Path) -> None:
     values = VALUES | {"select": {"n_tasks": 2, "race": {"budget": 100}}}
     poor = parse_config(values, "run.toml")
     with pytest.raises(InputError, match=r"select\.race\.budget.*first pairs of all tasks cost"):
         make_run(tmp_path / "run", RacingEngine(), poor)
     assert not (tmp_path / "run").exists()
-    pools = Pools(POOL, make_pool(2, "held", "other"), "as given")
-    with pytest.raises(InputError, match="first pairs of all tasks cost"):
-        plan_run(poor, pools, make_builder(), location="somewhere", run_dir=tmp_path)
+
+
+LOW = {"name": "prompt_uncertainty", "direction": "low"}
 
 
 @pytest.mark.parametrize(
-    ("score", "problem"),
+    ("values", "problem"),
     [
-        ({"measure": "label_bald"}, "a race goes by prompt_uncertainty"),
-        ({"perturbation": {"name": "paraphrase"}}, "a race cannot ask for paraphrases"),
+        ({"score": {"measure": "label_bald"}}, "score.measure.*a race goes by prompt_uncertainty"),
+        (
+            {"score": {"perturbation": {"name": "paraphrase"}}},
+            "score.perturbation.*a race cannot ask for paraphrases",
+        ),
+        (
+            {"select": VALUES["select"] | {"strategy": LOW}},
+            "select.strategy.direction.*a race is for the most uncertain",
+        ),
     ],
 )
-def test_what_cannot_be_raced_for_is_refused(score: dict[str, Any], problem: str) -> None:
+def test_what_cannot_be_raced_for_is_refused(values: dict[str, Any], problem: str) -> None:
     with pytest.raises(InputError, match=rf"run\.toml.*{problem}"):
-        parse_config(VALUES | {"score": score}, "run.toml")
+        parse_config(VALUES | values, "run.toml")
 
 
 def test_a_plan_tells_about_how_many_pairs_the_budget_pays_for(tmp_path: Path) -> None:
     engine = RacingEngine()
     make_run(tmp_path / "run", engine).run()
     pools = Pools(POOL, make_pool(2, "held", "other"), "as given")
-    plan = plan_run(CONFIG, pools, make_builder(), location="somewhere", run_dir=tmp_path)
+    builder = make_builder()
+    races = RoundRaces(take_validation(POOL, 1, CONFIG.seed)[0], CONFIG, builder)
+    plan = plan_run(CONFIG, pools, builder, races, location="somewhere", run_dir=tmp_path)
     for each, planned in zip(RunFolder(tmp_path / "run").rounds(), plan.rounds, strict=True):
         standings = read_json(each.race, RaceResult).standings
         scored = sum(standing.pairs for standing in standings)
-        assert planned.tasks == len(standings)
+        assert (planned.tasks, planned.score_tokens) == (len(standings), 9_000)
         assert scored / 1.5 < planned.pairs < scored * 1.5
