@@ -273,8 +273,8 @@ def main() -> None:
     second = load(SECOND)
     show_costs(
         second_pool(second, chosen.select, range(chosen.seeds)),
-        f"computed tokens, in thousands, for the top {chosen.select} of {len(second)} tasks that come "
-        f"with jostle; reference from 10 instances and 10 perturbations",
+        f"computed tokens, in thousands, for the top {chosen.select} of {len(second)} tasks that "
+        "come with jostle; reference from 10 instances and 10 perturbations",
         1e3,
         0,
         console,
