@@ -7,44 +7,31 @@ marked as done in `state.json`. A run that is started again goes on at the first
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import polars as pl
 
 from engine.api import Usage
-from engine.design.measurement import perturbation_strength
 from engine.design.overlap import repeat_in_words
-from engine.design.racing import RaceResult
-from engine.design.ranking import ranking_columns
-from engine.errors import EngineError
 from engine.files import write_json
 from engine.prompts import PromptBuilder
-from engine.tasks import Pool, Task
+from engine.tasks import Pool
 from training.checkpoint import publish
 from training.config import RunConfig
 from training.evaluation import Evaluation, Evaluator, build_evaluation_set
 from training.finetune import Train, fine_tune
-from training.further import FURTHER
 from training.live import Engine, check_version, make_live, require_live
 from training.pools import draw_initial, take_validation
 from training.progress import Progress, Silent
 from training.pruning import prune
-from training.racing import race_scores, race_with_journal
-from training.records import (
-    RoundFolder,
-    RunFolder,
-    ScoreJournal,
-    build_pairs,
-    build_scores,
-    read_json,
-    write_parquet,
-)
+from training.records import RunFolder, read_json, write_parquet
 from training.round_races import RoundRaces
+from training.round_scoring import DesignScoring, RaceScoring, RoundScoring
 from training.selection import Strategy, check_measured, select
 from training.selection.ranking import Column, PromptUncertainty
 from training.state import Step, open_run, save_state
 from training.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
-from training.task_columns import task_row, task_table, with_columns_of
+from training.task_columns import task_row, task_table
 from training.trainer import TrainProgress, TrainResult, run_trainer
 
 
@@ -65,7 +52,7 @@ class Run:
 
     Raises:
         InputError: If the folder belongs to another run, the strategy needs what is not measured,
-            or a held-out task cannot be evaluated.
+            a held-out task cannot be evaluated, or the rounds cannot be raced for.
         EngineError: If the engine cannot be reached.
     """
 
@@ -94,10 +81,10 @@ class Run:
         self.base_model = base_model
         self.progress = progress or Silent()
         self.train = train
-        if config.select.race is not None and races is None:
-            races = RoundRaces(self.pool, config, builder)
-        self.races = races
-        self._strengths: dict[str, float] = {}
+        self.scoring: RoundScoring = DesignScoring(config.score)
+        if config.select.race is not None:
+            races = races or RoundRaces(self.pool, config, builder)
+            self.scoring = RaceScoring(config.score, races, builder)
         self.evaluator = Evaluator(
             build_evaluation_set(held_out, builder, config.evaluate), config.evaluate.max_new_tokens
         )
@@ -148,70 +135,13 @@ class Run:
         return version, _evaluation_phrase(evaluation)
 
     def _score(self, index: int) -> tuple[str, str]:
-        """Score all tasks not yet trained on; those in the journal are done already."""
+        """Score all tasks not yet trained on."""
         version = require_live(self.engine, self.folder, self.state)
-        round_folder = self.folder.round(index)
         trained = set(self.folder.trained_tasks(index))
         tasks = [task for task in self.pool if task.id not in trained]
-        if self.races is not None:
-            return version, self._race(index, version, tasks, self.races)
-        journal = ScoreJournal(round_folder.journal, version)
-        finished = journal.read()
-        left = {task.id: task for task in tasks if task.id not in finished}
-        self.progress.begin(index, Step.SCORE, len(tasks), "tasks")
-        self.progress.advance(len(finished))
-        with journal:
-            for score in self.engine.score([*left.values()], self.config.score) if left else ():
-                check_version(score.weights_version, version, f"the score of {score.task_id}")
-                journal.append(score)
-                finished[score.task_id] = score
-                self._strength(left[score.task_id])  # while the engine is at others
-                self.progress.advance(len(finished), detail=score.task_id)
-        order = [task.id for task in tasks]
-        unscored = [task_id for task_id in order if task_id not in finished]
-        if unscored:
-            raise EngineError(f"the engine returned no score for {', '.join(unscored[:5])}")
-        pairs = build_pairs(finished, order)
-        ranking = ranking_columns(pairs, {task.id: self._strength(task) for task in tasks})
-        scores = with_columns_of(build_scores(finished, order), ranking)
-        write_parquet(round_folder.pairs, pairs)
-        if further := FURTHER.get(self.config.score.measure):
-            write_parquet(round_folder.further[further.name], further.build_table(finished, order))
-        write_parquet(round_folder.scores, scores)
-        return (
-            version,
-            f"{len(order)} tasks, mean prompt uncertainty {_mean_uncertainty(scores):.4f}",
+        return version, self.scoring.score(
+            self.engine, self.folder.round(index), tasks, version, self.progress
         )
-
-    def _race(self, index: int, version: str, tasks: Sequence[Task], races: RoundRaces) -> str:
-        """Score in a race; what is in its journal is known already."""
-        self.progress.begin(index, Step.SCORE, round(races.config.budget), "tokens")
-        round_folder, config = self.folder.round(index), self.config.score
-        result, pairs = race_with_journal(
-            races.race(tasks),
-            self.engine,
-            tasks,
-            config,
-            self.builder,
-            round_folder.race_journal,
-            version,
-            lambda tokens: self.progress.advance(round(tokens)),
-        )
-        write_json(round_folder.race, result.model_dump(mode="json"))
-        write_parquet(round_folder.pairs, pairs)
-        scores = race_scores(result, pairs, config).with_columns(selected=pl.lit(None, pl.Boolean))
-        write_parquet(round_folder.scores, scores)
-        n_pairs = sum(standing.pairs for standing in result.standings)
-        return (
-            f"{len(tasks)} tasks, {n_pairs:,} pairs, {result.tokens:,.0f} tokens, "
-            f"{len(result.open)} memberships of the top {races.config.n_select} are open"
-        )
-
-    def _strength(self, task: Task) -> float:
-        """The task's `perturbation_strength`; it is the same in every round."""
-        if task.id not in self._strengths:
-            self._strengths[task.id] = perturbation_strength(task, self.config.score)
-        return self._strengths[task.id]
 
     def _select(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, Step.SELECT, None, "tasks")
@@ -227,7 +157,7 @@ class Run:
         tasks = task_table(task_row(task) for task in self.pool)
         known = scores.join(tasks, on="task_id", how="left", maintain_order="left")
         strategy: Strategy = chosen.strategy
-        if self.races is not None and isinstance(strategy, PromptUncertainty):
+        if chosen.race is not None and isinstance(strategy, PromptUncertainty):
             strategy = Column(column="ranking_estimate", direction=strategy.direction)
         selection = select(known, strategy, chosen.n_tasks, self.config.seed)
         write_json(round_folder.selection, selection.model_dump(mode="json"))
@@ -283,7 +213,7 @@ class Run:
         if round_folder.scores.is_file():
             scores = round_folder.read_scores()
             uncertainty = _mean_uncertainty(scores)
-            scoring = self._scoring_usage(round_folder, scores["weights_version"][0])
+            scoring = self.scoring.usage(round_folder, scores["weights_version"][0])
         evaluation = self._evaluate_live(index, Step.EVALUATE, version)
         metrics = RoundMetrics(
             round=index,
@@ -303,12 +233,6 @@ class Run:
         )
         write_json(round_folder.metrics, metrics.model_dump(mode="json"))
         return version, _evaluation_phrase(evaluation)
-
-    def _scoring_usage(self, round_folder: RoundFolder, version: str) -> Usage:
-        if self.races is not None:
-            return read_json(round_folder.race, RaceResult).usage
-        scores = ScoreJournal(round_folder.journal, version).read().values()
-        return sum((score.usage for score in scores), Usage())
 
     def _evaluate_live(self, index: int, step: Step, version: str) -> Evaluation:
         self.progress.begin(index, step, self.evaluator.n_tasks, "tasks")

@@ -1,0 +1,171 @@
+"""How the tasks of a round are scored: all by one design, or in a race within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import polars as pl
+
+from engine.api import Usage
+from engine.config import ScoreConfig
+from engine.design.measurement import perturbation_strength
+from engine.design.racing import RaceResult
+from engine.design.ranking import ranking_columns
+from engine.errors import EngineError
+from engine.files import write_json
+from engine.prompts import PromptBuilder
+from engine.tasks import Task
+from training.further import FURTHER
+from training.live import Engine, check_version
+from training.progress import Progress
+from training.racing import race_scores, race_with_journal
+from training.records import (
+    RoundFolder,
+    ScoreJournal,
+    build_pairs,
+    build_scores,
+    read_json,
+    write_parquet,
+)
+from training.round_races import RoundRaces
+from training.state import Step
+from training.task_columns import with_columns_of
+
+
+class RoundScoring(Protocol):
+    """Leaves `scores.parquet` and `pairs.parquet`; what its journal holds is not asked again."""
+
+    def score(
+        self,
+        engine: Engine,
+        folder: RoundFolder,
+        tasks: Sequence[Task],
+        version: str,
+        progress: Progress,
+    ) -> str:
+        """Score the tasks of a round; what came of it, as a phrase.
+
+        Args:
+            engine: Serves the weights of this version.
+            folder: The round's.
+            tasks: Those not yet trained on.
+            version: That of the live weights.
+            progress: Who is told.
+
+        Raises:
+            InputError: If the engine finds fault with a task, or a journal cannot be read.
+            EngineError: If the engine fails, or answers with other weights.
+        """
+        ...
+
+    def usage(self, folder: RoundFolder, version: str) -> Usage:
+        """What the scoring of a round has cost."""
+        ...
+
+
+class DesignScoring:
+    """All tasks by the design of `score`.
+
+    Args:
+        config: What to measure.
+    """
+
+    def __init__(self, config: ScoreConfig) -> None:
+        self._config = config
+        self._strengths: dict[str, float] = {}
+
+    def score(
+        self,
+        engine: Engine,
+        folder: RoundFolder,
+        tasks: Sequence[Task],
+        version: str,
+        progress: Progress,
+    ) -> str:
+        """See `RoundScoring.score`."""
+        journal = ScoreJournal(folder.journal, version)
+        finished = journal.read()
+        left = {task.id: task for task in tasks if task.id not in finished}
+        progress.begin(folder.index, Step.SCORE, len(tasks), "tasks")
+        progress.advance(len(finished))
+        with journal:
+            for score in engine.score([*left.values()], self._config) if left else ():
+                check_version(score.weights_version, version, f"the score of {score.task_id}")
+                journal.append(score)
+                finished[score.task_id] = score
+                self._strength(left[score.task_id])  # while the engine is at others
+                progress.advance(len(finished), detail=score.task_id)
+        order = [task.id for task in tasks]
+        unscored = [task_id for task_id in order if task_id not in finished]
+        if unscored:
+            raise EngineError(f"the engine returned no score for {', '.join(unscored[:5])}")
+        pairs = build_pairs(finished, order)
+        ranking = ranking_columns(pairs, {task.id: self._strength(task) for task in tasks})
+        scores = with_columns_of(build_scores(finished, order), ranking)
+        write_parquet(folder.pairs, pairs)
+        if further := FURTHER.get(self._config.measure):
+            write_parquet(folder.further[further.name], further.build_table(finished, order))
+        write_parquet(folder.scores, scores)
+        mean = float(scores["prompt_uncertainty"].to_numpy().mean())
+        return f"{len(order)} tasks, mean prompt uncertainty {mean:.4f}"
+
+    def usage(self, folder: RoundFolder, version: str) -> Usage:
+        """See `RoundScoring.usage`."""
+        scores = ScoreJournal(folder.journal, version).read().values()
+        return sum((score.usage for score in scores), Usage())
+
+    def _strength(self, task: Task) -> float:
+        """The task's `perturbation_strength`; it is the same in every round."""
+        if task.id not in self._strengths:
+            self._strengths[task.id] = perturbation_strength(task, self._config)
+        return self._strengths[task.id]
+
+
+class RaceScoring:
+    """Pairs go where it is open which tasks are the most uncertain; leaves `race.json` too.
+
+    Args:
+        config: Prompts, perturbations and seed.
+        races: The races of the run.
+        builder: Prompts as the engine builds them.
+    """
+
+    def __init__(self, config: ScoreConfig, races: RoundRaces, builder: PromptBuilder) -> None:
+        self._config = config
+        self._races = races
+        self._builder = builder
+
+    def score(
+        self,
+        engine: Engine,
+        folder: RoundFolder,
+        tasks: Sequence[Task],
+        version: str,
+        progress: Progress,
+    ) -> str:
+        """See `RoundScoring.score`."""
+        rules = self._races.config
+        progress.begin(folder.index, Step.SCORE, round(rules.budget), "tokens")
+        result, pairs = race_with_journal(
+            self._races.race(tasks),
+            engine,
+            tasks,
+            self._config,
+            self._builder,
+            folder.race_journal,
+            version,
+            lambda tokens: progress.advance(round(tokens)),
+        )
+        scores = race_scores(result, pairs, self._config)
+        write_json(folder.race, result.model_dump(mode="json"))
+        write_parquet(folder.pairs, pairs)
+        write_parquet(folder.scores, scores.with_columns(selected=pl.lit(None, pl.Boolean)))
+        return (
+            f"{len(tasks)} tasks, {pairs.height:,} pairs, {result.tokens:,.0f} tokens, "
+            f"{len(result.open)} memberships of the top {rules.n_select} are open"
+        )
+
+    def usage(self, folder: RoundFolder, version: str) -> Usage:
+        """See `RoundScoring.usage`."""
+        return read_json(folder.race, RaceResult).usage
