@@ -5,7 +5,9 @@ All log-probabilities are natural logarithms; all probabilities lie in [0, 1].
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -69,6 +71,25 @@ class PairScore(Record):
     n_tokens: int
     logprob: float
     probability: float
+
+    @classmethod
+    def of(
+        cls,
+        instance_id: str,
+        perturbation: int,
+        n_prompt_tokens: int,
+        token_logprobs: Sequence[float],
+    ) -> Self:
+        """The score of a pair, given the log-probabilities of its output's tokens, at least one."""
+        logprob = math.fsum(token_logprobs)
+        return cls(
+            instance_id=instance_id,
+            perturbation=perturbation,
+            n_prompt_tokens=n_prompt_tokens,
+            n_tokens=len(token_logprobs),
+            logprob=logprob,
+            probability=math.exp(logprob / len(token_logprobs)),
+        )
 
 
 class Reference(Record):

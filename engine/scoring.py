@@ -190,7 +190,7 @@ class TaskScorer:
             outputs = [output.token_ids for output in generated]
             finish_reasons = [output.finish_reason for output in generated]
             known = [
-                _pair_score(instance.id, 0, len(original.token_ids), output.token_logprobs)
+                PairScore.of(instance.id, 0, len(original.token_ids), output.token_logprobs)
                 for instance, original, output in zip(
                     plan.instances, plan.originals, generated, strict=True
                 )
@@ -281,7 +281,7 @@ class TaskScorer:
         if isinstance(piece, LabelPair):
             return ScoredLabel(piece, scored.token_logprobs), usage
         name, j, length = pair.instance_id, pair.perturbation, len(pair.prompt)
-        return _pair_score(name, j, length, scored.token_logprobs), usage
+        return PairScore.of(name, j, length, scored.token_logprobs), usage
 
     async def _sample(self, planned: PlannedSample, ready: _Referenced) -> tuple[Sample, Usage]:
         longest = self._config.max_output_tokens
@@ -356,17 +356,3 @@ class TaskScorer:
             ),
         )
         return await asyncio.to_thread(lambda: measure_labels(keep_labels(ordered)))
-
-
-def _pair_score(
-    instance_id: str, perturbation: int, n_prompt_tokens: int, token_logprobs: Sequence[float]
-) -> PairScore:
-    logprob = math.fsum(token_logprobs)
-    return PairScore(
-        instance_id=instance_id,
-        perturbation=perturbation,
-        n_prompt_tokens=n_prompt_tokens,
-        n_tokens=len(token_logprobs),
-        logprob=logprob,
-        probability=math.exp(logprob / len(token_logprobs)),
-    )

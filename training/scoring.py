@@ -213,22 +213,13 @@ def score_pool(
     finished = {score.task_id for score in journal.scores()}
     if on_score is not None:
         on_score(len(finished), "")
-    left = (task for task in pool if task.id not in finished)
     strengths: dict[str, float] = {}
     skipped: list[SkippedTask] = []
     if len(finished) < survey.tasks.height:
-        with journal:
-            measured = _with_strengths(left, config, strengths)
-            for score in engine.score(measured, config, skipped.append if skip_faulty else None):
-                if score.weights_version != weights.version:
-                    raise EngineError(
-                        f"the weights changed from {weights.version} to {score.weights_version} "
-                        f"at {score.task_id}"
-                    )
-                journal.append(score)
-                finished.add(score.task_id)
-                if on_score is not None:
-                    on_score(len(finished), score.task_id)
+        left = (task for task in pool if task.id not in finished)
+        measured = _with_strengths(left, config, strengths)
+        scores = engine.score(measured, config, skipped.append if skip_faulty else None)
+        _keep(scores, journal, finished, on_score)
     if skipped:
         lines = "".join(one.model_dump_json() + "\n" for one in skipped)
         write_bytes(files.skipped, lines.encode())
@@ -236,6 +227,26 @@ def score_pool(
         earlier = (task for task in pool if task.id not in strengths)
         deque(_with_strengths(earlier, config, strengths), maxlen=0)
     return _write(journal, survey, config, files, {one.task_id for one in skipped}, strengths)
+
+
+def _keep(
+    scores: Iterable[TaskScore],
+    journal: ScoreJournal,
+    finished: set[str],
+    on_score: Callable[[int, str], None] | None,
+) -> None:
+    """Journals scores as they come, and counts their tasks among the finished ones."""
+    with journal:
+        for score in scores:
+            if score.weights_version != journal.weights_version:
+                raise EngineError(
+                    f"the weights changed from {journal.weights_version} to "
+                    f"{score.weights_version} at {score.task_id}"
+                )
+            journal.append(score)
+            finished.add(score.task_id)
+            if on_score is not None:
+                on_score(len(finished), score.task_id)
 
 
 def _with_strengths(

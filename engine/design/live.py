@@ -162,13 +162,8 @@ class LiveTables:
         of_tasks: dict[str, list[PairScore]] = {}
         for pair, scored in zip(pairs, answer.results, strict=True):
             of_tasks.setdefault(pair.task_id, []).append(
-                PairScore(
-                    instance_id=pair.instance_id,
-                    perturbation=pair.perturbation,
-                    n_prompt_tokens=len(pair.prompt),
-                    n_tokens=len(pair.output),
-                    logprob=scored.logprob,
-                    probability=math.exp(scored.logprob / len(pair.output)),
+                PairScore.of(
+                    pair.instance_id, pair.perturbation, len(pair.prompt), scored.token_logprobs
                 )
             )
         self._hear(
