@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +24,9 @@ from cli.pool import (
     _options,
 )
 from cli.score import ConfigFile, _config
+
+if TYPE_CHECKING:
+    from engine.tasks import Task
 
 
 def race(
@@ -48,6 +52,12 @@ def race(
         bool,
         typer.Option("--prefixes-kept", help="The engine's cache holds the prompts of all tasks."),
     ] = False,
+    skip_faulty: Annotated[
+        bool,
+        typer.Option(
+            "--skip-faulty", help="Leave out instances that cannot be scored, and list them."
+        ),
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="0")] = None,
     format_name: FormatName = None,
     column: ColumnNames = None,
@@ -63,7 +73,8 @@ def race(
     from rich.console import Console
 
     from engine.design.entries import RaceConfig
-    from engine.design.racing import plan_race
+    from engine.design.racing import plan_race, without_faulty
+    from engine.errors import InputError
     from engine.models import resolve_model
     from engine.pools import open_pool
     from training.config import ModelConfig, check_racing
@@ -75,7 +86,8 @@ def race(
     asked = _config(config, {"max_output_tokens": max_output_tokens, "seed": seed}, {})
     check_racing(asked, config)
     options = _options(format_name, column, split, subset, max_instances, asked.seed)
-    tasks = list(open_pool(pool, options))
+    opened = open_pool(pool, options)
+    tasks = list(opened)
     files.prepare(overwrite=overwrite)
     location = str(resolve_model(model))
     _, builder = _builder(location, asked, max_model_len, trust_remote_code)
@@ -88,16 +100,34 @@ def race(
         progress = stack.enter_context(RichProgress(console))
         started = time.monotonic()
         progress.open("measure prompts", len(tasks), "tasks")
-        planned = plan_race(
-            tasks, asked, builder, rules, by_category=by_category, on_task=progress.advance
-        )
-        progress.done("measure prompts", time.monotonic() - started, f"{len(tasks):,} tasks")
+        faults: list[InputError] = []
+        racing: list[Task] = []
+
+        def fitting() -> Iterator[Task]:
+            for task in tasks:
+                fit = without_faulty(task, asked, builder, faults.append) if skip_faulty else task
+                if fit.instances:
+                    racing.append(fit)
+                    yield fit
+
+        try:
+            planned = plan_race(
+                fitting(), asked, builder, rules, by_category=by_category, on_task=progress.advance
+            )
+        except InputError as fault:
+            if fault.record is None:
+                raise
+            raise InputError(
+                fault.problem, file=opened.source, record=fault.record, field=fault.field
+            ) from fault
+        files.write_skipped(faults)
+        progress.done("measure prompts", time.monotonic() - started, f"{len(racing):,} tasks")
         where = EngineFiles(files.engine_log, files.paraphrases)
         client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))
         progress.open("race", budget, "tokens")
         result = race_on_disk(
             planned,
-            tasks,
+            racing,
             client,
             asked,
             builder,
@@ -107,8 +137,11 @@ def race(
         )
     pairs = sum(standing.pairs for standing in result.standings)
     typer.echo(
-        f"{output}: {len(result.selected):,} of {len(tasks):,} tasks after {pairs:,} pairs and "
+        f"{output}: {len(result.selected):,} of {len(racing):,} tasks after {pairs:,} pairs and "
         f"{result.tokens:,.0f} of {budget:,} tokens; {len(result.open):,} memberships are open"
     )
     typer.echo(f"{files.scores}: measures, interval and membership of every task")
     typer.echo(f"{files.pairs}: every scored pair")
+    if faults:
+        left_out = len(faults)
+        typer.echo(f"{files.skipped}: {left_out:,} instance(s) that could not be scored, and why")

@@ -4,6 +4,7 @@ OUT                        ids of the selected tasks, one per line
 OUT.race.json              pairs, interval and membership of every task
 OUT.race.parquet           the same as a table, with the measures of those pairs
 OUT.race.pairs.parquet     every scored pair, from which any other measure is computed
+OUT.race.skipped.jsonl     instances that were left out, and why, where that was asked for
 OUT.race.settings.json     what the race depends on
 OUT.race.journal.jsonl     the engine's answers, a line each; a broken-off race goes on from here
 OUT.race.engine.log        output of the engine, if one was started
@@ -11,6 +12,7 @@ OUT.race.engine.log        output of the engine, if one was started
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
@@ -23,6 +25,7 @@ from engine.design.entries import RaceConfig
 from engine.design.live import Answer, LiveTables, Scoring
 from engine.design.race import Race
 from engine.design.racing import RaceResult, run_race
+from engine.errors import InputError
 from engine.files import LineJournal, write_bytes, write_json
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
@@ -56,6 +59,7 @@ class RaceFiles:
         self.result = selected.with_suffix(".race.json")
         self.scores = selected.with_suffix(".race.parquet")
         self.pairs = selected.with_suffix(".race.pairs.parquet")
+        self.skipped = selected.with_suffix(".race.skipped.jsonl")
         self.settings = selected.with_suffix(".race.settings.json")
         self.journal = selected.with_suffix(".race.journal.jsonl")
         self.paraphrases = selected.with_suffix(".race.paraphrases.jsonl")
@@ -70,8 +74,20 @@ class RaceFiles:
         Raises:
             InputError: If there is a selection already, or the folder is missing.
         """
-        beside = (self.result, self.scores, self.pairs, self.settings, self.journal)
+        beside = (
+            *(self.result, self.scores, self.pairs, self.skipped),
+            *(self.settings, self.journal),
+        )
         make_room(self.selected, beside, overwrite=overwrite)
+
+    def write_skipped(self, faults: Sequence[InputError]) -> None:
+        """Write down what is wrong with the instances that are left out, if there are any."""
+        if faults:
+            lines = [
+                json.dumps({"record": fault.record, "reason": fault.problem, "field": fault.field})
+                for fault in faults
+            ]
+            write_bytes(self.skipped, "".join(f"{line}\n" for line in lines).encode())
 
 
 class RaceSettings(Record):

@@ -11,6 +11,7 @@ from engine.design.entries import RaceConfig, Runner, Standing
 from engine.design.live import LiveTables
 from engine.design.measurement import WHOLE, prompt_shifts
 from engine.design.race import Race
+from engine.errors import InputError
 from engine.plan import plan_task
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
@@ -88,13 +89,10 @@ def plan_runner(
 ) -> Runner:
     """A task as it enters a race, see `plan_race`; it depends on no weights.
 
-    A race may come to any instance and perturbation, so all of them are looked at.
-
     Raises:
-        InputError: If a prompt does not fit the context, or gold outputs are asked for and missing.
+        InputError: If an instance cannot be scored, see `without_faulty`.
     """
-    everything = {"n_instances": len(task.instances), "n_perturbations": max_perturbations}
-    plan_task(task, config.model_copy(update=everything), builder)
+    _check_instances(task, config, builder, max_perturbations)
     few = config.model_copy(update={"n_instances": _COUNTED})
     return Runner(
         task_id=task.id,
@@ -103,6 +101,50 @@ def plan_runner(
         stratum=stratum,
         shifts=prompt_shifts(task, config, builder, max_perturbations),
     )
+
+
+def without_faulty(
+    task: Task,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    on_fault: Callable[[InputError], None],
+    max_perturbations: int = WHOLE,
+) -> Task:
+    """The task without the instances that a race could not score; there may be none left.
+
+    Those whose prompt does not fit the context, or that lack a gold output which is asked for. A
+    race may come to any instance and any perturbation, so all of them are looked at.
+
+    Args:
+        task: The task.
+        config: Prompts, perturbations and seed.
+        builder: Prompts as the engine builds them.
+        on_fault: Called with what is wrong with each of them.
+        max_perturbations: Perturbations at most.
+    """
+    try:
+        _check_instances(task, config, builder, max_perturbations)
+    except InputError:
+        pass
+    else:
+        return task
+    kept = []
+    for instance in task.instances:
+        alone = task.model_copy(update={"instances": (instance,)})
+        try:
+            _check_instances(alone, config, builder, max_perturbations)
+        except InputError as fault:
+            on_fault(fault)
+        else:
+            kept.append(instance)
+    return task.model_copy(update={"instances": tuple(kept)})
+
+
+def _check_instances(
+    task: Task, config: ScoreConfig, builder: PromptBuilder, max_perturbations: int
+) -> None:
+    everything = {"n_instances": len(task.instances), "n_perturbations": max_perturbations}
+    plan_task(task, config.model_copy(update=everything), builder)
 
 
 def run_race(

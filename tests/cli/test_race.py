@@ -110,6 +110,31 @@ def test_a_race_from_a_pool_to_task_ids(jostle: Any, command: list[Any], tmp_pat
     assert (tmp_path / "top.txt").read_text().split() == ids
 
 
+def test_instances_that_cannot_be_scored_are_named_or_left_out(
+    jostle: Any, command: list[Any], tmp_path: Path
+) -> None:
+    pool = Path(command[1])
+    rows = [json.loads(line) for line in pool.read_text().splitlines()]
+    rows[2]["instances"][4]["input"] = "things " * 3_000
+    for instance in rows[5]["instances"]:
+        instance["input"] = "things " * 3_000
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, shown = jostle(*command)
+    assert code == 2
+    assert "seed_tasks.jsonl" in shown
+    assert "record seed_task_2/seed_task_2-4, field 'input'" in shown
+    assert Client.answers == 0
+    code, shown = jostle(*command, "--skip-faulty")
+    assert code == 0, shown
+    assert "3 of 8 tasks after" in shown
+    assert "top.race.skipped.jsonl: 7 instance(s) that could not be scored, and why" in shown
+    lines = (tmp_path / "top.race.skipped.jsonl").read_text().splitlines()
+    left_out = ["seed_task_2/seed_task_2-4", *(f"seed_task_5/seed_task_5-{n}" for n in range(6))]
+    assert [json.loads(line)["record"] for line in lines] == left_out
+    pairs = pl.read_parquet(tmp_path / "top.race.pairs.parquet")
+    assert not pairs.filter(task_id="seed_task_2", instance_id="seed_task_2-4").height
+
+
 def test_its_scores_make_a_map_and_a_selection(
     jostle: Any, command: list[Any], tmp_path: Path
 ) -> None:
