@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +23,6 @@ from cli.pool import (
     _options,
 )
 from cli.score import ConfigFile, _config
-
-if TYPE_CHECKING:
-    from engine.tasks import Task
 
 
 def race(
@@ -73,21 +69,20 @@ def race(
     from rich.console import Console
 
     from engine.design.entries import RaceConfig
-    from engine.design.racing import plan_race, without_faulty
-    from engine.errors import InputError
     from engine.models import resolve_model
     from engine.pools import open_pool
+    from engine.tasks import Pool
     from training.config import ModelConfig, check_racing
     from training.display import RichProgress
     from training.launch import EngineFiles
-    from training.racing import RaceFiles, race_on_disk
+    from training.racing import RaceFiles, plan_pool_race, race_on_disk
 
     files = RaceFiles(output)
     asked = _config(config, {"max_output_tokens": max_output_tokens, "seed": seed}, {})
     check_racing(asked, config)
     options = _options(format_name, column, split, subset, max_instances, asked.seed)
     opened = open_pool(pool, options)
-    tasks = list(opened)
+    whole = Pool(list(opened), opened.source)
     files.prepare(overwrite=overwrite)
     location = str(resolve_model(model))
     _, builder = _builder(location, asked, max_model_len, trust_remote_code)
@@ -99,35 +94,24 @@ def race(
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(RichProgress(console))
         started = time.monotonic()
-        progress.open("measure prompts", len(tasks), "tasks")
-        faults: list[InputError] = []
-        racing: list[Task] = []
-
-        def fitting() -> Iterator[Task]:
-            for task in tasks:
-                fit = without_faulty(task, asked, builder, faults.append) if skip_faulty else task
-                if fit.instances:
-                    racing.append(fit)
-                    yield fit
-
-        try:
-            planned = plan_race(
-                fitting(), asked, builder, rules, by_category=by_category, on_task=progress.advance
-            )
-        except InputError as fault:
-            if fault.record is None:
-                raise
-            raise InputError(
-                fault.problem, file=opened.source, record=fault.record, field=fault.field
-            ) from fault
-        files.write_skipped(faults)
-        progress.done("measure prompts", time.monotonic() - started, f"{len(racing):,} tasks")
+        progress.open("measure prompts", len(whole), "tasks")
+        planned, tasks, left_out = plan_pool_race(
+            whole,
+            asked,
+            builder,
+            rules,
+            files,
+            by_category=by_category,
+            skip_faulty=skip_faulty,
+            on_task=progress.advance,
+        )
+        progress.done("measure prompts", time.monotonic() - started, f"{len(tasks):,} tasks")
         where = EngineFiles(files.engine_log, files.paraphrases)
         client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))
         progress.open("race", budget, "tokens")
         result = race_on_disk(
             planned,
-            racing,
+            tasks,
             client,
             asked,
             builder,
@@ -137,11 +121,10 @@ def race(
         )
     pairs = sum(standing.pairs for standing in result.standings)
     typer.echo(
-        f"{output}: {len(result.selected):,} of {len(racing):,} tasks after {pairs:,} pairs and "
+        f"{output}: {len(result.selected):,} of {len(tasks):,} tasks after {pairs:,} pairs and "
         f"{result.tokens:,.0f} of {budget:,} tokens; {len(result.open):,} memberships are open"
     )
     typer.echo(f"{files.scores}: measures, interval and membership of every task")
     typer.echo(f"{files.pairs}: every scored pair")
-    if faults:
-        left_out = len(faults)
+    if left_out:
         typer.echo(f"{files.skipped}: {left_out:,} instance(s) that could not be scored, and why")

@@ -13,7 +13,7 @@ OUT.race.engine.log        output of the engine, if one was started
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -24,14 +24,14 @@ from engine.config import ScoreConfig
 from engine.design.entries import RaceConfig
 from engine.design.live import Answer, LiveTables, Scoring
 from engine.design.race import Race
-from engine.design.racing import RaceResult, run_race
+from engine.design.racing import RaceResult, fit_instances, plan_race, run_race
 from engine.errors import InputError
 from engine.files import LineJournal, write_bytes, write_json
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
 from engine.prompts import PromptBuilder
-from engine.tasks import Record, Task, digest_tasks
+from engine.tasks import Pool, Record, Task, digest_tasks
 from training.outputs import check_same, make_room
 from training.records import SCORE_COLUMNS, pair_table, write_parquet
 from training.task_columns import task_row, task_table, with_columns_of
@@ -129,6 +129,57 @@ class RaceSettings(Record):
             race=race.config.model_copy(update={"budget": 0.0}),
             by_category=by_category,
         )
+
+
+def plan_pool_race(
+    pool: Pool,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    rules: RaceConfig,
+    files: RaceFiles,
+    *,
+    by_category: bool = False,
+    skip_faulty: bool = False,
+    on_task: Callable[[int], None] | None = None,
+) -> tuple[Race, list[Task], int]:
+    """A race for the top N of a pool; its tasks, and how many instances were left out.
+
+    Args:
+        pool: The tasks.
+        config: Prompts, perturbations and seed.
+        builder: Prompts as the engine builds them.
+        rules: How many are wanted, and the budget.
+        files: Where it goes.
+        by_category: Whether the top N of every category are wanted.
+        skip_faulty: Leave instances out that cannot be scored, and write them down.
+        on_task: Called with the number of tasks whose prompts have been measured.
+
+    Raises:
+        InputError: If an instance cannot be scored, or with `skip_faulty` none can, or the budget
+            does not pay for the start.
+    """
+    faults: list[InputError] = []
+    tasks: list[Task] = []
+
+    def fitting() -> Iterator[Task]:
+        for task in pool:
+            fit = fit_instances(
+                task,
+                config,
+                builder,
+                rules.max_perturbations,
+                source=pool.source,
+                on_fault=faults.append if skip_faulty else None,
+            )
+            if fit.instances:
+                tasks.append(fit)
+                yield fit
+
+    race = plan_race(fitting(), config, builder, rules, by_category=by_category, on_task=on_task)
+    files.write_skipped(faults)
+    if not tasks:
+        raise InputError(f"no instance can be scored; {files.skipped} says why", file=pool.source)
+    return race, tasks, len(faults)
 
 
 def race_on_disk(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from engine.design.entries import RaceConfig
 from engine.design.race import Race
-from engine.design.racing import plan_runner
+from engine.design.racing import fit_instances, plan_runner
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool, Task
@@ -24,8 +24,8 @@ class RoundRaces:
         on_task: Called with the number of tasks whose prompts have been measured.
 
     Raises:
-        InputError: If the budget does not pay for the start of the first race, or a task cannot
-            race, see `engine.design.racing.plan_runner`.
+        InputError: If the budget does not pay for the start of the first race, or an instance
+            cannot be scored, see `engine.design.racing.fit_instances`.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class RoundRaces:
         )
         self._runners = {}
         for count, task in enumerate(tasks, start=1):
-            self._runners[task.id] = plan_runner(
-                task, config.score, builder, self.config.max_perturbations
-            )
+            most = self.config.max_perturbations
+            fit_instances(task, config.score, builder, most, source=tasks.source)
+            self._runners[task.id] = plan_runner(task, config.score, builder, most)
             if on_task is not None:
                 on_task(count)
         initial: tuple[str, ...] = ()

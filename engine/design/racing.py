@@ -59,7 +59,7 @@ def plan_race(
     """A race for the top N of a pool, with what its pairs will cost; nothing is scored yet.
 
     Args:
-        tasks: The pool.
+        tasks: The pool; of instances that cannot be scored see `fit_instances`.
         config: Prompts, perturbations and seed; its design is not used.
         builder: Prompts as the engine builds them.
         race_config: How many are wanted, and the budget.
@@ -67,8 +67,7 @@ def plan_race(
         on_task: Called with the number of tasks whose prompts have been measured.
 
     Raises:
-        InputError: If the budget does not pay for the start, or a task cannot race, see
-            `plan_runner`.
+        InputError: If the budget does not pay for the start, or see `plan_runner`.
     """
     most = race_config.max_perturbations
     runners = []
@@ -90,9 +89,8 @@ def plan_runner(
     """A task as it enters a race, see `plan_race`; it depends on no weights.
 
     Raises:
-        InputError: If an instance cannot be scored, see `without_faulty`.
+        InputError: If one of the instances whose tokens are counted cannot be scored.
     """
-    _check_instances(task, config, builder, max_perturbations)
     few = config.model_copy(update={"n_instances": _COUNTED})
     return Runner(
         task_id=task.id,
@@ -103,48 +101,60 @@ def plan_runner(
     )
 
 
-def without_faulty(
+def fit_instances(
     task: Task,
     config: ScoreConfig,
     builder: PromptBuilder,
-    on_fault: Callable[[InputError], None],
     max_perturbations: int = WHOLE,
+    *,
+    source: object | None = None,
+    on_fault: Callable[[InputError], None] | None = None,
 ) -> Task:
-    """The task without the instances that a race could not score; there may be none left.
+    """The task with the instances that a race can score; there may be none left.
 
-    Those whose prompt does not fit the context, or that lack a gold output which is asked for. A
+    The others' prompts do not fit the context, or they lack a gold output which is asked for. A
     race may come to any instance and any perturbation, so all of them are looked at.
 
     Args:
         task: The task.
         config: Prompts, perturbations and seed.
         builder: Prompts as the engine builds them.
-        on_fault: Called with what is wrong with each of them.
         max_perturbations: Perturbations at most.
+        source: Where the task comes from, for messages.
+        on_fault: Called with what is wrong with each of the others; none: the first one is raised.
+
+    Raises:
+        InputError: If an instance cannot be scored and `on_fault` is none.
     """
-    try:
-        _check_instances(task, config, builder, max_perturbations)
-    except InputError:
-        pass
-    else:
+    fault = _fault(task, config, builder, max_perturbations, source)
+    if fault is None:
         return task
+    if on_fault is None:
+        raise fault
     kept = []
     for instance in task.instances:
         alone = task.model_copy(update={"instances": (instance,)})
-        try:
-            _check_instances(alone, config, builder, max_perturbations)
-        except InputError as fault:
+        if fault := _fault(alone, config, builder, max_perturbations, source):
             on_fault(fault)
         else:
             kept.append(instance)
     return task.model_copy(update={"instances": tuple(kept)})
 
 
-def _check_instances(
-    task: Task, config: ScoreConfig, builder: PromptBuilder, max_perturbations: int
-) -> None:
+def _fault(
+    task: Task,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    max_perturbations: int,
+    source: object | None,
+) -> InputError | None:
+    """What is wrong with the first instance that cannot be scored; none if all can."""
     everything = {"n_instances": len(task.instances), "n_perturbations": max_perturbations}
-    plan_task(task, config.model_copy(update=everything), builder)
+    try:
+        plan_task(task, config.model_copy(update=everything), builder)
+    except InputError as fault:
+        return InputError(fault.problem, file=source, record=fault.record, field=fault.field)
+    return None
 
 
 def run_race(

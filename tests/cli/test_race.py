@@ -135,6 +135,16 @@ def test_instances_that_cannot_be_scored_are_named_or_left_out(
     assert not pairs.filter(task_id="seed_task_2", instance_id="seed_task_2-4").height
 
 
+def test_a_pool_of_which_nothing_can_be_scored_is_refused(
+    jostle: Any, command: list[Any], tmp_path: Path
+) -> None:
+    code, shown = jostle(*command, "--skip-faulty", "--max-output-tokens", 2_047)
+    assert code == 2
+    assert "no instance can be scored" in shown
+    assert len((tmp_path / "top.race.skipped.jsonl").read_text().splitlines()) == 9 * 6
+    assert Client.answers == 0
+
+
 def test_its_scores_make_a_map_and_a_selection(
     jostle: Any, command: list[Any], tmp_path: Path
 ) -> None:
