@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.errors import InputError
@@ -136,6 +136,28 @@ class Checker:
             self.fault(f"expected a text or a list of texts, found {kind(value)}", field, part)
             return ()
         return tuple(self.string(output, field, part) for output in value)
+
+    def labels(
+        self,
+        labels: Sequence[str],
+        outputs: Mapping[str, Sequence[str]],
+        fields: tuple[str, str],
+        part: str | None = None,
+    ) -> None:
+        """That no label is there twice, and all outputs of a task with labels are among them.
+
+        Args:
+            labels: None if they are not known.
+            outputs: The gold outputs of each part of the record.
+            fields: What labels and outputs are called.
+            part: Names the part of the record that the labels are in.
+        """
+        if len(set(labels)) < len(labels):
+            self.fault("holds a label twice", fields[0], part)
+        for place, golds in outputs.items():
+            for output in golds:
+                if labels and output not in labels:
+                    self.fault(f"{output!r} is none of the task's labels", fields[1], place)
 
     def unique(self, ids: list[str], list_name: str, field: str = "id") -> None:
         """That no two parts of the record share an id."""

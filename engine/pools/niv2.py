@@ -83,6 +83,12 @@ def parse_niv2(raw: Mapping[str, Any], task_id: str, check: Checker) -> Task | N
     negative = _examples(raw, "Negative Examples", check, task_id)
     parsed = [_instance(row, index, check, task_id) for index, row in enumerate(instances)]
     category = _category(raw, check, task_id)
+    # A field of our own, which files from elsewhere do not have.
+    labels = [
+        check.text(label, "Labels", task_id) for label in _list(raw, "Labels", check, task_id, [])
+    ]
+    outputs = {f"Instances[{index}]": golds for index, (_, _, golds) in enumerate(parsed)}
+    check.labels(labels, outputs, ("Labels", "output"), task_id)
     check.unique([identifier for identifier, _, _ in parsed], "Instances")
     if check.bad:
         return None
@@ -93,6 +99,7 @@ def parse_niv2(raw: Mapping[str, Any], task_id: str, check: Checker) -> Task | N
         negative_examples=tuple(Example(input=i, output=o, explanation=e) for i, o, e in negative),
         instances=tuple(Instance(id=name, input=i, outputs=o) for name, i, o in parsed),
         category=category,
+        labels=tuple(labels),
     )
 
 

@@ -32,9 +32,12 @@ def parse_jostle(row: Row, _columns: Columns, check: Checker) -> Task | None:
     if not task.instances:
         check.fault("a task needs at least one instance", "instances")
     check.unique([instance.id for instance in task.instances], "instances")
-    if len(set(task.labels)) < len(task.labels):
-        check.fault("holds a label twice", "labels")
     _check_outputs(task, check)
+    check.labels(
+        task.labels,
+        {f"instances[{i}]": one.outputs for i, one in enumerate(task.instances)},
+        ("labels", "outputs"),
+    )
     if not is_unicode(task.id + (task.category or "") + "".join(task.labels)):
         check.fault("id, category or a label is not Unicode: holds half a surrogate pair")
     return None if check.bad else task
@@ -47,8 +50,6 @@ def _check_outputs(task: Task, check: Checker) -> None:
         check.string(instance.input, "input", part)
         for output in instance.outputs:
             check.string(output, "outputs", part)
-            if task.labels and output not in task.labels:
-                check.fault(f"{output!r} is none of the task's labels", "outputs", part)
     for name in ("positive_examples", "negative_examples"):
         for index, example in enumerate(getattr(task, name)):
             part = f"{name}[{index}]"

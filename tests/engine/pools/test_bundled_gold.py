@@ -1,7 +1,7 @@
-"""Every gold output agrees with a rule that was written apart from the generator that made it.
+"""Every gold output agrees with a rule that was written apart from the files that hold it.
 
 The rules stand in `test_bundled_rules/`. A rule takes an input and an answer and says whether the
-answer is right. It reads the input as a solver would, and shares no code with the generator.
+answer is right. It reads the input as a solver would.
 """
 
 from __future__ import annotations

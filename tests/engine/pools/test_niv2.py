@@ -65,6 +65,8 @@ def test_a_file_becomes_a_task(tmp_path: Path) -> None:
         ("Categories", MISSING, "category", None),
         ("Categories", [], "category", None),
         ("Categories", "Plain", "category", "Plain"),
+        ("Labels", [], "labels", ()),
+        ("Labels", ["rouge", "bleu", "bleue"], "labels", ("rouge", "bleu", "bleue")),
     ],
 )
 def test_variants_that_are_accepted(
@@ -144,6 +146,9 @@ def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
         ("Positive Examples", "text", "expected a list, found a text"),
         ("Negative Examples", 3.5, "expected a list, found a number"),
         ("Categories", [3], "expected a text, found a number"),
+        ("Labels", "rouge", "expected a list, found a text"),
+        ("Labels", ["rouge", 1], "expected a text, found a number"),
+        ("Labels", ["rouge", "bleu", "bleue", "bleu"], "holds a label twice"),
     ],
 )
 def test_faults_of_a_task(tmp_path: Path, field: str, value: object, message: str) -> None:
@@ -245,3 +250,9 @@ def test_real_tasks_load() -> None:
         assert task.category
         assert task.instances
         assert all(instance.outputs for instance in task.instances)
+
+
+def test_gold_outputs_are_among_the_labels(tmp_path: Path) -> None:
+    file = write(tmp_path, changed("Labels", ["rouge", "bleu"]))
+    expected = "record Instances[1], field 'output': 'bleue' is none of the task's labels"
+    assert complaint(file) == expected

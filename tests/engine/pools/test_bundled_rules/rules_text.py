@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 
-from engine.pools.bundled.lexicon import GROUPS
+from tests.engine.pools.test_bundled_rules.vocabulary import GROUPS
 
 SPEAKERS = re.compile(
     r"^(\w+) (?:told|warned)|(?:told by|heard from|learned from) (\w+)|when (\w+) mentioned"

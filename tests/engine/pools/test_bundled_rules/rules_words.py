@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from itertools import pairwise, permutations, product
 
-from engine.pools.bundled.lexicon import GROUPS
+from tests.engine.pools.test_bundled_rules.vocabulary import GROUPS
 
 
 def by_two(text: str) -> dict[str, str]:
