@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from engine.perturb.boundaries import Span, find_word
 from engine.tasks import Example, Record, Task
 
 Target = Literal["definition", "example_inputs", "example_outputs"]
@@ -201,37 +201,12 @@ class TextStep(Step):
         """
 
 
-class Span(NamedTuple):
-    """A range of a text, `text[start:end]`."""
-
-    start: int
-    end: int
-
-
-class Word(NamedTuple):
-    """A run of non-blank characters, the blanks behind it, and whether it may be changed."""
-
-    text: str
-    blanks: str
-    free: bool
-
-
-def words(text: str, protected: tuple[Span, ...]) -> Iterator[Word]:
-    """The words of a text; blanks before the first one are left out."""
-    for found in re.finditer(r"(\S+)(\s*)", text):
-        start, end = found.span(1)
-        free = not any(start < span.end and span.start < end for span in protected)
-        yield Word(found[1], found[2], free)
-
-
 def label_spans(task: Task) -> tuple[Span, ...]:
     """Where the definition mentions a label of the task as a word of its own, in whatever case."""
-    spans = set()
+    spans: set[Span] = set()
     for label in task.labels:
         if label.strip():
-            pattern = rf"(?<!\w){re.escape(label.strip())}(?!\w)"
-            for found in re.finditer(pattern, task.definition, re.IGNORECASE):
-                spans.add(Span(*found.span()))
+            spans.update(find_word(label.strip(), task.definition))
     return tuple(sorted(spans))
 
 

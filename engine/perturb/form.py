@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from engine.perturb.base import Changed, Rate, Span, TextStep, words
+from engine.perturb.base import Changed, Rate, TextStep
+from engine.perturb.boundaries import Span, words
 
 Style = Literal["lower", "upper", "title"]
 

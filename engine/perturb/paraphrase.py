@@ -20,11 +20,11 @@ from engine.perturb.base import (
     Changed,
     Options,
     Shown,
-    Span,
     Streams,
     Target,
     TextStep,
 )
+from engine.perturb.boundaries import Span
 from engine.tasks import Task
 
 INSTRUCTION = (

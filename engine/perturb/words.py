@@ -1,17 +1,18 @@
 """Perturbations of words: drop, mask, shuffle, misspell.
 
-A word is a run of non-blank characters with the blanks behind it.
+A word is what `engine.perturb.boundaries.words` says, with the blanks behind it, if there are any.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from engine.perturb.base import Changed, PartialRate, Rate, Span, TextStep, Word, words
+from engine.perturb.base import Changed, PartialRate, Rate, TextStep
+from engine.perturb.boundaries import Span, Word, words
 
 
 class DropWords(TextStep):
@@ -112,7 +113,7 @@ class Typos(TextStep):
         """The text with typing mistakes."""
         shown: list[str] = []
         changed = total = 0
-        for word in words(text, protected):
+        for word in _unparted(words(text, protected)):
             typed, mistakes, letters = (
                 _mistype(word.text, self.rate, rng) if word.free else (word.text, 0, 0)
             )
@@ -120,6 +121,19 @@ class Typos(TextStep):
             changed += mistakes
             total += letters
         return Changed("".join(shown).strip(), changed, total)
+
+
+def _unparted(found: Iterable[Word]) -> Iterator[Word]:
+    """The words, those joined that no blank parts and of which all or none may be changed."""
+    held: Word | None = None
+    for word in found:
+        if held is not None and not held.blanks and held.free == word.free:
+            word = word._replace(text=held.text + word.text)
+        elif held is not None:
+            yield held
+        held = word
+    if held is not None:
+        yield held
 
 
 def _stay(found: Sequence[Word], rate: float, rng: random.Random) -> list[bool]:
