@@ -14,7 +14,6 @@ import polars as pl
 from engine.api import TaskScore
 from engine.config import MeasureName
 from engine.design.analysis import Moves
-from engine.design.pooling import standard_errors
 from engine.further import LabelScore, Sample
 from engine.measures.disagreement import disagreement_table
 from engine.measures.label_uncertainty import information_table
@@ -46,24 +45,16 @@ class Further:
     values: Callable[[TaskScore], _Values]
     table: Callable[[TaskScore], Moves]
 
-    def build_columns(self, scores: Sequence[TaskScore]) -> list[pl.Series]:
-        """The columns of `scores.parquet`, a value per score."""
-        _, error_column, *_ = self.score_columns
-        errors = standard_errors([self.table(score) for score in scores])
-        rows = [
-            {**self.values(score), error_column: error}
-            for score, error in zip(scores, errors, strict=True)
-        ]
-        return [
-            pl.Series(name, [row[name] for row in rows], dtype=kind)
-            for name, kind in self.score_columns.items()
-        ]
+    @property
+    def error_column(self) -> str:
+        """The name of the second one."""
+        return list(self.score_columns)[1]
 
-    def build_table(self, scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.DataFrame:
-        """Its own table: every row of every task, in pool order."""
+    def build_table(self, scores: Iterable[TaskScore]) -> pl.DataFrame:
+        """Its own table: every row of every task, in their order."""
         rows = [
-            {"task_id": task_id, **row.model_dump(), "weights_version": score.weights_version}
-            for task_id, score in ((task_id, scores[task_id]) for task_id in order)
+            {"task_id": score.task_id, **row.model_dump(), "weights_version": score.weights_version}
+            for score in scores
             for row in self.rows(score)
         ]
         return pl.DataFrame(rows, schema=self.row_columns)
@@ -146,13 +137,3 @@ LABELS = Further(
 
 FURTHER: dict[MeasureName, Further] = {"output_disagreement": SAMPLES, "label_bald": LABELS}
 """What a measure asks for on top of likelihoods."""
-
-
-def build_further_columns(scores: Sequence[TaskScore]) -> list[pl.Series]:
-    """The further columns of `scores.parquet`; none where nothing further was measured."""
-    return [
-        column
-        for further in FURTHER.values()
-        if any(further.rows(score) for score in scores)
-        for column in further.build_columns(scores)
-    ]

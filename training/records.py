@@ -14,21 +14,18 @@ lines, and a torn last line does not count.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from engine.api import PairScore, TaskScore
-from engine.design.analysis import moves_of
-from engine.design.pooling import standard_errors
 from engine.errors import InputError
 from engine.files import LineJournal
-from engine.measures import map_categories
 from training.files import read_json as read_json
 from training.files import write_parquet as write_parquet
-from training.further import FURTHER, build_further_columns
+from training.further import FURTHER
 from training.selection import Selection
 
 SCORE_COLUMNS: dict[str, Any] = {
@@ -163,37 +160,6 @@ class ScoreJournal(LineJournal[TaskScore]):
         for score in self.records():
             if score.weights_version == self.weights_version:
                 yield score
-
-
-def build_scores(
-    scores: Mapping[str, TaskScore], order: Iterable[str], selected: Iterable[str] | None = None
-) -> pl.DataFrame:
-    """The frame of `scores.parquet`, and what `training.further` adds to it.
-
-    Args:
-        scores: Finished scores by task id.
-        order: Task ids in pool order; each must have a score.
-        selected: Ids of the selected tasks; none when the selection has not been made.
-    """
-    chosen = None if selected is None else set(selected)
-    ids = list(order)
-    errors = standard_errors([moves_of(scores[task_id].pairs) for task_id in ids])
-    rows = []
-    for task_id, error in zip(ids, errors, strict=True):
-        score = scores[task_id]
-        row = {name: getattr(score, name) for name in SCORE_COLUMNS if hasattr(score, name)}
-        row["standard_error"] = error
-        rows.append(row | {"selected": None if chosen is None else task_id in chosen})
-    frame = pl.DataFrame(rows, schema=SCORE_COLUMNS)
-    categories = map_categories(frame).cast(pl.String).alias("map_category")
-    further = build_further_columns([scores[task_id] for task_id in ids])
-    return frame.with_columns(categories, *further)
-
-
-def build_pairs(scores: Mapping[str, TaskScore], order: Iterable[str]) -> pl.DataFrame:
-    """The frame of `pairs.parquet`: every pair of every task, in pool order."""
-    ordered = [scores[task_id] for task_id in order]
-    return pair_table((score.task_id, score.pairs, score.weights_version) for score in ordered)
 
 
 def pair_table(tasks: Iterable[tuple[str, Iterable[PairScore], str]]) -> pl.DataFrame:

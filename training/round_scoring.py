@@ -12,7 +12,6 @@ from engine.config import ScoreConfig
 from engine.design.measurement import perturbation_strength
 from engine.design.racing import RaceResult
 from engine.design.ranking import ranking_columns
-from engine.errors import EngineError
 from engine.files import write_json
 from engine.prompts import PromptBuilder
 from engine.tasks import Task
@@ -23,12 +22,11 @@ from training.racing import race_scores, race_with_journal
 from training.records import (
     RoundFolder,
     ScoreJournal,
-    build_pairs,
-    build_scores,
     read_json,
     write_parquet,
 )
 from training.round_races import RoundRaces
+from training.score_tables import build_tables
 from training.state import Step
 from training.task_columns import with_columns_of
 
@@ -96,19 +94,16 @@ class DesignScoring:
                 finished[score.task_id] = score
                 self._strength(left[score.task_id])  # while the engine is at others
                 progress.advance(len(finished), detail=score.task_id)
-        order = [task.id for task in tasks]
-        unscored = [task_id for task_id in order if task_id not in finished]
-        if unscored:
-            raise EngineError(f"the engine returned no score for {', '.join(unscored[:5])}")
-        pairs = build_pairs(finished, order)
-        ranking = ranking_columns(pairs, {task.id: self._strength(task) for task in tasks})
-        scores = with_columns_of(build_scores(finished, order), ranking)
-        write_parquet(folder.pairs, pairs)
-        if further := FURTHER.get(self._config.measure):
-            write_parquet(folder.further[further.name], further.build_table(finished, order))
+        further = FURTHER.get(self._config.measure)
+        tables = build_tables(finished.values(), [task.id for task in tasks], further)
+        ranking = ranking_columns(tables.pairs, {task.id: self._strength(task) for task in tasks})
+        scores = with_columns_of(tables.scores, ranking)
+        write_parquet(folder.pairs, tables.pairs)
+        if further and tables.further is not None:
+            write_parquet(folder.further[further.name], tables.further)
         write_parquet(folder.scores, scores)
         mean = float(scores["prompt_uncertainty"].to_numpy().mean())
-        return f"{len(order)} tasks, mean prompt uncertainty {mean:.4f}"
+        return f"{scores.height} tasks, mean prompt uncertainty {mean:.4f}"
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:
         """See `RoundScoring.usage`."""

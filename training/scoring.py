@@ -12,9 +12,8 @@ OUT.engine.log         output of the engine, if one was started
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +25,6 @@ from engine.design.measurement import perturbation_strength
 from engine.design.ranking import ranking_columns
 from engine.errors import EngineError, InputError
 from engine.files import write_bytes, write_json
-from engine.measures import map_categories
 from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
@@ -34,16 +32,11 @@ from engine.tasks import Record, Task, digest_tasks
 from training.further import FURTHER
 from training.outputs import check_same, make_room
 from training.records import (
-    PAIR_COLUMNS,
-    SCORE_COLUMNS,
     ScoreJournal,
-    build_pairs,
-    build_scores,
     write_parquet,
 )
+from training.score_tables import build_tables
 from training.task_columns import task_row, task_table, with_columns_of
-
-_AT_ONCE = 500  # tasks held in memory while the files are written
 
 
 class ScoringEngine(Protocol):
@@ -266,45 +259,22 @@ def _write(
     skipped: set[str],
     strengths: Mapping[str, float],
 ) -> pl.DataFrame:
-    """All tables, from the journal, a part of it in memory at a time."""
-    order = survey.tasks.select("task_id", position=pl.int_range(pl.len()))
-    order = order.filter(~pl.col("task_id").is_in(skipped))
-    if not order.height:
+    """All tables, from the journal."""
+    order = [name for name in survey.tasks["task_id"] if name not in skipped]
+    if not order:
         raise EngineError(f"no task could be scored; {files.skipped} says why")
     further = FURTHER.get(config.measure)
-    columns = SCORE_COLUMNS | (further.score_columns if further else {})
-    scores, pairs = [pl.DataFrame(schema=columns)], [pl.DataFrame(schema=PAIR_COLUMNS)]
-    rows_of = [pl.DataFrame(schema=further.row_columns)] if further else []
-    stream = journal.scores()
-    while part := {score.task_id: score for score in islice(stream, _AT_ONCE)}:
-        scores.append(build_scores(part, part))
-        pairs.append(build_pairs(part, part))
-        if further:
-            rows_of.append(further.build_table(part, part))
-    seen = pl.concat(scores)
-    missing = order.join(seen, on="task_id", how="anti")
-    if missing.height:
-        raise EngineError(f"the engine returned no score for {missing['task_id'][0]}")
-    rows = order.join(seen, on="task_id", how="left", maintain_order="left").drop("position")
-    # Categories depend on all tasks, and the parts above knew only of theirs.
-    table = rows.with_columns(map_categories(rows).cast(pl.String).alias("map_category"))
-    all_pairs = _in_order(pairs, order)
+    tables = build_tables(journal.scores(), order, further)
     needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
     measures = [
-        compute_measures(all_pairs, needs, source=files.pairs),
-        ranking_columns(all_pairs, strengths),
+        compute_measures(tables.pairs, needs, source=files.pairs),
+        ranking_columns(tables.pairs, strengths),
     ]
-    if further:
-        path, found = files.further[further.name], _in_order(rows_of, order)
-        measures.append(compute_measures(found, further.needs, source=path))
-        write_parquet(path, found)
-    table = with_columns_of(table, *measures, survey.tasks)
-    write_parquet(files.pairs, all_pairs)
+    if further and tables.further is not None:
+        path = files.further[further.name]
+        measures.append(compute_measures(tables.further, further.needs, source=path))
+        write_parquet(path, tables.further)
+    table = with_columns_of(tables.scores, *measures, survey.tasks)
+    write_parquet(files.pairs, tables.pairs)
     write_parquet(files.scores, table)
     return table
-
-
-def _in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
-    """The rows of tables, tasks in the pool's order."""
-    rows = pl.concat(parts).join(order, on="task_id", maintain_order="left")
-    return rows.sort("position", maintain_order=True).drop("position")

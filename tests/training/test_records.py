@@ -16,10 +16,9 @@ from training.records import (
     SCORE_COLUMNS,
     RunFolder,
     ScoreJournal,
-    build_pairs,
-    build_scores,
     write_parquet,
 )
+from training.score_tables import build_tables
 
 SCORES = {name: make_score(name, value) for name, value in (("a", 0.1), ("b", 0.3), ("c", 0.2))}
 
@@ -36,14 +35,15 @@ def test_columns_are_those_of_the_contract() -> None:
 
 
 def test_parquet_files_hold_the_columns_in_pool_order(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "scores.parquet", build_scores(SCORES, ["c", "a", "b"], ["b"]))
-    write_parquet(tmp_path / "pairs.parquet", build_pairs(SCORES, ["c", "a", "b"]))
+    tables = build_tables(SCORES.values(), ["c", "a", "b"])
+    write_parquet(tmp_path / "scores.parquet", tables.scores)
+    write_parquet(tmp_path / "pairs.parquet", tables.pairs)
     scores = pl.read_parquet(tmp_path / "scores.parquet")
     pairs = pl.read_parquet(tmp_path / "pairs.parquet")
     assert dict(scores.schema) == SCORE_COLUMNS
     assert dict(pairs.schema) == PAIR_COLUMNS
     assert scores["task_id"].to_list() == ["c", "a", "b"]
-    assert scores["selected"].to_list() == [False, False, True]
+    assert scores["selected"].to_list() == [None] * 3, "before the selection"
     assert scores["map_category"].to_list() == ["easy", "easy", "ambiguous"]
     assert pairs.height == 9
     assert pairs["weights_version"].unique().to_list() == ["base"]
@@ -55,23 +55,21 @@ def test_sampled_outputs_have_columns_and_a_table_of_their_own(tmp_path: Path) -
         name: score.model_copy(update={"disagreement": make_disagreement(number)})
         for number, (name, score) in enumerate(SCORES.items())
     }
-    table = build_scores(scores, ["c", "a", "b"])
+    tables = build_tables(scores.values(), ["c", "a", "b"], SAMPLES)
+    table = tables.scores
     assert dict(table.schema) == SCORE_COLUMNS | SAMPLES.score_columns
     assert table["output_disagreement"].to_list() == [0.5, 0, 0.25]
     errors = table["output_disagreement_error"].to_list()
     assert all(error >= 0 for error in errors)
     assert max(errors) > 0, "pooled over the tasks"
     assert table["output_label_entropy"].to_list() == [None] * 3
-    samples = SAMPLES.build_table(scores, ["c", "a", "b"])
+    samples = tables.further
+    assert samples is not None
     assert dict(samples.schema) == SAMPLES.row_columns
     assert samples["task_id"].unique(maintain_order=True).to_list() == ["c", "a", "b"]
     measured = compute_measures(samples, "samples", ["output_disagreement"])
     assert measured["output_disagreement"].to_list() == [0.5, 0, 0.25]
-    assert SAMPLES.build_table(SCORES, ["a"]).height == 0
-
-
-def test_selected_is_unknown_before_the_selection() -> None:
-    assert build_scores(SCORES, ["a", "b"])["selected"].to_list() == [None, None]
+    assert SAMPLES.build_table([SCORES["a"]]).height == 0
 
 
 def test_the_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
