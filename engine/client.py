@@ -71,7 +71,8 @@ class EngineClient:
         )
         self._tasks_per_request = tasks_per_request
         self._api_key = api_key
-        self._paraphrases = paraphrases
+        self._paraphrases = None if paraphrases is None else ParaphraseJournal(paraphrases)
+        self._files = ExitStack()
         self._patience = wire.Patience(patience_s)
         self._model: str | None = None
 
@@ -87,7 +88,8 @@ class EngineClient:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and the file of paraphrases."""
+        self._files.close()
         self._http.close()
 
     def score(
@@ -112,18 +114,21 @@ class EngineClient:
             EngineError: If the server cannot be reached, fails, or its answer breaks off.
         """
         waiting = iter(tasks)
-        with ExitStack() as stack:
-            journal = None
+        while some := tuple(itertools.islice(waiting, self._tasks_per_request)):
+            design = config
             if self._paraphrases is not None and asks_for_paraphrases(config):
-                journal = stack.enter_context(ParaphraseJournal(self._paraphrases))
-            while some := tuple(itertools.islice(waiting, self._tasks_per_request)):
-                design = config
-                if journal is not None:
-                    url = str(self._http.base_url)
-                    design = fill_from(journal, config, some, url, self._api_key)
-                yield from self._score_batch(
-                    wire.Batch.of(some, design, "skip" if on_skip else "error"), on_skip
-                )
+                url = str(self._http.base_url)
+                design = fill_from(self._opened(), config, some, url, self._api_key)
+            yield from self._score_batch(
+                wire.Batch.of(some, design, "skip" if on_skip else "error"), on_skip
+            )
+
+    def _opened(self) -> ParaphraseJournal:
+        """The file of paraphrases, which stays open: it may be large."""
+        assert self._paraphrases is not None
+        if not self._paraphrases.is_open:
+            self._files.enter_context(self._paraphrases)
+        return self._paraphrases
 
     def _score_batch(
         self, batch: wire.Batch, on_skip: Callable[[SkippedTask], None] | None

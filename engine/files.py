@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from engine.tasks import Record
 _R = TypeVar("_R", bound=Record)
 
 _PART = ".part"
+_BLOCK_BYTES = 1 << 16
 
 
 @contextmanager
@@ -87,6 +89,9 @@ def sync_folder(path: Path) -> None:
 class LineJournal(Generic[_R]):
     """A file of JSON lines, synced as they come; a context manager to append with.
 
+    Several may append at once, of one process or of many: each line is written under a lock of the
+    file (`flock`), and only who holds it cuts off what a killed writer left of its last line.
+
     Args:
         path: The file.
         kind: Record of a line.
@@ -96,6 +101,8 @@ class LineJournal(Generic[_R]):
         self.path = path
         self.kind = kind
         self._stream: IO[bytes] | None = None
+        self._read_to = 0
+        self._n_read = 0
 
     def records(self) -> Iterator[_R]:
         """All whole lines, one at a time; a torn last one is ignored.
@@ -103,28 +110,36 @@ class LineJournal(Generic[_R]):
         Raises:
             InputError: If a line other than the last is broken.
         """
+        self._read_to = self._n_read = 0
+        yield from self.new_records()
+
+    def new_records(self) -> Iterator[_R]:
+        """The whole lines that have come since the last one that was read; see `records`."""
         if not self.path.is_file():
             return
         with self.path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            stream.seek(self._read_to)
+            for line in stream:
                 if not line.endswith(b"\n"):
                     return
+                self._read_to += len(line)
+                self._n_read += 1
                 try:
                     yield self.kind.model_validate_json(line)
                 except ValidationError as error:
                     problem = f"broken line: {error.errors()[0]['msg']}"
-                    raise InputError(problem, file=self.path, record=f"line {number}") from error
+                    record = f"line {self._n_read}"
+                    raise InputError(problem, file=self.path, record=record) from error
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self.path.open("ab", buffering=0)
+            # Unbuffered: what could not be written must not be tried again when the file closes.
+            self._stream = self.path.open("a+b", buffering=0)
+            with _locked(self._stream):
+                _cut_torn_line(self._stream)
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        # Cut a torn last line off, so that the next one starts on a line of its own.
-        whole = self.path.read_bytes().rfind(b"\n") + 1
-        self._stream.truncate(whole)
-        self._stream.seek(whole)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -132,20 +147,53 @@ class LineJournal(Generic[_R]):
         self._stream.close()
         self._stream = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be appended to."""
+        return self._stream is not None
+
     def append(self, record: _R) -> None:
         """Add a record; it is on disk when this returns.
 
         Raises:
             InputError: If it cannot be written; the lines before it stand.
         """
-        assert self._stream is not None
-        whole = self._stream.tell()
-        try:
-            # Unbuffered: what could not be written must not be tried again when the file closes.
-            line = record.model_dump_json().encode() + b"\n"
-            while line:
-                line = line[self._stream.write(line) :]
-            os.fsync(self._stream.fileno())
-        except OSError as error:
-            self._stream.truncate(whole)
-            raise cannot_write(self.path, error) from error
+        stream = self._stream
+        assert stream is not None
+        line = record.model_dump_json().encode() + b"\n"
+        with _locked(stream):
+            whole = _cut_torn_line(stream)
+            try:
+                while line:
+                    line = line[stream.write(line) :]
+                os.fsync(stream.fileno())
+            except OSError as error:
+                stream.truncate(whole)
+                raise cannot_write(self.path, error) from error
+
+
+@contextmanager
+def _locked(stream: IO[bytes]) -> Iterator[None]:
+    """Nobody else holds the lock of this file while the block runs."""
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(stream, fcntl.LOCK_UN)
+
+
+def _cut_torn_line(stream: IO[bytes]) -> int:
+    """Cuts off what follows the last line end, looked for from the back; the size of what stays."""
+    size = whole = stream.seek(0, os.SEEK_END)
+    n_bytes = 1  # nearly always the last byte tells
+    while whole:
+        start = max(0, whole - n_bytes)
+        stream.seek(start)
+        found = stream.read(whole - start).rfind(b"\n")
+        whole = start + found + 1
+        if found >= 0:
+            break
+        n_bytes = _BLOCK_BYTES
+    if whole < size:
+        stream.truncate(whole)
+    return whole

@@ -27,6 +27,9 @@ class KeptParaphrase(Record):
 class ParaphraseJournal:
     """Paraphrases, one JSON line each, on disk as they come; a context manager, safe for threads.
 
+    Several clients may share one file: each sees what the others have written, and of two
+    paraphrases under one key the first counts.
+
     Args:
         path: The file; it is made if it is missing.
 
@@ -41,23 +44,36 @@ class ParaphraseJournal:
         self._found: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self._found = {kept.key: kept.paraphrase for kept in self._journal.records()}
+        self._read()
         self._journal.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._journal.__exit__(*exc)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be appended to."""
+        return self._journal.is_open
+
     def get(self, key: str) -> str | None:
         """The paraphrase under this key, if there is one."""
+        if key not in self._found:
+            with self._lock:
+                self._read()
         return self._found.get(key)
 
-    def append(self, key: str, text: str, paraphrase: str) -> None:
-        """Keep a paraphrase; it is on disk when this returns.
+    def append(self, key: str, text: str, paraphrase: str) -> str:
+        """Keep a paraphrase; what stands under the key, on disk, when this returns.
 
         Raises:
             InputError: If it cannot be written.
         """
         with self._lock:
             self._journal.append(KeptParaphrase(key=key, text=text, paraphrase=paraphrase))
-            self._found[key] = paraphrase
+            self._read()
+            return self._found[key]
+
+    def _read(self) -> None:
+        for kept in self._journal.new_records():
+            self._found.setdefault(kept.key, kept.paraphrase)

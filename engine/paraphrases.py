@@ -142,10 +142,7 @@ def _filled(
                 one, number = job
                 key = _key(one, number, endpoint, model, config.seed)
                 found = journal.get(key)
-                if found is None:
-                    found = _asked(one, key, endpoint, client)
-                    journal.append(key, one.text, found)
-                return found
+                return found or journal.append(key, one.text, _asked(one, key, endpoint, client))
 
             running = [threads.submit(ask, job) for job in jobs]
             try:
