@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TypeVar
 
 from engine.api import (
     CompletionLogprobs,
     CompletionLogprobsResponse,
+    SkippedTask,
     TaskScore,
     TokenPair,
     Usage,
@@ -22,23 +22,23 @@ from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.tasks import Task
 from training.live import Engine
+from training.spreading import Ask, FaultyItemError, Spreading
 
 logger = logging.getLogger(__name__)
 
-_Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
 
 _TASKS_AT_ONCE = 4
 _PROMPTS_AT_ONCE = 32
 _PAIRS_AT_ONCE = 8
-_STOP_SECONDS = 5.0
 
 
 class Fleet:
     """Implements `training.live.Engine` over several of them.
 
     A task goes to one engine as a whole, because its pairs share their prefixes. An engine that
-    fails gets no more work from this process, and what it had not finished goes to the others.
+    does not answer any more, or fails at what another engine can do, gets no more work from this
+    process, and what it had not finished goes to the others; see `training.spreading`.
 
     Args:
         engines: Engines by name (their URL).
@@ -60,14 +60,54 @@ class Fleet:
         with self._lock:
             return list(self._engines)
 
-    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+    def score(
+        self,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
         """Scores as tasks finish, each task once.
 
+        Args:
+            tasks: The tasks.
+            config: What to measure.
+            on_skip: Called with every task that cannot be scored; without it, such a task is an
+                error. A task that two engines failed at by itself is one.
+
         Raises:
-            InputError: If an engine finds fault with a task.
+            InputError: If a task is at fault.
             EngineError: If all engines have failed.
         """
-        yield from _Scoring(self, tasks, config).run()
+        numbers = {task.id: index for index, task in enumerate(tasks)}
+
+        def ask(
+            engine: Engine, part: Sequence[int]
+        ) -> Iterator[tuple[int, TaskScore | SkippedTask]]:
+            skipped: list[SkippedTask] = []
+            some = [tasks[index] for index in part]
+            for score in engine.score(some, config, skipped.append if on_skip else None):
+                if score.task_id in numbers:
+                    yield numbers[score.task_id], score
+            for one in skipped:
+                yield numbers[one.task_id], one
+
+        def skip(fault: FaultyItemError) -> None:
+            assert on_skip is not None
+            on_skip(SkippedTask.because(tasks[fault.index].id, fault))
+
+        answers = self._spread(
+            len(tasks),
+            _TASKS_AT_ONCE,
+            ask,
+            lambda index: tasks[index].id,
+            skip if on_skip else None,
+        )
+        with closing(answers):
+            for _, answer in answers:
+                if isinstance(answer, TaskScore):
+                    yield answer
+                elif on_skip is not None:
+                    on_skip(answer)
 
     def weights(self) -> WeightsState:
         """The live weights, which are the same on all engines; `mixed: ...` when they are not.
@@ -125,9 +165,13 @@ class Fleet:
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
         """Greedy outputs, decoded, in order, spread over the engines."""
-        return self._spread(
-            prompts, _PROMPTS_AT_ONCE, lambda engine, part: engine.generate(part, max_tokens)
-        )
+
+        def ask(engine: Engine, part: Sequence[int]) -> Iterable[tuple[int, str]]:
+            outputs = engine.generate([prompts[index] for index in part], max_tokens)
+            return zip(part, outputs, strict=True)
+
+        answers = dict(self._spread(len(prompts), _PROMPTS_AT_ONCE, ask, "prompt {}".format))
+        return [answers[index] for index in range(len(prompts))]
 
     def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
         """Log-probabilities of fixed completions, in order, spread over the engines.
@@ -140,60 +184,36 @@ class Fleet:
         """
         answers: list[CompletionLogprobsResponse] = []
 
-        def ask(engine: Engine, part: Sequence[TokenPair]) -> Sequence[CompletionLogprobs]:
-            answers.append(engine.completion_logprobs(part))
-            return answers[-1].results
+        def ask(engine: Engine, part: Sequence[int]) -> Iterable[tuple[int, CompletionLogprobs]]:
+            answers.append(engine.completion_logprobs([pairs[index] for index in part]))
+            return zip(part, answers[-1].results, strict=True)
 
         share = -(-len(pairs) // len(self.names()))
-        results = self._spread(pairs, max(_PAIRS_AT_ONCE, share), ask)
+        results = dict(self._spread(len(pairs), max(_PAIRS_AT_ONCE, share), ask, "pair {}".format))
         versions = {answer.weights_version for answer in answers} or {self.weights().version}
         if len(versions) > 1:
             raise EngineError(f"the engines serve different weights: {', '.join(sorted(versions))}")
         return CompletionLogprobsResponse(
             weights_version=versions.pop(),
-            results=tuple(results),
+            results=tuple(results[index] for index in range(len(pairs))),
             usage=sum((answer.usage for answer in answers), Usage()),
         )
 
     def _spread(
         self,
-        items: Sequence[_Item],
+        n_items: int,
         at_once: int,
-        ask: Callable[[Engine, Sequence[_Item]], Sequence[_Answer]],
-    ) -> list[_Answer]:
-        """An answer per item, in order; parts go to whichever engine is free."""
-        answers: dict[int, _Answer] = {}
-        faults: list[InputError] = []
-        starts = deque(range(0, len(items), at_once))
-
-        def work(name: str) -> None:
-            while True:
-                with self._lock:
-                    if not starts or faults:
-                        return
-                    start = starts.popleft()
-                try:
-                    part = ask(self.engine(name), items[start : start + at_once])
-                except EngineError as error:
-                    with self._lock:
-                        starts.appendleft(start)
-                    self.drop(name, error)
-                    return
-                except InputError as fault:
-                    faults.append(fault)
-                    return
-                with self._lock:
-                    answers.update(enumerate(part, start))
-
-        while starts and not faults:
-            workers = [threading.Thread(target=work, args=(name,)) for name in self.names()]
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-        if faults:
-            raise faults[0]
-        return [answers[index] for index in range(len(items))]
+        ask: Ask[_Answer],
+        name_of: Callable[[int], str],
+        on_fault: Callable[[FaultyItemError], None] | None = None,
+    ) -> Generator[tuple[int, _Answer], None, None]:
+        """See `training.spreading.Spreading`; an item at fault is an `InputError` that names it."""
+        engines = {name: self.engine(name) for name in self.names()}
+        work = Spreading(engines, ask, self.drop, on_fault)
+        try:
+            yield from work.run(n_items, at_once)
+        except FaultyItemError as fault:
+            raise InputError(str(fault), record=name_of(fault.index)) from fault
 
     def drop(self, name: str, error: EngineError) -> None:
         """Give an engine no more work."""
@@ -213,81 +233,3 @@ class Fleet:
         if not names:
             raise EngineError(f"no engine is left; the last one failed: {self._last_error}")
         return names
-
-
-class _Scoring:
-    """One scoring over a fleet: a thread per engine takes a few tasks at a time."""
-
-    def __init__(self, fleet: Fleet, tasks: Sequence[Task], config: ScoreConfig) -> None:
-        self._fleet = fleet
-        self._config = config
-        self._waiting = deque(tasks)
-        self._n_unfinished = len(tasks)
-        self._changed = threading.Condition()
-        self._stopped = False
-        self._results: SimpleQueue[TaskScore | Exception] = SimpleQueue()
-
-    def run(self) -> Iterator[TaskScore]:
-        """Yield scores as they come from the threads."""
-        left = self._n_unfinished
-        names = self._fleet.names()
-        workers = [threading.Thread(target=self._work, args=(name,), daemon=True) for name in names]
-        for worker in workers:
-            worker.start()
-        try:
-            while left:
-                result = self._results.get()
-                if isinstance(result, Exception):
-                    raise result
-                left -= 1
-                yield result
-        finally:
-            with self._changed:
-                self._stopped = True
-                self._changed.notify_all()
-            for worker in workers:  # one may hang in a request; its scores are not read any more
-                worker.join(_STOP_SECONDS)
-
-    def _work(self, name: str) -> None:
-        """Take tasks until none is left unfinished anywhere, or this engine fails."""
-        engine = self._fleet.engine(name)
-        while batch := self._take():
-            left = {task.id: task for task in batch}
-            try:
-                for score in engine.score(batch, self._config):
-                    if left.pop(score.task_id, None) is not None:
-                        self._finish(score)
-                    if self._stopped:
-                        return
-                if left:
-                    raise EngineError(f"no score for {', '.join(left)}")
-            except EngineError as error:
-                self._hand_back(name, list(left.values()), error)
-                return
-            except InputError as error:
-                self._results.put(error)
-                return
-
-    def _take(self) -> list[Task]:
-        """The next tasks; waits while others may yet hand some back; empty when all is done."""
-        with self._changed:
-            while not self._waiting and self._n_unfinished and not self._stopped:
-                self._changed.wait()
-            if self._stopped:
-                return []
-            n = min(_TASKS_AT_ONCE, len(self._waiting))
-            return [self._waiting.popleft() for _ in range(n)]
-
-    def _finish(self, score: TaskScore) -> None:
-        with self._changed:
-            self._n_unfinished -= 1
-            self._changed.notify_all()
-        self._results.put(score)
-
-    def _hand_back(self, name: str, tasks: Sequence[Task], error: EngineError) -> None:
-        self._fleet.drop(name, error)
-        with self._changed:
-            self._waiting.extendleft(reversed(tasks))
-            self._changed.notify_all()
-        if not self._fleet.alive:
-            self._results.put(EngineError(f"no engine is left; the last one failed: {error}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.api import (
     CompletionLogprobsResponse,
+    SkippedTask,
     TaskScore,
     TokenPair,
     WeightsState,
@@ -151,9 +152,14 @@ class OwnEngine:
         assert self._client is not None, "the engine does not run"
         return self._client
 
-    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+    def score(
+        self,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
         """See `EngineClient.score`."""
-        return self.client.score(tasks, config)
+        return self.client.score(tasks, config, on_skip)
 
     def weights(self) -> WeightsState:
         """See `EngineClient.weights`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from engine.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
+from engine.api import CompletionLogprobsResponse, SkippedTask, TaskScore, TokenPair, WeightsState
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.manifest import read_manifest
@@ -18,8 +18,13 @@ from training.state import RunState
 class Engine(Protocol):
     """What the loop needs of `engine.client.EngineClient`."""
 
-    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
-        """Scores as tasks finish."""
+    def score(
+        self,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
+        """Scores as tasks finish; tasks that cannot be scored go to `on_skip`, if it is given."""
         ...
 
     def weights(self) -> WeightsState:

@@ -11,6 +11,7 @@ from engine.api import (
     CompletionLogprobsResponse,
     PairScore,
     Reference,
+    SkippedTask,
     TaskScore,
     TokenPair,
     Usage,
@@ -117,7 +118,12 @@ class FakeEngine:
     stale: bool = False
     lost_tasks: frozenset[str] = frozenset()
 
-    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+    def score(
+        self,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
         self.events.append(f"score {len(tasks)} under {self.version}")
         # Backwards: the loop must not rely on the order of arrival.
         for count, task in enumerate(reversed(tasks)):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from engine.api import (
     CompletionLogprobs,
     CompletionLogprobsResponse,
+    SkippedTask,
     TaskScore,
     TokenPair,
     Usage,
@@ -35,12 +37,22 @@ class Mortal(FakeEngine):
         super().__init__(version=version)
         self.asked: list[int] = []
 
-    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+    def score(
+        self,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
         for count, score in enumerate(super().score(tasks, config)):
             if self.dead or (self.lives_for is not None and count >= self.lives_for):
                 self.dead = True
                 raise EngineError("connection reset")
             yield score
+
+    def weights(self) -> WeightsState:
+        if self.dead:
+            raise EngineError("connection refused")
+        return super().weights()
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
         if self.dead:
@@ -96,7 +108,12 @@ def test_when_all_are_dead_the_last_failure_is_told() -> None:
 
 def test_a_fault_of_a_task_is_not_the_engines() -> None:
     class Strict(FakeEngine):
-        def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        def score(
+            self,
+            tasks: Sequence[Task],
+            config: ScoreConfig,
+            on_skip: Callable[[SkippedTask], None] | None = None,
+        ) -> Iterator[TaskScore]:
             raise InputError("too long", record=tasks[0].id)
             yield
 
@@ -194,3 +211,139 @@ def test_an_engine_that_does_not_answer_is_left_out() -> None:
 def test_a_fleet_needs_an_engine() -> None:
     with pytest.raises(InputError, match="names no engine"):
         Fleet({})
+
+
+class Picky(Mortal):
+    """Fails at some tasks and prompts, for good and while it goes on answering."""
+
+    def __init__(self, *faulty: str, error: Exception | None = None, dies: bool = False) -> None:
+        super().__init__()
+        self.faulty = set(faulty)
+        self.error = error or EngineError("500: CUDA error")
+        self.dies = dies
+
+    def _look(self, names: Iterable[str]) -> None:
+        if self.dead or self.faulty & set(names):
+            self.dead = self.dies
+            raise self.error
+
+    def score(
+        self,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
+        for score in FakeEngine.score(self, tasks, config):
+            self._look([score.task_id])
+            yield score
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        self._look(str(prompt[0]) for prompt in prompts)
+        return super().generate(prompts, max_tokens)
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        self._look(str(pair.prompt_token_ids[0]) for pair in pairs)
+        return super().completion_logprobs(pairs)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda fleet: list(fleet.score(list(make_pool(30)), ScoreConfig())),
+        lambda fleet: fleet.generate([[i] for i in range(30)], 4),
+        lambda fleet: fleet.completion_logprobs(make_pairs(30)),
+    ],
+    ids=["score", "generate", "completion_logprobs"],
+)
+def test_an_error_that_nobody_thought_of_is_raised(ask: Callable[[Fleet], object]) -> None:
+    names = ("task-3", "3")
+    fleet = Fleet({name: Picky(*names, error=RuntimeError("a bug")) for name in ("one", "two")})
+    with pytest.raises(RuntimeError, match="a bug"):
+        ask(fleet)
+
+
+@pytest.mark.timeout(10)
+def test_a_task_that_two_engines_fail_at_is_at_fault_and_they_stay() -> None:
+    fleet = Fleet({name: Picky("task-5") for name in ("one", "two", "three")})
+    tasks = list(make_pool(30))
+    with pytest.raises(InputError, match=r"record task-5: 2 engines failed at it: .*CUDA error; "):
+        list(fleet.score(tasks, ScoreConfig()))
+    skipped: list[SkippedTask] = []
+    scores = list(fleet.score(tasks, ScoreConfig(), skipped.append))
+    assert Counter(score.task_id for score in scores) == Counter(
+        task.id for task in tasks if task.id != "task-5"
+    )
+    assert [one.task_id for one in skipped] == ["task-5"]
+    assert "2 engines failed at it" in skipped[0].reason
+    assert fleet.alive == ["one", "two", "three"]
+
+
+@pytest.mark.timeout(10)
+def test_several_faulty_tasks_are_all_skipped() -> None:
+    fleet = Fleet({name: Picky("task-0", "task-1", "task-29") for name in ("one", "two")})
+    skipped: list[SkippedTask] = []
+    scores = list(fleet.score(list(make_pool(30)), ScoreConfig(), skipped.append))
+    assert sorted(one.task_id for one in skipped) == ["task-0", "task-1", "task-29"]
+    assert len({score.task_id for score in scores}) == len(scores) == 27
+
+
+@pytest.mark.timeout(10)
+def test_an_engine_that_fails_at_what_another_can_do_is_dropped() -> None:
+    fleet = Fleet({"one": Picky("task-0"), "two": Picky()})
+    scores = list(fleet.score(list(make_pool(30)), ScoreConfig()))
+    assert Counter(score.task_id for score in scores) == Counter(f"task-{i}" for i in range(30))
+    assert fleet.alive in (["two"], ["one", "two"])  # it may never have been given that task
+
+
+@pytest.mark.timeout(10)
+def test_a_task_that_kills_engines_does_not_kill_all() -> None:
+    fleet = Fleet({str(number): Picky("task-0", dies=True) for number in range(6)})
+    skipped: list[SkippedTask] = []
+    scores = list(fleet.score(list(make_pool(30)), ScoreConfig(), skipped.append))
+    assert [one.task_id for one in skipped] == ["task-0"]
+    assert len({score.task_id for score in scores}) == len(scores) == 29
+    assert len(fleet.alive) >= 2
+
+
+@pytest.mark.timeout(10)
+def test_a_pair_or_prompt_that_two_engines_fail_at_is_named() -> None:
+    fleet = Fleet({"one": Picky("17"), "two": Picky("17")})
+    with pytest.raises(InputError, match="record prompt 17: 2 engines failed at it"):
+        fleet.generate([[i] for i in range(100)], 4)
+    with pytest.raises(InputError, match="record pair 17: 2 engines failed at it"):
+        fleet.completion_logprobs(make_pairs(100))
+    assert fleet.alive == ["one", "two"]
+
+
+@pytest.mark.timeout(10)
+def test_the_last_engine_does_what_it_can_before_it_gives_up() -> None:
+    fleet = Fleet({"one": Picky("task-5")})
+    answers = fleet.score(list(make_pool(30)), ScoreConfig())
+    assert len({score.task_id for score in itertools.islice(answers, 29)}) == 29
+    with pytest.raises(EngineError, match="CUDA error"):
+        next(answers)
+    assert fleet.alive == ["one"]
+
+
+@pytest.mark.timeout(30)
+def test_nobody_waits_for_an_engine_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs, ended = threading.Event(), threading.Event()
+
+    class Hanging(Mortal):
+        def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+            hangs.set()
+            ended.wait()
+            return []
+
+    class Faulty(Mortal):
+        def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+            hangs.wait()
+            raise InputError("too long")
+
+    monkeypatch.setattr("training.spreading._STOP_SECONDS", 0.0)
+    try:
+        with pytest.raises(InputError, match="too long"):
+            Fleet({"one": Hanging(), "two": Faulty()}).generate([[i] for i in range(100)], 4)
+    finally:
+        ended.set()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.api import CompletionLogprobsResponse, TaskScore, TokenPair
+from engine.api import CompletionLogprobsResponse, SkippedTask, TaskScore, TokenPair
 from engine.config import PromptConfig, ScoreConfig
 from engine.design.racing import RaceResult
 from engine.errors import InputError
@@ -49,7 +49,12 @@ class RacingEngine(FakeEngine):
     answers: int = 0
     die_after_answers: int | None = None
 
-    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+    def score(
+        self,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
         self.inner.version = self.version
         for score in self.inner.score(tasks, config):
             self._count()
