@@ -45,6 +45,8 @@ Reply with [[A]] if answer A is better, [[B]] if answer B is better, or [[C]] fo
 _VERDICT = re.compile(r"\[\[([ABC])\]\]")
 _MEANING: dict[str, Choice] = {"A": "first", "B": "second", "C": "tie"}
 _ATTEMPTS = 4
+REPLY_TOKENS = 512
+"""Most tokens of a reply; a judge may reason before it decides."""
 
 
 class Verdict(Record):
@@ -138,7 +140,7 @@ class Judge:
             "model": self.model,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": 0,
-            "max_tokens": 512,
+            "max_tokens": REPLY_TOKENS,
         }
         problem = ""
         for attempt in range(_ATTEMPTS):

@@ -1,15 +1,15 @@
-"""`jostle --help` must answer at once, which it cannot if it imports the heavy libraries."""
+"""`jostle --help` must answer at once, which it cannot if it imports much."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
 HEAVY = ("torch", "vllm", "transformers", "trl", "datasets", "polars", "matplotlib")
+MOST_MODULES = 600  # typer, pydantic and ours are 440; any further library of size goes beyond
 COMMANDS = (
     "demo",
     "doctor",
@@ -39,7 +39,7 @@ try:
     app(sys.argv[1:])
 except SystemExit as stop:
     assert stop.code == 0, stop.code
-print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+print(json.dumps(sorted(sys.modules)))
 """
 
 
@@ -50,7 +50,6 @@ def _help(*arguments: str) -> tuple[str, set[str]]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     *shown, modules = done.stdout.splitlines()
     return "\n".join(shown), set(json.loads(modules))
@@ -62,6 +61,7 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert "Usage: " in shown
     assert "cli" in modules
     assert modules.isdisjoint(HEAVY)
+    assert len(modules) < MOST_MODULES
 
 
 def test_every_command_is_covered_here() -> None:
@@ -70,17 +70,3 @@ def test_every_command_is_covered_here() -> None:
     commands = [command for command in app.registered_commands if command.callback]
     names = {command.name or command.callback.__name__ for command in commands if command.callback}
     assert names == set(COMMANDS)
-
-
-def test_help_answers_in_under_a_second() -> None:
-    seconds = []
-    for _ in range(3):  # the best of three: the machine may be busy with other tests
-        started = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "cli.main", "--help"],
-            capture_output=True,
-            check=True,
-            timeout=60,
-        )
-        seconds.append(time.monotonic() - started)
-    assert min(seconds) < 1.0

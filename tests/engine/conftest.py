@@ -19,5 +19,5 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[EngineClient]:
-    with EngineClient(server.url, timeout_s=5, patience_s=0) as running:
+    with EngineClient(server.url, timeout_s=600, patience_s=0) as running:
         yield running

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,14 +36,14 @@ Call = Callable[..., Any]
 
 
 def sync_call(url: str, method: str, *args: Any, **options: Any) -> Any:
-    with EngineClient(url, timeout_s=5, **options) as client:
+    with EngineClient(url, timeout_s=600, **options) as client:
         answer = getattr(client, method)(*args)
         return list(answer) if method == "score" else answer
 
 
 def async_call(url: str, method: str, *args: Any, **options: Any) -> Any:
     async def run() -> Any:
-        async with AsyncEngineClient(url, timeout_s=5, **options) as client:
+        async with AsyncEngineClient(url, timeout_s=600, **options) as client:
             if method == "score":
                 return [score async for score in client.score(*args)]
             return await getattr(client, method)(*args)
@@ -104,10 +103,8 @@ def test_all_scores_there_but_not_the_totals(call: Call, server: Server) -> None
 
 def test_patience_ends(call: Call, server: Server) -> None:
     server.answer = in_turn(Answer(503, [error_line(503, "busy")]))
-    started = time.monotonic()
     with pytest.raises(EngineError, match="the engine answered 503: busy"):
         score(call, server, patience_s=0.6)
-    assert time.monotonic() - started < 3
     assert len(server.requests) > 1
 
 
@@ -152,18 +149,16 @@ def test_an_address_where_nobody_ever_was_is_not_waited_for(call: Call) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        started = time.monotonic()
         for method, args in (("weights", ()), ("score", ([make_task("a")], CONFIG))):
             with pytest.raises(EngineError, match=r"(?i)refused|all connection attempts failed"):
-                call(url, method, *args)
-        assert time.monotonic() - started < 2
+                call(url, method, *args, patience_s=3_600)
 
 
 def test_a_server_that_went_away_is_waited_for() -> None:
     first = Server()
     first.answer = well_behaved
     port = int(first.url.rsplit(":")[-1])
-    with EngineClient(first.url, timeout_s=5, tasks_per_request=1) as client:
+    with EngineClient(first.url, timeout_s=600, tasks_per_request=1) as client:
         scores = client.score([make_task(name) for name in IDS], CONFIG)
         assert next(scores).task_id == "a"
         first.close()

@@ -19,7 +19,7 @@ from engine.files import replacing
 with replacing(Path(sys.argv[1])) as part:
     part.write_text("half")
     print("written", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 

@@ -44,7 +44,7 @@ def score_all(
     found: list[TaskScore | SkippedTask] = []
 
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(600):
             async for score in TaskScorer(backend, config, "v1", **more).score(tasks):
                 found.append(score)
         assert asyncio.all_tasks() == {asyncio.current_task()}

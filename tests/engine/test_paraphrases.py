@@ -306,7 +306,7 @@ def test_other_perturbations_ask_nobody(tmp_path: Path) -> None:
 
 
 def test_so_many_requests_are_under_way_at_once(server: Server, tmp_path: Path) -> None:
-    all_there = threading.Barrier(3, timeout=10)
+    all_there = threading.Barrier(3, timeout=600)
 
     def answer(request: Request) -> Answer:
         if request.method == "POST":

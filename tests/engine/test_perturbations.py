@@ -167,7 +167,6 @@ def test_every_process_draws_the_same() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
         ).stdout
         for hash_seed in ("1", "2")
     ]

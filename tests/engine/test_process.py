@@ -27,7 +27,7 @@ sys.exit(0)
 """
 
 SILENT = """
-time.sleep(60)
+time.sleep(3600)
 """
 
 # Not ready at once, and with a child that ends at nothing but SIGKILL, as vLLM's workers do.
@@ -36,15 +36,16 @@ import http.server, json
 child = os.fork()
 if not child:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(60)
+    time.sleep(3600)
     os._exit(0)
 pathlib.Path("started.json").write_text(json.dumps(
     {"pid": os.getpid(), "child": child, "arguments": sys.argv[1:], "environment": dict(os.environ)}
 ))
-started = time.monotonic()
+asked = []
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        ready = self.path == "/health" and time.monotonic() - started > 0.2
+        asked.append(self.path)
+        ready = self.path == "/health" and len(asked) > 2
         self.send_response(200 if ready else 503)
         self.end_headers()
     def log_message(self, *_):
@@ -78,9 +79,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_until_gone(*pids: int) -> None:
-    deadline = time.monotonic() + 5
     while any(map(alive, pids)):
-        assert time.monotonic() < deadline, f"{pids} live on"
         time.sleep(0.01)
 
 
@@ -91,7 +90,7 @@ def test_an_early_death_is_reported_with_the_end_of_the_log(
     log = tmp_path / "logs" / "engine.log"
     with EngineProcess.start("no-model", weights_root=None, log_file=log) as engine:
         with pytest.raises(EngineError) as caught:
-            engine.wait_ready(20)
+            engine.wait_ready(600)
         assert not engine.running()
     message = str(caught.value)
     assert message.startswith(f"the engine ended with code 3 while starting; {log} ends with\n")
@@ -108,7 +107,7 @@ def test_only_the_end_of_a_long_log_is_shown_and_code_0_is_a_failure_too(
     log.write_text("an older run\n")
     with EngineProcess.start("no-model", weights_root=None, log_file=log) as engine:
         with pytest.raises(EngineError, match="the engine ended with code 0") as caught:
-            engine.wait_ready(20)
+            engine.wait_ready(600)
         assert engine.wait() == 0
     shown = str(caught.value).splitlines()[1:]
     assert shown == [f"  line {number}" for number in range(85, 100)]
@@ -123,7 +122,7 @@ def test_without_a_log_the_death_is_reported_all_the_same(
         EngineProcess.start("no-model", weights_root=None) as engine,
         pytest.raises(EngineError, match=r"^the engine ended with code 3 while starting$"),
     ):
-        engine.wait_ready(20)
+        engine.wait_ready(600)
     assert "no memory left" in capfd.readouterr().err
 
 
@@ -149,7 +148,7 @@ def test_ready_when_healthy_and_ended_with_all_it_started(
         trust_remote_code=True,
         extra_args=["--dtype=float16", "--seed=3"],
     ) as engine:
-        engine.wait_ready(20, waits.append)
+        engine.wait_ready(600, waits.append)
         assert engine.running()
         started = json.loads((tmp_path / "started.json").read_text())
         assert alive(started["pid"])
@@ -177,7 +176,7 @@ def test_what_a_killed_server_leaves_behind_is_ended_too(
     replace_python(monkeypatch, tmp_path, SERVES)
     engine = EngineProcess.start("the-model", weights_root=None, log_file=tmp_path / "engine.log")
     with engine:
-        engine.wait_ready(20)
+        engine.wait_ready(600)
         started = json.loads((tmp_path / "started.json").read_text())
         os.kill(started["pid"], signal.SIGKILL)
         assert engine.wait() == -signal.SIGKILL

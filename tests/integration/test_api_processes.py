@@ -19,7 +19,7 @@ from engine.process import EngineProcess
 from tests.integration.reference import Reference, published_adapter, published_change
 from tests.integration.test_reload import damage
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 TEXTS = [
     ("The capital of France is", " Paris"),
@@ -62,7 +62,7 @@ class Asker(threading.Thread):
             response = httpx.post(
                 f"{self._url}/v1/completion_logprobs",
                 json={"pairs": [self._pairs[index]] * 3},
-                timeout=120,
+                timeout=600,
                 trust_env=False,
             )
             if response.status_code != 200:
@@ -134,7 +134,7 @@ def test_no_answer_of_any_process_mixes_weights(
 
 def every_process_says(url: str, version: str) -> None:
     """Connections at once go to both processes, and each of them knows what is live."""
-    clients = [httpx.Client(base_url=url, trust_env=False, timeout=30) for _ in range(8)]
+    clients = [httpx.Client(base_url=url, trust_env=False, timeout=600) for _ in range(8)]
     for _ in range(2):
         for client in clients:
             assert client.get("/v1/weights").json()["version"] == version

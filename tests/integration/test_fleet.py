@@ -17,7 +17,7 @@ from tests.integration.processes import MARK_VARIABLE, marked, wait_until_gone
 from tests.integration.test_scoring_exact import CONFIG
 from training.fleet import Fleet
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 TASKS = list(training_pool()[:16])
 

@@ -33,13 +33,13 @@ SETTINGS = hypothesis.settings(
 
 def test_nonsense_is_a_400(server: EngineProcess, client: EngineClient) -> None:
     json = {"Content-Type": "application/json"}
-    with httpx.Client(base_url=server.url, timeout=60, headers=json) as http:
+    with httpx.Client(base_url=server.url, timeout=600, headers=json) as http:
         for route in ("prompt_uncertainty", "completion_logprobs", "weights"):
             for body in BAD:
                 answer = http.post(f"/v1/{route}", content=body)
                 assert answer.status_code in (400, 422), (route, body[:80], answer.text[:300])
                 assert answer.json()["error"]["code"] == answer.status_code
-    assert httpx.get(f"{server.url}/ready", timeout=10).status_code == 200
+    assert httpx.get(f"{server.url}/ready", timeout=600).status_code == 200
 
 
 @pytest.mark.long
@@ -50,7 +50,7 @@ def test_no_answer_is_a_500(server: EngineProcess) -> None:
     tried: collections.Counter[str] = collections.Counter()
 
     def check(case: schemathesis.Case[Any]) -> None:
-        answer = case.call(timeout=120)
+        answer = case.call(timeout=600)
         tried[f"{case.method} {case.path}: {answer.status_code}"] += 1
         case.validate_response(answer, checks=[not_a_server_error])
 
@@ -64,4 +64,4 @@ def test_no_answer_is_a_500(server: EngineProcess) -> None:
             print(operation.path, mode.name, n_cases, flush=True)
     print(dict(tried), sum(tried.values()))
     assert sum(tried.values()) >= 2_000
-    assert httpx.get(f"{server.url}/ready", timeout=10).status_code == 200
+    assert httpx.get(f"{server.url}/ready", timeout=600).status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from engine.errors import EngineError
@@ -32,11 +33,11 @@ def answers(words: str) -> list[Output]:
 
 
 def test_the_live_server_judges_and_an_interrupted_comparison_goes_on(
-    server: EngineProcess, tmp_path: Path
+    server: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import httpx
-
-    name = httpx.get(f"{server.url}/v1/models", trust_env=False).json()["data"][0]["id"]
+    monkeypatch.setattr("training.judge.REPLY_TOKENS", 8)
+    models = httpx.get(f"{server.url}/v1/models", trust_env=False, timeout=600)
+    name = models.json()["data"][0]["id"]
     journal = tmp_path / "journal.jsonl"
     left, right = answers("Blue"), answers("I would say it is a kind of cheese")
 
@@ -45,7 +46,7 @@ def test_the_live_server_judges_and_an_interrupted_comparison_goes_on(
         if done == 2:
             raise EngineError("stopped")
 
-    with Judge(f"{server.url}/v1", name) as judge:
+    with Judge(f"{server.url}/v1", name, timeout_s=600) as judge:
         with pytest.raises(EngineError, match="stopped"):
             compare(left, right, judge, journal, at_once=1, on_progress=stop_after_two)
         first = list(LineJournal(journal, Verdict).records())

@@ -14,7 +14,7 @@ from engine.async_client import AsyncEngineClient
 from engine.process import EngineProcess
 from tests.integration.reference import Reference, published_change
 
-pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 CLIENTS = 64
 SECONDS = 120

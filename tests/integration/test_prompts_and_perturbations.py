@@ -16,7 +16,7 @@ from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
 from tests.integration.reference import Reference
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 COMPOSED = Compose(steps=(ResampleExamples(), Typos(rate=0.1), LetterCase(), Formatting()))
 OWN = "{{ definition }}\n{% for one in positive_examples %}{{ one.input }} = {{ one.output }}\n"

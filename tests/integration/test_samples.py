@@ -16,7 +16,7 @@ from engine.pools.bundled import training_pool
 from engine.prompts import PromptBuilder
 from tests.integration.reference import Reference
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 
 def design(m: int, **more: Any) -> ScoreConfig:

@@ -16,7 +16,7 @@ from engine.pools.bundled import training_pool
 from engine.process import EngineProcess
 from engine.tasks import Task
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
 
 CONFIG = ScoreConfig(
     n_instances=2,

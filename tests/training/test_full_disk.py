@@ -14,7 +14,7 @@ import pytest
 from tests.training.test_kills import Engine, engine, write_run
 from tests.training.test_rounds import read_records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 __all__ = ["engine"]  # the fixture
 
@@ -56,7 +56,6 @@ def test_a_run_that_fills_its_disk_goes_on_when_there_is_room(
             [sys.executable, "-m", "cli.main", "run", str(config), "--run-dir", str(folder)],
             capture_output=True,
             text=True,
-            timeout=120,
         )
 
     assert run(tmp_path / "undisturbed").returncode == 0

@@ -31,7 +31,6 @@ tried: collections.Counter[str] = collections.Counter()
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
 @schema.parametrize()
 @hypothesis.settings(
     max_examples=CASES,

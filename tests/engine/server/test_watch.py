@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from engine.errors import GaveUpError, InputError
 from engine.live_file import LastGood, read_last_good, write_last_good
+from engine.server import watch
 from engine.server.watch import Watcher, WatchSettings
 
 QUICK = WatchSettings(
@@ -19,6 +19,19 @@ QUICK = WatchSettings(
     poll_seconds=0.001,
     pause_seconds=0.001,
 )
+
+
+@dataclass
+class Clock:
+    """In the place of the module `time`."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+CLOCK = Clock()
 GOOD = LastGood(version="round-01-abc", path="/runs/checkpoint-1")
 
 
@@ -68,13 +81,18 @@ class Stage:
         return self.servers[len(self.started_on) - 1]
 
     def stop(self, seconds: float) -> bool:
-        time.sleep(seconds)
+        CLOCK.now += seconds
         at_last = len(self.started_on) == len(self.servers)
         return at_last and self.servers[-1].looks > 5 and self.servers[-1].dies_after is None
 
     def watch(self, settings: WatchSettings = QUICK) -> None:
         Watcher(self.start, self.file, self.stop, self.said.append, settings).run()
         assert all(server.stopped for server in self.servers)
+
+
+@pytest.fixture(autouse=True)
+def time_passes_only_in_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "time", CLOCK)
 
 
 def test_told_to_stop(tmp_path: Path) -> None:
