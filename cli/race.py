@@ -83,7 +83,6 @@ def race(
     options = _options(format_name, column, split, subset, max_instances, asked.seed)
     opened = open_pool(pool, options)
     whole = Pool(list(opened), opened.source)
-    files.prepare(overwrite=overwrite)
     location = str(resolve_model(model))
     _, builder = _builder(location, asked, max_model_len, trust_remote_code)
     rules = RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept)
@@ -92,6 +91,7 @@ def race(
     )
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(files.claim(overwrite=overwrite))
         progress = stack.enter_context(RichProgress(console))
         started = time.monotonic()
         progress.open("measure prompts", len(whole), "tasks")

@@ -139,7 +139,6 @@ def score(
         asked, words = _choose(design, budget, earlier, opened, asked, location, max_model_len)
         console.print(words, highlight=False)
     survey = survey_pool(opened, asked)
-    files.prepare(overwrite=overwrite)
     n_tasks = survey.tasks.height
     sampled = f", {survey.n_samples:,} samples" if survey.n_samples else ""
     console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}", highlight=False)
@@ -147,6 +146,7 @@ def score(
         name=model, max_model_len=max_model_len, trust_remote_code=trust_remote_code
     )
     with contextlib.ExitStack() as stack:
+        stack.enter_context(files.claim(overwrite=overwrite))
         progress = stack.enter_context(RichProgress(console))
         where = EngineFiles(files.engine_log, files.paraphrases)
         client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))

@@ -1,4 +1,4 @@
-"""One owner per run folder: a lock that the system takes back when its holder dies."""
+"""One owner per run folder or output: a lock that the system takes back when its holder dies."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _PAUSE_SECONDS = 0.02
 
 
 class Owner(Record):
-    """Who works on a run folder; content of `run.lock`.
+    """Who works on something; content of its lock file.
 
     Attributes:
         pid: Process id.
         host: Name of its machine.
-        started: When it took the folder, in seconds since 1970.
+        started: When it took it, in seconds since 1970.
     """
 
     pid: int
@@ -35,17 +35,21 @@ class Owner(Record):
 
 
 class RunLock:
-    """Holds a run folder for this process; a context manager.
+    """Holds a run folder or a command's output for this process; a context manager.
 
     Args:
         path: The lock file. It stays when the lock is given back; only the lock counts.
+        what: What is held, for messages.
+        file: Where that is; the lock file's folder by default.
 
     Raises:
         InputError: On entering, if another process holds it; the message names it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = "run folder", file: Path | None = None) -> None:
         self.path = path
+        self._what = what
+        self._file = file or path.parent
         self._stream: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -64,8 +68,8 @@ class RunLock:
                     continue
                 stream.close()
                 raise InputError(
-                    f"another process works on this run folder{_describe(read_owner(self.path))}",
-                    file=self.path.parent,
+                    f"another process works on this {self._what}{_describe(read_owner(self.path))}",
+                    file=self._file,
                 ) from error
         owner = Owner(pid=os.getpid(), host=socket.gethostname(), started=time.time())
         self._stream = stream

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import InputError
 from engine.tasks import Record
 from training.files import read_json
+from training.lock import RunLock
+
+
+@contextmanager
+def claimed(
+    output: Path, beside: Iterable[Path], *, lock: Path, what: str, overwrite: bool
+) -> Iterator[None]:
+    """Holds an output and what lies beside it for this process, once there is room for it.
+
+    Args:
+        output: See `make_room`.
+        beside: See there.
+        lock: The lock file.
+        what: What the work is called.
+        overwrite: See there.
+
+    Raises:
+        InputError: As `make_room`, or if another process is at it, which is named.
+    """
+    if not output.parent.is_dir():
+        raise InputError("no such folder", file=output.parent)
+    with RunLock(lock, what, output):
+        make_room(output, beside, overwrite=overwrite)
+        yield
 
 
 def make_room(output: Path, beside: Iterable[Path], *, overwrite: bool) -> None:

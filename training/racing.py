@@ -7,6 +7,7 @@ OUT.race.pairs.parquet     every scored pair, from which any other measure is co
 OUT.race.skipped.jsonl     instances that were left out, and why, where that was asked for
 OUT.race.settings.json     what the race depends on
 OUT.race.journal.jsonl     the engine's answers, a line each; a broken-off race goes on from here
+OUT.race.lock              which process is at it
 OUT.race.engine.log        output of the engine, if one was started
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -32,7 +34,7 @@ from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool, Record, Task, digest_tasks
-from training.outputs import check_same, make_room
+from training.outputs import check_same, claimed
 from training.records import SCORE_COLUMNS, pair_table, write_parquet
 from training.task_columns import task_row, task_table, with_columns_of
 
@@ -62,23 +64,25 @@ class RaceFiles:
         self.skipped = selected.with_suffix(".race.skipped.jsonl")
         self.settings = selected.with_suffix(".race.settings.json")
         self.journal = selected.with_suffix(".race.journal.jsonl")
+        self.lock = selected.with_suffix(".race.lock")
         self.paraphrases = selected.with_suffix(".race.paraphrases.jsonl")
         self.engine_log = selected.with_suffix(".race.engine.log")
 
-    def prepare(self, *, overwrite: bool = False) -> None:
-        """Make sure that nothing is lost by writing here.
+    def claim(self, *, overwrite: bool = False) -> AbstractContextManager[None]:
+        """Hold them for this process, sure that nothing is lost by writing here.
 
         Args:
             overwrite: Remove what is there, an unfinished race too.
 
         Raises:
-            InputError: If there is a selection already, or the folder is missing.
+            InputError: If there is a selection already, the folder is missing, or another process
+                is at this race.
         """
         beside = (
             *(self.result, self.scores, self.pairs, self.skipped),
             *(self.settings, self.journal),
         )
-        make_room(self.selected, beside, overwrite=overwrite)
+        return claimed(self.selected, beside, lock=self.lock, what="race", overwrite=overwrite)
 
     def write_skipped(self, faults: Sequence[InputError]) -> None:
         """Write down what is wrong with the instances that are left out, if there are any."""

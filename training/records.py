@@ -152,14 +152,23 @@ class ScoreJournal(LineJournal[TaskScore]):
         return {score.task_id: score for score in self.scores()}
 
     def scores(self) -> Iterator[TaskScore]:
-        """Finished scores, one at a time; a torn last line is ignored.
+        """Finished scores, one at a time, each task's once; a torn last line is ignored.
 
         Raises:
-            InputError: If a line other than the last is broken.
+            InputError: If a line other than the last is broken, or a task has two scores that are
+                not equal.
         """
+        seen: dict[str, int] = {}
         for score in self.records():
-            if score.weights_version == self.weights_version:
+            if score.weights_version != self.weights_version:
+                continue
+            content = hash(score.model_dump_json(exclude={"usage"}))
+            if score.task_id not in seen:
+                seen[score.task_id] = content
                 yield score
+            elif seen[score.task_id] != content:
+                problem = "has two scores, and they differ"
+                raise InputError(problem, file=self.path, record=score.task_id)
 
 
 def pair_table(tasks: Iterable[tuple[str, Iterable[PairScore], str]]) -> pl.DataFrame:

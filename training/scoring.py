@@ -6,6 +6,7 @@ OUT.samples.parquet    every sampled output, where the measure asks for some
 OUT.labels.parquet     every label under every prompt, where the measure asks for these
 OUT.settings.json      what the scores depend on
 OUT.journal.jsonl      finished tasks, a line each; scoring that broke off goes on from here
+OUT.lock               which process is at it
 OUT.engine.log         output of the engine, if one was started
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,7 +32,7 @@ from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
 from engine.tasks import Record, Task, digest_tasks
 from training.further import FURTHER
-from training.outputs import check_same, make_room
+from training.outputs import check_same, claimed
 from training.records import (
     ScoreJournal,
     write_parquet,
@@ -76,21 +78,23 @@ class ScoreFiles:
         }
         self.settings = scores.with_suffix(".settings.json")
         self.journal = scores.with_suffix(".journal.jsonl")
+        self.lock = scores.with_suffix(".lock")
         self.paraphrases = scores.with_suffix(".paraphrases.jsonl")
         self.skipped = scores.with_suffix(".skipped.jsonl")
         self.engine_log = scores.with_suffix(".engine.log")
 
-    def prepare(self, *, overwrite: bool = False) -> None:
-        """Make sure that nothing is lost by writing here.
+    def claim(self, *, overwrite: bool = False) -> AbstractContextManager[None]:
+        """Hold them for this process, sure that nothing is lost by writing here.
 
         Args:
             overwrite: Remove what is there, an unfinished scoring too.
 
         Raises:
-            InputError: If there are scores already, or the folder is missing.
+            InputError: If there are scores already, the folder is missing, or another process
+                is scoring to it.
         """
         beside = (self.pairs, *self.further.values(), self.settings, self.journal, self.skipped)
-        make_room(self.scores, beside, overwrite=overwrite)
+        return claimed(self.scores, beside, lock=self.lock, what="scoring", overwrite=overwrite)
 
 
 class ScoreSettings(Record):
