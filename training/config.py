@@ -65,15 +65,16 @@ class PoolConfig(Record):
         format: A name listed in `engine.pools.formats.FORMATS`; detected when unset.
         columns: Which column of a file or data set is what.
         split: Split of a data set, or of a folder with split files.
-        max_instances: Keep this many instances of each task, drawn with the run's seed; all when
+        max_instances: Keep this many instances of each task, drawn with `evaluate.seed`; all when
             unset. It bounds the memory that a large pool takes.
         max_tasks: Take this many tasks of the pool, drawn with the run's seed; all when unset.
         held_out: `auto`, `bundled`, or another pool, which is read like the first. `auto` takes the
             bundled held-out tasks beside the bundled pool; of any other it takes the split that
             lies beside it, or else whole categories, or else a random part
-            (`training.pools.split`).
+            (`training.pools.split`), drawn with `evaluate.seed`.
         held_out_split: Split of that other pool.
-        max_held_out_tasks: Evaluate on at most this many held-out tasks; all when unset.
+        max_held_out_tasks: Evaluate on at most this many held-out tasks, drawn with
+            `evaluate.seed`; all when unset.
     """
 
     path: Annotated[str, Field(min_length=1)] = "bundled"
@@ -123,7 +124,9 @@ class EvaluateConfig(Record):
     Attributes:
         instances_per_task: Instances with gold outputs of each task, at most.
         max_new_tokens: Longest greedy output, in tokens.
-        seed: Seed of the instance sample; the same instances in every round.
+        seed: Seed of all that weights are compared on: which tasks are held out, which of their
+            instances are answered, which tasks are for validation. It does not follow the run's
+            seed, so that all rounds, and all runs of a sweep, are compared on the same.
         gold_perplexity: Whether to score the gold outputs too.
     """
 

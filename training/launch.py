@@ -248,7 +248,7 @@ def plan_races(
     if config.select.race is None:
         return None
     started = time.monotonic()
-    scored, _ = take_validation(pools.pool, config.train.validation_tasks, config.seed)
+    scored, _ = take_validation(pools.pool, config.train.validation_tasks, config.evaluate.seed)
     progress.open("measure prompts", len(scored), "tasks")
     races = RoundRaces(scored, config, builder, progress.advance)
     progress.done("measure prompts", time.monotonic() - started, f"{len(scored):,} tasks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from pathlib import Path
@@ -47,21 +48,24 @@ class Pools(NamedTuple):
 def load_pools(config: RunConfig) -> Pools:
     """The pool and the held-out tasks that the config names.
 
+    What runs are compared on (held-out tasks, their instances, validation tasks) is drawn with
+    `evaluate.seed`, which tasks of the pool are scored with the run's.
+
     Raises:
         InputError: If a file is faulty, a task is on both sides or has no gold output, or the pool
             is too small for the rounds.
     """
-    chosen = config.pool
+    chosen, seed = config.pool, config.evaluate.seed
     options = PoolOptions(
         format=chosen.format,
         columns=chosen.columns,
         split=chosen.split,
         max_instances=chosen.max_instances,
-        seed=config.seed,
+        seed=seed,
     )
     whole = training_pool() if chosen.path == BUNDLED else load_pool(chosen.path, options)
     if chosen.held_out == "auto" and chosen.path != BUNDLED:
-        pools = split(whole, config.seed)
+        pools = split(whole, seed)
     elif chosen.held_out in ("auto", BUNDLED):
         pools = Pools(whole, held_out_pool(), "bundled")
     else:
@@ -69,9 +73,12 @@ def load_pools(config: RunConfig) -> Pools:
             chosen.held_out, options.model_copy(update={"split": chosen.held_out_split})
         )
         pools = Pools(whole, held_out, chosen.held_out)
+    left, validation = take_validation(pools.pool, config.train.validation_tasks, seed)
+    n_left = None if chosen.max_tasks is None else max(0, chosen.max_tasks - len(validation))
+    kept = {task.id for task in (*sample_tasks(left, n_left, config.seed), *validation)}
     sampled = Pools(
-        sample_tasks(pools.pool, chosen.max_tasks, config.seed),
-        sample_tasks(pools.held_out, chosen.max_held_out_tasks, config.seed),
+        Pool([task for task in pools.pool if task.id in kept], pools.pool.source),
+        sample_tasks(pools.held_out, chosen.max_held_out_tasks, seed),
         pools.origin,
     )
     check_pools(sampled, config)
@@ -87,13 +94,20 @@ def sample_tasks(pool: Pool, n_tasks: int | None, seed: int) -> Pool:
 
 
 def take_validation(pool: Pool, n_tasks: int, seed: int) -> tuple[Pool, Pool]:
-    """The pool without a seeded sample of validation tasks, and those, both in pool order."""
-    picked = set(random.Random(f"validation/{seed}").sample(range(len(pool)), n_tasks))
+    """The pool without a seeded sample of validation tasks, and those, both in pool order.
+
+    The same tasks are drawn of any part of the pool that holds them.
+    """
+    ids = sorted((task.id for task in pool), key=lambda one: _digest(f"validation/{seed}/{one}"))
+    picked = set(ids[:n_tasks])
     inside, outside = (
-        [task for index, task in enumerate(pool) if (index in picked) == wanted]
-        for wanted in (True, False)
+        [task for task in pool if (task.id in picked) == wanted] for wanted in (True, False)
     )
     return Pool(outside, pool.source), Pool(inside, pool.source)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def draw_initial(pool: Pool, n_tasks: int, seed: int, version: str) -> Selection:

@@ -74,7 +74,7 @@ class Run:
         self.folder = folder
         self.config = config
         self.pool, self.validation = take_validation(
-            pool, config.train.validation_tasks, config.seed
+            pool, config.train.validation_tasks, config.evaluate.seed
         )
         self.engine = engine
         self.builder = builder

@@ -46,7 +46,9 @@ def train_on(
         TrainingError: If the trainer fails.
     """
     pools = load_pools(config)
-    pool, validation = take_validation(pools.pool, config.train.validation_tasks, config.seed)
+    pool, validation = take_validation(
+        pools.pool, config.train.validation_tasks, config.evaluate.seed
+    )
     ids = read_task_ids(tasks)
     known = {task.id for task in pool}
     for task_id in ids:

@@ -90,7 +90,7 @@ def run_sweep(
         config: What all runs have in common.
         strategies: Names of strategies.
         seeds: Each replaces the seeds of the run, the scoring and the training. The evaluation
-            keeps its own, so that all runs answer the same instances.
+            keeps its own, so that all runs are compared on the same tasks and instances.
         folder: Where the run folders go, and `sweep.json`.
         progress: Who is told.
         run_one: Does a run.

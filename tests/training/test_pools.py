@@ -8,7 +8,7 @@ from engine.errors import InputError
 from engine.tasks import Instance, Pool, Task
 from tests.training.fakes import make_pool, make_task
 from training.config import RunConfig
-from training.pools import Pools, check_pools, load_pools, sample_tasks, split
+from training.pools import Pools, check_pools, load_pools, sample_tasks, split, take_validation
 
 CONFIG = RunConfig.model_validate({"rounds": 2, "select": {"n_tasks": 2}})
 
@@ -70,3 +70,40 @@ def test_what_would_stop_a_run_late_is_found_early() -> None:
     bare = Task(id="bare", definition="say", instances=(Instance(id="i", input="x"),))
     with pytest.raises(InputError, match="record bare, field 'outputs'"):
         check_pools(Pools(make_pool(4), Pool([bare]), ""), CONFIG)
+
+
+@pytest.mark.parametrize("held_out", ["auto", "FILE"])
+def test_runs_of_any_seed_are_compared_on_the_same_tasks_and_instances(
+    tmp_path: Path, held_out: str
+) -> None:
+    def write(name: str, n_tasks: int) -> str:
+        path = tmp_path / f"{name}.jsonl"
+        tasks = [make_task(f"{name}-{n}", category=f"{name} {n % 9}") for n in range(n_tasks)]
+        path.write_text("".join(task.model_dump_json() + "\n" for task in tasks))
+        return str(path)
+
+    pool = write("pool", 60)
+    held = write("held", 30) if held_out == "FILE" else held_out
+    found: list[tuple[list[Task], list[Task], list[str]]] = []
+    for seed in (0, 1, 2):
+        values = {
+            "pool": {
+                "path": pool,
+                "held_out": held,
+                "max_tasks": 20,
+                "max_held_out_tasks": 5,
+                "max_instances": 2,
+            },
+            "train": {"validation_tasks": 3},
+            "rounds": 1,
+            "seed": seed,
+        }
+        config = RunConfig.model_validate(values)
+        pools = load_pools(config)
+        assert (len(pools.pool), len(pools.held_out)) == (20, 5)
+        left, validation = take_validation(pools.pool, 3, config.evaluate.seed)
+        found.append((list(pools.held_out), list(validation), [task.id for task in left]))
+    assert found[0][:2] == found[1][:2] == found[2][:2]
+    assert found[0][2] != found[1][2], "what is scored and trained on follows the run's seed"
+    other = RunConfig.model_validate(values | {"evaluate": {"seed": 1}})
+    assert list(load_pools(other).held_out) != found[0][0]

@@ -107,7 +107,7 @@ def test_each_round_races_for_the_tasks_it_trains_on(tmp_path: Path) -> None:
 
 
 # The first race has some 50 answers, the second one some 40.
-@pytest.mark.parametrize("die_after", [0, 3, 9, 15, 60, 90])
+@pytest.mark.parametrize("die_after", [0, 3, 9, 15, 60, 80])
 def test_a_race_goes_on_after_the_process_died(die_after: int, tmp_path: Path) -> None:
     whole = RacingEngine()
     make_run(tmp_path / "whole", whole).run()
@@ -207,7 +207,7 @@ def test_a_plan_tells_about_how_many_pairs_the_budget_pays_for(tmp_path: Path) -
     make_run(tmp_path / "run", engine).run()
     pools = Pools(POOL, make_pool(2, "held", "other"), "as given")
     builder = make_builder()
-    races = RoundRaces(take_validation(POOL, 1, CONFIG.seed)[0], CONFIG, builder)
+    races = RoundRaces(take_validation(POOL, 1, CONFIG.evaluate.seed)[0], CONFIG, builder)
     plan = plan_run(CONFIG, pools, builder, races, location="somewhere", run_dir=tmp_path)
     for each, planned in zip(RunFolder(tmp_path / "run").rounds(), plan.rounds, strict=True):
         standings = read_json(each.race, RaceResult).standings
