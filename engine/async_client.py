@@ -133,14 +133,16 @@ class AsyncEngineClient:
         body = LoadWeightsRequest(path=str(path.resolve()), version=version, kind=kind)
         return await self._ask("POST", "/v1/weights", body, WeightsState)
 
-    async def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
-        """Greedy outputs of prompts given as token ids, decoded, in order."""
+    async def generate(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int | None = None
+    ) -> list[str]:
+        """Greedy outputs of prompts given as token ids, decoded, in order; see `EngineClient`."""
         if not prompts:
             return []
         if self._model is None:
             self._model = wire.first_model(await self._call("GET", "/v1/models"), "/v1/models")
         path = "/v1/completions"
-        body = wire.completion_body(self._model, prompts, max_tokens)
+        body = wire.completion_body(self._model, prompts, max_tokens, end)
         return wire.completion_texts(await self._call("POST", path, body), len(prompts), path)
 
     def _patience(self) -> wire.Patience:

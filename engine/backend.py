@@ -80,9 +80,9 @@ class Backend(Protocol):
         ...
 
     async def generate(
-        self, prompt: tuple[int, ...], max_tokens: int, name: str, group: int
+        self, prompt: tuple[int, ...], max_tokens: int, end: int, name: str, group: int
     ) -> Generated:
-        """The greedy output of a prompt."""
+        """The greedy output of a prompt, over with the token `end` at the latest."""
         ...
 
     async def score(
@@ -91,7 +91,9 @@ class Backend(Protocol):
         """How likely the output is after the prompt."""
         ...
 
-    async def sample(self, planned: PlannedSample, max_tokens: int, group: int) -> Sampled:
+    async def sample(
+        self, planned: PlannedSample, max_tokens: int, end: int, group: int
+    ) -> Sampled:
         """A sampled output: that of the planned seed, whatever else is going on."""
         ...
 

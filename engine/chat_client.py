@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import httpx
 
 from engine.errors import EngineError, InputError
+from engine.wire import chat_sampling
 
 TRIES = 5
 """How often a request is sent to a server that is busy or cannot be reached."""
@@ -75,11 +76,21 @@ class ChatClient:
         """
         if self._named is not None:
             return self._named
-        answer = self._call("GET", "/models")
         try:
-            return str(answer["data"][0]["id"])
+            return str(self._models["data"][0]["id"])
         except (LookupError, TypeError) as error:
             raise EngineError(f"{self._url}/models: the answer names no model") from error
+
+    @cached_property
+    def _models(self) -> Any:
+        return self._call("GET", "/models")
+
+    @cached_property
+    def _sampling(self) -> dict[str, float]:
+        try:
+            return chat_sampling(self._models)
+        except (EngineError, InputError):  # not every server lists its models
+            return chat_sampling(None)
 
     def ask(self, question: str, temperature: float, max_tokens: int, seed: int) -> ChatAnswer:
         """What the model says to a question.
@@ -95,6 +106,7 @@ class ChatClient:
             "temperature": temperature,
             "max_tokens": max_tokens,
             "seed": seed,
+            **self._sampling,
         }
         answer = self._call("POST", "/chat/completions", body)
         try:

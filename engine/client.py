@@ -208,8 +208,12 @@ class EngineClient:
         body = LoadWeightsRequest(path=str(path.resolve()), version=version, kind=kind)
         return self._ask("POST", "/v1/weights", body, WeightsState)
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int | None = None
+    ) -> list[str]:
         """Greedy outputs of prompts given as token ids, decoded, in order.
+
+        They are over at the model's own end of sequence, or at the token `end`.
 
         Raises:
             EngineError: If the server cannot be reached or fails.
@@ -219,7 +223,8 @@ class EngineClient:
         if self._model is None:
             self._model = wire.first_model(self._call("GET", "/v1/models"), "/v1/models")
         path = "/v1/completions"
-        answer = self._call("POST", path, wire.completion_body(self._model, prompts, max_tokens))
+        body = wire.completion_body(self._model, prompts, max_tokens, end)
+        answer = self._call("POST", path, body)
         return wire.completion_texts(answer, len(prompts), path)
 
     def _ask(self, method: str, path: str, body: Record | None, kind: type[_R]) -> _R:

@@ -27,6 +27,8 @@ class PromptConfig(Record):
         n_positive_examples: Positive examples shown, at most; fewer when the context is short.
         n_negative_examples: Negative examples shown, at most.
         explanations: Whether examples show their explanations.
+        strip_end_tokens: Whether outputs lose the end tokens that their texts end in, such as
+            `<|endoftext|>`; see `engine.prompts.special` for which. Else they are text.
         template: A Jinja template, see `engine.prompts.own`. In a config file `template_file` may
             name a file, from the config's folder, that holds it.
         template_name: What errors call it.
@@ -37,6 +39,7 @@ class PromptConfig(Record):
     n_positive_examples: Annotated[int, Field(ge=0, le=64)] = 2
     n_negative_examples: Annotated[int, Field(ge=0, le=64)] = 0
     explanations: bool = False
+    strip_end_tokens: bool = False
     template: str | None = None
     template_name: Annotated[str, Field(min_length=1)] = "template"
 

@@ -35,7 +35,7 @@ class TaskPlan:
     """The instances of a task that are measured, with their original prompts.
 
     Attributes:
-        task: The task.
+        task: The task, as `PromptBuilder.clean` leaves it.
         instances: The sample of instances, in the task's order.
         originals: The original prompt of each instance, in the same order.
     """
@@ -55,6 +55,7 @@ def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPl
         InputError: If the task has no instance, gold outputs are asked for and missing, or a prompt
             does not fit the context even without examples.
     """
+    task = builder.clean(task)
     instances = task.sample_instances(config.n_instances, config.seed)
     if not instances:
         raise InputError("a task needs at least one instance", record=task.id, field="instances")
@@ -160,7 +161,7 @@ def perturbed_prompts(
         for i in wanted
     }
     tasks = {shown: perturbation.apply(plan.task, j, shown) for shown in set(counts.values())}
-    return builder.encode([builder.text(tasks[counts[i]], plan.instances[i]) for i in wanted])
+    return builder.token_ids((tasks[counts[i]], plan.instances[i]) for i in wanted)
 
 
 def reusable_tokens(sequences: Iterable[tuple[int, ...]]) -> int:

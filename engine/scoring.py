@@ -93,7 +93,7 @@ class TaskScorer:
                 continue
             n = len(plan.originals)
             prompts = sum(len(original.token_ids) for original in plan.originals)
-            labels = self._config.labels_to_score(task)
+            labels = self._config.labels_to_score(plan.task)
             times = 1 + self._config.samples_per_prompt
             of_originals = times * (prompts + n * self._config.max_output_tokens)
             outputs = sum(len(self._builder.completion(label)) for label in labels)
@@ -232,6 +232,7 @@ class TaskScorer:
                 return await self._backend.generate(
                     original.token_ids,
                     self._config.max_output_tokens,
+                    self._builder.end,
                     f"{plan.task.id}/{instance.id}",
                     group,
                 )
@@ -251,19 +252,18 @@ class TaskScorer:
     def _references(
         self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]], finish_reasons: Sequence[str]
     ) -> tuple[Reference, ...]:
-        texts = self._backend.tokenizer.batch_decode(outputs, skip_special_tokens=True)
         return tuple(
             Reference(
                 instance_id=instance.id,
-                text=text,
+                text=self._builder.decode(output),
                 token_ids=output,
                 finish_reason=finish_reason,
                 n_prompt_tokens=len(original.token_ids),
                 n_positive_examples=original.n_positive_examples,
                 n_negative_examples=original.n_negative_examples,
             )
-            for instance, original, output, text, finish_reason in zip(
-                plan.instances, plan.originals, outputs, texts, finish_reasons, strict=True
+            for instance, original, output, finish_reason in zip(
+                plan.instances, plan.originals, outputs, finish_reasons, strict=True
             )
         )
 
@@ -285,8 +285,8 @@ class TaskScorer:
 
     async def _sample(self, planned: PlannedSample, ready: _Referenced) -> tuple[Sample, Usage]:
         longest = self._config.max_output_tokens
-        sampled = await self._backend.sample(planned, longest, ready.group)
-        text = self._backend.tokenizer.decode(sampled.token_ids, skip_special_tokens=True)
+        sampled = await self._backend.sample(planned, longest, self._builder.end, ready.group)
+        text = self._builder.decode(sampled.token_ids)
         usage = Usage(
             samples=1,
             tokens_submitted=sampled.n_submitted,

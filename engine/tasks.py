@@ -45,12 +45,17 @@ class Instance(Record):
     Attributes:
         id: Unique within its task.
         input: What the model is asked about; may be empty for tasks that are their own input.
-        outputs: Zero or more gold outputs, each of them acceptable.
+        outputs: Zero or more gold outputs, each of them acceptable; read them as `golds`.
     """
 
     id: Annotated[str, Field(min_length=1)]
     input: str
     outputs: tuple[str, ...] = ()
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """The gold outputs there are: one that is empty or white space only is none."""
+        return tuple(filter(str.strip, self.outputs))
 
 
 class Task(Record):
@@ -85,7 +90,7 @@ class Task(Record):
         """
         if self.classification is not None or self.labels:
             return self.classification is not False
-        outputs = [instance.outputs[0] for instance in self.instances if instance.outputs]
+        outputs = [instance.golds[0] for instance in self.instances if instance.golds]
         different = len(set(outputs))
         return 1 < different <= _LABELS and len(outputs) >= _PER_LABEL * different
 

@@ -227,13 +227,49 @@ def completion_texts(answer: Any, n: int, path: str) -> list[str]:
         raise not_understood(path) from error
 
 
-def completion_body(model: str, prompts: Sequence[Sequence[int]], max_tokens: int) -> str:
-    """An OpenAI completion request: greedy, for prompts given as token ids."""
+_OPENAI_SAMPLING: dict[str, float] = {
+    "n": 1,
+    "top_p": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+SAMPLING: dict[str, float] = {
+    **_OPENAI_SAMPLING,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+}
+"""All that vLLM would take from the model's generation config if it were not said."""
+
+
+def chat_sampling(models: Any) -> dict[str, float]:
+    """What a chat completion says beside temperature and seed, that no default decides.
+
+    Args:
+        models: The server's answer to `/models`. Others than vLLM may refuse what OpenAI does not
+            know; None: it has none to give.
+    """
+    try:
+        vllm = any(model["owned_by"] == "vllm" for model in models["data"])
+    except (LookupError, TypeError):
+        vllm = False
+    return SAMPLING if vllm else _OPENAI_SAMPLING
+
+
+def completion_body(
+    model: str, prompts: Sequence[Sequence[int]], max_tokens: int, end: int | None
+) -> str:
+    """An OpenAI completion request: greedy, for prompts given as token ids.
+
+    It asks for what `engine.server.backend.VllmBackend.generate` generates.
+    """
     body = {
         "model": model,
         "prompt": [list(prompt) for prompt in prompts],
         "max_tokens": max_tokens,
-        "temperature": 0,
+        "temperature": 0.0,
+        **SAMPLING,
+        "stop_token_ids": [] if end is None else [end],
     }
     return json.dumps(body)
 

@@ -28,8 +28,8 @@ _DROP_PUNCTUATION = str.maketrans("", "", string.punctuation)
 class Generator(Protocol):
     """What evaluation needs of the engine's client."""
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
-        """Greedy outputs, decoded, in the order of the prompts."""
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
+        """Greedy outputs, decoded, in the order of the prompts, over with the token `end`."""
         ...
 
     def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
@@ -105,14 +105,16 @@ class EvaluationSet:
     """Prompts and gold outputs, built once and used for every set of weights.
 
     Attributes:
-        tasks: The held-out tasks, each with the sampled instances only.
+        tasks: The held-out tasks, see `PromptBuilder.clean`, each with the sampled instances only.
         prompts: Token ids by task, one row per instance.
+        end: The token that ends an output.
         golds: Pairs of prompt and first gold output by task; empty if they are not scored. Those
             that do not fit the context are left out.
     """
 
     tasks: tuple[Task, ...]
     prompts: tuple[tuple[tuple[int, ...], ...], ...]
+    end: int
     golds: tuple[tuple[TokenPair, ...], ...] = ()
 
     @property
@@ -132,8 +134,8 @@ def build_evaluation_set(
     if not tasks:
         raise InputError("there is no held-out task to evaluate", field="pool.held_out")
     sampled: list[Task] = []
-    for task in tasks:
-        answered = tuple(instance for instance in task.instances if any(instance.outputs))
+    for task in map(builder.clean, tasks):
+        answered = tuple(instance for instance in task.instances if instance.outputs)
         if not answered:
             raise InputError(
                 "no instance has an output to compare", record=task.id, field="outputs"
@@ -156,14 +158,14 @@ def build_evaluation_set(
             tuple(_gold_pairs(task, rows, builder))
             for task, rows in zip(sampled, prompts, strict=True)
         )
-    return EvaluationSet(tuple(sampled), prompts, golds)
+    return EvaluationSet(tuple(sampled), prompts, builder.end, golds)
 
 
 def _gold_pairs(
     task: Task, prompts: Sequence[tuple[int, ...]], builder: PromptBuilder
 ) -> Iterator[TokenPair]:
     for instance, prompt in zip(task.instances, prompts, strict=True):
-        gold = builder.completion(next(output for output in instance.outputs if output))
+        gold = builder.completion(instance.outputs[0])
         # One position is kept free: the engine generates at least one token after every prompt.
         if len(prompt) + len(gold) < builder.max_model_len:
             yield TokenPair(prompt_token_ids=prompt, completion_token_ids=gold)
@@ -206,7 +208,7 @@ class Evaluator:
                 n_prompts += len(self.data.prompts[after])
                 after += 1
             prompts = [row for rows in self.data.prompts[first:after] for row in rows]
-            texts = iter(generator.generate(prompts, self.max_new_tokens))
+            texts = iter(generator.generate(prompts, self.max_new_tokens, self.data.end))
             perplexities = self._gold_perplexities(generator, first, after)
             for task, perplexity in zip(self.data.tasks[first:after], perplexities, strict=True):
                 answers = self.compare(task, [next(texts) for _ in task.instances])

@@ -163,11 +163,11 @@ class Fleet:
                     "start it again"
                 ) from cause
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
         """Greedy outputs, decoded, in order, spread over the engines."""
 
         def ask(engine: Engine, part: Sequence[int]) -> Iterable[tuple[int, str]]:
-            outputs = engine.generate([prompts[index] for index in part], max_tokens)
+            outputs = engine.generate([prompts[index] for index in part], max_tokens, end)
             return zip(part, outputs, strict=True)
 
         answers = dict(self._spread(len(prompts), _PROMPTS_AT_ONCE, ask, "prompt {}".format))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from pydantic import ValidationError
 from engine.errors import EngineError, InputError
 from engine.files import LineJournal
 from engine.tasks import Record
+from engine.wire import chat_sampling
 from training.evaluation import Output
 
 Choice = Literal["first", "second", "tie", "unclear"]
@@ -130,8 +132,15 @@ class Judge:
     def __exit__(self, *_exc: object) -> None:
         self._http.close()
 
+    @cached_property
+    def _sampling(self) -> dict[str, float]:
+        try:
+            return chat_sampling(self._http.get("models").json())
+        except (httpx.HTTPError, ValueError):  # not every endpoint lists its models
+            return chat_sampling(None)
+
     def ask(self, prompt: str) -> str:
-        """The reply to a prompt.
+        """The reply to a prompt: the judge's greedy one.
 
         Raises:
             EngineError: If the endpoint refuses, or does not answer after some attempts.
@@ -141,6 +150,7 @@ class Judge:
             "messages": [{"role": "user", "content": prompt}],
             "temperature": 0,
             "max_tokens": REPLY_TOKENS,
+            **self._sampling,
         }
         problem = ""
         for attempt in range(_ATTEMPTS):

@@ -169,9 +169,9 @@ class OwnEngine:
         """See `EngineClient.load_weights`."""
         return self.client.load_weights(path, version)
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
         """See `EngineClient.generate`."""
-        return self.client.generate(prompts, max_tokens)
+        return self.client.generate(prompts, max_tokens, end)
 
     def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
         """See `EngineClient.completion_logprobs`."""

@@ -35,7 +35,7 @@ class Engine(Protocol):
         """Load a published checkpoint; `EngineError` if it did not become live."""
         ...
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
         """Greedy outputs, decoded, in order."""
         ...
 

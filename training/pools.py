@@ -194,7 +194,7 @@ def check_pools(pools: Pools, config: RunConfig) -> None:
 
 
 def _check_gold(task: Task, source: str) -> None:
-    if not any(any(instance.outputs) for instance in task.instances):
+    if not any(instance.golds for instance in task.instances):
         raise InputError(
             "no instance has a gold output", file=source, record=task.id, field="outputs"
         )

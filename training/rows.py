@@ -66,8 +66,8 @@ def build_rows(
     """
     rows: list[dict[str, object]] = []
     too_long: list[str] = []
-    for task in tasks:
-        answered = [instance for instance in task.instances if any(instance.outputs)]
+    for task in map(builder.clean, tasks):
+        answered = [instance for instance in task.instances if instance.outputs]
         if not answered:
             raise InputError(
                 "no instance has an output to train on", record=task.id, field="outputs"
@@ -77,9 +77,8 @@ def build_rows(
         for instance in with_gold.sample_instances(
             instances_per_task or config.train.instances_per_task, config.train.seed
         ):
-            gold = next(output for output in instance.outputs if output)
             prompt = builder.prompt(task, instance, config.score.max_output_tokens).token_ids
-            completion = builder.completion(gold)
+            completion = builder.completion(instance.outputs[0])
             if len(prompt) + len(completion) > config.max_row_length:
                 too_long.append(f"{task.id}/{instance.id}")
                 continue

@@ -163,7 +163,7 @@ def _check_task(task: Task, config: ScoreConfig, source: str) -> None:
         raise InputError("has no instance", file=source, record=task.id, field="instances")
     if config.reference == "gold":
         for instance in task.sample_instances(config.n_instances, config.seed):
-            if not instance.outputs:
+            if not instance.golds:
                 record = f"{task.id}/{instance.id}"
                 problem = "has no gold output to score"
                 raise InputError(problem, file=source, record=record, field="outputs")

@@ -146,17 +146,20 @@ class Checker:
     ) -> None:
         """That no label is there twice, and all outputs of a task with labels are among them.
 
+        Blanks at their ends do not count, and a blank output is none.
+
         Args:
             labels: None if they are not known.
             outputs: The gold outputs of each part of the record.
             fields: What labels and outputs are called.
             part: Names the part of the record that the labels are in.
         """
-        if len(set(labels)) < len(labels):
+        known = set(map(str.strip, labels))
+        if len(known) < len(labels):
             self.fault("holds a label twice", fields[0], part)
         for place, golds in outputs.items():
-            for output in golds:
-                if labels and output not in labels:
+            for output in filter(str.strip, golds):
+                if labels and output.strip() not in known:
                     self.fault(f"{output!r} is none of the task's labels", fields[1], place)
 
     def unique(self, ids: list[str], list_name: str, field: str = "id") -> None:

@@ -168,10 +168,9 @@ def _output(
 ) -> tuple[int, ...]:
     """As many token ids as the reference output is taken to have."""
     longest = max(1, round(config.max_output_tokens / factor))
-    text = next((output for output in gold if output), None)
-    if text is None:
-        return (builder.tokenizer.eos_token_id,) * longest
-    ids = builder.completion(text)
+    if not gold:
+        return (builder.end,) * longest
+    ids = builder.completion(gold[0])
     return ids if config.reference == "gold" else ids[:longest]
 
 

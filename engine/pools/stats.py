@@ -123,12 +123,11 @@ class _Counter:
         in_order = []
         without_gold = 0
         for instance in task.instances:
-            gold = next((output for output in instance.outputs if output), None)
             self._lengths["input"].add(instance.input)
-            if gold is None:
-                without_gold += 1
+            if instance.golds:
+                self._lengths["output"].add(instance.golds[0])
             else:
-                self._lengths["output"].add(gold)
+                without_gold += 1
             mark = fingerprint(instance.input)
             in_order.append(mark)
             self._counts["repeated_instances"] += mark in inputs

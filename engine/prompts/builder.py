@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,10 @@ from engine.perturb.base import Shown, show
 from engine.prompts.chat import ChatTemplate
 from engine.prompts.layouts import Layout, conversation, fixed_layout
 from engine.prompts.own import OwnTemplate
-from engine.tasks import Instance, Task
+from engine.prompts.special import CUT, SpecialTexts, without_end_texts
+from engine.tasks import Example, Instance, Task
+
+_BORDER = "\n"  # no vocabulary joins it with what stands behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,18 @@ class EncodedPrompt:
 class PromptBuilder:
     """Renders and encodes prompts.
 
+    The text of a special token in a task is text like any other, and never acts as that token. Only
+    where authors format their prompts themselves it does: with the layout `template`, and with
+    `plain` where no chat template is used.
+
     Args:
         tokenizer: A transformers tokenizer.
         config: The layout.
         max_model_len: The model's context, in tokens, prompt and output together.
+
+    Attributes:
+        end: The token that ends an output: the one with which the chat template ends an answer, or
+            else the tokenizer's end of sequence.
 
     Raises:
         InputError: If a chat template is demanded and the tokenizer has none, the tokenizer has no
@@ -49,8 +60,15 @@ class PromptBuilder:
         self.max_model_len = max_model_len
         if tokenizer.eos_token_id is None:
             raise InputError("the tokenizer has no end-of-sequence token", field="model")
+        self._special = SpecialTexts(tokenizer)
         self._chat = self._chosen_chat()
         self._layout = self._chosen_layout()
+        by_author = ("template",) if self._chat else ("template", "plain")
+        self._guards = config.layout not in by_author
+        self._closing = self._chat.closing if self._chat else ""
+        self.end: int = (
+            self._plain_ids(self._closing)[-1] if self._closing else tokenizer.eos_token_id
+        )
 
     @property
     def uses_chat_template(self) -> bool:
@@ -62,7 +80,9 @@ class PromptBuilder:
         if getattr(self.tokenizer, "chat_template", None):
             # A template of the user's own says all there is to say, special tokens included.
             unwanted = self.config.chat_template == "never" or self.config.layout == "template"
-            return ChatTemplate(self.tokenizer) if demanded or not unwanted else None
+            if unwanted and not demanded:
+                return None
+            return ChatTemplate(self.tokenizer, self._special)
         if demanded:
             raise InputError("the tokenizer has no chat template", field="prompt.chat_template")
         return None
@@ -77,13 +97,56 @@ class PromptBuilder:
             getattr(self.tokenizer, "eos_token", None) or "",
         ).layout
 
+    def clean(self, task: Task) -> Task:
+        """The task with the outputs that prompts and completions show.
+
+        A blank output is none. The others, and labels, lose the blanks at their ends, as examples
+        do in prompts; a template's author has formatted them. Where the config says so, all lose
+        the end tokens that their texts end in.
+        """
+        instances = []
+        for instance in task.instances:
+            golds = tuple(filter(str.strip, map(self._output, instance.golds)))
+            same = golds == instance.outputs
+            instances.append(instance if same else instance.model_copy(update={"outputs": golds}))
+
+        def examples(given: Iterable[Example]) -> tuple[Example, ...]:
+            return tuple(
+                one.model_copy(update={"output": without_end_texts(one.output)}) for one in given
+            )
+
+        changed: dict[str, Any] = {
+            "instances": tuple(instances),
+            "labels": tuple(filter(str.strip, map(self._output, task.labels))),
+        }
+        if self.config.strip_end_tokens:
+            changed["positive_examples"] = examples(task.positive_examples)
+            changed["negative_examples"] = examples(task.negative_examples)
+        return task.model_copy(update=changed)
+
+    def _output(self, text: str) -> str:
+        text = without_end_texts(text) if self.config.strip_end_tokens else text
+        return text if self.config.layout == "template" else text.strip()
+
     def text(self, task: Task, instance: Instance) -> str:
         """The prompt as text, with all of the task's examples, chat template included."""
-        if self._chat is None:
-            return self._layout.text(task, instance)
-        if self.config.layout == "chat":
-            return self._chat.conversation(conversation(task, instance, self.config))
-        return self._chat.wrap(self._layout.text(task, instance))
+        return self._guarded_text(task, instance).replace(CUT, "")
+
+    def _guarded_text(self, task: Task, instance: Instance) -> str:
+        """The same, the special tokens in the task's texts cut."""
+        if self._chat is not None and self.config.layout == "chat":
+            messages = conversation(task, instance, self.config)
+            return self._chat.conversation(
+                [{**each, "content": self._special.cut(each["content"])} for each in messages]
+            )
+        text = self._layout.text(task, instance)
+        if self._guards:
+            text = self._special.cut(text)
+        return self._chat.wrap(text) if self._chat else text
+
+    def token_ids(self, prompts: Iterable[tuple[Task, Instance]]) -> list[tuple[int, ...]]:
+        """Token ids of prompts, each with all examples that its task has."""
+        return self.encode([self._guarded_text(task, instance) for task, instance in prompts])
 
     def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Token ids of rendered prompts.
@@ -92,10 +155,16 @@ class PromptBuilder:
         of sequence unless it begins with one, and never an end of sequence, which would say that
         the answer is over.
         """
-        rows = self.tokenizer(list(texts), add_special_tokens=self._chat is None)["input_ids"]
-        if self._chat is not None:
-            return [tuple(ids) for ids in rows]
-        return [self._bare(text, ids) for text, ids in zip(texts, rows, strict=True)]
+        parts = [text.split(CUT) for text in texts]
+        firsts = [first for first, *_ in parts]
+        rows = self.tokenizer(firsts, add_special_tokens=self._chat is None)["input_ids"]
+        if self._chat is None:
+            rows = [self._bare(text, ids) for text, ids in zip(firsts, rows, strict=True)]
+        return [(*ids, *self._inner(others)) for ids, (_, *others) in zip(rows, parts, strict=True)]
+
+    def _inner(self, parts: Iterable[str]) -> list[int]:
+        """Token ids of the parts of a text behind its first one."""
+        return [token for part in parts for token in self._behind(_BORDER, part)]
 
     def _bare(self, text: str, ids: Sequence[int]) -> tuple[int, ...]:
         """The ids without an end of sequence behind them, and without a second beginning."""
@@ -133,7 +202,7 @@ class PromptBuilder:
         while True:
             shown = Shown(n_positive, n_negative)
             forms = [show(task, shown), *(also(shown) if also else ())]
-            token_ids, *others = self.encode([self.text(form, instance) for form in forms])
+            token_ids, *others = self.token_ids((form, instance) for form in forms)
             longest = max(map(len, [token_ids, *others]))
             if longest <= room:
                 return EncodedPrompt(token_ids, n_positive, n_negative)
@@ -151,20 +220,31 @@ class PromptBuilder:
                 )
 
     def completion(self, output: str) -> tuple[int, ...]:
-        """Token ids of an output as the model would write it, end of sequence included.
+        """Token ids of an output as the model would write it, the token that ends it included.
 
         They are those that the output has behind a prompt's ending. Alone it would get other ones
         where a tokenizer puts a blank before every text (Llama 2).
         """
-        if self._chat is not None:
-            ending, joint = self._chat.tail, self._chat.joint
-        else:
-            ending, joint = self._layout.ending, self._layout.joint
-        end = self.tokenizer.eos_token_id
-        before, ids = self._plain_ids(ending), self._plain_ids(f"{ending}{joint}{output}")
-        if ids[: len(before)] != before:  # a token spans both
-            return (*self._plain_ids(f"{joint}{output}"), end)
-        return (*ids[len(before) :], end)
+        shape = self._chat or self._layout
+        ending = self._chat.tail if self._chat else self._layout.ending
+        # An author's own end is the end.
+        ended = not self._guards and self._plain_ids(output)[-1:] == [self.end]
+        text = f"{shape.joint}{self._special.cut(output) if self._guards else output}"
+        first, *others = (text if ended else text + self._closing).split(CUT)
+        ids = (*self._behind(ending, first), *self._inner(others))
+        return ids if ended or self._closing else (*ids, self.end)
+
+    def decode(self, output: Sequence[int]) -> str:
+        """The text of an output, without special tokens and the token that ends it."""
+        ids = output[:-1] if output and output[-1] == self.end else output
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _behind(self, before: str, text: str) -> list[int]:
+        """Token ids of a text as it has them behind another one."""
+        front, ids = self._plain_ids(before), self._plain_ids(f"{before}{text}")
+        if ids[: len(front)] != front:  # a token spans both
+            return self._plain_ids(text)
+        return ids[len(front) :]
 
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from engine.errors import InputError
+from engine.prompts.special import SpecialTexts
 
 _QUESTION = "@@jostle-prompt@@"
 _ANSWER = "@@jostle-answer@@"
@@ -17,16 +18,19 @@ class ChatTemplate:
 
     Args:
         tokenizer: A transformers tokenizer that has one.
+        special: Its special tokens.
 
     Attributes:
         tail: What the template puts behind the last question.
         joint: Blanks it puts between that and an answer.
+        closing: What it puts behind an answer, up to and with the token that ends the turn; empty
+            if it writes no such token.
 
     Raises:
         InputError: If the template fails, or shows a message not exactly once.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, special: SpecialTexts) -> None:
         self._tokenizer = tokenizer
         rendered = self.conversation([{"role": "user", "content": _QUESTION}])
         self._head, found, self.tail = rendered.partition(_QUESTION)
@@ -36,7 +40,8 @@ class ChatTemplate:
             raise InputError(
                 "the chat template shows the user message more than once", field="model"
             )
-        self.joint = self._before_answer()
+        self.joint, behind = self._around_answer()
+        self.closing = special.up_to_first(behind)
 
     def wrap(self, text: str) -> str:
         """The prompt with this text as its one question."""
@@ -60,12 +65,13 @@ class ChatTemplate:
         except TemplateError as error:
             raise InputError(f"the chat template fails: {error}", field="model") from error
 
-    def _before_answer(self) -> str:
+    def _around_answer(self) -> tuple[str, str]:
         messages = [
             {"role": "user", "content": _QUESTION},
             {"role": "assistant", "content": _ANSWER},
         ]
         whole = self._render(messages, add_generation_prompt=False)
-        joint = whole.partition(_ANSWER)[0].removeprefix(self.wrap(_QUESTION))
+        before, _, behind = whole.partition(_ANSWER)
+        joint = before.removeprefix(self.wrap(_QUESTION))
         # What is no blank (an empty thought, say) is the model's to write.
-        return joint if not joint.strip() else ""
+        return joint if not joint.strip() else "", behind

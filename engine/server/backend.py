@@ -90,9 +90,12 @@ class VllmBackend:
         return next(_group_numbers)
 
     async def generate(
-        self, prompt: tuple[int, ...], max_tokens: int, name: str, group: int
+        self, prompt: tuple[int, ...], max_tokens: int, end: int, name: str, group: int
     ) -> Generated:
-        """The greedy output of a prompt; the end of sequence counts as a token of the output.
+        """The greedy output of a prompt; the token that ends it counts as a token of it.
+
+        It ends with `end`, the tokenizer's end of sequence or one that the model's generation
+        config names; nothing else of that config counts here.
 
         Raises:
             EngineError: If the request is aborted or ends for an unknown reason.
@@ -100,6 +103,7 @@ class VllmBackend:
         params = SamplingParams(
             max_tokens=max_tokens,
             temperature=0.0,
+            stop_token_ids=[end],
             logprobs=0,
             detokenize=False,
             flat_logprobs=True,
@@ -122,8 +126,10 @@ class VllmBackend:
             n_reused=output.num_cached_tokens or 0,
         )
 
-    async def sample(self, planned: PlannedSample, max_tokens: int, group: int) -> Sampled:
-        """A sampled output, the end of sequence counted as a token of it.
+    async def sample(
+        self, planned: PlannedSample, max_tokens: int, end: int, group: int
+    ) -> Sampled:
+        """A sampled output, the token that ends it counted as a token of it; see `generate`.
 
         Raises:
             EngineError: If the request is aborted or ends for an unknown reason.
@@ -133,6 +139,7 @@ class VllmBackend:
             temperature=planned.temperature,
             top_p=planned.top_p,
             seed=planned.seed,
+            stop_token_ids=[end],
             detokenize=False,
             extra_args=self._marks(planned.prompt),
             output_kind=RequestOutputKind.FINAL_ONLY,

@@ -82,16 +82,15 @@ class FakeBackend:
         return self.n_groups
 
     async def generate(
-        self, prompt: tuple[int, ...], max_tokens: int, name: str, group: int
+        self, prompt: tuple[int, ...], max_tokens: int, end: int, name: str, group: int
     ) -> Generated:
         self.groups[name.partition("/")[0]].add(group)
-        eos = self.tokenizer.eos_token_id
-        output = greedy_output(prompt, max_tokens, eos)
+        output = greedy_output(prompt, max_tokens, end)
         logprobs = await self._answer(f"{name}/j=0", prompt, output)
         return Generated(
             token_ids=output,
             token_logprobs=logprobs,
-            finish_reason="stop" if output[-1] == eos else "length",
+            finish_reason="stop" if output[-1] == end else "length",
             n_submitted=len(prompt),
             n_reused=0,
         )
@@ -103,16 +102,17 @@ class FakeBackend:
         logprobs = await self._answer(name, prompt, output)
         return Scored(logprobs, len(prompt) + len(output), n_reused=1, rescored=False)
 
-    async def sample(self, planned: PlannedSample, max_tokens: int, group: int) -> Sampled:
+    async def sample(
+        self, planned: PlannedSample, max_tokens: int, end: int, group: int
+    ) -> Sampled:
         self.groups[planned.task_id].add(group)
-        eos = self.tokenizer.eos_token_id
         if planned.temperature == 0:
-            output = greedy_output(planned.prompt, max_tokens, eos)
+            output = greedy_output(planned.prompt, max_tokens, end)
         else:
-            output = greedy_output((*planned.prompt, planned.seed % 7), max_tokens, eos)
+            output = greedy_output((*planned.prompt, planned.seed % 7), max_tokens, end)
         self.drawn[planned.name] = planned
         await self._answer(planned.name, planned.prompt, output)
-        ended = "stop" if output[-1] == eos else "length"
+        ended = "stop" if output[-1] == end else "length"
         return Sampled(output, ended, n_submitted=len(planned.prompt), n_reused=2)
 
     async def _answer(

@@ -185,8 +185,26 @@ def llama2_chat() -> Any:
     return tokenizer
 
 
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<start_of_turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{{ message['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+
+@cache
+def gemma() -> Any:
+    """Its turns end in another token than its texts."""
+    inner = _byte_level(["<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"])
+    tokenizer = _wrap(inner, bos_token="<bos>", eos_token="<eos>")
+    tokenizer.chat_template = GEMMA_TEMPLATE
+    return tokenizer
+
+
 CHAT_FAMILIES: dict[str, Callable[[], Any]] = {
     "chatml": chat,
     "llama3": llama3,
     "llama2_chat": llama2_chat,
+    "gemma": gemma,
 }

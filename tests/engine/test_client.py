@@ -162,12 +162,23 @@ def test_generate_asks_for_the_model_once_and_keeps_the_order(
         "/v1/completions",
         "/v1/completions",
     ]
+    # What is not said, vLLM takes from the model's generation config.
     assert server.requests[1].body == {
         "model": "the-model",
         "prompt": [[1, 2], [3]],
         "max_tokens": 4,
         "temperature": 0,
+        "n": 1,
+        "top_p": 1,
+        "top_k": 0,
+        "min_p": 0,
+        "repetition_penalty": 1,
+        "presence_penalty": 0,
+        "frequency_penalty": 0,
+        "stop_token_ids": [],
     }
+    client.generate([[1]], 4, end=7)
+    assert server.requests[-1].body["stop_token_ids"] == [7]
 
 
 @pytest.mark.parametrize("garbage", [b"<html>", b"", b"[]", b"{}", b'"x"', b'{"data": []}'])

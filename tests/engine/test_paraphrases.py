@@ -90,6 +90,8 @@ def test_the_engine_writes_them_when_nobody_else_is_named(server: Server, tmp_pa
     assert {request.body["model"] for request in asked} == {"writer"}
     assert {request.headers["Authorization"] for request in asked} == {"Bearer secret"}
     assert asked[0].body["max_tokens"] == 512
+    assert asked[0].body["top_p"] == 1
+    assert "top_k" not in asked[0].body, "which vLLM alone knows"
     assert len({request.body["seed"] for request in asked}) == 4
     assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
     # And the design can be scored.
@@ -98,6 +100,17 @@ def test_the_engine_writes_them_when_nobody_else_is_named(server: Server, tmp_pa
     prompts = [pair.prompt for pair in plan_pairs(plan, [(1,)] * 3, config, builder)]
     assert len(set(prompts)) == 9
     assert f"Definition: {first}\n" in builder.tokenizer.decode(list(prompts[3]))
+
+
+def test_the_engines_generation_config_decides_nothing(server: Server, tmp_path: Path) -> None:
+    listed = b'{"data": [{"id": "writer", "owned_by": "vllm"}]}'
+    server.answer = lambda request: (
+        Answer(chunks=[listed]) if request.method == "GET" else paraphrasing(request)
+    )
+    fill_paraphrases(design(), TASKS, tmp_path / "kept.jsonl", engine_url=server.url)
+    sent = questions(server)[0].body
+    wanted = {"top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1, "n": 1}
+    assert {name: sent[name] for name in wanted} == wanted
 
 
 def test_what_is_kept_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ class FakeEngine:
             self.version = version
         return WeightsState(version=version, path=str(path), seconds=0.1)
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
         self.events.append(f"generate under {self.version}")
         return ["blue"] * len(prompts)
 

@@ -26,7 +26,7 @@ class Echo(FakeEngine):
         super().__init__()
         self.calls: list[int] = []
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
         self.calls.append(len(prompts))
         return ["Blue."] * len(prompts)
 
@@ -123,3 +123,28 @@ def test_an_interval_shrinks_like_the_standard_error(n: int) -> None:
     assert found[1] - found[0] == pytest.approx(min(expected, 1.0), rel=0.3)
     assert mean_interval(values, "x", 4_000) == found
     assert mean_interval(values[:1], "x") is None
+
+
+def test_blank_golds_are_none_and_end_tokens_are_stripped_where_asked() -> None:
+    task = make_task("a")
+    outputs = {"sky": ("", " blue <eos>\n"), "grass": ("  ",), "blood": (), "abc": ("cba",)}
+    instances = tuple(
+        each.model_copy(update={"outputs": outputs[each.id]}) for each in task.instances
+    )
+    task = task.model_copy(update={"instances": instances})
+    found = {}
+    for strip in (False, True):
+        builder = PromptBuilder(make_tokenizer(), PromptConfig(strip_end_tokens=strip), 128)
+        config = CONFIG.model_copy(update={"gold_perplexity": True})
+        data = build_evaluation_set([task], builder, config)
+        found[strip] = [each.outputs for each in data.tasks[0].instances]
+        (gold, _) = data.golds[0]
+        words = builder.tokenizer.convert_ids_to_tokens(list(gold.completion_token_ids))
+        assert (words == ["blue", "<eos>"]) == strip
+        assert words.count("<eos>") == 1, "the text is no token"
+        assert data.end == builder.tokenizer.eos_token_id
+    assert found == {False: [("blue <eos>",), ("cba",)], True: [("blue",), ("cba",)]}
+    # The right answer is right.
+    evaluator = Evaluator(data, 8)
+    answers = evaluator.compare(data.tasks[0], ["blue", "cba"])
+    assert [(each.rouge_l, each.exact_match) for each in answers] == [(100.0, True)] * 2

@@ -54,7 +54,7 @@ class Mortal(FakeEngine):
             raise EngineError("connection refused")
         return super().weights()
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
         if self.dead:
             raise EngineError("connection refused")
         return [str(prompt[0]) for prompt in prompts]
@@ -103,7 +103,7 @@ def test_when_all_are_dead_the_last_failure_is_told() -> None:
     with pytest.raises(EngineError, match="no engine is left; the last one failed: connection"):
         list(fleet.score(list(make_pool(30)), ScoreConfig()))
     with pytest.raises(EngineError, match="no engine is left"):
-        fleet.generate([[1]], 4)
+        fleet.generate([[1]], 4, 2)
 
 
 def test_a_fault_of_a_task_is_not_the_engines() -> None:
@@ -127,7 +127,7 @@ def test_outputs_come_in_order_even_when_an_engine_dies() -> None:
     one, two = Mortal(), Mortal()
     one.dead = True
     fleet = Fleet({"one": one, "two": two})
-    assert fleet.generate([[i] for i in range(100)], 4) == [str(i) for i in range(100)]
+    assert fleet.generate([[i] for i in range(100)], 4, 2) == [str(i) for i in range(100)]
 
 
 def make_pairs(n: int) -> list[TokenPair]:
@@ -237,9 +237,9 @@ class Picky(Mortal):
             self._look([score.task_id])
             yield score
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
         self._look(str(prompt[0]) for prompt in prompts)
-        return super().generate(prompts, max_tokens)
+        return super().generate(prompts, max_tokens, end)
 
     def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
         self._look(str(pair.prompt_token_ids[0]) for pair in pairs)
@@ -251,7 +251,7 @@ class Picky(Mortal):
     "ask",
     [
         lambda fleet: list(fleet.score(list(make_pool(30)), ScoreConfig())),
-        lambda fleet: fleet.generate([[i] for i in range(30)], 4),
+        lambda fleet: fleet.generate([[i] for i in range(30)], 4, 2),
         lambda fleet: fleet.completion_logprobs(make_pairs(30)),
     ],
     ids=["score", "generate", "completion_logprobs"],
@@ -310,7 +310,7 @@ def test_a_task_that_kills_engines_does_not_kill_all() -> None:
 def test_a_pair_or_prompt_that_two_engines_fail_at_is_named() -> None:
     fleet = Fleet({"one": Picky("17"), "two": Picky("17")})
     with pytest.raises(InputError, match="record prompt 17: 2 engines failed at it"):
-        fleet.generate([[i] for i in range(100)], 4)
+        fleet.generate([[i] for i in range(100)], 4, 2)
     with pytest.raises(InputError, match="record pair 17: 2 engines failed at it"):
         fleet.completion_logprobs(make_pairs(100))
     assert fleet.alive == ["one", "two"]
@@ -331,19 +331,23 @@ def test_nobody_waits_for_an_engine_that_hangs(monkeypatch: pytest.MonkeyPatch) 
     hangs, ended = threading.Event(), threading.Event()
 
     class Hanging(Mortal):
-        def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        def generate(
+            self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int
+        ) -> list[str]:
             hangs.set()
             ended.wait()
             return []
 
     class Faulty(Mortal):
-        def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        def generate(
+            self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int
+        ) -> list[str]:
             hangs.wait()
             raise InputError("too long")
 
     monkeypatch.setattr("training.spreading._STOP_SECONDS", 0.0)
     try:
         with pytest.raises(InputError, match="too long"):
-            Fleet({"one": Hanging(), "two": Faulty()}).generate([[i] for i in range(100)], 4)
+            Fleet({"one": Hanging(), "two": Faulty()}).generate([[i] for i in range(100)], 4, 2)
     finally:
         ended.set()

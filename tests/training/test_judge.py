@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,15 +49,20 @@ class Endpoint:
         self.asked: list[str] = []
         self.fail_from: int | None = None
         self.statuses: list[int] = []
+        self.models = httpx.Response(404, text="no such route")
+        self.bodies: list[dict[str, Any]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        assert request.url.path == "/v1/chat/completions"
         assert request.headers["Authorization"] == "Bearer key"
+        if request.url.path == "/v1/models":
+            return self.models
+        assert request.url.path == "/v1/chat/completions"
         if self.statuses:
             return httpx.Response(self.statuses.pop(), text="later")
         if self.fail_from is not None and len(self.asked) >= self.fail_from:
             return httpx.Response(401, text="no credit")
-        prompt = json.loads(request.content)["messages"][0]["content"]
+        self.bodies.append(json.loads(request.content))
+        prompt = self.bodies[-1]["messages"][0]["content"]
         self.asked.append(prompt)
         return httpx.Response(200, json={"choices": [{"message": {"content": self.reply(prompt)}}]})
 
@@ -64,6 +70,20 @@ class Endpoint:
         return Judge(
             "http://judge/v1", "j", "key", pause_s=0.0, transport=httpx.MockTransport(self)
         )
+
+
+@pytest.mark.parametrize("owner", ["vllm", "openai", None])
+def test_no_default_of_the_server_decides(owner: str | None) -> None:
+    endpoint = Endpoint()
+    if owner is not None:
+        endpoint.models = httpx.Response(200, json={"data": [{"id": "j", "owned_by": owner}]})
+    with endpoint.judge() as judge:
+        judge.ask("x [Answer A]\n1\n\n[Answer B]\n2\n\nReply")
+    (body,) = endpoint.bodies
+    assert (body["temperature"], body["top_p"], body["presence_penalty"]) == (0, 1, 0)
+    # Others than vLLM refuse what they do not know.
+    assert body.get("repetition_penalty") == (1 if owner == "vllm" else None)
+    assert body.get("top_k") == (0 if owner == "vllm" else None)
 
 
 def test_both_orders_count_and_ties_stay(tmp_path: Path) -> None:

@@ -28,6 +28,19 @@ def test_rows_are_the_prompts_of_scoring_and_the_first_gold_output() -> None:
         assert tuple(row["completion_token_ids"]) == BUILDER.completion(ANSWERS[instance.id])
 
 
+def test_blank_golds_are_not_trained_on() -> None:
+    golds = {"sky": ("", " blue\n"), "grass": ("  ",), "blood": ("", ""), "abc": ("cba",)}
+    task = make_task("a")
+    instances = tuple(
+        each.model_copy(update={"outputs": golds[each.id]}) for each in task.instances
+    )
+    frame = build_rows([task.model_copy(update={"instances": instances})], BUILDER, CONFIG).frame
+    assert frame["instance_id"].to_list() == ["sky", "abc"]
+    assert tuple(frame["completion_token_ids"][0]) == BUILDER.completion("blue")
+    with pytest.raises(InputError, match="no instance has an output to train on"):
+        build_rows([task.model_copy(update={"instances": instances[1:3]})], BUILDER, CONFIG)
+
+
 def test_the_sample_is_seeded_and_bounded() -> None:
     def ids(seed: int) -> list[str]:
         train = CONFIG.train.model_copy(update={"instances_per_task": 2, "seed": seed})
