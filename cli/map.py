@@ -45,10 +45,11 @@ def task_map(
     title: Annotated[str, typer.Option(help="Heading.")] = "Task map",
 ) -> None:
     """Draw prompt uncertainty against prediction probability, task by task."""
-    from cli.select import read_table, read_task_ids
+    from cli.select import read_table
     from engine.errors import InputError
     from engine.files import replacing
     from engine.measures.task_map import CATEGORIES, MapConfig
+    from engine.pools.names import read_names
     from training.map_page import map_table, write_map_page
     from training.records import write_parquet
 
@@ -66,7 +67,7 @@ def task_map(
     found, thresholds = map_table(
         read_table(scores),
         config,
-        selected=None if selected is None else read_task_ids(selected),
+        selected=None if selected is None else read_names(selected),
         pairs=None if pairs is None else read_table(pairs),
         n_replicates=replicates,
         seed=seed,

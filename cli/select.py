@@ -39,7 +39,8 @@ def select(
     """Choose tasks; what is written beside OUTPUT says why each was taken."""
     from cli.toml import parse_settings, read_toml
     from engine.design.overlap import repeat_in_words
-    from engine.files import write_bytes, write_json
+    from engine.files import write_json
+    from engine.pools.names import write_names
     from training.selection import parse_strategy
     from training.selection import select as choose
 
@@ -58,7 +59,7 @@ def select(
     )
     reasons = output.with_suffix(".selection.json")
     write_json(reasons, chosen.model_dump(mode="json"))
-    write_bytes(output, "".join(f"{task_id}\n" for task_id in chosen.task_ids).encode())
+    write_names(output, chosen.task_ids)
     for note in chosen.notes:
         typer.echo(f"note: {note}", err=True)
     for task in chosen.tasks[:10]:
@@ -102,24 +103,15 @@ def read_table(path: Path) -> pl.DataFrame:
         raise InputError(f"is no readable Parquet file: {error}", file=path) from error
 
 
-def read_task_ids(path: Path) -> list[str]:
-    """The lines of a file that are not empty.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
-    from engine.errors import InputError
-
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
-    return [line.strip() for line in lines if line.strip()]
-
-
 def _task_ids(words: list[str] | None) -> list[str]:
     """Task ids, given as such or in files."""
+    from engine.pools.names import read_names
+
     ids = []
     for word in words or ():
-        ids += read_task_ids(Path(word)) if Path(word).is_file() else [word]
+        try:
+            is_file = Path(word).is_file()
+        except OSError:  # no name of a file can be so long
+            is_file = False
+        ids += read_names(Path(word)) if is_file else [word]
     return ids

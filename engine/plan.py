@@ -11,7 +11,7 @@ from engine.errors import InputError
 from engine.incidence import incidence
 from engine.perturb import Shown, make_perturbation
 from engine.prompts import EncodedPrompt, PromptBuilder
-from engine.tasks import Instance, Task
+from engine.tasks import Instance, Task, check_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,12 @@ def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPl
     perturbation can lengthen it, under every perturbed one.
 
     Raises:
-        InputError: If the task has no instance, gold outputs are asked for and missing, or a prompt
-            does not fit the context even without examples.
+        InputError: If the task has one of `engine.tasks.task_faults`, gold outputs are asked for
+            and missing, or a prompt does not fit the context even without examples.
     """
+    check_task(task)
     task = builder.clean(task)
     instances = task.sample_instances(config.n_instances, config.seed)
-    if not instances:
-        raise InputError("a task needs at least one instance", record=task.id, field="instances")
     if config.reference == "gold":
         for instance in instances:
             if not instance.outputs:

@@ -7,16 +7,37 @@ from __future__ import annotations
 
 import hashlib
 import random
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from engine.errors import InputError
 from engine.schema_text import describe
 
 _LABELS = 10  # distinct outputs that a task without named labels has, at most, to be one
 _PER_LABEL = 5  # instances per distinct output, at least
+
+
+def id_fault(text: str) -> str | None:
+    """Why a text cannot be an id, for ids stand one a line in lists; None if it can."""
+    if not text.strip():
+        return "empty"
+    if text != text.strip() or text.startswith("\ufeff"):
+        return f"an id must not begin or end with a blank: {text!r}"
+    if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
+        return f"an id must not hold a line break or a control character: {text!r}"
+    return None
+
+
+def _checked_id(text: str) -> str:
+    if problem := id_fault(text):
+        raise InputError(problem)
+    return text
+
+
+Id = Annotated[str, Field(min_length=1), AfterValidator(_checked_id)]
 
 
 class Record(BaseModel):
@@ -48,7 +69,7 @@ class Instance(Record):
         outputs: Zero or more gold outputs, each of them acceptable; read them as `golds`.
     """
 
-    id: Annotated[str, Field(min_length=1)]
+    id: Id
     input: str
     outputs: tuple[str, ...] = ()
 
@@ -72,7 +93,7 @@ class Task(Record):
         classification: Whether it is one, where its source says so.
     """
 
-    id: Annotated[str, Field(min_length=1)]
+    id: Id
     definition: Annotated[str, Field(min_length=1)]
     positive_examples: tuple[Example, ...] = ()
     negative_examples: tuple[Example, ...] = ()
@@ -103,6 +124,51 @@ class Task(Record):
             return self.instances
         chosen = sample_positions(self.id, len(self.instances), n, seed)
         return tuple(self.instances[index] for index in chosen)
+
+
+class TaskFault(NamedTuple):
+    """What is wrong with a task: the problem, the field, and the part of the task it is in."""
+
+    problem: str
+    field: str
+    part: str = ""
+
+
+def task_faults(task: Task) -> Iterator[TaskFault]:
+    """What no task may have, whether it comes from a file, over HTTP or from a program."""
+    if not task.definition.strip():
+        yield TaskFault("empty", "definition")
+    if not task.instances:
+        yield TaskFault("a task needs at least one instance", "instances")
+    if len(set(task.labels)) < len(task.labels):
+        yield TaskFault("holds a label twice", "labels")
+    first: dict[str, int] = {}
+    for index, instance in enumerate(task.instances):
+        part = f"instances[{index}]"
+        if (seen := first.setdefault(instance.id, index)) != index:
+            yield TaskFault(f"{instance.id!r} is also the id of instances[{seen}]", "id", part)
+        for output in instance.outputs:
+            if task.labels and output not in task.labels:
+                yield TaskFault(f"{output!r} is none of the task's labels", "outputs", part)
+    for name in ("positive_examples", "negative_examples"):
+        for index, example in enumerate(getattr(task, name)):
+            if not example.output.strip():
+                yield TaskFault("empty", "output", f"{name}[{index}]")
+
+
+def check_task(task: Task, source: object | None = None) -> None:
+    """That a task has none of the `task_faults`.
+
+    Args:
+        task: The task.
+        source: Where it comes from, for messages.
+
+    Raises:
+        InputError: The first of them.
+    """
+    for problem, field, part in task_faults(task):
+        record = f"{task.id}, {part}" if part else task.id
+        raise InputError(problem, file=source, record=record, field=field)
 
 
 def sample_positions(task_id: str, size: int, n: int, seed: int) -> list[int]:

@@ -32,6 +32,7 @@ from engine.files import LineJournal, write_bytes, write_json
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
+from engine.pools.names import write_names
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool, Record, Task, digest_tasks
 from training.outputs import check_same, claimed
@@ -228,7 +229,7 @@ def race_on_disk(
     write_parquet(files.pairs, pairs)
     write_parquet(files.scores, with_columns_of(race_scores(result, pairs, config), known))
     write_json(files.result, result.model_dump(mode="json"))
-    write_bytes(files.selected, "".join(f"{name}\n" for name in result.selected).encode())
+    write_names(files.selected, result.selected)
     return result
 
 

@@ -9,8 +9,8 @@ from engine.errors import InputError
 from engine.files import write_bytes, write_json
 from engine.manifest import Manifest
 from engine.models import resolve_model
+from engine.pools.names import read_names
 from engine.pools.opening import load_pool
-from engine.pools.splits import read_names
 from engine.prompts import PromptBuilder
 from training.checkpoint import publish
 from training.config import EvaluateConfig, RunConfig

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.errors import InputError
+from engine.tasks import id_fault
+
+NOT_UNICODE = "not Unicode: holds half a surrogate pair"
 
 
 class Faults:
@@ -99,7 +102,7 @@ class Checker:
             return ""
         if not is_unicode(value):
             # JSON can spell it; it cannot be sent or tokenised.
-            self.fault("not Unicode: holds half a surrogate pair", field, part)
+            self.fault(NOT_UNICODE, field, part)
         return value
 
     def items(self, value: Any, field: str, part: str | None = None) -> list[Any]:
@@ -124,6 +127,14 @@ class Checker:
         if isinstance(value, bool):
             return str(value).lower()
         return self.text(str(value) if isinstance(value, int) else value, field, part)
+
+    def identifier(self, value: Any, field: str, part: str | None = None) -> str:
+        """An id of a task or an instance: a name that can stand on a line of a list."""
+        name = self.name(value, field, part)
+        problem = id_fault(name)
+        if problem and problem != "empty":
+            self.fault(problem, field, part)
+        return name
 
     def outputs(self, value: Any, field: str, part: str | None = None) -> tuple[str, ...]:
         """Gold outputs: a text or a list of texts. An empty text stands for no gold output."""

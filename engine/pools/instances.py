@@ -145,4 +145,4 @@ def row_id(row: Row, columns: Columns, check: Checker) -> str:
     value = row.values.get(name)
     if value is None and columns.id is None:
         return f"{PurePath(row.file).stem}-{row.number}"
-    return check.name(value, name)
+    return check.identifier(value, name)

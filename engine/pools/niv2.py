@@ -148,7 +148,7 @@ def _instance(
         check.fault(problem, "output", part)
         outputs = []
     return (
-        check.text(row.get("id", f"{task_id}-{index}"), "id", part),
+        check.identifier(row.get("id", f"{task_id}-{index}"), "id", part),
         check.text(row.get("input"), "input", part),
         tuple(check.string(output, "output", part) for output in outputs),
     )

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.pools.checks import Checker, is_unicode, kind
+from engine.pools.checks import NOT_UNICODE, Checker, kind
 from engine.pools.options import Columns
 from engine.pools.rows import Row
-from engine.tasks import Example, Instance, Record, Task
+from engine.tasks import Example, Instance, Record, Task, task_faults
 
 _SECTIONS: dict[str, type[Record]] = {
     "positive_examples": Example,
@@ -28,34 +28,9 @@ def parse_jostle(row: Row, _columns: Columns, check: Checker) -> Task | None:
             field, part = _location(wrong["loc"])
             check.fault(_problem(wrong, part), field, part)
         return None
-    check.text(task.definition, "definition")
-    if not task.instances:
-        check.fault("a task needs at least one instance", "instances")
-    check.unique([instance.id for instance in task.instances], "instances")
-    _check_outputs(task, check)
-    check.labels(
-        task.labels,
-        {f"instances[{i}]": one.outputs for i, one in enumerate(task.instances)},
-        ("labels", "outputs"),
-    )
-    if not is_unicode(task.id + (task.category or "") + "".join(task.labels)):
-        check.fault("id, category or a label is not Unicode: holds half a surrogate pair")
+    for problem, field, part in task_faults(task):
+        check.fault(problem, field, part)
     return None if check.bad else task
-
-
-def _check_outputs(task: Task, check: Checker) -> None:
-    for index, instance in enumerate(task.instances):
-        part = f"instances[{index}]"
-        check.string(instance.id, "id", part)
-        check.string(instance.input, "input", part)
-        for output in instance.outputs:
-            check.string(output, "outputs", part)
-    for name in ("positive_examples", "negative_examples"):
-        for index, example in enumerate(getattr(task, name)):
-            part = f"{name}[{index}]"
-            check.string(example.input, "input", part)
-            check.text(example.output, "output", part)
-            check.string(example.explanation, "explanation", part)
 
 
 def _location(location: tuple[int | str, ...]) -> tuple[str, str]:
@@ -73,13 +48,15 @@ def _problem(wrong: Any, part: str) -> str:
         return "missing"
     if sort == "string_too_short":
         return "empty"
+    if sort == "string_unicode":
+        return NOT_UNICODE
     if sort == "extra_forbidden":
         schema = _SECTIONS.get(part.partition("[")[0], Task)
         return f"unknown field; valid here: {', '.join(schema.model_fields)}"
     expected = {"string_type": "a text", "tuple_type": "a list", "model_type": "an object"}
     if sort in expected:
         return f"expected {expected[sort]}, found {kind(wrong['input'])}"
-    return str(wrong["msg"])
+    return str(wrong["msg"]).removeprefix("Value error, ")
 
 
 def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | None:
@@ -89,7 +66,7 @@ def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | No
     """
     values = row.values
     definition_name = columns.definition or "instruction"
-    task_id = check.name(values.get(columns.id or "id"), columns.id or "id")
+    task_id = check.identifier(values.get(columns.id or "id"), columns.id or "id")
     definition = check.text(values.get(definition_name), definition_name)
     rows = check.items(values.get("instances"), "instances")
     if not rows and isinstance(values.get("instances"), list):

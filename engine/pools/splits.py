@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import InputError
-from engine.files import write_bytes
 from engine.pools.formats import NIV2
 from engine.pools.lazy import LazyPool
+from engine.pools.names import read_names, write_names
 from engine.pools.texts import fingerprint
 from engine.pools.writing import check_absent, write_pool
 from engine.tasks import Task
@@ -43,19 +43,6 @@ def official_names(path: Path, split: str) -> list[str]:
     )
     found = f"there are: {', '.join(names)}" if names else "there are no split files"
     raise InputError(f"no split {split!r}; {found}", file=path, field="split")
-
-
-def read_names(file: Path) -> list[str]:
-    """The lines of a split file, less blank ones.
-
-    Raises:
-        InputError: If the file cannot be read.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=file) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 class Split(NamedTuple):
@@ -118,12 +105,7 @@ def write_split(
         for ending in endings:
             check_absent(folder / f"{name}{ending}", overwrite=overwrite)
     for name, ids in sides.items():
-        broken = next((task_id for task_id in ids if len(task_id.splitlines()) != 1), None)
-        if broken is not None:
-            problem = "an id with a line break cannot stand in a split file"
-            raise InputError(problem, record=repr(broken), field="id")
-        lines = "".join(f"{task_id}\n" for task_id in ids)
-        write_bytes(folder / f"{name}_tasks.txt", lines.encode())
+        write_names(folder / f"{name}_tasks.txt", ids)
         if not lists_only:
             chosen = set(ids)
             own = (task for task in tasks if task.id in chosen)

@@ -10,9 +10,10 @@ from engine.errors import InputError
 from engine.pools.checks import ToldFaults
 from engine.pools.formats import NIV2
 from engine.pools.lazy import LazyPool
+from engine.pools.names import read_names
 from engine.pools.opening import open_pool
 from engine.pools.options import PoolOptions
-from engine.pools.splits import read_names, split_folders
+from engine.pools.splits import split_folders
 from engine.tasks import Record
 
 

@@ -26,7 +26,7 @@ from engine.tasks import Task
 from tests.engine.examples import make_task
 from tests.engine.fake_backend import FakeBackend, output_logprobs, random_latency
 
-LABELS = ("blue", "red", "blue", "green")
+LABELS = ("blue", "red", "green")
 
 
 def design(**more: Any) -> ScoreConfig:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from engine.errors import InputError
-from engine.tasks import Instance, Pool, Task
+from engine.pools.names import read_names, write_names
+from engine.tasks import Example, Instance, Pool, Task, check_task
 from tests.engine.examples import make_task
 
 
@@ -123,3 +125,50 @@ def test_a_classification_is_said_or_to_be_seen(
     )
     task = Task(id="t", definition="d", labels=labels, instances=instances, classification=said)
     assert task.is_classification is expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\nb", " lead", "trail ", "\u2028", "a\u2028b", "a\x85b", "a\tb", "\ufeffa", "a\0", " "],
+)
+def test_ids_stand_one_a_line_in_lists(name: str) -> None:
+    for kind, rest in ((Task, {"definition": "d"}), (Instance, {"input": "x"})):
+        with pytest.raises(ValidationError, match="id"):
+            kind.model_validate({"id": name} | rest)
+
+
+@pytest.mark.parametrize("name", ["x y", "..", "c/d", "<b>&\"'", "=cmd()", "ǘ名", "a\u200db", "-"])
+def test_other_ids_are_kept_as_they_are(name: str, tmp_path: Path) -> None:
+    task = Task(id=name, definition="d")
+    write_names(tmp_path / "ids.txt", [task.id, "next"])
+    assert read_names(tmp_path / "ids.txt") == [name, "next"]
+    with pytest.raises(InputError, match=r"ids.txt, field 'id': an id must not"):
+        write_names(tmp_path / "ids.txt", ["good", f"{name}\nx"])
+    assert read_names(tmp_path / "ids.txt") == [name, "next"]
+
+
+TWICE = (Instance(id="1", input="x"), Instance(id="1", input="y"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"instances": TWICE}, "record t, instances[1], field 'id': '1' is also the id of inst"),
+        ({"instances": ()}, "record t, field 'instances': a task needs at least one instance"),
+        ({"definition": " \n"}, "record t, field 'definition': empty"),
+        ({"labels": ("blue", "blue")}, "record t, field 'labels': holds a label twice"),
+        (
+            {"labels": ("no",), "instances": (Instance(id="1", input="", outputs=("yes",)),)},
+            "record t, instances[0], field 'outputs': 'yes' is none of the task's labels",
+        ),
+        (
+            {"positive_examples": (Example(input="x", output=" "),)},
+            "record t, positive_examples[0], field 'output': empty",
+        ),
+    ],
+)
+def test_what_no_task_may_have(change: dict[str, object], message: str) -> None:
+    check_task(make_task("t"))
+    with pytest.raises(InputError) as caught:
+        check_task(make_task("t").model_copy(update=change))
+    assert str(caught.value).startswith(message)

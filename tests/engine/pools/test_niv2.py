@@ -177,7 +177,9 @@ def test_a_task_without_instances(tmp_path: Path) -> None:
         ({"input": "red", "output": None}, "output", "expected a text or a list of texts, found n"),
         ({"input": "red", "output": ["a", 7]}, "output", "expected a text, found a number"),
         ({"input": "red", "output": [["a"]]}, "output", "expected a text, found a list"),
-        ({"input": "red", "id": 7}, "id", "expected a text, found a number"),
+        ({"input": "red", "id": 7.5}, "id", "expected a text, found a number"),
+        ({"input": "red", "id": "a\nb"}, "id", "an id must not hold a line break or a control"),
+        ({"input": "red", "id": " a"}, "id", "an id must not begin or end with a blank: ' a'"),
         ({"input": "red", "id": ""}, "id", "empty"),
     ],
 )

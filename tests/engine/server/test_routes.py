@@ -68,6 +68,24 @@ def test_scores_as_one_body_and_as_lines_are_the_same() -> None:
     }
 
 
+def test_tasks_are_checked_as_those_of_files_are() -> None:
+    _, app = server()
+    body = tasks("a")
+    body["tasks"][0]["instances"] = [{"id": "1", "input": "x y"}, {"id": "1", "input": "a b"}]
+    answer = ask(app, "POST", "/v1/prompt_uncertainty", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "id")
+    assert error["message"].startswith("record a, instances[1], field 'id': '1' is also the id of")
+    body["tasks"].append(make_task("b").model_dump())
+    answer = ask(app, "POST", "/v1/prompt_uncertainty", json=body | {"on_fault": "skip"}).json()
+    assert [score["task_id"] for score in answer["scores"]] == ["b"]
+    assert [skipped["task_id"] for skipped in answer["skipped"]] == ["a"]
+    body["tasks"][0]["id"] = "a\n"
+    answer = ask(app, "POST", "/v1/prompt_uncertainty", json=body)
+    assert answer.status_code in (400, 422)
+    assert "an id must not" in answer.text
+
+
 def test_metrics_count_what_was_done() -> None:
     live, app = server()
     names = ("pairs_total", "tokens_computed_total", "tokens_reused_total")
