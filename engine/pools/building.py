@@ -10,6 +10,7 @@ from engine.pools.instances import RowParts, row_id
 from engine.pools.options import PoolOptions
 from engine.pools.records import row_category
 from engine.pools.rows import Located, Row, RowReader
+from engine.pools.unused import Asked, tell_unused
 from engine.tasks import Instance, Task
 
 
@@ -21,16 +22,22 @@ class TaskBuilder:
         form: The format of the rows.
         options: How they are read.
         faults: Where faults are told.
+        column: The column by which the rows are grouped.
     """
 
     def __init__(
-        self, task_id: str, form: InstanceFormat, options: PoolOptions, faults: Faults
+        self,
+        task_id: str,
+        form: InstanceFormat,
+        options: PoolOptions,
+        faults: Faults,
+        column: str,
     ) -> None:
         self._task_id = task_id
+        self._column = column
         self._form = form
         self._columns = options.columns
         self._faults = faults
-        self._bad = False
         self._first: Row | None = None
         self._definition = ""
         self._category: str | None = None
@@ -39,19 +46,19 @@ class TaskBuilder:
     def add(self, row: Row, position: int) -> None:
         """Add the row that is number `position`, from 0, of the task's rows."""
         check = Checker(self._faults, row.file, row.place)
+        row = row._replace(values=(values := Asked(row.values)))
         parts = self._form.parse(row, self._columns, check)
         category = row_category(row.values, self._columns, check)
-        has_id = (self._columns.id or "id") in row.values
+        has_id = (self._columns.id or "id") in values
         named = row_id(row, self._columns, check) if has_id else f"{self._task_id}-{position}"
+        tell_unused(values, check, (self._column,))
         if not check.bad:
             if self._first is None:
                 self._first, self._definition, self._category = row, parts.definition, category
             self._compare(parts, category, check)
             if named in self._instances:
                 check.fault(f"{named!r} is also the id of another row of its task", "id")
-        if check.bad:
-            self._bad = True
-        else:
+        if not check.bad:
             self._instances[named] = Instance(id=named, input=parts.input, outputs=parts.outputs)
 
     def _compare(self, parts: RowParts, category: str | None, check: Checker) -> None:
@@ -64,8 +71,8 @@ class TaskBuilder:
             check.fault(f"differs from that of {self._first.place}, same task", "category")
 
     def build(self) -> Located | None:
-        """The task; none if a row was at fault."""
-        if self._bad or self._first is None:
+        """The task, of the rows that are not at fault; none if there is none."""
+        if self._first is None or not self._instances:
             return None
         task = Task(
             id=self._task_id,
@@ -83,9 +90,11 @@ def single_tasks(
     columns = options.columns
     for row in read(faults):
         check = Checker(faults, row.file, row.place)
+        row = row._replace(values=(values := Asked(row.values)))
         parts = form.parse(row, columns, check)
         task_id = row_id(row, columns, check)
         category = row_category(row.values, columns, check)
+        tell_unused(values, check)
         if check.bad:
             continue
         definition, text = parts.definition, parts.input

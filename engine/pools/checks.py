@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,17 +27,28 @@ class Faults:
         self.count += 1
         raise fault
 
+    def note(self, phrase: str) -> None:
+        """Take what is no fault of a record and yet worth knowing of a pool."""
+
 
 class ToldFaults(Faults):
     """Passes every fault on, so that a reader goes through to the end.
 
     Args:
         tell: Called with each fault, in the order of the files.
+
+    Attributes:
+        notes: What was noted, and of how many records.
     """
 
     def __init__(self, tell: Callable[[InputError], None]) -> None:
         super().__init__()
         self._tell = tell
+        self.notes: Counter[str] = Counter()
+
+    def note(self, phrase: str) -> None:
+        """Count it."""
+        self.notes[phrase] += 1
 
     def add(self, fault: InputError) -> None:
         """Take a fault."""

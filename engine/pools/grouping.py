@@ -133,7 +133,7 @@ class Grouping:
         for keyed in rows:
             if keyed.task_id not in builders:
                 builders[keyed.task_id] = TaskBuilder(
-                    keyed.task_id, self.form, self.options, faults
+                    keyed.task_id, self.form, self.options, faults, self.column
                 )
             builders[keyed.task_id].add(keyed.row, keyed.position)
         for task_id in task_ids:

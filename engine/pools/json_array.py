@@ -8,21 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.pools.json_text import JsonError, parse_at
+
 _PIECE = 1 << 20
-_SCAN = json.JSONDecoder()
-
-
-class JsonArrayError(ValueError):
-    """The file is no JSON array, or breaks off. What follows cannot be read.
-
-    Args:
-        problem: What is wrong.
-        line: Where, counted from 1.
-        column: Where in the line, counted from 1.
-    """
-
-    def __init__(self, problem: str, line: int, column: int) -> None:
-        super().__init__(f"not JSON: {problem} at line {line}, column {column}")
 
 
 class _Text:
@@ -69,12 +57,12 @@ class _Text:
         """The JSON value that begins here."""
         while True:
             try:
-                value, end = _SCAN.raw_decode(self.buffer, self.position)
+                value, end = parse_at(self.buffer, self.position)
             except json.JSONDecodeError as error:
                 # Only at the end of the buffer can it be that the value goes on in the next piece.
                 cut = error.msg.startswith("Unterminated") or error.pos > len(self.buffer) - 16
                 if self.ended or not cut:
-                    raise self.error(error.msg, error.pos) from error
+                    raise self.error(error.msg.removesuffix(" at"), error.pos) from error
             except RecursionError as error:
                 raise self.error("nested too deeply") from error
             else:
@@ -83,32 +71,38 @@ class _Text:
                     return value
             self.more()
 
-    def error(self, problem: str, position: int | None = None) -> JsonArrayError:
+    def error(self, problem: str, position: int | None = None) -> JsonError:
         before = self.buffer[: self.position if position is None else position]
         last = before.rfind("\n")
         column = len(before) - last if last >= 0 else self._columns + len(before) + 1
-        return JsonArrayError(problem, self._lines + before.count("\n") + 1, column)
+        line = self._lines + before.count("\n") + 1
+        return JsonError(f"not JSON: {problem} at line {line}, column {column}")
 
 
-def first_character(file: Path) -> str:
-    """The first character of a file that is not white space; empty if there is none.
+def first_value(file: Path) -> tuple[Any, bool]:
+    """The first JSON value of a file that holds one or several (`parse_at`); whether it is alone.
+
+    An array is not read: the value is then an empty list.
 
     Raises:
+        JsonError: If it is no JSON.
         OSError: If the file cannot be read.
         UnicodeDecodeError: If it is not UTF-8.
     """
     text = _Text(file)
     try:
-        return text.peek()
+        if text.peek() == "[":
+            return [], True
+        return text.value(), not text.peek()
     finally:
         text.close()
 
 
 def read_json_array(file: Path) -> Iterator[Any]:
-    """Yields the entries of a file that holds one JSON array.
+    """Yields the entries of a file that holds one JSON array, see `parse_at`.
 
     Raises:
-        JsonArrayError: Where the file stops being one.
+        JsonError: Where the file stops being one.
         OSError: If the file cannot be read.
         UnicodeDecodeError: If it is not UTF-8.
     """

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
 from engine.pools.checks import Checker, Faults, kind
+from engine.pools.json_text import JsonError, parse_json
+from engine.pools.unused import Asked, tell_unused
 from engine.tasks import Example, Instance, Pool, Task
+
+_ABOUT = frozenset(
+    [
+        *("Contributors", "Source", "URL", "Reasoning", "Domains", "Instance License", "Title"),
+        *("Input_language", "Output_language", "Instruction_language", "id", "name"),
+    ]
+)
+"""Keys of the format that say nothing to a model."""
 
 
 def load_niv2(folder: Path) -> Pool:
@@ -57,30 +66,32 @@ def read_niv2(files: Sequence[Path], faults: Faults) -> Iterator[Task]:
 def _read_file(file: Path, faults: Faults) -> Task | None:
     check = Checker(faults, file)
     try:
-        raw = json.loads(file.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        check.fault(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
-    except UnicodeDecodeError as error:
-        check.fault(f"not UTF-8: byte {error.start} cannot be read")
-    except RecursionError:
-        check.fault("not JSON: nested too deeply")
+        raw = parse_json(file.read_bytes())
+    except JsonError as error:
+        check.fault(str(error))
     except OSError as error:
         check.fault(f"cannot be read: {error.strerror}")
     else:
         if isinstance(raw, dict):
-            return parse_niv2(raw, file.stem, check)
+            return parse_niv2(raw, check.identifier(file.stem, "id"), check)
         check.fault(f"expected a JSON object, found {kind(raw)}")
     return None
 
 
-def parse_niv2(raw: Mapping[str, Any], task_id: str, check: Checker) -> Task | None:
-    """The content of a task file as a task; None if a fault was told."""
+def parse_niv2(raw: dict[str, Any], task_id: str, check: Checker) -> Task | None:
+    """The content of a task file as a task; None if a fault was told.
+
+    The first Natural Instructions have their examples below `Examples`, with a `reason`.
+    """
+    raw = Asked(raw)
     instances = _list(raw, "Instances", check, task_id, None)
     if not instances and isinstance(raw.get("Instances"), list):
         check.fault("a task needs at least one instance", "Instances")
     definition = _definition(raw, check, task_id)
-    positive = _examples(raw, "Positive Examples", check, task_id)
-    negative = _examples(raw, "Negative Examples", check, task_id)
+    below = raw.get("Examples")
+    examples = raw if below is None else check.mapping(below, "Examples")
+    positive = _examples(examples, "Positive Examples", check, task_id)
+    negative = _examples(examples, "Negative Examples", check, task_id)
     parsed = [_instance(row, index, check, task_id) for index, row in enumerate(instances)]
     category = _category(raw, check, task_id)
     # A field of our own, which files from elsewhere do not have.
@@ -90,6 +101,7 @@ def parse_niv2(raw: Mapping[str, Any], task_id: str, check: Checker) -> Task | N
     outputs = {f"Instances[{index}]": golds for index, (_, _, golds) in enumerate(parsed)}
     check.labels(labels, outputs, ("Labels", "output"), task_id)
     check.unique([identifier for identifier, _, _ in parsed], "Instances")
+    tell_unused(raw, check, _ABOUT)
     if check.bad:
         return None
     return Task(
@@ -126,7 +138,7 @@ def _examples(
             (
                 check.text(row.get("input"), "input", part),
                 check.text(output, "output", part),
-                check.string(row.get("explanation", ""), "explanation", part),
+                check.string(row.get("explanation", row.get("reason", "")), "explanation", part),
             )
         )
     return examples

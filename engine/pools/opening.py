@@ -22,11 +22,11 @@ from engine.pools.formats import (
 )
 from engine.pools.grouping import Grouping
 from engine.pools.instances import SYSTEM
-from engine.pools.json_array import first_character
+from engine.pools.json_file import holds_task, read_json
 from engine.pools.lazy import LazyPool, TaskReader
 from engine.pools.niv2 import read_niv2, task_files
 from engine.pools.options import PoolOptions
-from engine.pools.rows import Located, Row, RowReader, read_csv, read_json, read_jsonl
+from engine.pools.rows import Located, Row, RowReader, read_csv, read_jsonl
 from engine.pools.splits import official_names
 from engine.pools.tables import HUB, is_dataset_folder, open_dataset, read_dataset, read_parquet
 from engine.tasks import Pool, Task
@@ -70,19 +70,19 @@ def open_pool(spec: str | Path, options: PoolOptions | None = None) -> LazyPool:
     if options.format is not None:
         find_format(options.format)
     name = str(spec)
-    if name == BUNDLED:
-        return _open_bundled(options)
     if name.startswith(HUB):
         return _open_dataset(name, options)
-    path = Path(spec).expanduser()
-    if not path.exists():
-        raise InputError("no such file or folder", file=path)
+    _refuse(options, ("subset",), name, "only data sets of the hub have subsets")
+    if name == BUNDLED:
+        _refuse(options, ("format", "columns", "split"), name, "the bundled pool is read as it is")
+        return _open_bundled(options)
+    path = _existing(name)
     if path.is_dir() and is_dataset_folder(path):
         return _open_dataset(str(path), options)
     if _is_niv2(path, options.format):
+        _refuse(options, ("columns",), name, "files of this format have no columns to be named")
         return _open_niv2(path, options)
-    if options.split is not None:
-        raise InputError("this pool has no splits", file=path, field="split")
+    _refuse(options, ("split",), name, "this pool has no splits")
     files = _parts(path)
     reader = _READERS[files[0].suffix.lower()]
 
@@ -91,6 +91,34 @@ def open_pool(spec: str | Path, options: PoolOptions | None = None) -> LazyPool:
             yield from reader(file, faults)
 
     return _open_rows(str(path), [str(file) for file in files], read, options)
+
+
+def _refuse(options: PoolOptions, fields: Sequence[str], source: str, problem: str) -> None:
+    """That options which would be without effect are not given.
+
+    Raises:
+        InputError: If one of these fields is.
+    """
+    for field in fields:
+        if getattr(options, field) != PoolOptions.model_fields[field].default:
+            raise InputError(problem, file=source, field=field)
+
+
+def _existing(name: str) -> Path:
+    """A file or a folder.
+
+    Raises:
+        InputError: If it is not there, or what it holds can be read but once.
+    """
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir() or path.is_file():
+            return path
+        there = path.exists()
+    except (OSError, RuntimeError) as error:  # no folder of this person, a name that is too long
+        raise InputError(f"cannot be opened: {error}", file=name) from error
+    problem = "can be read but once, and a pool is gone through several times; write it to a file"
+    raise InputError(problem if there else "no such file or folder", file=path)
 
 
 def _open_bundled(options: PoolOptions) -> LazyPool:
@@ -113,21 +141,13 @@ def _is_niv2(path: Path, named: str | None) -> bool:
     if named is not None:
         return named == NIV2 and (path.is_dir() or path.suffix.lower() == ".json")
     if path.is_file():
-        return path.suffix.lower() == ".json" and _first(path) == "{"
+        return path.suffix.lower() == ".json" and bool(holds_task(path))
     try:
         files = task_files(path)
     except InputError:
         return False
     # A folder of JSON arrays is a pool in parts. One readable file tells it.
-    looks = (_first(file) for file in files)
-    return next((look for look in looks if look in ("{", "[")), "{") == "{"
-
-
-def _first(file: Path) -> str:
-    try:
-        return first_character(file)
-    except (OSError, UnicodeDecodeError):
-        return ""
+    return next((look for look in map(holds_task, files) if look is not None), True)
 
 
 def _open_niv2(path: Path, options: PoolOptions) -> LazyPool:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from engine.pools.checks import NOT_UNICODE, Checker, kind
 from engine.pools.options import Columns
 from engine.pools.rows import Row
+from engine.pools.unused import Asked, tell_unused
 from engine.tasks import Example, Instance, Record, Task, task_faults
 
 _SECTIONS: dict[str, type[Record]] = {
@@ -64,7 +65,7 @@ def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | No
 
     None if a fault was told.
     """
-    values = row.values
+    values = Asked(row.values)
     definition_name = columns.definition or "instruction"
     task_id = check.identifier(values.get(columns.id or "id"), columns.id or "id")
     definition = check.text(values.get(definition_name), definition_name)
@@ -89,6 +90,7 @@ def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | No
     if not isinstance(classification, (bool, NoneType)):
         found = f"expected true or false, found {kind(classification)}"
         check.fault(found, "is_classification")
+    tell_unused(values, check)
     if check.bad:
         return None
     return Task(

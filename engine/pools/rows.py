@@ -1,4 +1,4 @@
-"""Rows of text files: JSON Lines, a JSON array, CSV. One row at a time is held in memory.
+"""Rows of text files: JSON Lines and CSV. One row at a time is held in memory.
 
 Read line by line in plain Python and not by polars, whose readers name no line in their errors and
 stop at the first of them.
@@ -7,7 +7,6 @@ stop at the first of them.
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import InputError
 from engine.pools.checks import Faults, is_unicode, kind
-from engine.pools.json_array import JsonArrayError, read_json_array
+from engine.pools.json_text import JsonError, parse_json
 from engine.tasks import Task
 
 
@@ -57,38 +56,15 @@ def read_jsonl(file: Path, faults: Faults) -> Iterator[Row]:
                     continue
                 place = f"line {number}"
                 try:
-                    value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except json.JSONDecodeError as error:
-                    problem = f"not JSON: {error.msg} at column {error.colno}"
-                except UnicodeDecodeError as error:
-                    problem = f"not UTF-8: byte {error.start} of the line cannot be read"
-                except RecursionError:
-                    problem = "not JSON: nested too deeply"
+                    value = parse_json(raw, one_line=True)
+                except JsonError as error:
+                    problem = str(error)
                 else:
                     if isinstance(value, dict):
                         yield Row(name, place, number, value)
                         continue
                     problem = f"expected a JSON object, found {kind(value)}"
                 faults.add(InputError(problem, file=file, record=place))
-    except OSError as error:
-        faults.add(InputError(f"cannot be read: {error.strerror}", file=file))
-
-
-def read_json(file: Path, faults: Faults) -> Iterator[Row]:
-    """Rows of a file with one JSON array of objects. What follows a syntax error is not read."""
-    name = str(file)
-    try:
-        for number, value in enumerate(read_json_array(file), start=1):
-            place = f"entry {number}"
-            if isinstance(value, dict):
-                yield Row(name, place, number, value)
-            else:
-                problem = f"expected a JSON object, found {kind(value)}"
-                faults.add(InputError(problem, file=file, record=place))
-    except JsonArrayError as error:
-        faults.add(InputError(f"{error}; what follows is not read", file=file))
-    except UnicodeDecodeError as error:
-        faults.add(InputError(f"not UTF-8: {error.reason}; what follows is not read", file=file))
     except OSError as error:
         faults.add(InputError(f"cannot be read: {error.strerror}", file=file))
 
@@ -110,7 +86,7 @@ def read_csv(file: Path, faults: Faults) -> Iterator[Row]:
 
 
 def _header(file: Path, lines: Any, faults: Faults) -> list[str]:
-    """The column names; none if they are at fault."""
+    """The column names, none if they are at fault; that of row numbers, the first, is empty."""
     try:
         header: list[str] = next(lines, [])
     except csv.Error as error:
@@ -120,8 +96,8 @@ def _header(file: Path, lines: Any, faults: Faults) -> list[str]:
     problem = None
     if not names:
         problem = "holds no header"
-    elif not all(names):
-        problem = f"column {names.index('') + 1} of the header has no name"
+    elif not all(names[1:]):
+        problem = f"column {names.index('', 1) + 1} of the header has no name"
     elif len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         problem = f"the header names the column {twice!r} twice"

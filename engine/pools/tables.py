@@ -63,6 +63,8 @@ def open_dataset(spec: str, split: str | None, subset: str | None) -> Any:
     Raises:
         InputError: If it cannot be loaded, or needs a split to be named.
     """
+    if spec == HUB:
+        raise InputError("names no data set", file=spec)
     import datasets  # type: ignore[import-untyped]
 
     try:

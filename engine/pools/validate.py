@@ -66,9 +66,9 @@ def validate_pool(
         n_instances += len(task.instances)
     if not n_tasks and not faults.count:
         faults.add(InputError("holds no task", file=pool.source))
-    notes = []
+    notes = [f"{phrase}: {count:,} record(s)" for phrase, count in faults.notes.most_common()]
     if pool.format == NIV2:
-        notes = list(_check_splits(pool, faults))
+        notes += _check_splits(pool, faults)
     return PoolValidation(
         source=pool.source,
         format=pool.format,

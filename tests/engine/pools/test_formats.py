@@ -1,0 +1,313 @@
+"""Every form in which tasks are written down: what it becomes, and one line for each fault."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import InputError
+from engine.pools import PoolOptions, open_pool
+from engine.pools.options import parse_columns
+from engine.pools.validate import validate_pool
+from engine.tasks import Task
+
+ALPACA = {"instruction": "Say it.", "input": "x", "output": "y"}
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
+SYSTEM = {"role": "system", "content": "Be kind."}
+SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]
+NIV1 = {
+    "Title": "t",
+    "Things to Avoid": "-",
+    "Definition": "Do it.",
+    "Examples": {
+        "Positive Examples": [{"input": "a", "output": "b", "reason": "c"}],
+        "Negative Examples": [],
+    },
+    "Instances": [{"input": "q", "output": ["r"]}],
+}
+
+
+def write(folder: Path, name: str, content: Any) -> Path:
+    """A file: bytes and texts as they are, a list as JSON Lines where it is called so, or JSON."""
+    file = folder / name
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif isinstance(content, str):
+        file.write_text(content, encoding="utf-8")
+    elif name.endswith(".jsonl"):
+        file.write_text("".join(json.dumps(row) + "\n" for row in content))
+    else:
+        file.write_text(json.dumps(content))
+    return file
+
+
+def read(file: Path, **options: Any) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Definition, input and outputs of every instance."""
+    return [
+        (task.definition, one.input, one.outputs)
+        for task in open_pool(file, PoolOptions(**options))
+        for one in task.instances
+    ]
+
+
+def found(file: Path, **options: Any) -> tuple[list[str], tuple[str, ...], int]:
+    """The faults without the file's name, the notes, and how many tasks are in order."""
+    told: list[str] = []
+    done = validate_pool(file, PoolOptions(**options), lambda fault: told.append(str(fault)))
+    assert done.faults == len(told)
+    assert all("\n" not in line and line.startswith(str(file)) for line in told)
+    return [line.removeprefix(str(file)).lstrip(",: ") for line in told], done.notes, done.tasks
+
+
+SAID = ("Say it.", "x", ("y",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.jsonl", [ALPACA], [SAID]),
+        ("a.json", [ALPACA, ALPACA], [SAID, SAID]),
+        ("lines.json", json.dumps(ALPACA) + "\n\n" + json.dumps(ALPACA) + "\n", [SAID, SAID]),
+        ("below.json", {"version": 1, "data": [ALPACA, ALPACA]}, [SAID, SAID]),
+        ("single.json", ALPACA, [SAID]),
+        ("columns.json", {name: [text] * 2 for name, text in ALPACA.items()}, [SAID, SAID]),
+        (
+            "pandas.json",
+            {name: {"0": text, "7": text} for name, text in ALPACA.items()},
+            [SAID, SAID],
+        ),
+        ("bom.json", b"\xef\xbb\xbf" + json.dumps([ALPACA]).encode(), [SAID]),
+        ("bom.jsonl", b"\xef\xbb\xbf" + json.dumps(ALPACA).encode() + b"\r\n", [SAID]),
+        ("a.csv", "instruction,input,output\r\nSay it.,x,y\r\n", [SAID]),
+        ("a.tsv", "instruction\tinput\toutput\nSay it.\tx\ty\n", [SAID]),
+        ("pandas.csv", ",instruction,input,output\n0,Say it.,x,y\n", [SAID]),
+        ("again.csv", "Unnamed: 0,instruction,input,output\n0,Say it.,x,y\n", [SAID]),
+        ("bom.csv", b"\xef\xbb\xbfinstruction,input,output\nSay it.,x,y\n", [SAID]),
+        ("no_gold.jsonl", [ALPACA | {"output": ""}], [("Say it.", "x", ())]),
+        ("several.jsonl", [ALPACA | {"output": ["a", "b"]}], [("Say it.", "x", ("a", "b"))]),
+        (
+            "dolly.jsonl",
+            [{"instruction": "Sum up.", "context": "Long.", "output": "S."}],
+            [("Sum up.", "Long.", ("S.",))],
+        ),
+        (
+            "system.jsonl",
+            [ALPACA | {"system": "Be kind.", "history": []}],
+            [("Be kind.\n\nSay it.", "x", ("y",))],
+        ),
+        (
+            "history.jsonl",
+            [ALPACA | {"system": "Be kind.", "history": [["a", "b"]]}],
+            [("Be kind.", "user: a\n\nassistant: b\n\nuser: Say it.\nx", ("y",))],
+        ),
+        ("pair.jsonl", [{"prompt": "Hi", "completion": "Yo"}], [("Hi", "", ("Yo",))]),
+        (
+            "pair_system.jsonl",
+            [{"prompt": "Hi", "completion": "Yo", "system_prompt": "Be kind."}],
+            [("Be kind.", "Hi", ("Yo",))],
+        ),
+        ("trl.jsonl", [{"prompt": CHAT[:1], "completion": CHAT[1:]}], [("Hi", "", ("Yo",))]),
+        ("trl.json", {"prompt": CHAT[:1], "completion": CHAT[1:]}, [("Hi", "", ("Yo",))]),
+        ("chat.jsonl", [{"messages": [SYSTEM, *CHAT]}], [("Be kind.", "Hi", ("Yo",))]),
+        (
+            "empty_system.jsonl",
+            [{"messages": [SYSTEM | {"content": ""}, *CHAT]}],
+            [("Hi", "", ("Yo",))],
+        ),
+        (
+            "empty_answer.jsonl",
+            [{"messages": [*CHAT[:1], CHAT[1] | {"content": ""}]}],
+            [("Hi", "", ())],
+        ),
+        ("weight.jsonl", [{"messages": [CHAT[0], CHAT[1] | {"weight": 0}]}], [("Hi", "", ())]),
+        (
+            "parts.jsonl",
+            [{"messages": [CHAT[0] | {"content": [{"type": "text", "text": "Hi"}]}, CHAT[1]]}],
+            [("Hi", "", ("Yo",))],
+        ),
+        (
+            "beside.jsonl",
+            [{"conversations": SHAREGPT, "system": "Be kind.", "tools": "[]", "images": []}],
+            [("Be kind.", "Hi", ("Yo",))],
+        ),
+        (
+            "turns.jsonl",
+            [{"conversations": [*SHAREGPT, *SHAREGPT]}],
+            [("user: Hi\n\nassistant: Yo\n\nuser: Hi", "", ("Yo",))],
+        ),
+        ("niv1.json", NIV1, [("Do it.", "q", ("r",))]),
+    ],
+)  # fmt: skip
+def test_a_good_file_and_its_tasks(
+    name: str, content: Any, expected: list[Any], tmp_path: Path
+) -> None:
+    file = write(tmp_path, name, content)
+    assert read(file) == expected
+    faults, _, n_tasks = found(file)
+    assert (faults, n_tasks) == ([], len(expected))
+
+
+ALPACA_LINE = json.dumps(ALPACA).encode() + b"\n"
+TOOLS = {"tools": "search"}
+LOST = "is not used, and without it the task means another thing"
+HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("a.jsonl", [ALPACA, []], "record line 2: expected a JSON object, found a list"),
+        ("a.json", ALPACA_LINE + b'{"a"}\n', "record line 2: not JSON: Expecting ':' delimiter at"),
+        ("a.jsonl", b'{"a": "\xe9"}\n', "record line 1: not UTF-8: byte 7 cannot be read"),
+        ("a.jsonl", HUGE, "record line 1: holds a number of 5,000 digits"),
+        ("a.json", b"[" + HUGE + b"]", "record entry 1: holds a number of 5,000 digits"),
+        ("a.json", b'{"a": "b', "not JSON: Unterminated string starting at line 1, column 7"),
+        ("a.json", b"", "not JSON: Expecting value at line 1, column 1"),
+        ("a.json", "[" * 200_000, "not JSON: nested too deeply at line 1, column 2"),
+        ("a.jsonl", "[" * 200_000, "record line 1: not JSON: nested too deeply"),
+        ("a.json", "[7]", "record entry 1: expected a JSON object, found a number"),
+        ("a.json", b"\xff\xfe[\x00]\x00", "not UTF-8: invalid start byte"),
+        ("a.jsonl", b'{"output": "a", "output": "b"}', "record line 1: an object holds the key 'o"),
+        ("a.json", b'[{"output": "a", "output": "b"}]', "record entry 1: an object holds the key"),
+        ("a.json", {"train": [ALPACA], "test": [ALPACA]}, "holds several lists, 'train', 'test'"),
+        ("a.json", {"what": 1}, "field 'format': unknown format: its records have the keys 'what'"),
+        ("a.csv", "a,,b\n1,2,3\n", "record line 1: column 2 of the header has no name"),
+        ("a.csv", "a,b\n1\n", "record line 2: has 1 fields, the header has 2"),
+        ("a.jsonl", [ALPACA | {"tools": "[{}]"}], f"record line 1, field 'tools': {LOST}"),
+        ("a.jsonl", [ALPACA | {"images": ["a.png"]}], f"record line 1, field 'images': {LOST}"),
+        ("a.jsonl", [ALPACA | {"context": "c"}], f"record line 1, field 'context': {LOST}"),
+        (
+            "a.jsonl",
+            [ALPACA | {"history": ["a"]}],
+            "record line 1, history[0]: expected a list of two",
+        ),
+        (
+            "a.jsonl",
+            [{"messages": [SYSTEM, *CHAT], "system": "Be rude."}],
+            "record line 1, field 'system': the messages have another system message",
+        ),
+        (
+            "a.jsonl",
+            [{"messages": CHAT, "history": [["a", "b"]]}],
+            f"record line 1, field 'history': {LOST}",
+        ),
+        (
+            "a.jsonl",
+            [{"prompt": "a", "completion": "b", "context": "c"}],
+            f"record line 1, field 'context': {LOST}",
+        ),
+        (
+            "a.jsonl",
+            [{"prompt": "a", "completion": "b", "label": False}],
+            "record line 1, field 'label': false: the completion is one that is not wanted",
+        ),
+        (
+            "a.jsonl",
+            [{"messages": [*CHAT, CHAT[0]]}],
+            "record line 1, field 'messages': the last message is not the assistant's",
+        ),
+        (
+            "a.jsonl",
+            [{"messages": [CHAT[0] | {"content": ""}, CHAT[1]]}],
+            "record line 1, field 'messages': a message before the last is empty",
+        ),
+        (
+            "a.jsonl",
+            [{"messages": [CHAT[0], CHAT[1] | {"content": None, "tool_calls": [{}]}]}],
+            "record line 1, messages[1], field 'tool_calls': calls of tools cannot be scored",
+        ),
+        (
+            "a.jsonl",
+            [{"messages": [CHAT[0] | {"content": [{"type": "image_url"}]}, CHAT[1]]}],
+            "record line 1, messages[0], field 'content[0]': only parts of text can be read",
+        ),
+        ("a.jsonl", [ALPACA | {"id": "a\nb"}], "record line 1, field 'id': an id must not hold a"),
+        ("a.jsonl", [ALPACA | {"id": "a "}], "record line 1, field 'id': an id must not begin or"),
+        ("a.jsonl", [ALPACA | {"input": "\ud83d"}], "record line 1, field 'input': not Unicode"),
+        (
+            "a.jsonl",
+            [ALPACA | {"input": float("nan")}],
+            "record line 1, field 'input': expected a text, found a number",
+        ),
+        (
+            "a.jsonl",
+            [{"id": "t", "definition": "d", "instances": [{"id": " ", "input": ""}]}],
+            "record line 1, instances[0], field 'id': empty",
+        ),
+        (
+            "a.jsonl",
+            [{"id": "t", "instruction": "i", "instances": [{"input": "", "output": ""}]} | TOOLS],
+            f"record line 1, field 'tools': {LOST}",
+        ),
+    ],
+)  # fmt: skip
+def test_a_fault_is_told_with_its_place(
+    name: str, content: Any, fault: str, tmp_path: Path
+) -> None:
+    faults, _, _ = found(write(tmp_path, name, content))
+    assert faults
+    assert faults[0].startswith(fault)
+
+
+def test_what_is_not_used_is_named(tmp_path: Path) -> None:
+    rows = [ALPACA | {"score": 1}, ALPACA | {"score": 2, "Unnamed: 0": 0, "source": "here"}]
+    assert found(write(tmp_path, "a.jsonl", rows))[1] == (
+        "'score' is not used: 2 record(s)",
+        "'source' is not used: 1 record(s)",
+    )
+    assert found(write(tmp_path, "t.json", NIV1))[1] == (
+        "'Things to Avoid' is not used: 1 record(s)",
+    )
+    turns = [{"messages": [*CHAT, *CHAT]}]
+    assert found(write(tmp_path, "c.jsonl", turns))[1] == (
+        "of several answers in a conversation the last alone is a gold output: 1 record(s)",
+    )
+
+
+def test_examples_of_the_first_natural_instructions(tmp_path: Path) -> None:
+    (task,) = open_pool(write(tmp_path, "niv1.json", NIV1))
+    assert isinstance(task, Task)
+    assert [(one.input, one.output, one.explanation) for one in task.positive_examples] == [
+        ("a", "b", "c")
+    ]
+
+
+def test_a_row_at_fault_leaves_the_rest_of_its_task(tmp_path: Path) -> None:
+    rows = [{"task": "t", "definition": "d", "prompt": p, "completion": "c"} for p in "ab"]
+    rows.insert(1, rows[0] | {"prompt": ""})
+    faults, _, n_tasks = found(write(tmp_path, "a.jsonl", rows))
+    assert faults == ["record line 2, field 'prompt': empty"]
+    assert n_tasks == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("bundled", {"split": "train"}, "bundled, field 'split': the bundled pool is read as it"),
+        ("bundled", {"format": "chat"}, "bundled, field 'format': the bundled pool is read as it"),
+        ("bundled", {"columns": parse_columns(["id=x"])}, "bundled, field 'columns': the bundled"),
+        ("bundled", {"subset": "x"}, "bundled, field 'subset': only data sets of the hub have"),
+        ("niv1.json", {"columns": parse_columns(["id=x"])}, "niv1.json, field 'columns': files of"),
+        ("a.jsonl", {"split": "train"}, "a.jsonl, field 'split': this pool has no splits"),
+        ("hub:", {}, "hub:: names no data set"),
+        ("x" * 300, {}, "File name too long"),
+        ("~nobody-here/x", {}, "cannot be opened"),
+        ("fifo", {}, "fifo: can be read but once, and a pool is gone through several times"),
+        ("-", {}, "-: no such file or folder"),
+    ],
+)
+def test_what_is_no_pool(
+    spec: str, options: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "niv1.json", NIV1)
+    write(tmp_path, "a.jsonl", [ALPACA])
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InputError) as caught:
+        open_pool(spec, PoolOptions(**options))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
