@@ -135,20 +135,24 @@ class TaskFault(NamedTuple):
 
 
 def task_faults(task: Task) -> Iterator[TaskFault]:
-    """What no task may have, whether it comes from a file, over HTTP or from a program."""
+    """What no task may have, whether it comes from a file, over HTTP or from a program.
+
+    Blanks at the ends of labels and outputs do not count.
+    """
     if not task.definition.strip():
         yield TaskFault("empty", "definition")
     if not task.instances:
         yield TaskFault("a task needs at least one instance", "instances")
-    if len(set(task.labels)) < len(task.labels):
+    labels = set(map(str.strip, task.labels))
+    if len(labels) < len(task.labels):
         yield TaskFault("holds a label twice", "labels")
     first: dict[str, int] = {}
     for index, instance in enumerate(task.instances):
         part = f"instances[{index}]"
         if (seen := first.setdefault(instance.id, index)) != index:
             yield TaskFault(f"{instance.id!r} is also the id of instances[{seen}]", "id", part)
-        for output in instance.outputs:
-            if task.labels and output not in task.labels:
+        for output in instance.golds:
+            if labels and output.strip() not in labels:
                 yield TaskFault(f"{output!r} is none of the task's labels", "outputs", part)
     for name in ("positive_examples", "negative_examples"):
         for index, example in enumerate(getattr(task, name)):

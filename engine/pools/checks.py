@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import InputError
-from engine.tasks import id_fault
+from engine.tasks import Task, id_fault, task_faults
 
 NOT_UNICODE = "not Unicode: holds half a surrogate pair"
 
@@ -160,39 +160,17 @@ class Checker:
             return ()
         return tuple(self.string(output, field, part) for output in value)
 
-    def labels(
-        self,
-        labels: Sequence[str],
-        outputs: Mapping[str, Sequence[str]],
-        fields: tuple[str, str],
-        part: str | None = None,
-    ) -> None:
-        """That no label is there twice, and all outputs of a task with labels are among them.
-
-        Blanks at their ends do not count, and a blank output is none.
+    def task(self, task: Task, names: Mapping[str, str]) -> None:
+        """That a task has none of `engine.tasks.task_faults`.
 
         Args:
-            labels: None if they are not known.
-            outputs: The gold outputs of each part of the record.
-            fields: What labels and outputs are called.
-            part: Names the part of the record that the labels are in.
+            task: The task.
+            names: What its fields are called in the record, where they have other names.
         """
-        known = set(map(str.strip, labels))
-        if len(known) < len(labels):
-            self.fault("holds a label twice", fields[0], part)
-        for place, golds in outputs.items():
-            for output in filter(str.strip, golds):
-                if labels and output.strip() not in known:
-                    self.fault(f"{output!r} is none of the task's labels", fields[1], place)
-
-    def unique(self, ids: list[str], list_name: str, field: str = "id") -> None:
-        """That no two parts of the record share an id."""
-        first: dict[str, int] = {}
-        for index, identifier in enumerate(ids):
-            seen = first.setdefault(identifier, index)
-            if identifier and seen != index:
-                problem = f"{identifier!r} is also the id of {list_name}[{seen}]"
-                self.fault(problem, field, f"{list_name}[{index}]")
+        for problem, field, part in task_faults(task):
+            section, bracket, index = part.partition("[")
+            part = names.get(section, section) + bracket + index
+            self.fault(problem, names.get(field, field), part)
 
 
 def is_unicode(text: str) -> bool:

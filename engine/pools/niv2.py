@@ -20,6 +20,16 @@ _ABOUT = frozenset(
 )
 """Keys of the format that say nothing to a model."""
 
+_NAMES = {
+    "definition": "Definition",
+    "instances": "Instances",
+    "positive_examples": "Positive Examples",
+    "negative_examples": "Negative Examples",
+    "labels": "Labels",
+    "outputs": "output",
+}
+"""The fields of a task, as the format calls them."""
+
 
 def load_niv2(folder: Path) -> Pool:
     """All tasks of a folder, ordered by file name; the task id is the file name without `.json`.
@@ -85,8 +95,6 @@ def parse_niv2(raw: dict[str, Any], task_id: str, check: Checker) -> Task | None
     """
     raw = Asked(raw)
     instances = _list(raw, "Instances", check, task_id, None)
-    if not instances and isinstance(raw.get("Instances"), list):
-        check.fault("a task needs at least one instance", "Instances")
     definition = _definition(raw, check, task_id)
     below = raw.get("Examples")
     examples = raw if below is None else check.mapping(below, "Examples")
@@ -98,13 +106,10 @@ def parse_niv2(raw: dict[str, Any], task_id: str, check: Checker) -> Task | None
     labels = [
         check.text(label, "Labels", task_id) for label in _list(raw, "Labels", check, task_id, [])
     ]
-    outputs = {f"Instances[{index}]": golds for index, (_, _, golds) in enumerate(parsed)}
-    check.labels(labels, outputs, ("Labels", "output"), task_id)
-    check.unique([identifier for identifier, _, _ in parsed], "Instances")
     tell_unused(raw, check, _ABOUT)
     if check.bad:
         return None
-    return Task(
+    task = Task(
         id=task_id,
         definition=definition,
         positive_examples=tuple(Example(input=i, output=o, explanation=e) for i, o, e in positive),
@@ -113,6 +118,8 @@ def parse_niv2(raw: dict[str, Any], task_id: str, check: Checker) -> Task | None
         category=category,
         labels=tuple(labels),
     )
+    check.task(task, _NAMES)
+    return None if check.bad else task
 
 
 def _definition(raw: Mapping[str, Any], check: Checker, task_id: str) -> str:

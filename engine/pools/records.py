@@ -11,7 +11,7 @@ from engine.pools.checks import NOT_UNICODE, Checker, kind
 from engine.pools.options import Columns
 from engine.pools.rows import Row
 from engine.pools.unused import Asked, tell_unused
-from engine.tasks import Example, Instance, Record, Task, task_faults
+from engine.tasks import Example, Instance, Record, Task
 
 _SECTIONS: dict[str, type[Record]] = {
     "positive_examples": Example,
@@ -29,8 +29,7 @@ def parse_jostle(row: Row, _columns: Columns, check: Checker) -> Task | None:
             field, part = _location(wrong["loc"])
             check.fault(_problem(wrong, part), field, part)
         return None
-    for problem, field, part in task_faults(task):
-        check.fault(problem, field, part)
+    check.task(task, {})
     return None if check.bad else task
 
 

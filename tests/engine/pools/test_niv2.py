@@ -148,7 +148,6 @@ def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
         ("Categories", [3], "expected a text, found a number"),
         ("Labels", "rouge", "expected a list, found a text"),
         ("Labels", ["rouge", 1], "expected a text, found a number"),
-        ("Labels", ["rouge", "bleu", "bleue", "bleu"], "holds a label twice"),
     ],
 )
 def test_faults_of_a_task(tmp_path: Path, field: str, value: object, message: str) -> None:
@@ -156,9 +155,11 @@ def test_faults_of_a_task(tmp_path: Path, field: str, value: object, message: st
     assert complaint(file) == f"record task1, field '{field}': {message}"
 
 
-def test_a_task_without_instances(tmp_path: Path) -> None:
+def test_faults_that_no_task_may_have_go_by_the_names_of_the_format(tmp_path: Path) -> None:
     file = write(tmp_path, changed("Instances", []))
     assert complaint(file) == "field 'Instances': a task needs at least one instance"
+    file = write(tmp_path, changed("Labels", ["rouge", "bleu", "bleue", "bleu"]))
+    assert complaint(file) == "field 'Labels': holds a label twice"
 
 
 @pytest.mark.parametrize(
