@@ -168,7 +168,8 @@ class Simulation:
                 again = top(values(draw.uniform(n, k, r, last=True)), self.n_select)
                 observed.append(float(np.isin(top(u, self.n_select), again).mean()))
                 errors = standard_errors([each.moves for each in measured])
-                expected.append(expected_overlap(u.tolist(), errors, self.n_select, seed=seed))
+                known = [error for error in errors if error is not None]
+                expected.append(expected_overlap(u.tolist(), known, self.n_select, seed=seed))
             error = np.abs(np.array(expected) - np.mean(observed)).mean()
             rows.append(
                 (

@@ -48,7 +48,7 @@ def task_map(
     from cli.select import read_table
     from engine.errors import InputError
     from engine.files import replacing
-    from engine.measures.task_map import CATEGORIES, MapConfig
+    from engine.measures.task_map import CATEGORIES, UNMEASURABLE, MapConfig
     from engine.pools.names import read_names
     from training.map_page import map_table, write_map_page
     from training.records import write_parquet
@@ -83,11 +83,13 @@ def task_map(
     if table is not None:
         write_parquet(table, found)
     counts = [f"{(found['map_category'] == name).sum():,} {name}" for name in CATEGORIES]
+    if left := found["prompt_uncertainty"].null_count():
+        counts.append(f"{left:,} {UNMEASURABLE}: no perturbed prompt differs from the original")
     typer.echo(f"{output}: {', '.join(counts)}")
     if pairs is not None:
         unsure = (found["map_stability"] < 0.9).sum()
         typer.echo(
-            f"{unsure:,} of {found.height:,} tasks change category in over a tenth of "
+            f"{unsure:,} of {found.height - left:,} tasks change category in over a tenth of "
             f"{replicates} bootstrap replicates"
         )
         single = (found["n_instances"] == 1).sum() if "n_instances" in found.columns else 0

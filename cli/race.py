@@ -76,6 +76,7 @@ def race(
     from training.display import RichProgress
     from training.launch import EngineFiles
     from training.racing import RaceFiles, plan_pool_race, race_on_disk
+    from training.summary import unmeasurable_in_words
 
     files = RaceFiles(output)
     asked = _config(config, {"max_output_tokens": max_output_tokens, "seed": seed}, {})
@@ -124,6 +125,9 @@ def race(
         f"{output}: {len(result.selected):,} of {len(tasks):,} tasks after {pairs:,} pairs and "
         f"{result.tokens:,.0f} of {budget:,} tokens; {len(result.open):,} memberships are open"
     )
+    if result.unmeasurable:
+        left = unmeasurable_in_words(len(result.unmeasurable)).removeprefix("; ")
+        typer.echo(f"{files.result}: {left}")
     typer.echo(f"{files.scores}: measures, interval and membership of every task")
     typer.echo(f"{files.pairs}: every scored pair")
     if left_out:

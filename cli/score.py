@@ -111,6 +111,7 @@ def score(
     from training.further import FURTHER
     from training.launch import EngineFiles
     from training.scoring import ScoreFiles, score_pool, survey_pool
+    from training.summary import uncertainty_in_words
 
     files = ScoreFiles(output)
     asked = _config(
@@ -160,12 +161,12 @@ def score(
             on_score=lambda done, name: progress.advance(done, detail=name),
             skip_faulty=skip_faulty,
         )
-    mean = table["prompt_uncertainty"].to_numpy().mean()
-    typer.echo(f"{output}: {table.height:,} tasks, mean prompt uncertainty {mean:.4f}")
+    typer.echo(f"{output}: {uncertainty_in_words(table)}")
     typer.echo(f"{files.pairs}: their pairs")
     if further := FURTHER.get(asked.measure):
-        mean, title = table[asked.measure].to_numpy().mean(), asked.measure.replace("_", " ")
-        typer.echo(f"{files.further[further.name]}: mean {title} {mean:.4f}")
+        values, title = table[asked.measure].drop_nulls(), asked.measure.replace("_", " ")
+        told = f"mean {title} {values.to_numpy().mean():.4f}" if values.len() else f"no {title}"
+        typer.echo(f"{files.further[further.name]}: {told}")
     if left_out := n_tasks - table.height:
         typer.echo(f"{files.skipped}: {left_out:,} task(s) that could not be scored, and why")
 

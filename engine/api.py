@@ -161,7 +161,8 @@ class TaskScore(Record):
 
     Attributes:
         task_id: The task.
-        prompt_uncertainty: U, mean |p(i, j) - p(i, 0)| over instances and j >= 1, in [0, 1].
+        prompt_uncertainty: U, mean |p(i, j) - p(i, 0)| over instances and j >= 1, in [0, 1]. Null
+            where it cannot be measured: no perturbed prompt differs from its original.
         prediction_probability: P, mean p(i, 0) over instances, in [0, 1].
         perplexity: exp of minus the mean over instances of the mean token log-probability under the
             original prompt, >= 1.
@@ -170,7 +171,8 @@ class TaskScore(Record):
             design.
         weights_version: The weights every number of this record was computed with.
         references: One reference output per instance.
-        pairs: All scored pairs, ordered by instance and perturbation.
+        pairs: All scored pairs, ordered by instance and perturbation; originals alone where prompt
+            uncertainty cannot be measured.
         usage: What it cost.
         disagreement: How much sampled outputs differ; null unless the measure asked for is
             output_disagreement.
@@ -178,7 +180,7 @@ class TaskScore(Record):
     """
 
     task_id: str
-    prompt_uncertainty: float
+    prompt_uncertainty: float | None
     prediction_probability: float
     perplexity: float
     n_instances: int

@@ -37,7 +37,8 @@ class OutputDisagreement(Record):
     Attributes:
         output_disagreement: Mean over instances and j >= 1 of the share of samples that differ from
             the most frequent one under j = 0 (of equally frequent ones the first in the alphabet),
-            white space around them aside; in [0, 1].
+            white space around them aside; in [0, 1]. Null, as what follows, where no perturbed
+            prompt differs from its original.
         standard_error: Of output_disagreement, over repeats with other instances and
             perturbations, judged from this task alone.
         rouge_distance: Mean over instances, j >= 1, samples under j and samples under j = 0 of
@@ -47,9 +48,9 @@ class OutputDisagreement(Record):
         samples: All samples, ordered by instance, perturbation and number.
     """
 
-    output_disagreement: float
-    standard_error: float
-    rouge_distance: float
+    output_disagreement: float | None
+    standard_error: float | None
+    rouge_distance: float | None
     label_entropy: float | None
     samples: tuple[Sample, ...]
 
@@ -79,14 +80,15 @@ class LabelUncertainty(Record):
 
     Attributes:
         label_bald: Mean over instances of the mutual information of label and prompt: the entropy
-            of the mean of q(i, j) over j >= 1, minus the mean of its entropies; >= 0.
+            of the mean of q(i, j) over j >= 1, minus the mean of its entropies; >= 0. Null, as what
+            follows, where no perturbed prompt differs from its original.
         standard_error: Of label_bald, over repeats with other instances and perturbations, judged
             from this task alone.
         label_entropy: Mean over instances of the entropy of the mean of q(i, j) over j >= 1.
         scores: All labels, ordered by instance, perturbation and place in the task's labels.
     """
 
-    label_bald: float
-    standard_error: float
-    label_entropy: float
+    label_bald: float | None
+    standard_error: float | None
+    label_entropy: float | None
     scores: tuple[LabelScore, ...]

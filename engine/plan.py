@@ -90,6 +90,9 @@ def plan_pairs(
 ) -> list[Pair]:
     """All pairs of a task, perturbation by perturbation, so that equal prefixes are neighbours.
 
+    No perturbed ones where each of their prompts equals its original: the task cannot be measured.
+    Where only some do, these are draws that happened to change nothing.
+
     Args:
         plan: The task's plan.
         outputs: The reference output of each instance of the plan, as token ids.
@@ -103,13 +106,16 @@ def plan_pairs(
     prompts: list[tuple[int, int, tuple[int, ...]]] = []
     if originals:
         prompts += [(0, i, original.token_ids) for i, original in enumerate(plan.originals)]
+    perturbed: list[tuple[int, int, tuple[int, ...]]] = []
     for j, wanted in _columns(plan, config):
-        prompts += [
+        perturbed += [
             (j, i, prompt)
             for i, prompt in zip(
                 wanted, perturbed_prompts(plan, j, wanted, config, builder), strict=True
             )
         ]
+    if any(prompt != plan.originals[i].token_ids for _, i, prompt in perturbed):
+        prompts += perturbed
     pairs = [
         Pair(plan.task.id, plan.instances[i].id, j, prompt, outputs[i]) for j, i, prompt in prompts
     ]
@@ -161,6 +167,27 @@ def perturbed_prompts(
     }
     tasks = {shown: perturbation.apply(plan.task, j, shown) for shown in set(counts.values())}
     return builder.token_ids((tasks[counts[i]], plan.instances[i]) for i in wanted)
+
+
+def is_measurable(plan: TaskPlan, config: ScoreConfig, builder: PromptBuilder) -> bool:
+    """Whether any prompt of a design differs from its original; without one there is no U.
+
+    Args:
+        plan: The task's plan.
+        config: The design.
+        builder: The prompt builder that made the plan.
+    """
+    # Instances that show equally many examples share all that is perturbed.
+    shown = {
+        (one.n_positive_examples, one.n_negative_examples): i
+        for i, one in enumerate(plan.originals)
+    }
+    wanted = [*shown.values()]
+    originals = [plan.originals[i].token_ids for i in wanted]
+    return any(
+        perturbed_prompts(plan, j, wanted, config, builder) != originals
+        for j in config.perturbations
+    )
 
 
 def reusable_tokens(sequences: Iterable[tuple[int, ...]]) -> int:

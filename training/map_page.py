@@ -14,7 +14,14 @@ import polars as pl
 from engine.errors import InputError
 from engine.files import write_bytes
 from engine.measures.stability import map_stability
-from engine.measures.task_map import CATEGORIES, MapConfig, Thresholds, categorise, find_thresholds
+from engine.measures.task_map import (
+    CATEGORIES,
+    UNMEASURABLE,
+    MapConfig,
+    Thresholds,
+    categorise,
+    find_thresholds,
+)
 
 _LONGEST_DEFINITION = 600  # characters; what is cut off ends in an ellipsis
 
@@ -35,7 +42,7 @@ def map_table(
     """The scores with their place on the map.
 
     Args:
-        scores: The columns of `scores.parquet`; at least one task.
+        scores: The columns of `scores.parquet`; at least one task that could be measured.
         config: Where the borders are; at the medians by default.
         selected: Ids of the selected tasks; the column `selected` when none are given.
         pairs: The scored pairs; with them comes the stability of categories.
@@ -45,11 +52,12 @@ def map_table(
 
     Returns:
         The scores with `map_category` and `selected` set, and `map_stability`, `share_ambiguous`,
-        `share_easy` and `share_difficult` if there are pairs; and the borders.
+        `share_easy` and `share_difficult` if there are pairs, null for a task that could not be
+        measured; and the borders.
 
     Raises:
-        InputError: If a column is missing, there is no task, a value is no number, a selected task
-            is not there, or a task has no pairs.
+        InputError: If a column is missing, there is no task that could be measured, a value is no
+            number, a selected task is not there, or a task has no pairs.
     """
     _check(scores, source)
     thresholds = find_thresholds(scores, config)
@@ -69,7 +77,7 @@ def map_table(
         raise InputError(problem, file=source, field=_VERSION)
     scored = pairs.join(scores.select("task_id"), on="task_id", how="semi", maintain_order="left")
     found = map_stability(scored, config, n_replicates=n_replicates, seed=seed)
-    bare = scores.join(found, on="task_id", how="anti")
+    bare = scores.join(pairs, on="task_id", how="anti")
     if bare.height:
         raise InputError("has no pairs", file=source, record=bare["task_id"][0])
     shares = [f"share_{name}" for name in CATEGORIES]
@@ -85,8 +93,12 @@ def _check(scores: pl.DataFrame, source: object | None) -> None:
             raise InputError(f"the column is missing; there are {there}", file=source, field=column)
     if scores.is_empty():
         raise InputError("holds no task", file=source)
+    if scores["prompt_uncertainty"].null_count() == scores.height:
+        problem = "no task could be measured: no perturbed prompt differs from the original"
+        raise InputError(problem, file=source, field="prompt_uncertainty")
     for column in _NEEDED[1:]:
-        bad = scores.filter(~pl.col(column).is_finite().fill_null(value=False))
+        is_absent = pl.lit(column == "prompt_uncertainty") & pl.col(column).is_null()
+        bad = scores.filter(~(pl.col(column).is_finite().fill_null(value=False) | is_absent))
         if bad.height:
             record = bad["task_id"][0]
             raise InputError("the score is not a number", file=source, record=record, field=column)
@@ -128,9 +140,12 @@ def _about(table: pl.DataFrame, thresholds: Thresholds) -> str:
     weights = ""
     if "weights_version" in table.columns:
         weights = f", weights {table['weights_version'][0]}"
+    left = table["prompt_uncertainty"].null_count()
+    others = f" {left:,} {UNMEASURABLE}: no perturbed prompt differs from the original."
     return (
         f"{table.height:,} tasks{weights}. Ambiguous above U = {thresholds.uncertainty:.4f}; below "
         f"it easy from P = {thresholds.probability:.4f} on, difficult with less."
+        f"{others if left else ''}"
     )
 
 

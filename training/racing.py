@@ -149,6 +149,8 @@ def plan_pool_race(
 ) -> tuple[Race, list[Task], int]:
     """A race for the top N of a pool; its tasks, and how many instances were left out.
 
+    The race names the tasks that cannot be measured; they are not among its tasks.
+
     Args:
         pool: The tasks.
         config: Prompts, perturbations and seed.
@@ -184,7 +186,7 @@ def plan_pool_race(
     files.write_skipped(faults)
     if not tasks:
         raise InputError(f"no instance can be scored; {files.skipped} says why", file=pool.source)
-    return race, tasks, len(faults)
+    return race, [task for task in tasks if task.id not in race.unmeasurable], len(faults)
 
 
 def race_on_disk(

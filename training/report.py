@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def draw_task_map(panels: Sequence[Panel], path: Path, dpi: int = 200) -> None:
     """Scatter prompt uncertainty against prediction probability, a panel per round.
 
     All panels share their axes, so that a task can be followed from round to round. Selected tasks
-    carry a ring and their name.
+    carry a ring and their name. Tasks that could not be measured are counted in the title.
 
     Args:
         panels: At least one.
@@ -84,7 +84,10 @@ def draw_task_map(panels: Sequence[Panel], path: Path, dpi: int = 200) -> None:
     )
     figure.set_dpi(dpi)
     axes = [axis for line in grid for axis in line]
-    top = max(float(panel.scores["prompt_uncertainty"].to_numpy().max()) for panel in panels)
+    panels = [_measured(panel) for panel in panels]
+    top = max(
+        float(panel.scores["prompt_uncertainty"].to_numpy().max(initial=0.0)) for panel in panels
+    )
     for axis in axes:
         axis.set_xlim(-0.03, 1.03)
         axis.set_ylim(-0.04 * top, top * 1.14 or 1.0)
@@ -113,6 +116,8 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#999999")
     axis.tick_params(colors="#555555", labelsize=8.5, labelbottom=True, labelleft=True)
+    if scores.is_empty():
+        return
     # Above the line is ambiguous; below it, the second line parts difficult from easy.
     borders = panel.thresholds or find_thresholds(scores)
     u, p = borders.uncertainty, borders.probability
@@ -139,6 +144,14 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
         linewidths=1.3,
         zorder=3,
     )
+
+
+def _measured(panel: Panel) -> Panel:
+    """The panel without the tasks that have no place on it, which its title then counts."""
+    scores = panel.scores.drop_nulls("prompt_uncertainty")
+    if left := panel.scores.height - scores.height:
+        return replace(panel, title=f"{panel.title}; {left} unmeasurable", scores=scores)
+    return panel
 
 
 def _selected(scores: pl.DataFrame) -> pl.DataFrame:

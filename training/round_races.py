@@ -24,8 +24,8 @@ class RoundRaces:
         on_task: Called with the number of tasks whose prompts have been measured.
 
     Raises:
-        InputError: If the budget does not pay for the start of the first race, or an instance
-            cannot be scored, see `engine.design.racing.fit_instances`.
+        InputError: If the budget does not pay for the start of the first race, an instance cannot
+            be scored, see `engine.design.racing.fit_instances`, or no task can be measured.
     """
 
     def __init__(
@@ -45,22 +45,28 @@ class RoundRaces:
         for count, task in enumerate(tasks, start=1):
             most = self.config.max_perturbations
             fit_instances(task, config.score, builder, most, source=tasks.source)
-            self._runners[task.id] = plan_runner(task, config.score, builder, most)
+            if runner := plan_runner(task, config.score, builder, most):
+                self._runners[task.id] = runner
             if on_task is not None:
                 on_task(count)
+        if not self._runners:
+            raise InputError("no perturbation changes a prompt of any task", field="perturbation")
         initial: tuple[str, ...] = ()
         if config.initial.n_tasks:
             initial = draw_initial(tasks, config.initial.n_tasks, config.seed, "base").task_ids
         self.race(task for task in tasks if task.id not in initial)
 
     def race(self, tasks: Iterable[Task]) -> Race:
-        """A race of some of the tasks.
+        """A race of some of the tasks; it names those that cannot be measured.
 
         Raises:
             InputError: If the budget does not pay for its start.
         """
+        ids = [task.id for task in tasks]
+        runners = [self._runners[task_id] for task_id in ids if task_id in self._runners]
+        others = [task_id for task_id in ids if task_id not in self._runners]
         try:
-            return Race([self._runners[task.id] for task in tasks], self.config)
+            return Race(runners, self.config, unmeasurable=others)
         except InputError as error:
             raise InputError(error.problem, field="select.race.budget") from error
 

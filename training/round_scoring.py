@@ -28,6 +28,7 @@ from training.records import (
 from training.round_races import RoundRaces
 from training.score_tables import build_tables
 from training.state import Step
+from training.summary import uncertainty_in_words, unmeasurable_in_words
 from training.task_columns import with_columns_of
 
 
@@ -102,8 +103,7 @@ class DesignScoring:
         if further and tables.further is not None:
             write_parquet(folder.further[further.name], tables.further)
         write_parquet(folder.scores, scores)
-        mean = float(scores["prompt_uncertainty"].to_numpy().mean())
-        return f"{scores.height} tasks, mean prompt uncertainty {mean:.4f}"
+        return uncertainty_in_words(scores)
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:
         """See `RoundScoring.usage`."""
@@ -142,10 +142,12 @@ class RaceScoring:
         """See `RoundScoring.score`."""
         rules = self._races.config
         progress.begin(folder.index, Step.SCORE, round(rules.budget), "tokens")
+        race = self._races.race(tasks)
+        racing = [task for task in tasks if task.id not in race.unmeasurable]
         result, pairs = race_with_journal(
-            self._races.race(tasks),
+            race,
             engine,
-            tasks,
+            racing,
             self._config,
             self._builder,
             folder.race_journal,
@@ -157,8 +159,9 @@ class RaceScoring:
         write_parquet(folder.pairs, pairs)
         write_parquet(folder.scores, scores.with_columns(selected=pl.lit(None, pl.Boolean)))
         return (
-            f"{len(tasks)} tasks, {pairs.height:,} pairs, {result.tokens:,.0f} tokens, "
+            f"{len(racing)} tasks, {pairs.height:,} pairs, {result.tokens:,.0f} tokens, "
             f"{len(result.open)} memberships of the top {rules.n_select} are open"
+            f"{unmeasurable_in_words(len(race.unmeasurable))}"
         )
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:

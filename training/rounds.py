@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import polars as pl
-
 from engine.api import Usage
 from engine.design.overlap import repeat_in_words
 from engine.files import write_json
@@ -30,7 +28,13 @@ from training.round_scoring import DesignScoring, RaceScoring, RoundScoring
 from training.selection import Strategy, check_measured, select
 from training.selection.ranking import Column, PromptUncertainty
 from training.state import Step, open_run, save_state
-from training.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
+from training.summary import (
+    BeforeMetrics,
+    RoundMetrics,
+    RowsSummary,
+    TrainingMetrics,
+    mean_uncertainty,
+)
 from training.task_columns import task_row, task_table
 from training.trainer import TrainProgress, TrainResult, run_trainer
 
@@ -212,7 +216,7 @@ class Run:
         uncertainty, scoring = None, Usage()
         if round_folder.scores.is_file():
             scores = round_folder.read_scores()
-            uncertainty = _mean_uncertainty(scores)
+            uncertainty = mean_uncertainty(scores)
             scoring = self.scoring.usage(round_folder, scores["weights_version"][0])
         evaluation = self._evaluate_live(index, Step.EVALUATE, version)
         metrics = RoundMetrics(
@@ -240,10 +244,6 @@ class Run:
             self.progress.advance(done, detail=task_id)
         check_version(self.engine.weights().version, version, "the evaluation")
         return self.evaluator.result()
-
-
-def _mean_uncertainty(scores: pl.DataFrame) -> float:
-    return float(scores["prompt_uncertainty"].to_numpy().mean())
 
 
 def _evaluation_phrase(evaluation: Evaluation) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from engine.api import Usage
 from engine.tasks import Record
 from training.evaluation import Evaluation
@@ -59,8 +61,8 @@ class RoundMetrics(Record):
         round: The round; 0 is the first.
         weights_version: The weights that were trained in this round and evaluated.
         selected: Ids of the tasks selected in this round.
-        mean_prompt_uncertainty: Mean U over the pool, under the weights before this round's; none
-            in an initial round.
+        mean_prompt_uncertainty: Mean U over the tasks that could be measured, under the weights
+            before this round's; none in an initial round, or where there is no such task.
         scoring: What the scoring cost.
         training: How the fine-tuning went.
         evaluation: The new weights on the held-out tasks.
@@ -97,6 +99,27 @@ class SummaryRow(Record):
     seconds_per_step: float | None
     seconds: float
     weights_version: str
+
+
+def mean_uncertainty(scores: pl.DataFrame) -> float | None:
+    """Mean prompt uncertainty of the tasks that could be measured; none if there is no such one."""
+    measured = scores["prompt_uncertainty"].drop_nulls()
+    return float(measured.to_numpy().mean()) if measured.len() else None
+
+
+def uncertainty_in_words(scores: pl.DataFrame) -> str:
+    """How many tasks were scored, their mean prompt uncertainty, and how many have none."""
+    mean = mean_uncertainty(scores)
+    told = "" if mean is None else f", mean prompt uncertainty {mean:.4f}"
+    left = unmeasurable_in_words(scores["prompt_uncertainty"].null_count())
+    return f"{scores.height:,} tasks{told}{left}"
+
+
+def unmeasurable_in_words(n_tasks: int) -> str:
+    """The end of a sentence that says how many tasks cannot be measured; empty if all can."""
+    if not n_tasks:
+        return ""
+    return f"; {n_tasks:,} cannot be measured: no perturbed prompt differs from the original"
 
 
 def read_summary(folder: RunFolder) -> list[SummaryRow]:

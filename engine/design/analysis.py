@@ -118,17 +118,17 @@ class Analysis:
 
 
 def moves_of(pairs: Sequence[PairScore]) -> Moves:
-    """The table of moves of one task, instances in order of appearance.
+    """The table of moves of one task, instances in order of appearance; (n, 0) of originals alone.
 
     Raises:
-        ValueError: If an instance lacks its original, or no pair is perturbed.
+        ValueError: If an instance lacks its original.
     """
     table: dict[str, dict[int, float]] = {}
     for pair in pairs:
         table.setdefault(pair.instance_id, {})[pair.perturbation] = pair.probability
     numbers = sorted({pair.perturbation for pair in pairs} - {0})
-    if not numbers or any(0 not in row for row in table.values()):
-        raise ValueError("every instance needs its original, and some a perturbed pair")
+    if any(0 not in row for row in table.values()):
+        raise ValueError("every instance needs its original")
     return np.array(
         [[abs(row.get(j, math.nan) - row[0]) for j in numbers] for row in table.values()]
-    )
+    ).reshape(len(table), len(numbers))

@@ -9,7 +9,7 @@ from engine.config import ScoreConfig
 from engine.design.components import TYPICAL, Components
 from engine.design.costs import TaskCost
 from engine.errors import InputError
-from engine.plan import plan_task
+from engine.plan import is_measurable, plan_task
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
 
@@ -119,7 +119,7 @@ def design_for_pool(
 
     Args:
         tasks: The pool; a few instances of each task are encoded. The tasks' median number of
-            instances limits n.
+            instances limits n. Tasks that no perturbation changes cost next to nothing.
         config: Prompts and perturbations; its design is not used.
         builder: Prompts as the engine builds them.
         budget: Computed tokens for all tasks together.
@@ -131,10 +131,12 @@ def design_for_pool(
     few = config.model_copy(update={"n_instances": _COUNTED})
     costs, sizes = [], []
     for task in tasks:
-        costs.append(TaskCost.of(plan_task(task, few, builder), few, builder))
-        sizes.append(len(task.instances))
+        plan = plan_task(task, few, builder)
+        if is_measurable(plan, few, builder):
+            costs.append(TaskCost.of(plan, few, builder))
+            sizes.append(len(task.instances))
     if not costs:
-        raise InputError("there is no task to choose a design for", field="tasks")
+        raise InputError("there is no task that a perturbation changes", field="tasks")
     return choose_design(
         costs,
         relative,

@@ -41,7 +41,10 @@ class TaskCost:
         output = (0,) * config.max_output_tokens
         pairs = plan_pairs(plan, [output] * len(plan.instances), few, builder)
         n = len(plan.instances)
-        prompts = [[pair.prompt for pair in pairs if pair.perturbation == j] for j in (0, 1)]
+        originals, perturbed = (
+            [pair.prompt for pair in pairs if pair.perturbation == j] for j in (0, 1)
+        )
+        prompts = (originals, perturbed or originals)  # a first draw may change nothing
         prefixes = [shared_prefix(min(of_j), max(of_j)) for of_j in prompts]
         computed = [sum(map(len, of_j)) - reusable_tokens(of_j) for of_j in prompts]
         prefix, total = sum(prefixes) / 2, sum(computed) / 2

@@ -145,7 +145,7 @@ class LiveTables:
                         weights_version=score.weights_version,
                         usage=score.usage,
                         references={score.task_id: score.references},
-                        pairs={score.task_id: score.pairs},
+                        pairs={score.task_id: _completed(score, range(first, first + k))},
                     )
                 )
 
@@ -252,6 +252,18 @@ class LiveTables:
                 "instances_per_perturbation": None,
             }
         )
+
+
+def _completed(score: TaskScore, numbers: Iterable[int]) -> tuple[PairScore, ...]:
+    """The pairs of a score, also where so few perturbations happened to change no prompt.
+
+    The engine then scores originals alone. Equal prompts have equal probabilities.
+    """
+    if score.prompt_uncertainty is not None:
+        return score.pairs
+    return tuple(
+        pair.model_copy(update={"perturbation": j}) for pair in score.pairs for j in (0, *numbers)
+    )
 
 
 def race_order(task_id: str, size: int, seed: int) -> list[int]:

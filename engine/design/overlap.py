@@ -73,10 +73,12 @@ def repeat_in_words(scores: pl.DataFrame, n_select: int) -> str:
     """How far a selection by prompt uncertainty can be trusted, for a person.
 
     Args:
-        scores: Columns `prompt_uncertainty` and `standard_error`, one row per task.
+        scores: Columns `prompt_uncertainty` and `standard_error`, one row per task; those that
+            hold null count for nothing.
         n_select: How many of them are selected.
     """
-    u, s = (scores[name].to_numpy() for name in ("prompt_uncertainty", "standard_error"))
+    names = ["prompt_uncertainty", "standard_error"]
+    u, s = scores.select(names).drop_nulls().to_numpy().T
     return in_words(expected_overlap(u, s, n_select), n_select)
 
 

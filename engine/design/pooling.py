@@ -156,17 +156,19 @@ class Pooled:
         return self.mean + reliability * (table.mean - self.mean)
 
 
-def standard_errors(tables: Sequence[Moves]) -> list[float]:
+def standard_errors(tables: Sequence[Moves]) -> list[float | None]:
     """The standard error of prompt uncertainty of each task of a pool, in units of probability.
 
     Args:
-        tables: One table of moves per task; components are pooled over all of them.
+        tables: One table of moves per task; components are pooled over all of them. One without
+            moves was not measured and has no error.
     """
-    if not tables:
-        return []
-    analyses = [Analysis.of(table) for table in tables]
-    pooled = Pooled.of(analyses)
-    return [pooled.standard_error(each) for each in analyses]
+    analyses = [Analysis.of(table) if table.size else None for table in tables]
+    measured = [each for each in analyses if each is not None]
+    if not measured:
+        return [None] * len(tables)
+    pooled = Pooled.of(measured)
+    return [None if each is None else pooled.standard_error(each) for each in analyses]
 
 
 def _shrunk(own: float, degrees: float, expected: float, weight: float) -> float:

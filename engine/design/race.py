@@ -52,15 +52,22 @@ class Race:
         runners: The tasks, ids unique, in the order in which ties are broken.
         config: How it is run.
         estimator: What the tasks are ranked by.
+        unmeasurable: Ids of tasks that cannot take part, for no perturbation changes their prompts.
 
     Raises:
         InputError: If the budget does not pay for the start.
     """
 
     def __init__(
-        self, runners: Sequence[Runner], config: RaceConfig, estimator: Estimator = estimate
+        self,
+        runners: Sequence[Runner],
+        config: RaceConfig,
+        estimator: Estimator = estimate,
+        *,
+        unmeasurable: Sequence[str] = (),
     ) -> None:
         self.config = config
+        self.unmeasurable = tuple(unmeasurable)
         self._estimator = estimator
         self.tokens = 0.0
         self._runners = list(runners)

@@ -12,7 +12,7 @@ from engine.design.live import LiveTables
 from engine.design.measurement import WHOLE, prompt_shifts
 from engine.design.race import Race
 from engine.errors import InputError
-from engine.plan import plan_task
+from engine.plan import is_measurable, plan_task
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
 
@@ -26,13 +26,15 @@ class RaceResult(Record):
         config: How it was run.
         tokens: Computed tokens that it spent, by the cost model.
         usage: What the engine counted.
-        standings: Every task, in pool order.
+        standings: Every task that took part, in pool order.
+        unmeasurable: Ids of the others: no perturbed prompt of theirs differs from its original.
     """
 
     config: RaceConfig
     tokens: float
     usage: Usage
     standings: tuple[Standing, ...]
+    unmeasurable: tuple[str, ...] = ()
 
     @property
     def selected(self) -> tuple[str, ...]:
@@ -67,16 +69,22 @@ def plan_race(
         on_task: Called with the number of tasks whose prompts have been measured.
 
     Raises:
-        InputError: If the budget does not pay for the start, or see `plan_runner`.
+        InputError: If the budget does not pay for the start, no task can be measured, or see
+            `plan_runner`.
     """
     most = race_config.max_perturbations
-    runners = []
-    for task in tasks:
+    runners, unmeasurable = [], []
+    for count, task in enumerate(tasks, start=1):
         stratum = (task.category or "") if by_category else ""
-        runners.append(plan_runner(task, config, builder, most, stratum))
+        if runner := plan_runner(task, config, builder, most, stratum):
+            runners.append(runner)
+        else:
+            unmeasurable.append(task.id)
         if on_task is not None:
-            on_task(len(runners))
-    return Race(runners, race_config)
+            on_task(count)
+    if unmeasurable and not runners:
+        raise InputError("no perturbation changes a prompt of any task", field="perturbation")
+    return Race(runners, race_config, unmeasurable=unmeasurable)
 
 
 def plan_runner(
@@ -85,16 +93,21 @@ def plan_runner(
     builder: PromptBuilder,
     max_perturbations: int = WHOLE,
     stratum: str = "",
-) -> Runner:
+) -> Runner | None:
     """A task as it enters a race, see `plan_race`; it depends on no weights.
+
+    None where no perturbation changes its prompt.
 
     Raises:
         InputError: If one of the instances whose tokens are counted cannot be scored.
     """
-    few = config.model_copy(update={"n_instances": _COUNTED})
+    few = config.model_copy(update={"n_instances": _COUNTED, "n_perturbations": max_perturbations})
+    plan = plan_task(task, few, builder)
+    if not is_measurable(plan, few, builder):
+        return None
     return Runner(
         task_id=task.id,
-        cost=TaskCost.of(plan_task(task, few, builder), few, builder),
+        cost=TaskCost.of(plan, few, builder),
         max_instances=len(task.instances),
         stratum=stratum,
         shifts=prompt_shifts(task, config, builder, max_perturbations),
@@ -177,5 +190,9 @@ def run_race(
         if on_batch is not None:
             on_batch(race)
     return RaceResult(
-        config=race.config, tokens=race.tokens, usage=tables.usage, standings=race.standings()
+        config=race.config,
+        tokens=race.tokens,
+        usage=tables.usage,
+        standings=race.standings(),
+        unmeasurable=race.unmeasurable,
     )

@@ -29,15 +29,16 @@ def ranking_columns(
 
     Args:
         pairs: Likelihood pairs: `task_id`, `perturbation`, `n_prompt_tokens`, `n_tokens` and
-            `probability`, those of a task together, by instance and perturbation; at least one.
+            `probability`, those of a task together, by instance and perturbation.
         strengths: `engine.design.measurement.perturbation_strength` of each task; 1 where it is
             not given.
 
     Returns:
-        `task_id`, `ranking_estimate` and its standard error `ranking_error`, one row per task.
+        `task_id`, `ranking_estimate` and its standard error `ranking_error`, one row per task that
+        has a perturbed pair.
 
     Raises:
-        ValueError: If a task does not begin with an original, or has no perturbed pair.
+        ValueError: If a task does not begin with an original.
     """
     prompts, outputs, probabilities = (
         pairs[name].to_numpy() for name in ("n_prompt_tokens", "n_tokens", "probability")
@@ -56,14 +57,11 @@ def ranking_columns(
         tables.append(Analysis.of(measured.moves))
         expected.append(Expectation.of(measured, shifts, (strengths or {}).get(name, 1.0)))
         names.append(name)
+    schema = {"task_id": pl.String, "ranking_estimate": pl.Float64, "ranking_error": pl.Float64}
+    if not names:
+        return pl.DataFrame(schema=schema)
     found = estimate(Evidence.of(tables, expected))
-    return pl.DataFrame(
-        {
-            "task_id": names,
-            "ranking_estimate": np.minimum(found.value, 1.0),
-            "ranking_error": found.error,
-        }
-    )
+    return pl.DataFrame([names, np.minimum(found.value, 1.0), found.error], schema)
 
 
 def components_of_pairs(pairs: pl.DataFrame, source: object | None = None) -> Components:
@@ -75,27 +73,29 @@ def components_of_pairs(pairs: pl.DataFrame, source: object | None = None) -> Co
         source: The file they came from, for messages.
 
     Raises:
-        InputError: If the table is not one of pairs, see `engine.measures.compute.check_table`.
+        InputError: If the table is not one of pairs, see `engine.measures.compute.check_table`, or
+            has no perturbed one.
     """
     check_table(pairs, "pairs", source)
-    if pairs.is_empty():
-        raise InputError("holds no pair", file=source)
     ordered = pairs.sort("task_id", "instance_id", "perturbation")
     probabilities = ordered["probability"].to_numpy()
     tables = [
         Analysis.of(np.abs(task.changes(probabilities[rows]))) for _, rows, task in _tasks(ordered)
     ]
+    if not tables:
+        raise InputError("holds no perturbed pair", file=source)
     return Pooled.of(tables).relative
 
 
 def _tasks(pairs: pl.DataFrame) -> Iterator[tuple[str, slice, _Rows]]:
-    """Each task, where its pairs lie in the table, and where they lie in its own."""
+    """Each task with a perturbed pair, where its pairs lie in the table, and where in its own."""
     runs = pairs["task_id"].rle().struct.unnest()
     numbers = pairs["perturbation"].to_numpy()
     start = 0
     for name, size in zip(runs["value"], runs["len"], strict=True):
         rows = slice(start, start + size)
-        yield name, rows, _Rows(numbers[rows])
+        if numbers[rows].any():
+            yield name, rows, _Rows(numbers[rows])
         start += size
 
 
@@ -104,8 +104,8 @@ class _Rows:
 
     def __init__(self, numbers: NDArray[np.int64]) -> None:
         self._perturbed = numbers > 0
-        if self._perturbed[0] or not self._perturbed.any():
-            raise ValueError("every instance needs its original, and some a perturbed pair")
+        if self._perturbed[0]:
+            raise ValueError("every instance needs its original")
         self.originals = np.flatnonzero(~self._perturbed)
         # Each instance begins with its original.
         self._instance = (np.cumsum(~self._perturbed) - 1)[self._perturbed]

@@ -33,21 +33,24 @@ def compute_measures(
         source: The file it came from, for messages.
 
     Returns:
-        `task_id`, in the order of its first row, and a column per measure.
+        `task_id`, in the order of its first row, and a column per measure; null where it needs a
+        perturbed prompt and the task has none, for none would differ from the original.
 
     Raises:
         InputError: If a name is unknown, a column is missing, two rows are the same pair, the rows
-            carry several weights versions, an instance lacks its original prompt, a task has no
-            perturbed one, or a measure comes to no finite number in its range.
+            carry several weights versions, an instance lacks its original prompt, or a measure
+            comes to no finite number in its range.
     """
     measures = find_measures(names, needs)
     check_table(table, needs, source)
     used = table.select(list(INPUTS[needs])).lazy()
     found = table.select(pl.col("task_id").unique(maintain_order=True))
+    perturbed = table.filter(pl.col("perturbation") > 0)["task_id"].unique().implode()
     for measure in measures:
         values = measure.compute(used).collect().rename({"value": measure.name})
         found = found.join(values, on="task_id", how="left", maintain_order="left", validate="1:1")
-        _check_values(found, measure, source)
+        measured = pl.col("task_id").is_in(perturbed) | pl.col(measure.name).is_not_null()
+        _check_values(found.filter(measured), measure, source)
     return found
 
 
@@ -76,21 +79,18 @@ def check_table(table: pl.DataFrame, needs: Input, source: object | None = None)
     twice = table.filter(table.select(_KEYS[needs]).is_duplicated())
     if twice.height:
         raise InputError("is there twice", file=source, record=_name(twice.row(0, named=True)))
-    _check_prompts(table, needs, source)
-
-
-def _check_prompts(table: pl.DataFrame, needs: Input, source: object | None) -> None:
-    """That each instance has an original prompt (labels need none), each task a perturbed one."""
-    j = pl.col("perturbation")
     if needs != "label_probabilities":
-        instances = table.group_by("task_id", "instance_id", maintain_order=True)
-        bare = instances.agg(there=(j == 0).any()).filter(~pl.col("there"))
-        for task_id, instance_id, _ in bare.iter_rows():
-            problem = "has no original prompt, j = 0"
-            raise InputError(problem, file=source, record=f"{task_id}/{instance_id}")
-    tasks = table.group_by("task_id", maintain_order=True).agg(there=(j > 0).any())
-    for task_id, _ in tasks.filter(~pl.col("there")).iter_rows():
-        raise InputError("has no perturbed prompt, j >= 1", file=source, record=task_id)
+        _check_originals(table, source)
+
+
+def _check_originals(table: pl.DataFrame, source: object | None) -> None:
+    """That each instance has an original prompt."""
+    instances = table.group_by("task_id", "instance_id", maintain_order=True)
+    there = (pl.col("perturbation") == 0).any()
+    bare = instances.agg(there=there).filter(~pl.col("there"))
+    for task_id, instance_id, _ in bare.iter_rows():
+        problem = "has no original prompt, j = 0"
+        raise InputError(problem, file=source, record=f"{task_id}/{instance_id}")
 
 
 def _check_values(found: pl.DataFrame, measure: Measure, source: object | None) -> None:

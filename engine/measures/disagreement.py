@@ -24,7 +24,7 @@ def measure_disagreement(samples: Sequence[Sample], *, labelled: bool) -> Output
 
     Args:
         samples: Of every instance under j = 0 and the same j >= 1, ordered by instance,
-            perturbation and number.
+            perturbation and number. Without any under j >= 1 nothing is measured.
         labelled: Whether the task has labels.
 
     Raises:
@@ -33,7 +33,7 @@ def measure_disagreement(samples: Sequence[Sample], *, labelled: bool) -> Output
     table = disagreement_table(samples)
     (error,) = standard_errors([table])
     return OutputDisagreement(
-        output_disagreement=float(table.mean()),
+        output_disagreement=float(table.mean()) if table.size else None,
         standard_error=error,
         rouge_distance=_rouge(_outputs(samples)),
         label_entropy=_label_entropy(samples) if labelled else None,
@@ -47,18 +47,20 @@ def disagreement_table(samples: Sequence[Sample]) -> Moves:
     Disagreement by vote (Seung et al., 1992), perturbed prompts as the committee. Instances are in
     order of appearance.
 
+    Without samples under j >= 1 its shape is (n, 0).
+
     Raises:
         ValueError: If an instance lacks the samples of a prompt that another one has.
     """
     outputs = _outputs(samples)
     numbers = sorted({sample.perturbation for sample in samples} - {0})
-    if not numbers or any(row.keys() != {0, *numbers} for row in outputs.values()):
+    if any(row.keys() != {0, *numbers} for row in outputs.values()):
         raise ValueError("every instance needs samples under j = 0 and the same j >= 1")
     rows = []
     for row in outputs.values():
         majority = most_frequent(row[0])
         rows.append([sum(o != majority for o in row[j]) / len(row[j]) for j in numbers])
-    return np.array(rows)
+    return np.array(rows).reshape(len(outputs), len(numbers))
 
 
 def most_frequent(outputs: Sequence[str]) -> str:
@@ -120,13 +122,13 @@ def _outputs(samples: Sequence[Sample]) -> dict[str, dict[int, list[str]]]:
     return outputs
 
 
-def _rouge(outputs: Mapping[str, Mapping[int, Sequence[str]]]) -> float:
+def _rouge(outputs: Mapping[str, Mapping[int, Sequence[str]]]) -> float | None:
     return _mean(
         mean_rouge_distance(row[j], row[0]) for row in outputs.values() for j in row if j > 0
     )
 
 
-def _label_entropy(samples: Sequence[Sample]) -> float:
+def _label_entropy(samples: Sequence[Sample]) -> float | None:
     counts: dict[str, Counter[str | None]] = {}
     for sample in samples:
         if sample.perturbation > 0:
@@ -140,6 +142,6 @@ def _entropy(counts: Counter[str | None]) -> float:
     return max(0.0, -math.fsum(n / total * math.log(n / total) for n in counts.values()))
 
 
-def _mean(values: Iterable[float]) -> float:
+def _mean(values: Iterable[float]) -> float | None:
     found = list(values)
-    return math.fsum(found) / len(found)
+    return math.fsum(found) / len(found) if found else None

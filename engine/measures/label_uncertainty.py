@@ -29,15 +29,15 @@ def measure_labels(scores: Sequence[LabelScore]) -> LabelUncertainty:
     table = _information(q)
     (error,) = standard_errors([table])
     return LabelUncertainty(
-        label_bald=float(table.mean()),
+        label_bald=float(table.mean()) if table.size else None,
         standard_error=error,
-        label_entropy=float(_entropy(q.mean(axis=1)).mean()),
+        label_entropy=float(_entropy(q.mean(axis=1)).mean()) if table.size else None,
         scores=tuple(scores),
     )
 
 
 def information_table(scores: Sequence[LabelScore]) -> Moves:
-    """What each perturbed prompt tells of the label, in nats; shape (n, k), each >= 0.
+    """What each perturbed prompt tells of the label, in nats; shape (n, k), each >= 0; k may be 0.
 
     The divergence of q(i, j) from its mean over j >= 1 (Kullback and Leibler, 1951), whose mean
     over j is the mutual information of label and prompt (Houlsby et al., 2011, arXiv 1112.5745).
@@ -57,15 +57,16 @@ def _probabilities(scores: Sequence[LabelScore]) -> NDArray[np.float64]:
     shapes = {(*prompts, *labels) for prompts in table.values() for labels in prompts.values()}
     if len(shapes) != 1:
         raise ValueError("every instance needs the same prompts, every prompt the same labels")
-    return np.array(
-        [
-            [list(labels.values()) for j, labels in prompts.items() if j > 0]
-            for prompts in table.values()
-        ]
-    )
+    found = [
+        [list(labels.values()) for j, labels in prompts.items() if j > 0]
+        for prompts in table.values()
+    ]
+    return np.array(found).reshape(len(found), len(found[0]), -1 if found[0] else 0)
 
 
 def _information(q: NDArray[np.float64]) -> Moves:
+    if not q.size:
+        return np.empty(q.shape[:2])
     mean = q.mean(axis=1, keepdims=True)
     ratio = np.divide(q, mean, out=np.ones_like(q), where=q > 0)
     divergence: Moves = (q * np.log(ratio)).sum(axis=2)

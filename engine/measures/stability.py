@@ -41,7 +41,8 @@ def map_stability(
         source: The file the pairs came from, for messages.
 
     Returns:
-        A row per task, in the order of its first pair: `task_id`, `prompt_uncertainty`,
+        A row per task that can be measured (one with perturbed pairs), in the order of its first
+        pair: `task_id`, `prompt_uncertainty`,
         `prediction_probability`, `map_category`, `map_stability` (the share of replicates with this
         very category, in [0, 1]), `share_ambiguous`, `share_easy`, `share_difficult`.
 
@@ -50,6 +51,7 @@ def map_stability(
     """
     config = config or MapConfig()
     check_table(pairs, "pairs", source)
+    pairs = pairs.filter((pl.col("perturbation") > 0).any().over("task_id"))
     task_ids: list[str] = []
     point: list[tuple[float, float]] = []
     u = np.empty((pairs["task_id"].n_unique(), n_replicates))

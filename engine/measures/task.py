@@ -12,13 +12,19 @@ from collections.abc import Sequence
 from engine.api import PairScore
 
 
-def prompt_uncertainty(pairs: Sequence[PairScore]) -> float:
+def prompt_uncertainty(pairs: Sequence[PairScore]) -> float | None:
     """U: mean of |p(i, j) - p(i, 0)| over instances i and perturbations j >= 1, in [0, 1].
 
     Kung et al. (2023), equation 1, with the length-normalised likelihood of the authors' code.
+    A perturbed prompt that equals its original counts as a move of zero, for it is a fair draw, as
+    long as another prompt of the task differs; where none does, nothing was measured.
+
+    Returns:
+        U; none without perturbed pairs, which `engine.plan.plan_pairs` makes none of where no
+        perturbed prompt differs from its original.
 
     Raises:
-        ValueError: If there is no perturbed pair, or an instance lacks its original pair.
+        ValueError: If an instance lacks its original pair.
     """
     original = _originals(pairs)
     moves = [
@@ -26,9 +32,7 @@ def prompt_uncertainty(pairs: Sequence[PairScore]) -> float:
         for pair in pairs
         if pair.perturbation > 0
     ]
-    if not moves:
-        raise ValueError("prompt uncertainty needs at least one perturbed pair")
-    return math.fsum(moves) / len(moves)
+    return math.fsum(moves) / len(moves) if moves else None
 
 
 def prediction_probability(pairs: Sequence[PairScore]) -> float:

@@ -1,4 +1,4 @@
-"""The task map: which tasks are ambiguous, easy or difficult."""
+"""The task map: which tasks are ambiguous, easy or difficult, and which cannot be measured."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 CATEGORIES = ("ambiguous", "easy", "difficult")
 """The categories, in the order in which they are shown."""
+
+UNMEASURABLE = "unmeasurable"
+"""In the place of a category: no perturbed prompt of the task differs from its original."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -42,7 +45,9 @@ class Thresholds(Record):
 
 
 def find_thresholds(scores: pl.DataFrame, config: MapConfig | None = None) -> Thresholds:
-    """The borders for these tasks; quantiles are interpolated linearly. At least one task.
+    """The borders for these tasks; quantiles are interpolated linearly.
+
+    Those whose prompt uncertainty is null count for nothing; at least one other task.
 
     Args:
         scores: Columns `prompt_uncertainty` and `prediction_probability`, one row per task.
@@ -50,6 +55,7 @@ def find_thresholds(scores: pl.DataFrame, config: MapConfig | None = None) -> Th
     """
     config = config or MapConfig()
     u, p = config.uncertainty, config.probability
+    scores = scores.drop_nulls("prompt_uncertainty")
     if u is None:
         u = scores["prompt_uncertainty"].quantile(config.uncertainty_quantile, "linear")
     if p is None:
@@ -63,12 +69,15 @@ def categorise(scores: pl.DataFrame, thresholds: Thresholds) -> pl.Series:
     """The map category of each row of `scores`.
 
     `ambiguous`: prompt uncertainty above its border; else `easy` with prediction probability at or
-    above its border, and `difficult` with less (Kung et al., 2023, section 5).
+    above its border, and `difficult` with less (Kung et al., 2023, section 5). `unmeasurable`:
+    prompt uncertainty is null.
     """
     import polars as pl
 
     return scores.select(
-        pl.when(pl.col("prompt_uncertainty") > thresholds.uncertainty)
+        pl.when(pl.col("prompt_uncertainty").is_null())
+        .then(pl.lit(UNMEASURABLE))
+        .when(pl.col("prompt_uncertainty") > thresholds.uncertainty)
         .then(pl.lit("ambiguous"))
         .when(pl.col("prediction_probability") >= thresholds.probability)
         .then(pl.lit("easy"))
@@ -83,7 +92,7 @@ def map_categories(
     probability_quantile: float = 0.5,
 ) -> pl.Series:
     """The map category of each row of `scores`, with borders at quantiles; see `categorise`."""
-    if scores.is_empty():
+    if scores["prompt_uncertainty"].count() == 0:
         return categorise(scores, Thresholds(uncertainty=0, probability=0))
     config = MapConfig(
         uncertainty_quantile=uncertainty_quantile, probability_quantile=probability_quantile

@@ -71,6 +71,9 @@ def test_every_label_is_scored_under_every_prompt_and_nothing_else_changes() -> 
     ]
     assert score.usage.pairs == plain.usage.pairs + 2 * 3 * 3
     assert found == measure_labels(found.scores)
+    assert found.label_entropy is not None
+    assert found.label_bald is not None
+    assert found.standard_error is not None
     assert found.label_entropy >= found.label_bald > 0
     assert found.standard_error > 0
     assert backend.peak <= 3

@@ -49,6 +49,7 @@ def test_every_prompt_is_sampled_and_nothing_else_changes() -> None:
     assert names == [(i, j, m) for i in ("i0", "i1") for j in range(3) for m in range(3)]
     again = measure_disagreement(score.disagreement.samples, labelled=False)
     assert again == score.disagreement
+    assert score.disagreement.output_disagreement is not None
     assert 0 < score.disagreement.output_disagreement <= 1
     assert all(len(groups) == 1 for groups in backend.groups.values()), "one replica per task"
 

@@ -22,7 +22,7 @@ def select(
     forced: Sequence[str] = (),
     excluded: Sequence[str] = (),
 ) -> Selection:
-    """Choose tasks.
+    """Choose tasks, by any strategy among those alone whose prompt uncertainty could be measured.
 
     Args:
         scores: One row per task, in any order, with the columns of `scores.parquet`.
@@ -33,15 +33,21 @@ def select(
         excluded: Ids of tasks that are not taken; such as are not scored are noted.
 
     Raises:
-        InputError: If there is no candidate, the scores are of several weights or name a task
-            twice, forced tasks are not scored, excluded as well or too many, or the scores lack
-            what the strategy needs.
+        InputError: If there is no candidate that could be measured, the scores are of several
+            weights or name a task twice, forced tasks are not scored, excluded as well or too many,
+            or the scores lack what the strategy needs.
     """
     _check(scores, n_tasks, forced, excluded)
     scores = scores.sort("task_id")
     task_id = pl.col("task_id")
     held = scores.filter(task_id.is_in(list(forced)))
     open_ = scores.filter(~task_id.is_in([*forced, *excluded]))
+    unmeasurable = open_.clear()
+    if "prompt_uncertainty" in scores.columns:
+        is_null = pl.col("prompt_uncertainty").is_null()
+        unmeasurable, open_ = open_.filter(is_null), open_.filter(~is_null)
+    if not held.height + open_.height:
+        raise InputError("no task that could be measured is left", field="prompt_uncertainty")
     n_open = min(n_tasks - held.height, open_.height)
     choices: list[Choice] = []
     if n_open > 0:
@@ -56,7 +62,12 @@ def select(
         n_candidates=open_.height + held.height,
         excluded=tuple(sorted(set(excluded) & scored)),
         weights_version=scores["weights_version"][0],
-        notes=_notes(n_tasks, held.height + len(choices), set(excluded) - scored),
+        notes=_notes(
+            n_tasks,
+            held.height + len(choices),
+            set(excluded) - scored,
+            unmeasurable["task_id"].to_list(),
+        ),
         tasks=_tasks(forced, choices),
     )
 
@@ -116,8 +127,15 @@ def _check_choices(
         raise InputError(f"the strategy {problem}", record=strategy.name)
 
 
-def _notes(n_asked: int, n_taken: int, unknown: set[str]) -> tuple[str, ...]:
+def _notes(
+    n_asked: int, n_taken: int, unknown: set[str], unmeasurable: Sequence[str]
+) -> tuple[str, ...]:
     notes = []
+    if unmeasurable:
+        notes.append(
+            f"{len(unmeasurable)} tasks were left out, such as {unmeasurable[0]}: their prompt "
+            "uncertainty could not be measured, for no perturbed prompt differs from the original"
+        )
     if n_taken < n_asked:
         notes.append(f"{n_taken} tasks were taken, {n_asked} asked for: there are no more")
     if unknown:

@@ -52,6 +52,7 @@ def test_server_and_data_frames_measure_the_same() -> None:
         assert found.output_disagreement == pytest.approx(expected["output_disagreement"])
         assert found.rouge_distance == pytest.approx(expected["output_rouge_distance"])
         assert found.label_entropy is None
+        assert found.standard_error is not None
         assert found.standard_error > 0
 
 
