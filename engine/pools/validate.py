@@ -11,6 +11,7 @@ from engine.pools.checks import ToldFaults
 from engine.pools.formats import NIV2
 from engine.pools.lazy import LazyPool
 from engine.pools.names import read_names
+from engine.pools.notes import OutputNotes
 from engine.pools.opening import open_pool
 from engine.pools.options import PoolOptions
 from engine.pools.splits import split_folders
@@ -61,12 +62,15 @@ def validate_pool(
             source=str(spec), format=None, files=0, tasks=0, instances=0, faults=1
         )
     n_tasks = n_instances = 0
+    outputs = OutputNotes()
     for task in pool.tasks(faults):
+        outputs.look(task)
         n_tasks += 1
         n_instances += len(task.instances)
     if not n_tasks and not faults.count:
         faults.add(InputError("holds no task", file=pool.source))
     notes = [f"{phrase}: {count:,} record(s)" for phrase, count in faults.notes.most_common()]
+    notes += outputs.notes()
     if pool.format == NIV2:
         notes += _check_splits(pool, faults)
     return PoolValidation(

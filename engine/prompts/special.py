@@ -23,6 +23,22 @@ END_TEXTS = (
 )
 """Texts of the end tokens of well-known models, which files for fine-tuning often hold."""
 
+WELL_KNOWN = (
+    *END_TEXTS,
+    "<s>",
+    "<bos>",
+    "<unk>",
+    "<pad>",
+    "<|im_start|>",
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<start_of_turn>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|system|>",
+)
+"""Texts of special tokens of well-known models."""
+
 CUT = "\ufdd0cut\ufdd1"
 """Marks where a text is cut before it is encoded; no character of it is assigned, ever."""
 
