@@ -18,12 +18,10 @@ def init(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Write a config with every field, its default and what it means."""
-    from engine.errors import InputError
-    from engine.files import write_bytes
+    from engine.files import check_output, write_bytes
     from training.config_file import config_template
 
-    if path.exists() and not overwrite:
-        raise InputError("exists already; --overwrite replaces it", file=path)
+    check_output(path, overwrite=overwrite)
     write_bytes(path, config_template().encode())
     typer.echo(f"{path}: start it with jostle run {path}")
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.client import ApiKey, EngineUrl, connect
+from cli.pool import Overwrite
 
 
 def evaluate(
@@ -28,16 +29,21 @@ def evaluate(
     ] = None,
     gold: Annotated[bool, typer.Option("--gold", help="Score gold outputs as well.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the instance sample.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Evaluate what an engine serves: ROUGE-L, exact match, perplexity of gold outputs."""
     from rich.console import Console
 
+    from engine.files import check_output
     from engine.models import resolve_model
     from training.config import EvaluateConfig, RunConfig
     from training.display import evaluation_table
     from training.launch import make_builder
-    from training.single import evaluate_engine
+    from training.single import EVALUATION_FILES, evaluate_engine
 
+    if output is not None and output.exists():
+        for name in EVALUATION_FILES:
+            check_output(output / name, overwrite=overwrite, inputs=(pool,))
     config = RunConfig.model_validate(
         {
             "model": {"name": model, "max_model_len": max_model_len},
@@ -77,8 +83,10 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two models' answers pair by pair, in both orders, by a judge model."""
+    from engine.files import check_output
     from training.judge import Judge, compare, read_outputs
 
+    check_output(journal, overwrite=True, inputs=(left, right))
     with Judge(url, model, api_key) as asked:
         found = compare(read_outputs(left), read_outputs(right), asked, journal, at_once=at_once)
     if as_json:

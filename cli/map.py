@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cli.pool import Overwrite
+
 
 def task_map(
     scores: Annotated[Path, typer.Argument(help="Scores, as jostle score writes them.")],
@@ -43,11 +45,12 @@ def task_map(
         typer.Option(help="A .parquet file for the scores with categories and their stability."),
     ] = None,
     title: Annotated[str, typer.Option(help="Heading.")] = "Task map",
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw prompt uncertainty against prediction probability, task by task."""
     from cli.select import read_table
     from engine.errors import InputError
-    from engine.files import replacing
+    from engine.files import check_output, replacing
     from engine.measures.task_map import CATEGORIES, UNMEASURABLE, MapConfig
     from engine.pools.names import read_names
     from training.map_page import map_table, write_map_page
@@ -64,6 +67,11 @@ def task_map(
     if pairs is None:
         beside = (scores.with_suffix(".pairs.parquet"), scores.with_name("pairs.parquet"))
         pairs = next((path for path in beside if path.is_file()), None)
+    if table is not None and table.suffix != ".parquet":
+        raise InputError("the table's name must end in .parquet", file=table)
+    for path in (output, table):
+        if path is not None:
+            check_output(path, overwrite=overwrite, inputs=(scores, selected, pairs))
     found, thresholds = map_table(
         read_table(scores),
         config,

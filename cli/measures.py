@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cli.pool import Overwrite
+
 
 def measures(
     table: Annotated[
@@ -29,6 +31,7 @@ def measures(
         Path | None,
         typer.Option(help="Scores that the measures are added to, as columns."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """List all measures; or compute them from stored pairs, without scoring anew."""
     from engine.measures.registry import find_measures
@@ -43,14 +46,25 @@ def measures(
 
     from cli.select import read_table
     from engine.errors import InputError
+    from engine.files import check_output
     from engine.measures.compute import compute_measures
     from engine.measures.measure import INPUTS
     from training.records import write_parquet
 
+    if output is not None:
+        if output.suffix != ".parquet":
+            raise InputError("the output's name must end in .parquet", file=output)
+        check_output(output, overwrite=overwrite, inputs=(table, into))
+    if into is not None:
+        check_output(into, overwrite=True, inputs=(table,))
     if needs not in INPUTS:
         raise InputError(f"{needs!r} is none of {', '.join(INPUTS)}", field="needs")
     scores = None if into is None else read_table(into)
     found = compute_measures(read_table(table), needs, measure or [], table)
+    there = [] if scores is None else [name for name in found.columns[1:] if name in scores.columns]
+    if there and not overwrite:
+        problem = "the column is there already; --overwrite replaces it"
+        raise InputError(problem, file=into, field=there[0])
     if output is not None:
         write_parquet(output, found)
         typer.echo(f"{output}: {found.height:,} tasks, {found.width - 1} measures")
@@ -58,8 +72,7 @@ def measures(
         unscored = scores.join(found, on="task_id", how="anti")
         if unscored.height:
             raise InputError("has no pairs", file=table, record=unscored["task_id"][0])
-        kept = scores.drop(name for name in found.columns[1:] if name in scores.columns)
-        joined = kept.join(found, on="task_id", how="left", maintain_order="left")
+        joined = scores.drop(there).join(found, on="task_id", how="left", maintain_order="left")
         write_parquet(into, joined)
         typer.echo(f"{into}: {', '.join(found.columns[1:])} added")
     if output is None and into is None:

@@ -211,7 +211,7 @@ def convert(
     from engine.pools.writing import write_pool
 
     opened = open_pool(pool, _options(format_name, column, split, subset, max_instances, seed))
-    written = write_pool(opened, output, overwrite=overwrite)
+    written = write_pool(opened, output, overwrite=overwrite, inputs=opened.files)
     typer.echo(f"{output}: {written.tasks:,} tasks with {written.instances:,} instances")
 
 
@@ -242,7 +242,14 @@ def split_pool(
 
     opened = open_pool(pool, _options(format_name, column, None, subset))
     done = divide(opened, by=by, share=share, seed=seed, official=official)
-    write_split(opened, done, folder, lists_only=lists_only, overwrite=overwrite)
+    write_split(
+        opened,
+        done,
+        folder,
+        lists_only=lists_only,
+        overwrite=overwrite,
+        inputs=opened.files,
+    )
     typer.echo(f"{folder}: {len(done.train):,} tasks to train on, {len(done.test):,} held out")
     typer.echo(f"chosen by: {done.origin}")
 

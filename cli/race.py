@@ -92,7 +92,7 @@ def race(
     )
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(files.claim(overwrite=overwrite))
+        stack.enter_context(files.claim(overwrite=overwrite, inputs=(*opened.files, config)))
         progress = stack.enter_context(RichProgress(console))
         started = time.monotonic()
         progress.open("measure prompts", len(whole), "tasks")

@@ -147,7 +147,9 @@ def score(
         name=model, max_model_len=max_model_len, trust_remote_code=trust_remote_code
     )
     with contextlib.ExitStack() as stack:
-        stack.enter_context(files.claim(overwrite=overwrite))
+        stack.enter_context(
+            files.claim(overwrite=overwrite, inputs=(*opened.files, config, earlier))
+        )
         progress = stack.enter_context(RichProgress(console))
         where = EngineFiles(files.engine_log, files.paraphrases)
         client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))

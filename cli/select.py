@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.pool import Overwrite
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -35,15 +37,20 @@ def select(
         list[str] | None,
         typer.Option(help="A task that is not taken, or a file of them; repeat it."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Choose tasks; what is written beside OUTPUT says why each was taken."""
     from cli.toml import parse_settings, read_toml
     from engine.design.overlap import repeat_in_words
-    from engine.files import write_json
+    from engine.files import check_output, write_json
     from engine.pools.names import write_names
     from training.selection import parse_strategy
     from training.selection import select as choose
 
+    reasons = output.with_suffix(".selection.json")
+    for path in (output, reasons):
+        inputs = (scores, config, *(force or ()), *(exclude or ()))
+        check_output(path, overwrite=overwrite, inputs=inputs)
     values: dict[str, Any] = {"name": "prompt_uncertainty"}
     values |= {} if config is None else read_toml(config)
     values |= {} if strategy is None else {"name": strategy}
@@ -57,7 +64,6 @@ def select(
         forced=_task_ids(force),
         excluded=_task_ids(exclude),
     )
-    reasons = output.with_suffix(".selection.json")
     write_json(reasons, chosen.model_dump(mode="json"))
     write_names(output, chosen.task_ids)
     for note in chosen.notes:

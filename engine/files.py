@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Generic, Self, TypeVar
@@ -31,8 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: If it cannot be written, for want of space or of leave.
     """
-    # Its own process, for several may write the same; the ending, for some writers go by it.
-    part = path.with_name(f".{path.stem}.{os.getpid()}{_PART}{path.suffix}")
+    part = _part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -44,6 +43,46 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def check_output(path: Path, *, overwrite: bool, inputs: Iterable[object] = ()) -> None:
+    """That a command may write a file: the one rule for all outputs.
+
+    Args:
+        path: The file.
+        overwrite: Whether a file that is there may be replaced.
+        inputs: What the same command reads; names that are no files count for nothing.
+
+    Raises:
+        InputError: If the file is there already, is a folder or another thing that is no regular
+            file, is an input by whatever name, or its folder is missing or cannot be written to.
+    """
+    folder = path.parent
+    try:
+        if path.is_dir():
+            raise InputError("is a folder; name a file in it", file=path)
+        read = [file for each in inputs if (file := Path(str(each))).exists()]
+        if path.exists() and any(path.samefile(file) for file in read):
+            raise InputError("is read by the same command; name another file", file=path)
+        if path.exists() and not path.is_file():
+            raise InputError("is no regular file", file=path)
+        if (path.exists() or path.is_symlink()) and not overwrite:
+            raise InputError("is there already; --overwrite replaces it", file=path)
+        if not folder.is_dir():
+            raise InputError("no such folder", file=folder)
+        n_bytes = len(os.fsencode(_part_of(path).name))
+        if n_bytes > (longest := os.pathconf(folder, "PC_NAME_MAX")):
+            problem = f"the name is too long; shorten it by {n_bytes - longest} bytes"
+            raise InputError(problem, file=path)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", file=path) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError("cannot be written to", file=folder)
+
+
+def _part_of(path: Path) -> Path:
+    # Its own process, for several may write the same; the ending, for some writers go by it.
+    return path.with_name(f".{path.stem}.{os.getpid()}{_PART}{path.suffix}")
 
 
 def is_part(path: Path) -> bool:

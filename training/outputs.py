@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.files import check_output
 from engine.tasks import Record
 from training.files import read_json
 from training.lock import RunLock
@@ -14,45 +15,64 @@ from training.lock import RunLock
 
 @contextmanager
 def claimed(
-    output: Path, beside: Iterable[Path], *, lock: Path, what: str, overwrite: bool
+    output: Path,
+    settings: Path,
+    beside: Iterable[Path],
+    *,
+    lock: Path,
+    what: str,
+    overwrite: bool,
+    inputs: Iterable[object] = (),
 ) -> Iterator[None]:
     """Holds an output and what lies beside it for this process, once there is room for it.
 
     Args:
         output: See `make_room`.
+        settings: See there.
         beside: See there.
         lock: The lock file.
         what: What the work is called.
         overwrite: See there.
+        inputs: See there.
 
     Raises:
         InputError: As `make_room`, or if another process is at it, which is named.
     """
-    if not output.parent.is_dir():
-        raise InputError("no such folder", file=output.parent)
+    read = list(inputs)
+    check_output(output, overwrite=overwrite, inputs=read)  # before a lock file is made
     with RunLock(lock, what, output):
-        make_room(output, beside, overwrite=overwrite)
+        make_room(output, settings, beside, overwrite=overwrite, inputs=read)
         yield
 
 
-def make_room(output: Path, beside: Iterable[Path], *, overwrite: bool) -> None:
-    """Make sure that nothing is lost by writing a file.
+def make_room(
+    output: Path,
+    settings: Path,
+    beside: Iterable[Path],
+    *,
+    overwrite: bool,
+    inputs: Iterable[object] = (),
+) -> None:
+    """Make sure that nothing is lost by writing a file and what goes beside it.
 
     Args:
         output: The file that is there when the work is done.
+        settings: What is written first; without it, nothing else that is there is unfinished work.
         beside: What else the work writes, its journal included.
         overwrite: Remove all of it, unfinished work too.
+        inputs: What is read.
 
     Raises:
-        InputError: If the file is there already, or its folder is not.
+        InputError: See `engine.files.check_output`.
     """
+    read = list(inputs)
+    check_output(output, overwrite=overwrite, inputs=read)
+    others = (settings, *beside)
+    for path in others:
+        check_output(path, overwrite=overwrite or settings.is_file(), inputs=read)
     if overwrite:
-        for path in (output, *beside):
+        for path in (output, *others):
             path.unlink(missing_ok=True)
-    elif output.exists():
-        raise InputError("is there already; --overwrite replaces it", file=output)
-    if not output.parent.is_dir():
-        raise InputError("no such folder", file=output.parent)
 
 
 def check_same(

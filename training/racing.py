@@ -14,7 +14,7 @@ OUT.race.engine.log        output of the engine, if one was started
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self
@@ -69,21 +69,29 @@ class RaceFiles:
         self.paraphrases = selected.with_suffix(".race.paraphrases.jsonl")
         self.engine_log = selected.with_suffix(".race.engine.log")
 
-    def claim(self, *, overwrite: bool = False) -> AbstractContextManager[None]:
+    def claim(
+        self, *, overwrite: bool = False, inputs: Iterable[object] = ()
+    ) -> AbstractContextManager[None]:
         """Hold them for this process, sure that nothing is lost by writing here.
 
         Args:
             overwrite: Remove what is there, an unfinished race too.
+            inputs: What is read.
 
         Raises:
-            InputError: If there is a selection already, the folder is missing, or another process
-                is at this race.
+            InputError: If there is a selection already, an input would be replaced, the folder
+                is missing, or another process is at this race.
         """
-        beside = (
-            *(self.result, self.scores, self.pairs, self.skipped),
-            *(self.settings, self.journal),
+        beside = (self.result, self.scores, self.pairs, self.skipped, self.journal)
+        return claimed(
+            self.selected,
+            self.settings,
+            beside,
+            lock=self.lock,
+            what="race",
+            overwrite=overwrite,
+            inputs=inputs,
         )
-        return claimed(self.selected, beside, lock=self.lock, what="race", overwrite=overwrite)
 
     def write_skipped(self, faults: Sequence[InputError]) -> None:
         """Write down what is wrong with the instances that are left out, if there are any."""

@@ -83,18 +83,29 @@ class ScoreFiles:
         self.skipped = scores.with_suffix(".skipped.jsonl")
         self.engine_log = scores.with_suffix(".engine.log")
 
-    def claim(self, *, overwrite: bool = False) -> AbstractContextManager[None]:
+    def claim(
+        self, *, overwrite: bool = False, inputs: Iterable[object] = ()
+    ) -> AbstractContextManager[None]:
         """Hold them for this process, sure that nothing is lost by writing here.
 
         Args:
             overwrite: Remove what is there, an unfinished scoring too.
+            inputs: What is read.
 
         Raises:
-            InputError: If there are scores already, the folder is missing, or another process
-                is scoring to it.
+            InputError: If there are scores already, an input would be replaced, the folder is
+                missing, or another process is scoring to it.
         """
-        beside = (self.pairs, *self.further.values(), self.settings, self.journal, self.skipped)
-        return claimed(self.scores, beside, lock=self.lock, what="scoring", overwrite=overwrite)
+        beside = (self.pairs, *self.further.values(), self.journal, self.skipped)
+        return claimed(
+            self.scores,
+            self.settings,
+            beside,
+            lock=self.lock,
+            what="scoring",
+            overwrite=overwrite,
+            inputs=inputs,
+        )
 
 
 class ScoreSettings(Record):

@@ -23,6 +23,9 @@ from training.pools import load_pools, take_validation
 from training.selection import Selection
 from training.trainer import TrainProgress, run_trainer
 
+EVALUATION_FILES = ("evaluation.json", "outputs.jsonl")
+"""What `evaluate_engine` writes."""
+
 
 def train_on(
     config: RunConfig,
@@ -45,6 +48,8 @@ def train_on(
         InputError: If a task is not in the pool, or has no usable row.
         TrainingError: If the trainer fails.
     """
+    if (output / "checkpoint").exists():
+        raise InputError("is there already; name another folder", file=output / "checkpoint")
     pools = load_pools(config)
     pool, validation = take_validation(
         pools.pool, config.train.validation_tasks, config.evaluate.seed
@@ -115,7 +120,7 @@ def evaluate_engine(
         on_progress(done, evaluator.n_tasks, task_id)
     evaluation = evaluator.result()
     if output is not None:
-        write_json(output / "evaluation.json", evaluation.model_dump(mode="json"))
+        write_json(output / EVALUATION_FILES[0], evaluation.model_dump(mode="json"))
         lines = b"".join(each.model_dump_json().encode() + b"\n" for each in evaluator.outputs)
-        write_bytes(output / "outputs.jsonl", lines)
+        write_bytes(output / EVALUATION_FILES[1], lines)
     return evaluation

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import InputError
+from engine.files import check_output
 from engine.pools.formats import NIV2
 from engine.pools.lazy import LazyPool
 from engine.pools.names import read_names, write_names
 from engine.pools.texts import fingerprint
-from engine.pools.writing import check_absent, write_pool
+from engine.pools.writing import write_pool
 from engine.tasks import Task
 
 
@@ -85,7 +86,13 @@ def official_split(path: Path, task_ids: Iterable[str]) -> Split | None:
 
 
 def write_split(
-    tasks: Iterable[Task], split: Split, folder: Path, *, lists_only: bool, overwrite: bool
+    tasks: Iterable[Task],
+    split: Split,
+    folder: Path,
+    *,
+    lists_only: bool,
+    overwrite: bool,
+    inputs: Iterable[str] = (),
 ) -> None:
     """Write `train_tasks.txt` and `test_tasks.txt`, one task id a line, and the two pools.
 
@@ -95,15 +102,17 @@ def write_split(
         folder: Where the files go; made if it is not there.
         lists_only: Leave out the pools, `train.jsonl` and `test.jsonl`.
         overwrite: Whether files that are there may be replaced.
+        inputs: The files that the tasks are read from.
 
     Raises:
-        InputError: If a file is there already, or cannot be written.
+        InputError: If the folder is a file, or see `engine.files.check_output`.
     """
     sides = {"train": split.train, "test": split.test}
     endings = ["_tasks.txt"] if lists_only else ["_tasks.txt", ".jsonl"]
-    for name in sides:
-        for ending in endings:
-            check_absent(folder / f"{name}{ending}", overwrite=overwrite)
+    read = list(inputs)
+    names = [f"{name}{ending}" for name in sides for ending in endings]
+    for path in (folder / name for name in names if folder.exists()):
+        check_output(path, overwrite=overwrite, inputs=read)
     for name, ids in sides.items():
         write_names(folder / f"{name}_tasks.txt", ids)
         if not lists_only:

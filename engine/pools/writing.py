@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import InputError
-from engine.files import replacing
+from engine.files import check_output, replacing
 from engine.tasks import Task
 
 _GROUP_BYTES = 8 << 20  # of text in a row group, about
@@ -20,14 +20,22 @@ class Written(NamedTuple):
     instances: int
 
 
-def write_pool(tasks: Iterable[Task], path: Path, *, overwrite: bool = False) -> Written:
+def write_pool(
+    tasks: Iterable[Task], path: Path, *, overwrite: bool = False, inputs: Iterable[str] = ()
+) -> Written:
     """Write tasks to a `.jsonl` or a `.parquet` file, one task per line or row.
 
     The file is written beside itself and renamed into place when it is whole.
 
+    Args:
+        tasks: The tasks.
+        path: The file.
+        overwrite: Whether a file that is there may be replaced.
+        inputs: The files that the tasks are read from.
+
     Raises:
-        InputError: If the file has another ending, is there already and must not be overwritten,
-            or its folder cannot be written to. What the tasks raise passes through; no file stays.
+        InputError: If the file has another ending, or see
+            `engine.files.check_output`. What the tasks raise passes through; no file stays.
     """
     writers: dict[str, Callable[[Iterable[Task], Path], Written]] = {
         ".jsonl": _write_jsonl,
@@ -36,21 +44,9 @@ def write_pool(tasks: Iterable[Task], path: Path, *, overwrite: bool = False) ->
     if path.suffix.lower() not in writers:
         problem = f"cannot be written; valid endings: {', '.join(writers)}"
         raise InputError(problem, file=path)
-    check_absent(path, overwrite=overwrite)
+    check_output(path, overwrite=overwrite, inputs=inputs)
     with replacing(path) as part:
         return writers[path.suffix.lower()](tasks, part)
-
-
-def check_absent(path: Path, *, overwrite: bool) -> None:
-    """That a file may be written.
-
-    Raises:
-        InputError: If it is there and must not be overwritten.
-    """
-    if path.is_dir():
-        raise InputError("is a folder", file=path)
-    if path.exists() and not overwrite:
-        raise InputError("is there already; it is overwritten only with --overwrite", file=path)
 
 
 def _write_jsonl(tasks: Iterable[Task], path: Path) -> Written:

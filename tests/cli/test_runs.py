@@ -31,7 +31,7 @@ def test_a_config_is_written_once_and_shown_resolved(
     assert jostle(monkeypatch, "config", "init", path) == 0
     assert "[train]" in path.read_text()
     assert jostle(monkeypatch, "config", "init", path) == 2
-    assert "exists already; --overwrite replaces it" in capsys.readouterr().err
+    assert "is there already; --overwrite replaces it" in capsys.readouterr().err
     assert jostle(monkeypatch, "config", "init", path, "--overwrite") == 0
     capsys.readouterr()
     assert jostle(monkeypatch, "config", "show", path, "--set", "train.learning_rate=0.5") == 0

@@ -184,7 +184,8 @@ def test_sampled_outputs_from_a_pool_to_a_selection(
     plain = tmp_path / "plain.parquet"
     assert jostle("score", pool, "-o", plain, "--url", engine.url, *DESIGN)[0] == 0
     assert not (tmp_path / "plain.samples.parquet").exists()
-    code, shown = jostle("select", plain, *strategy)
+    again = ("--strategy", "output_disagreement", "-n", 3, "-o", tmp_path / "again.txt")
+    code, shown = jostle("select", plain, *again)
     assert code == 2
     assert "field 'output_disagreement': the scores have no such column" in shown
 
