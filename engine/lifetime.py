@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
+import threading
+import time
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+_LOOK_SECONDS = 0.1
 
 
 def die_with(parent: int, signal_number: int = signal.SIGKILL) -> None:
-    """Asks the kernel to send this process a signal when its parent ends, however it ends.
+    """Sends this process a signal when its parent ends, however it ends.
+
+    Seen by who the parent is, from a thread. The kernel's own signal (PR_SET_PDEATHSIG) comes when
+    the thread ends that has started this process, while the parent may live on.
 
     Args:
         parent: Process id of the parent. If it is gone already, this process ends at once.
-        signal_number: The signal. Linux only; elsewhere nothing happens.
+        signal_number: The signal.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
-    if os.getppid() != parent:
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os.kill(os.getpid(), signal_number)
+
+    if os.getppid() == parent:
+        threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+    else:
         os.kill(os.getpid(), signal_number)
 
 

@@ -107,7 +107,7 @@ class EngineProcess:
         environment = {
             **os.environ,
             **settings.environment,
-            "VLLM_PLUGINS": "jostle",
+            "VLLM_PLUGINS": _plugins(os.environ.get("VLLM_PLUGINS", "")),
             "VLLM_NO_USAGE_STATS": "1",
             PARENT_VARIABLE: str(os.getpid()),
             **{name: value for name, value in told.items() if value is not None},
@@ -205,6 +205,11 @@ class EngineProcess:
             return ""
         end = self._log_file.read_text(errors="replace").splitlines()[-lines:]
         return f"; {self._log_file} ends with\n" + "\n".join(f"  {line}" for line in end)
+
+
+def _plugins(given: str) -> str:
+    """VLLM_PLUGINS, which names all plugins that may be loaded, with ours among them."""
+    return ",".join(dict.fromkeys([*filter(None, given.split(",")), "jostle"]))
 
 
 def _absolute(path: Path | None) -> str | None:

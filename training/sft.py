@@ -323,8 +323,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m training.sft JOB.json", file=sys.stderr)
         return 2
-    if PARENT_VARIABLE in os.environ:
-        die_with(int(os.environ[PARENT_VARIABLE]))
+    # With a launcher the parent is the launcher, or what it has started on another machine.
+    die_with(int(os.environ.get(PARENT_VARIABLE, os.getppid())))
     try:
         job = read_json(Path(arguments[0]), TrainJob)
         result = train(job)

@@ -6,6 +6,7 @@ the round's `training/` folder and nothing else, so any launcher can stand betwe
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -222,15 +223,15 @@ def _environment(job: TrainJob) -> dict[str, str]:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """End the child and all that it started, if it still runs (the parent is going down)."""
-    if child.poll() is not None:
-        return
-    os.killpg(child.pid, signal.SIGTERM)
-    try:
-        child.wait(timeout=_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
+    """End the child if it still runs (the parent is going down), and all that it started."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=_STOP_SECONDS)
+    # The group, also of a child that is gone: a launcher's processes survive one that is killed.
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    child.wait()
 
 
 def _death(code: int) -> str:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from engine.adapter import merged
 from engine.lifetime import die_with
+from engine.process import PARENT_VARIABLE
 
 LOAD_METHOD = "jostle_load_weights"
 OUTPUT_ROWS_METHOD = "jostle_output_rows"
@@ -23,7 +25,8 @@ SHARED_TAILS_METHOD = "jostle_shared_tails"
 def register() -> None:
     """Entry point `vllm.general_plugins`: gives the workers their method. Safe to call again."""
     parent = multiprocessing.parent_process()
-    if parent and parent.pid and multiprocessing.get_start_method() != "forkserver":
+    ours = PARENT_VARIABLE in os.environ  # the plugin is loaded by every vLLM of the environment
+    if ours and parent and parent.pid and multiprocessing.get_start_method() != "forkserver":
         die_with(parent.pid)  # vLLM's engine and workers would survive a server that is killed
     from vllm.v1.worker.worker_base import WorkerBase
 

@@ -77,11 +77,33 @@ def test_a_child_whose_parent_is_gone_already_ends_at_once(number: signal.Signal
     assert ended.returncode == -number
 
 
-def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.lifetime import die_with
+FROM_A_THREAD = """
+import subprocess, sys, threading
+def start():
+    global child
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "ready\\n"
+starter = threading.Thread(target=start)
+starter.start()
+starter.join()
+try:
+    print("ended", child.wait(timeout=0.5))
+except subprocess.TimeoutExpired:
+    print("lives")
+"""
 
-    monkeypatch.setattr(sys, "platform", "darwin")
-    die_with(-1)
+
+@pytest.mark.timeout(20)
+def test_a_child_started_from_a_thread_outlives_the_thread_but_not_the_process() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FROM_A_THREAD, CHILD],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Its end is the pipe's too, which the child has not inherited; the child holds stderr.
+    assert ended.stdout == "lives\n"
 
 
 def test_the_cpu_time_of_a_process_and_of_those_below_it() -> None:

@@ -30,6 +30,10 @@ SILENT = """
 time.sleep(3600)
 """
 
+TELLS_ITS_PLUGINS = """
+pathlib.Path("plugins").write_text(os.environ["VLLM_PLUGINS"])
+"""
+
 # Not ready at once, and with a child that ends at nothing but SIGKILL, as vLLM's workers do.
 SERVES = """
 import http.server, json
@@ -210,3 +214,17 @@ def test_every_server_gets_a_port_of_its_own(
     ):
         assert one.url.startswith("http://127.0.0.1:")
         assert other.url == "http://127.0.0.1:4321", "the address to reach it, not to bind it"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("other", "other,jostle"), ("jostle,other", "jostle,other"), ("", "jostle"), (",", "jostle")],
+)
+def test_plugins_of_the_user_are_kept(
+    given: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", given)
+    replace_python(monkeypatch, tmp_path, TELLS_ITS_PLUGINS)
+    with EngineProcess.start("no-model", weights_root=None) as engine:
+        engine.wait()
+    assert (tmp_path / "plugins").read_text() == told

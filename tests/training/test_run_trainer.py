@@ -9,6 +9,7 @@ import pytest
 from engine.api import TokenPair
 from engine.errors import TrainingError
 from training.config import TrainConfig
+from tests.engine.test_process import wait_until_gone
 from training.trainer import TrainJob, TrainProgress, run_trainer
 
 
@@ -37,6 +38,13 @@ def test_the_last_line_of_the_log_is_told(tmp_path: Path) -> None:
 def test_a_kill_is_told(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"ended by SIGKILL, perhaps for want of memory"):
         run_script(tmp_path, "kill -9 $$")
+
+
+def test_what_a_killed_launcher_leaves_behind_is_ended(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    with pytest.raises(TrainingError, match="ended by SIGKILL"):
+        run_script(tmp_path, f"sleep 60 & echo $! > {pid}; kill -9 $$")
+    wait_until_gone(int(pid.read_text()))
 
 
 def test_success_without_a_result_is_a_failure(tmp_path: Path) -> None:
