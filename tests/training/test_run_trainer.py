@@ -8,8 +8,8 @@ import pytest
 
 from engine.api import TokenPair
 from engine.errors import TrainingError
-from training.config import TrainConfig
 from tests.engine.test_process import wait_until_gone
+from training.config import TrainConfig
 from training.trainer import TrainJob, TrainProgress, run_trainer
 
 
