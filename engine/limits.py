@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from engine.errors import InputError
 from engine.tasks import Record, Task
@@ -32,7 +33,8 @@ class Limits(Record):
             the longest outputs allowed.
         requests: Scoring requests at once, in each API process; further ones get a 503.
         wait_seconds: How long a request is held back while weights are loaded before it gets a 503.
-        drain_seconds: How long a load waits for requests in flight before it is given up.
+        drain_seconds: How long a load waits for requests in flight before it is given up. Less than
+            `wait_seconds`, so that no slow reader has other requests refused. None: half of it.
         load_seconds: How long the engine may take to load weights before the load counts as failed.
         hang_seconds: Silence of an idle engine after which it counts as hanging and is ended; one
             that uses the CPU may be silent 15 times as long.
@@ -45,9 +47,25 @@ class Limits(Record):
     tokens: _Count = 50_000_000
     requests: _Count = 128
     wait_seconds: Annotated[float, Field(gt=0)] = 60.0
-    drain_seconds: Annotated[float, Field(gt=0)] = 600.0
+    drain_seconds: Annotated[float, Field(gt=0)] | None = None
     load_seconds: Annotated[float, Field(gt=0)] = 600.0
     hang_seconds: Annotated[float, Field(gt=0)] = 6.0
+
+    @model_validator(mode="after")
+    def _loads_give_up_first(self) -> Limits:
+        if self.drain >= self.wait_seconds:
+            raise PydanticCustomError(
+                "drain",
+                "drain_seconds must be less than wait_seconds ({wait:g}): a load that cannot begin "
+                "gives up before the requests that wait for it do",
+                {"wait": self.wait_seconds},
+            )
+        return self
+
+    @property
+    def drain(self) -> float:
+        """Seconds that a load waits for requests in flight."""
+        return self.wait_seconds / 2 if self.drain_seconds is None else self.drain_seconds
 
     def check(
         self, name: str, value: int, *, record: str | None = None, field: str | None = None

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,14 +18,18 @@ from typing import Self
 
 import httpx
 
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
 from engine.lifetime import cpu_seconds
 from engine.limits import LIMITS_VARIABLE, Limits
 from engine.live_file import LIVE_FILE_VARIABLE
-from engine.settings import EngineSettings, choose_settings
+from engine.settings import EngineSettings, choose_settings, flag_value
 
 PARENT_VARIABLE = "JOSTLE_PARENT_PID"
 """Environment variable: the process whose end ends the server."""
+
+SERVER_VARIABLE = "JOSTLE_SERVER"
+SERVER_HEADER = "X-Jostle-Server"
+"""Environment variable and header of /ready: which start of a server it is that answers."""
 
 WEIGHTS_ROOT_VARIABLE = "JOSTLE_WEIGHTS_ROOT"
 """Environment variable: the folder below which checkpoints may be loaded. Unset: none may."""
@@ -37,21 +42,25 @@ class EngineProcess:
     """A running scoring server; a context manager that ends it.
 
     Attributes:
-        url: Where it listens, without `/v1`.
+        url: Where it listens, without `/v1`; of no use where that is a UNIX socket.
         settings: What was chosen for this device.
     """
 
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        url: str,
+        address: str,
+        socket_file: str | None,
+        name: str,
         log_file: Path | None,
         settings: EngineSettings,
     ) -> None:
         self._process = process
+        self._socket = socket_file
+        self._name = name
         self._log_file = log_file
         self._stopped = False
-        self.url = url
+        self.url = f"http://{address}"
         self.settings = settings
 
     @classmethod
@@ -86,7 +95,7 @@ class EngineProcess:
             extra_args: Further vLLM flags; they win over the chosen settings.
         """
         settings = choose_settings(extra_args, long_running=long_running)
-        port = port or _free_port()
+        port, name = port or _free_port(), uuid.uuid4().hex
         command = [
             sys.executable,
             "-m",
@@ -110,11 +119,13 @@ class EngineProcess:
             "VLLM_PLUGINS": _plugins(os.environ.get("VLLM_PLUGINS", "")),
             "VLLM_NO_USAGE_STATS": "1",
             PARENT_VARIABLE: str(os.getpid()),
+            SERVER_VARIABLE: name,
             **{name: value for name, value in told.items() if value is not None},
         }
         process = _start(command, environment, log_file)
-        reachable = "127.0.0.1" if host == "0.0.0.0" else host
-        return cls(process, f"http://{reachable}:{port}", log_file, settings)
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        address = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+        return cls(process, address, flag_value(extra_args, "uds"), name, log_file, settings)
 
     def __enter__(self) -> Self:
         return self
@@ -130,37 +141,44 @@ class EngineProcess:
     def wait_ready(
         self, timeout_s: float = 600.0, on_wait: Callable[[float], None] | None = None
     ) -> None:
-        """Returns when the server answers.
+        """Returns when the server can score.
 
         Args:
             timeout_s: Seconds to wait at most.
             on_wait: Called about twice a second with the seconds waited so far.
 
         Raises:
+            InputError: If another server answers in its place.
             EngineError: If the process ends or the time is over; with the end of its log.
         """
         started = time.monotonic()
-        with httpx.Client(trust_env=False, timeout=5.0) as http:
-            while (waited := time.monotonic() - started) < timeout_s:
-                if self._process.poll() is not None:
-                    raise EngineError(
-                        f"the engine ended with code {self._process.returncode} while starting"
-                        f"{self._log_end()}"
-                    )
-                with contextlib.suppress(httpx.TransportError):
-                    if http.get(f"{self.url}/health").status_code == httpx.codes.OK:
-                        return
-                if on_wait is not None:
-                    on_wait(waited)
-                time.sleep(0.5)
+        while (waited := time.monotonic() - started) < timeout_s:
+            if self._process.poll() is not None:
+                raise EngineError(
+                    f"the engine ended with code {self._process.returncode} while starting"
+                    f"{self._log_end()}"
+                )
+            if self.ready(5.0):
+                return
+            if on_wait is not None:
+                on_wait(waited)
+            time.sleep(0.5)
         raise EngineError(f"the engine did not answer within {timeout_s:.0f} s{self._log_end()}")
 
     def answers(self, timeout_s: float = 2.0) -> bool:
-        """Whether the server answers at all, be it that it is not ready."""
+        """Whether the server answers at all, be it that it is not ready.
+
+        Raises:
+            InputError: If another server answers in its place.
+        """
         return self._look(timeout_s) is not None
 
     def ready(self, timeout_s: float = 2.0) -> bool:
-        """Whether the server can score now."""
+        """Whether the server can score now.
+
+        Raises:
+            InputError: If another server answers in its place.
+        """
         return self._look(timeout_s) == httpx.codes.OK
 
     def cpu_seconds(self) -> float:
@@ -168,10 +186,16 @@ class EngineProcess:
         return cpu_seconds(self._process.pid)
 
     def _look(self, timeout_s: float) -> int | None:
+        way = httpx.HTTPTransport(uds=self._socket)
         try:
-            return httpx.get(f"{self.url}/ready", timeout=timeout_s, trust_env=False).status_code
+            with httpx.Client(transport=way, timeout=timeout_s) as http:
+                answer = http.get(f"{self.url}/ready")
         except httpx.TransportError:
             return None
+        if answer.headers.get(SERVER_HEADER) != self._name:
+            where = self._socket or self.url
+            raise InputError(f"another server answers at {where}", field="--port")
+        return answer.status_code
 
     def wait(self) -> int:
         """Waits until the server ends by itself; its exit code."""
@@ -195,6 +219,8 @@ class EngineProcess:
             # The group, not the process: vLLM's workers survive a server that dies the hard way.
             self._signal(signal.SIGKILL)
             self._process.wait()
+            if self._socket:  # its successor could not listen there
+                Path(self._socket).unlink(missing_ok=True)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -32,6 +33,16 @@ from engine.tasks import Instance, Task
 _T = TypeVar("_T")
 _Piece = Pair | PlannedSample | LabelPair
 _Result = PairScore | Sample | ScoredLabel
+
+PLANNERS = 4
+"""Threads that render and encode prompts, for all requests together."""
+
+_planners = ThreadPoolExecutor(PLANNERS, thread_name_prefix="planner")
+
+
+async def _in_planner(function: Callable[..., _T], *arguments: Any) -> _T:
+    """What the function returns, called in one of the planners; if not begun, cancelled with us."""
+    return await asyncio.get_running_loop().run_in_executor(_planners, function, *arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +80,15 @@ class TaskScorer:
         self._builder = PromptBuilder(backend.tokenizer, config.prompt, backend.max_model_len)
         self._slots = asyncio.Semaphore(backend.max_in_flight)
 
-    def check(self, tasks: Sequence[Task]) -> int:
+    async def check(
+        self, tasks: Sequence[Task], limit: Callable[[int], object] = lambda tokens: None
+    ) -> int:
         """Plans every task once without running it, so that bad input fails before work starts.
+
+        Args:
+            tasks: The tasks.
+            limit: Told the tokens so far, and first the fewest that they can come to, before any
+                prompt is rendered; raises if they are too many.
 
         Returns:
             The tokens it takes: the prompts of all pairs and samples, perturbed ones taken to be as
@@ -81,25 +99,34 @@ class TaskScorer:
                 tasks are skipped.
         """
         seen: set[str] = set()
-        tokens = 0
         for task in tasks:
             if task.id in seen:
                 raise InputError("two tasks share this id", record=task.id, field="tasks.id")
             seen.add(task.id)
+        config = self._config
+        of_prompt = (1 + config.samples_per_prompt) * (1 + config.max_output_tokens)
+        limit(sum(config.n_prompts(len(task.instances)) for task in tasks) * of_prompt)
+        tokens = 0
+        for task in tasks:
             try:
-                plan = plan_task(task, self._config, self._builder)
-                check_labels(plan, self._config)
+                tokens += await _in_planner(self._count, task)
             except self._faults:
                 continue
-            n = len(plan.originals)
-            prompts = sum(len(original.token_ids) for original in plan.originals)
-            labels = self._config.labels_to_score(plan.task)
-            times = 1 + self._config.samples_per_prompt
-            of_originals = times * (prompts + n * self._config.max_output_tokens)
-            outputs = sum(len(self._builder.completion(label)) for label in labels)
-            of_originals += len(labels) * prompts + n * outputs
-            tokens += math.ceil(of_originals * self._config.n_prompts(n) / n)
+            limit(tokens)
         return tokens
+
+    def _count(self, task: Task) -> int:
+        """The tokens that a task takes, see `check`."""
+        plan = plan_task(task, self._config, self._builder)
+        check_labels(plan, self._config)
+        n = len(plan.originals)
+        prompts = sum(len(original.token_ids) for original in plan.originals)
+        labels = self._config.labels_to_score(plan.task)
+        times = 1 + self._config.samples_per_prompt
+        of_originals = times * (prompts + n * self._config.max_output_tokens)
+        outputs = sum(len(self._builder.completion(label)) for label in labels)
+        of_originals += len(labels) * prompts + n * outputs
+        return math.ceil(of_originals * self._config.n_prompts(n) / n)
 
     async def score(self, tasks: Sequence[Task]) -> AsyncGenerator[TaskScore | SkippedTask, None]:
         """Yields the score of each task, in the order of the tasks.
@@ -178,7 +205,7 @@ class TaskScorer:
         Generating a reference already gives its log-probabilities under the original prompt, so
         only gold outputs are scored under j = 0.
         """
-        plan = await asyncio.to_thread(plan_task, task, self._config, self._builder)
+        plan = await _in_planner(plan_task, task, self._config, self._builder)
         check_labels(plan, self._config)
         group = self._backend.new_group()
         if self._config.reference == "gold":
@@ -200,7 +227,7 @@ class TaskScorer:
                 tokens_reused=sum(output.n_reused for output in generated),
                 tokens_generated=sum(len(output.token_ids) for output in generated),
             )
-        work, reusable = await asyncio.to_thread(self._plan_work, plan, outputs)
+        work, reusable = await _in_planner(self._plan_work, plan, outputs)
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
         return _Referenced(plan, group, references, known, work, usage)

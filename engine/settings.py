@@ -68,6 +68,16 @@ def choose_settings(extra_args: Sequence[str] = (), *, long_running: bool = True
     )
 
 
+def flag_value(args: Sequence[str], setting: str) -> str | None:
+    """What the last flag of a setting says (`--uds=PATH` or `--uds PATH`); None without one."""
+    value = None
+    for arg, after in zip(args, [*args[1:], ""], strict=False):
+        name, equals, inline = arg.partition("=")
+        if name.startswith("--") and name[2:].replace("_", "-") == setting:
+            value = inline if equals else after
+    return value
+
+
 def _setting(flag: str) -> str:
     """The setting behind a flag: `--max_num_seqs=8`, and a switch like its opposite `--no-...`."""
     return flag.split("=")[0].removeprefix("--").replace("_", "-").removeprefix("no-")

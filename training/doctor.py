@@ -15,8 +15,8 @@ from typing import Literal
 
 from engine.errors import InputError
 from engine.models import default_cache
+from engine.ports import check_port
 from engine.tasks import Record
-from training.ports import check_port
 
 LEAST_PYTHON = (3, 11)
 LEAST_MEMORY = 4.0

@@ -21,6 +21,7 @@ from engine.client import EngineClient
 from engine.config import ScoreConfig
 from engine.keys import client_keys
 from engine.models import resolve_model
+from engine.ports import check_port
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
 from engine.tasks import Task
@@ -31,7 +32,6 @@ from training.fleet import Fleet
 from training.live import Engine
 from training.lock import RunLock
 from training.pools import Pools, take_validation
-from training.ports import check_port
 from training.records import RunFolder
 from training.round_races import RoundRaces
 from training.rounds import Run
@@ -111,7 +111,7 @@ class OwnEngine:
         """
         chosen = self.config
         if chosen.port is not None:
-            check_port(chosen.port)
+            check_port(chosen.port, field="engine.port")
         started = time.monotonic()
         process = EngineProcess.start(
             self.location,
@@ -120,7 +120,11 @@ class OwnEngine:
             port=chosen.port,
             trust_remote_code=self.model.trust_remote_code,
             long_running=chosen.long_running,
-            extra_args=(f"--max-model-len={self.model.max_model_len}", *chosen.flags),
+            extra_args=(
+                f"--max-model-len={self.model.max_model_len}",
+                "--trust-request-chat-template",  # its requests are ours
+                *chosen.flags,
+            ),
         )
         self._process = process
         try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import TemplateError
-
 from engine.errors import InputError
+from engine.prompts.faults import TEMPLATE_FAULTS, described
 from engine.prompts.special import SpecialTexts
 
 _QUESTION = "@@jostle-prompt@@"
@@ -62,8 +61,9 @@ class ChatTemplate:
                     messages, tokenize=False, add_generation_prompt=add_generation_prompt
                 )
             )
-        except TemplateError as error:
-            raise InputError(f"the chat template fails: {error}", field="model") from error
+        except TEMPLATE_FAULTS as error:
+            problem = f"the chat template fails: {described(error)}"
+            raise InputError(problem, field="model") from error
 
     def _around_answer(self) -> tuple[str, str]:
         messages = [

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import InputError
+from engine.prompts.faults import TEMPLATE_FAULTS, described
 from engine.prompts.layouts import Layout
-from engine.prompts.sandbox import BoundedEnvironment, render
 from engine.tasks import Example, Instance, Task
-
-# What an expression of a template can raise beside Jinja's own errors.
-_FAULTS = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class OwnTemplate:
-    """Renders prompts with a user's template, in a sandbox that bounds time and memory.
+    """Renders prompts with a user's template, in Jinja's sandbox.
 
     A template sees `definition`, `input`, `positive_examples` and `negative_examples` (each with
     `input`, `output`, `explanation`; those that are shown), `labels`, `category`, `task_id`, and
-    the tokenizer's `bos_token` and `eos_token`. An unknown name is an error. Which part of Jinja
-    there is, `engine.prompts.sandbox` says.
+    the tokenizer's `bos_token` and `eos_token`. An unknown name is an error. The sandbox keeps it
+    from everything else, not from time and memory: take templates from people you trust.
 
     Args:
         source: The template. One newline at its very end does not count.
@@ -36,18 +26,20 @@ class OwnTemplate:
         eos_token: End of sequence.
 
     Raises:
-        InputError: If it is no template, uses what is left out, fails on an ordinary task,
-            or leaves out the definition or the input.
+        InputError: If it is no template, fails on an ordinary task, or leaves out the definition
+            or the input.
     """
 
     def __init__(self, source: str, name: str, bos_token: str, eos_token: str) -> None:
         self._name = name
-        environment = BoundedEnvironment()
+        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
         environment.globals.update(bos_token=bos_token, eos_token=eos_token)
         try:
-            self._template = environment.compiled(source)
+            self._template = environment.from_string(source)
         except TemplateSyntaxError as error:
             raise self._fault(f"line {error.lineno}: {error.message}") from error
+        except (TemplateError, RecursionError, SyntaxError, MemoryError) as error:
+            raise self._fault(described(error)) from error
         self.layout = self._checked()
 
     def text(self, task: Task, instance: Instance) -> str:
@@ -60,20 +52,17 @@ class OwnTemplate:
 
     def _render(self, task: Task, instance: Instance, record: str | None) -> str:
         try:
-            return render(
-                self._template,
-                {
-                    "task_id": task.id,
-                    "definition": task.definition,
-                    "positive_examples": [one.model_dump() for one in task.positive_examples],
-                    "negative_examples": [one.model_dump() for one in task.negative_examples],
-                    "labels": task.labels,
-                    "category": task.category,
-                    "input": instance.input,
-                },
+            return self._template.render(
+                task_id=task.id,
+                definition=task.definition,
+                positive_examples=[one.model_dump() for one in task.positive_examples],
+                negative_examples=[one.model_dump() for one in task.negative_examples],
+                labels=task.labels,
+                category=task.category,
+                input=instance.input,
             )
-        except _FAULTS as error:
-            raise self._fault(str(error), record) from error
+        except TEMPLATE_FAULTS as error:
+            raise self._fault(described(error), record) from error
 
     def _checked(self) -> Layout:
         """The layout, once it is certain that prompts differ where definition or input do."""

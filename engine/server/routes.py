@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -38,8 +39,9 @@ from engine.errors import EngineError, InputError
 from engine.gate import GateTimeoutError
 from engine.limits import Limits, TooLargeError
 from engine.plan import Pair, check_length
+from engine.process import SERVER_HEADER, SERVER_VARIABLE
 from engine.scoring import TaskScorer
-from engine.server.answers import RETRY_AFTER_SECONDS, error_body
+from engine.server.answers import RETRY_AFTER_SECONDS, error_body, error_response
 from engine.server.backend import VllmBackend
 from engine.server.observe import count_usage, request_id
 from engine.server.pulse import Pulse
@@ -150,11 +152,17 @@ async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Reques
     try:
         limits = _limits(raw_request)
         limits.check_tasks(body.tasks)
+        templates = raw_request.app.state.args.trust_request_chat_template
+        if body.config.prompt.template is not None and not templates:
+            raise InputError(
+                "this server takes no templates with requests; start it with "
+                "-- --trust-request-chat-template",
+                field="config.prompt.template",
+            )
         scorer = TaskScorer(
             live.backend(), body.config, version, skip_faulty=body.on_fault == "skip"
         )
-        tokens = await asyncio.to_thread(scorer.check, body.tasks)
-        limits.check("tokens", tokens, field="tasks")
+        await scorer.check(body.tasks, functools.partial(limits.check, "tokens", field="tasks"))
         if body.stream:
             return StreamingResponse(
                 _score_lines(scorer, body, version), media_type="application/x-ndjson"
@@ -316,9 +324,12 @@ async def ready(raw_request: Request) -> Response:
     elif not pulse.beating:
         reason = "the engine does not answer"
     if reason is None:
-        return _json(Readiness(ready=True, weights_version=live.state.version))
-    again = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return JSONResponse(error_body(503, f"not ready: {reason}"), status_code=503, headers=again)
+        answer = _json(Readiness(ready=True, weights_version=live.state.version))
+    else:
+        answer = error_response(503, f"not ready: {reason}")
+    if name := os.environ.get(SERVER_VARIABLE):
+        answer.headers[SERVER_HEADER] = name
+    return answer
 
 
 def _json(model: BaseModel) -> JSONResponse:

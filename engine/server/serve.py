@@ -15,8 +15,10 @@ from engine.keys import check_exposure, key_as_argument, read_keys
 from engine.limits import Limits
 from engine.live_file import LastGood
 from engine.models import resolve_model
+from engine.ports import check_port, check_socket
 from engine.process import EngineProcess
 from engine.server.watch import Watcher, WatchSettings
+from engine.settings import flag_value
 
 _NAME_FLAG = "--served-model-name"
 
@@ -52,10 +54,14 @@ def serve(
         say: Takes the lines meant for a person.
 
     Raises:
-        InputError: If the model, the address or a flag is not acceptable.
+        InputError: If the model, the address or a flag is not acceptable, or the port is taken.
         GaveUpError: If the server failed too often.
     """
     check_flags(host, extra_args)
+    if socket_file := flag_value(extra_args, "uds"):
+        check_socket(Path(socket_file))
+    elif port:
+        check_port(port, host)
     resolved = str(resolve_model(model))
     told_to_stop = threading.Event()
 
@@ -75,7 +81,8 @@ def serve(
             adapter=last.adapter if last else None,
             extra_args=(*_name(resolved, extra_args), *extra_args),
         )
-        say(f"model {last.path if last else resolved}, {engine.settings.device}, {engine.url}")
+        where = socket_file or engine.url
+        say(f"model {last.path if last else resolved}, {engine.settings.device}, {where}")
         for reason in engine.settings.reasons:
             say(f"  {reason}")
         return engine

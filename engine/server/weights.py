@@ -13,6 +13,7 @@ from vllm.engine.protocol import EngineClient
 
 from engine.api import WeightsKind, WeightsState
 from engine.errors import EngineError, InputError
+from engine.gate import GateTimeoutError
 from engine.limits import Limits
 from engine.live_file import LastGood, write_last_good
 from engine.manifest import Manifest, Probe, read_manifest
@@ -125,12 +126,17 @@ class LiveWeights:
                 target, manifest = await asyncio.to_thread(
                     self._admission.check, path, version, kind, self.state
                 )
-                async with self.gate.writing(self._limits.drain_seconds):
+                async with self.gate.writing(self._limits.drain):
                     outcome = "failed"
                     # Not given up half way when the client that asked for it goes away.
                     await _to_the_end(self._make_live(target, manifest, started))
                     outcome = "done"
                 state = self.state
+        except GateTimeoutError as error:
+            raise GateTimeoutError(
+                f"{self._limits.drain:g} s were not enough for the requests in flight to end; "
+                f"{self.state.version} is still live, try again"
+            ) from error
         finally:
             RELOADS.labels(outcome).inc()
         logger.info("weights %s are live after %.2f s", version, state.seconds)

@@ -135,15 +135,15 @@ def test_faults_are_named() -> None:
     with pytest.raises(EngineError, match=name):
         score_all([labelled()], design(), FakeBackend(faults={name: lambda: math.nan}))
     with pytest.raises(InputError, match="colors, field 'labels': has no labels"):
-        TaskScorer(FakeBackend(), design(), "v").check([labelled(labels=())])
+        asyncio.run(TaskScorer(FakeBackend(), design(), "v").check([labelled(labels=())]))
     long = labelled(labels=("blue", "alpha bravo " * 200))
     with pytest.raises(InputError, match="the pair has") as caught:
         score_all([long], design(), FakeBackend(max_model_len=300))
     assert caught.value.record == "colors/i0/j=0"
     tasks = [labelled("a"), labelled("b", ()), labelled("c")]
     scorer = TaskScorer(FakeBackend(), design(), "v", skip_faulty=True)
-    alone = TaskScorer(FakeBackend(), design(), "v").check([tasks[0]])
-    assert scorer.check(tasks) == 2 * alone
+    alone = asyncio.run(TaskScorer(FakeBackend(), design(), "v").check([tasks[0]]))
+    assert asyncio.run(scorer.check(tasks)) == 2 * alone
     found = score_all(tasks, design(), FakeBackend(), skip_faulty=True)
     assert [isinstance(one, SkippedTask) for one in found] == [False, True, False]
     assert isinstance(found[1], SkippedTask)

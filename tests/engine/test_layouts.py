@@ -164,11 +164,28 @@ def test_a_conversation_needs_a_chat_template() -> None:
         make_builder(gpt2(), "chat")
 
 
-def test_a_chat_template_that_fails_is_an_input_error() -> None:
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{{ raise_exception('no system') }}", "no system"),
+        ("{% for %}", "Expected an expression"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{{ messages + 1 }}", "TypeError: can only concatenate list"),
+        ("{{ messages[0].nothing.more }}", "'dict object' has no attribute 'nothing'"),
+        ("{{ messages | no_such }}", "No filter named 'no_such'"),
+        ("{{ 'a'.index('b') }}", "ValueError: substring not found"),
+        ("{{ '{0} {1}'.format(1) }}", "IndexError: "),
+        ("{{ messages.append(1) }}", "unsafe"),
+        ("{{ messages | tojson(indent='x', separators=1) }}", "TypeError: "),
+        (f"{{{{ {'(' * 9999}1{')' * 9999} }}}}", "RecursionError: "),
+    ],
+)
+def test_a_chat_template_that_fails_is_an_input_error(template: str, problem: str) -> None:
     tokenizer = PLAIN_FAMILIES["gpt2"].__wrapped__()  # type: ignore[attr-defined]
-    tokenizer.chat_template = "{{ raise_exception('no system') }}"
-    with pytest.raises(InputError, match="the chat template fails: no system"):
+    tokenizer.chat_template = template
+    with pytest.raises(InputError, match="the chat template fails: ") as caught:
         make_builder(tokenizer, "plain")
+    assert problem in str(caught.value)
 
 
 # --- The token ids ----------------------------------------------------------------------------

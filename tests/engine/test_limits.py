@@ -15,6 +15,14 @@ def test_where_limits_come_from() -> None:
     assert parse_limits(["tasks=3", "wait-seconds=0.5"]) == Limits(tasks=3, wait_seconds=0.5)
 
 
+def test_a_load_gives_up_before_the_requests_that_wait_for_it() -> None:
+    assert Limits().drain == 30 < Limits().wait_seconds
+    assert parse_limits(["wait_seconds=0.5", "drain_seconds=0.4"]).drain == 0.4
+    for given in (["drain_seconds=60"], ["wait_seconds=5", "drain_seconds=600"]):
+        with pytest.raises(InputError, match="drain_seconds must be less than wait_seconds"):
+            parse_limits(given)
+
+
 @pytest.mark.parametrize("given", ["tasks", "tasks=", "tasks=0", "tasks=x", "cats=3", "=3"])
 def test_limits_that_make_no_sense(given: str) -> None:
     with pytest.raises(InputError, match="--limit"):

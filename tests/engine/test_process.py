@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
+from engine.ports import check_port, check_socket
 from engine.process import PARENT_VARIABLE, WEIGHTS_ROOT_VARIABLE, EngineProcess
+
+PYTHON = sys.executable
 
 DIES = """
 print("loading weights")
@@ -36,7 +39,7 @@ pathlib.Path("plugins").write_text(os.environ["VLLM_PLUGINS"])
 
 # Not ready at once, and with a child that ends at nothing but SIGKILL, as vLLM's workers do.
 SERVES = """
-import http.server, json
+import http.server, json, socket
 child = os.fork()
 if not child:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -49,13 +52,21 @@ asked = []
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         asked.append(self.path)
-        ready = self.path == "/health" and len(asked) > 2
+        ready = self.path == "/ready" and len(asked) > 2
         self.send_response(200 if ready else 503)
+        self.send_header("X-Jostle-Server", os.environ["JOSTLE_SERVER"])
         self.end_headers()
     def log_message(self, *_):
         pass
+    def address_string(self):
+        return "somebody"  # at a UNIX socket there is no name to look up
 port = int(next(a for a in sys.argv if a.startswith("--port=")).split("=")[1])
-http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+uds = next((a.split("=")[1] for a in sys.argv if a.startswith("--uds=")), None)
+class Server(http.server.HTTPServer):
+    address_family = socket.AF_UNIX if uds else socket.AF_INET
+    def server_bind(self):
+        self.socket.bind(self.server_address)
+Server(uds or ("127.0.0.1", port), Handler).serve_forever()
 """
 
 
@@ -68,7 +79,7 @@ def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def replace_python(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
     """Whatever `python -m engine.server ...` is asked to do, it runs this instead."""
     program = folder / "python"
-    program.write_text(f"#!{sys.executable}\nimport os, pathlib, signal, sys, time\n{code}")
+    program.write_text(f"#!{PYTHON}\nimport os, pathlib, signal, sys, time\n{code}")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
 
@@ -214,6 +225,44 @@ def test_every_server_gets_a_port_of_its_own(
     ):
         assert one.url.startswith("http://127.0.0.1:")
         assert other.url == "http://127.0.0.1:4321", "the address to reach it, not to bind it"
+
+
+@pytest.mark.parametrize(("host", "url"), [("::1", "[::1]"), ("::", "[::1]"), ("name", "name")])
+def test_the_url_of_an_address(
+    host: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_python(monkeypatch, tmp_path, SILENT)
+    with EngineProcess.start("no-model", weights_root=None, host=host, port=4321) as engine:
+        assert engine.url == f"http://{url}:4321"
+
+
+def test_the_answer_of_another_server_is_not_taken_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_python(monkeypatch, tmp_path, SERVES)
+    with EngineProcess.start("no-model", weights_root=None) as first:
+        first.wait_ready(20)
+        port = int(first.url.rsplit(":")[-1])
+        with pytest.raises(InputError, match=f"field '--port': port {port} of 127.0.0.1 is taken"):
+            check_port(port)
+        replace_python(monkeypatch, tmp_path, SILENT)
+        with (
+            EngineProcess.start("no-model", weights_root=None, port=port) as second,
+            pytest.raises(InputError, match=f"field '--port': another server answers at .*{port}"),
+        ):
+            second.wait_ready(20)
+
+
+def test_a_server_at_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_python(monkeypatch, tmp_path, SERVES)
+    path = tmp_path / "s"
+    with EngineProcess.start("no-model", weights_root=None, extra_args=[f"--uds={path}"]) as engine:
+        engine.wait_ready(20)
+        with pytest.raises(InputError, match=r"field '--uds': .*in use"):
+            check_socket(path)
+    check_socket(path)
+    with pytest.raises(InputError, match="too long"):
+        check_socket(tmp_path / ("x" * 200))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import scoring
 from engine.api import SkippedTask, TaskScore, Usage
 from engine.backend import checked_logprobs
 from engine.config import ScoreConfig
@@ -226,9 +229,9 @@ def test_a_pair_that_does_not_fit_is_an_input_error_that_names_it() -> None:
 def test_check_finds_bad_input_before_any_work() -> None:
     backend = FakeBackend()
     scorer = TaskScorer(backend, design(), "v1")
-    scorer.check(make_tasks(3))
+    asyncio.run(scorer.check(make_tasks(3)))
     with pytest.raises(InputError, match="record empty"):
-        scorer.check([*make_tasks(3), make_task("empty", n_instances=0)])
+        asyncio.run(scorer.check([*make_tasks(3), make_task("empty", n_instances=0)]))
     assert backend.calls == []
 
 
@@ -242,7 +245,7 @@ def test_tasks_that_cannot_be_scored_are_skipped_if_asked_for() -> None:
         faults={f"t3/{second}/j=2": lambda: math.nan, "t4/i0/j=0": lambda: math.nan},
     )
     scorer = TaskScorer(backend, design(), "v1", skip_faulty=True)
-    scorer.check(tasks)
+    asyncio.run(scorer.check(tasks))
     found: list[TaskScore | SkippedTask] = []
 
     async def scenario() -> None:
@@ -275,3 +278,31 @@ def test_no_tasks_no_scores() -> None:
 
 def test_pair_names_are_what_records_carry() -> None:
     assert Pair("t", "i", 3, (1,), (2,)).name == "t/i/j=3"
+
+
+def test_prompts_are_rendered_by_few_threads_and_no_longer_than_anybody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[str] = []
+    go_on = threading.Event()
+
+    def plan(task: Task, *_: Any) -> Any:
+        begun.append(task.id)
+        go_on.wait(60)
+        raise InputError("enough")
+
+    monkeypatch.setattr(scoring, "plan_task", plan)
+    scorer = TaskScorer(FakeBackend(), design(), "v1")
+
+    async def scenario() -> None:
+        tasks = [make_task("a"), make_task("b")]
+        checks = [asyncio.create_task(scorer.check(tasks)) for _ in range(3 * scoring.PLANNERS)]
+        while len(begun) < scoring.PLANNERS:
+            await asyncio.sleep(0.001)
+        for check in checks:
+            check.cancel()
+        await asyncio.gather(*checks, return_exceptions=True)
+        go_on.set()
+
+    asyncio.run(scenario())
+    assert begun == ["a"] * scoring.PLANNERS

@@ -16,9 +16,9 @@ import pytest
 from engine.errors import InputError
 from engine.files import write_json
 from engine.paraphrase_journal import ParaphraseJournal
+from engine.ports import check_port
 from tests.training.fakes import FakeEngine, KilledError, make_score
 from tests.training.test_rounds import CONFIG, make_run, read_records
-from training.ports import check_port
 from training.records import RunFolder, ScoreJournal, write_parquet
 from training.state import Step
 
@@ -112,8 +112,8 @@ def test_a_taken_port_is_told() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=rf"engine.port': port {port} is taken"):
-            check_port(port)
+        with pytest.raises(InputError, match=rf"engine.port': port {port} of 127.0.0.1 is taken"):
+            check_port(port, field="engine.port")
     check_port(port)
 
 

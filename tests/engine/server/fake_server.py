@@ -139,11 +139,17 @@ async def _alive() -> bool:
     return True
 
 
-def make_app(live: LiveWeights, limits: Limits | None = None, keys: Keys | None = None) -> FastAPI:
+def make_app(
+    live: LiveWeights,
+    limits: Limits | None = None,
+    keys: Keys | None = None,
+    *,
+    templates: bool = False,
+) -> FastAPI:
     """As vLLM, `JostlePlugin.attach_router` and `init_state` do it."""
     limits = limits or Limits()
     app = FastAPI()
-    app.state.args = Namespace(log_error_stack=False)
+    app.state.args = Namespace(log_error_stack=False, trust_request_chat_template=templates)
     attach(app, keys or Keys(), limits)
 
     @app.post("/v1/completions")

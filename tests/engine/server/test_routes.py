@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
+from engine import scoring
 from engine.keys import read_keys
 from engine.limits import Limits
+from engine.plan import plan_task
+from engine.server import admission
 from engine.server.pulse import Pulse
 from tests.engine.examples import make_task
-from tests.engine.server.fake_server import FakeEngine, FakeLiveWeights, make_app
+from tests.engine.server.fake_server import FakeEngine, FakeLiveWeights, make_app, publish
 
 CONFIG = {"n_instances": 2, "n_perturbations": 2, "max_output_tokens": 4}
 PAIRS = {"pairs": [{"prompt_token_ids": [1, 2], "completion_token_ids": [3, 4]}] * 3}
@@ -236,6 +239,84 @@ def test_an_error_in_a_stream_is_its_last_line() -> None:
     assert error["code"] == 500
     assert "b/i0/j=1" in error["message"]
     assert len(lines) == 2
+
+
+def test_a_slow_reader_costs_a_load_its_turn_and_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "check_checkpoint", lambda *_: None)
+    limits = Limits(wait_seconds=60, drain_seconds=0.05)
+    live = FakeLiveWeights(FakeEngine(), tmp_path, limits, start=tmp_path)
+    app = make_app(live, limits)
+    version = publish(tmp_path / "one")
+    ended: list[str] = []
+
+    async def run() -> None:
+        async def noted(name: str, answer: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
+            got = await answer
+            ended.append(name)
+            return got
+
+        async with client(app) as http:
+            async with live.gate.reading(1):  # the slow reader
+                body = {"path": str(tmp_path / "one"), "version": version}
+                load = asyncio.create_task(noted("load", http.post("/v1/weights", json=body)))
+                await asyncio.sleep(0.02)
+                late = await noted("late", http.post("/v1/completions", json={}))
+                refused = await load
+            assert late.status_code == 200
+            assert refused.status_code == 503
+            assert (
+                "0.05 s were not enough for the requests in flight to end; base is still live"
+                in (refused.json()["error"]["message"])
+            )
+            assert (await http.post("/v1/weights", json=body)).status_code == 200
+
+    asyncio.run(run())
+    assert sorted(ended) == ["late", "load"]
+
+
+def test_templates_are_taken_where_the_operator_allows_them() -> None:
+    own = {"layout": "template", "template": "{{ definition }} {{ input }}"}
+    body = tasks("a") | {"config": CONFIG | {"prompt": own}}
+    answer = ask(server()[1], "POST", "/v1/prompt_uncertainty", json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == "config.prompt.template"
+    assert "start it with -- --trust-request-chat-template" in error["message"]
+    _, allowing = server(templates=True)
+    assert ask(allowing, "POST", "/v1/prompt_uncertainty", json=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("config", "at_least"),
+    [
+        ({"n_perturbations": 1000}, 1 * 2 * 1001 * 5),
+        ({"max_output_tokens": 4096}, 1 * 2 * 3 * 4097),
+        (SAMPLED | {"sampling": {"n_samples": 64}}, 1 * 2 * 3 * 5 * 65),
+    ],
+)
+def test_what_is_too_large_in_any_case_is_not_rendered(
+    config: dict[str, Any], at_least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "plan_task", lambda *_: pytest.fail("rendered"))
+    body = tasks("a") | {"config": CONFIG | config}
+    answer = ask(server(Limits(tokens=1000))[1], "POST", "/v1/prompt_uncertainty", json=body)
+    assert answer.status_code == 413
+    assert f"{at_least:,} tokens, the server's limit is 1,000" in answer.json()["error"]["message"]
+
+
+def test_the_task_that_exceeds_the_limit_is_the_last_one_rendered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rendered: list[str] = []
+    monkeypatch.setattr(
+        scoring, "plan_task", lambda task, *more: rendered.append(task.id) or plan_task(task, *more)
+    )
+    _, app = server(Limits(tokens=400))
+    answer = ask(app, "POST", "/v1/prompt_uncertainty", json=tasks("a", "b", "c", "d", "e"))
+    assert answer.status_code == 413
+    assert 0 < len(rendered) < 5
 
 
 def test_while_weights_load_requests_wait_and_then_get_a_503() -> None:
