@@ -21,7 +21,7 @@ A template too deeply nested is a RecursionError, a SyntaxError or a MemoryError
 
 
 def described(error: Exception) -> str:
-    """The fault as a phrase, with its kind where it is not Jinja's: a KeyError says just the key."""
+    """The fault as a phrase, with its kind where that is not Jinja's: a KeyError says the key."""
     said = " ".join(str(error).split())
     if isinstance(error, TemplateError) and said:
         return said
