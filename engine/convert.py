@@ -38,7 +38,7 @@ def convert_once(gguf: Path, sha256: str, target: Path) -> Path:
         target: The folder to make.
 
     Raises:
-        InputError: If the file is not the expected one.
+        InputError: If the file is not the expected one, or there is no leave to make the folder.
         EngineError: If the conversion fails.
     """
     if (target / "config.json").is_file():
@@ -46,8 +46,16 @@ def convert_once(gguf: Path, sha256: str, target: Path) -> Path:
     with gguf.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
             raise InputError(f"is not the expected file: its sha256 is not {sha256}", file=gguf)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
+    except OSError as error:
+        raise InputError(
+            f"models cannot be kept here ({error.strerror}); set JOSTLE_CACHE to a folder that can "
+            "be written to",
+            file=target.parent,
+        ) from error
+    with beside as scratch:
         made = Path(scratch) / "checkpoint"
         logger.info("converting %s, once; this takes about 20 seconds", gguf.name)
         _run_converter(gguf, made)

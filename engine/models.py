@@ -8,17 +8,19 @@ rounded to about 4 bits. The two score differently, so `find_model` says which o
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 import os
 import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engine.adapter import ADAPTER_CONFIG
 from engine.convert import CONVERSION, convert_once
 from engine.errors import InputError
+from engine.files import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,16 @@ _HUB_EXTRA_FILES = (
     "special_tokens_map.json",
     "vocab.json",
 )
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "model_max_length",
+    "seq_length",
+)
+"""What configs call the longest context; where there are several, vLLM takes the shortest."""
+_ROPE_KEYS = ("rope_scaling", "rope_parameters")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _HUB_SECONDS = 4.0
 
@@ -64,7 +76,7 @@ def find_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
         name: `smollm2-135m`, a folder, or a hub id such as `org/model`. What looks like a path (it
             starts with `.`, `/` or `~`, ends in `/`, or has more than one `/`) is one; anything
             else is a folder if there is one of this name, and a hub id if not.
-        cache_dir: Where converted models are kept; `$JOSTLE_CACHE` or `~/.cache/jostle` by default.
+        cache_dir: Where converted models are kept; see `default_cache`.
 
     Raises:
         InputError: If the folder is missing or holds no `config.json`; if the hub has no such
@@ -75,7 +87,7 @@ def find_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
         source = _bundled(cache_dir or default_cache())
         logger.info("%s: %s, from %s", name, source.location, source.origin)
         return source
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if _looks_like_path(name) or folder.is_dir():
         return ModelSource(_checked_folder(folder), "folder")
     _check_hub_id(name)
@@ -104,9 +116,49 @@ def local_folder(model: str, revision: str | None = None) -> Path:
 
 
 def default_cache() -> Path:
-    """`$JOSTLE_CACHE`, or `~/.cache/jostle`."""
-    configured = os.environ.get("JOSTLE_CACHE")
-    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "jostle"
+    """`$JOSTLE_CACHE`, `$XDG_CACHE_HOME/jostle` or `~/.cache/jostle`.
+
+    Raises:
+        InputError: If there is no home folder.
+    """
+    configured, caches = (os.environ.get(name, "") for name in ("JOSTLE_CACHE", "XDG_CACHE_HOME"))
+    if not configured and Path(caches).is_absolute():
+        return Path(caches) / "jostle"
+    try:
+        return expanded(configured or "~/.cache/jostle")
+    except InputError as error:
+        problem = "set JOSTLE_CACHE to a folder for models"
+        raise InputError(f"{error.problem}; {problem}", file=error.file) from error
+
+
+def check_context(model: str, length: int) -> None:
+    """Compares a context length with what the model's config says, as far as that is plain.
+
+    vLLM has the last word, and more rules.
+
+    Args:
+        model: Folder or hub id.
+        length: Tokens.
+
+    Raises:
+        InputError: If it is longer.
+    """
+    file = local_folder(model) / "config.json"
+    if os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") != "0" or not file.is_file():
+        return
+    try:
+        config: dict[str, Any] = json.loads(file.read_bytes())
+        config = config.get("text_config") or config
+        known = {key: config[key] for key in _CONTEXT_KEYS if isinstance(config.get(key), int)}
+        scaled = "factor" in json.dumps([config.get(key) for key in _ROPE_KEYS])
+    except (ValueError, AttributeError, OSError) as error:
+        raise InputError(f"cannot be read: {error}", file=file) from error
+    if known and not scaled and length > max(known.values()):
+        key, most = max(known.items(), key=lambda item: item[1])
+        raise InputError(
+            f"is {length:,}; the model's context holds {most:,} tokens ({key} in {file})",
+            field="--max-model-len",
+        )
 
 
 def _looks_like_path(name: str) -> bool:

@@ -19,9 +19,11 @@ from typing import Self
 import httpx
 
 from engine.errors import EngineError, InputError
+from engine.last_words import last_words
 from engine.lifetime import cpu_seconds
 from engine.limits import LIMITS_VARIABLE, Limits
 from engine.live_file import LIVE_FILE_VARIABLE
+from engine.models import check_context
 from engine.settings import EngineSettings, choose_settings, flag_value
 
 PARENT_VARIABLE = "JOSTLE_PARENT_PID"
@@ -93,7 +95,12 @@ class EngineProcess:
             live_file: Where the server writes down which weights are live; None: nowhere.
             adapter: A published adapter to merge into the model before the first request.
             extra_args: Further vLLM flags; they win over the chosen settings.
+
+        Raises:
+            InputError: If the flags ask for a longer context than the model's.
         """
+        if (length := flag_value(extra_args, "max-model-len")) and length.isdecimal():
+            check_context(model, int(length))
         settings = choose_settings(extra_args, long_running=long_running)
         port, name = port or _free_port(), uuid.uuid4().hex
         command = [
@@ -149,21 +156,21 @@ class EngineProcess:
 
         Raises:
             InputError: If another server answers in its place.
-            EngineError: If the process ends or the time is over; with the end of its log.
+            EngineError: If the process ends or the time is over; with its last error.
         """
         started = time.monotonic()
         while (waited := time.monotonic() - started) < timeout_s:
             if self._process.poll() is not None:
                 raise EngineError(
                     f"the engine ended with code {self._process.returncode} while starting"
-                    f"{self._log_end()}"
+                    f"{self._last_words()}"
                 )
             if self.ready(5.0):
                 return
             if on_wait is not None:
                 on_wait(waited)
             time.sleep(0.5)
-        raise EngineError(f"the engine did not answer within {timeout_s:.0f} s{self._log_end()}")
+        raise EngineError(f"the engine did not answer within {timeout_s:.0f} s{self._last_words()}")
 
     def answers(self, timeout_s: float = 2.0) -> bool:
         """Whether the server answers at all, be it that it is not ready.
@@ -226,11 +233,12 @@ class EngineProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    def _log_end(self, lines: int = 15) -> str:
+    def _last_words(self) -> str:
         if self._log_file is None:
             return ""
-        end = self._log_file.read_text(errors="replace").splitlines()[-lines:]
-        return f"; {self._log_file} ends with\n" + "\n".join(f"  {line}" for line in end)
+        # The log may hold older starts; each begins with its command.
+        said = last_words(self._log_file.read_text(errors="replace").rpartition("$ ")[2])
+        return f": {said or 'it said nothing'} (log: {self._log_file})"
 
 
 def _plugins(given: str) -> str:

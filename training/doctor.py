@@ -58,7 +58,7 @@ def examine(folder: Path = Path("runs"), port: int = 8000) -> Iterator[Finding]:
         check_cores,
         check_memory,
         lambda: check_disk(folder, "disk for runs"),
-        lambda: check_disk(default_cache(), "disk for models"),
+        check_cache,
         lambda: check_free_port(port),
     )
     for check in checks:
@@ -168,6 +168,15 @@ def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
         )
         return Finding(name="memory", state="warning", found=found, mend=mend)
     return Finding(name="memory", state="ok", found=found)
+
+
+def check_cache() -> Finding:
+    """The same as `check_disk` for the folder that models are kept in."""
+    try:
+        return check_disk(default_cache(), "disk for models")
+    except InputError as error:
+        mend = "set JOSTLE_CACHE to a folder for models"
+        return Finding(name="disk for models", state="problem", found=error.problem, mend=mend)
 
 
 def check_disk(folder: Path, name: str) -> Finding:

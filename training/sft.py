@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import polars as pl
 import torch
-import trl.trainer.utils
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.sft_config import SFTConfig
@@ -29,6 +28,7 @@ from engine.files import write_json
 from engine.lifetime import die_with
 from engine.manifest import Probe
 from training.config import TrainConfig
+from training.patched import project_completion_rows_only
 from training.records import read_json
 from training.resume import fingerprint
 from training.sft_progress import ProgressWriter
@@ -179,18 +179,6 @@ def gather_model(trainer: Any, job: TrainJob) -> Any | None:
     return trainer.accelerator.unwrap_model(trainer.model)
 
 
-def project_completion_rows_only(device: str) -> None:
-    """On CPU, let TRL's fused output projection leave the prompt rows out, as it does on CUDA.
-
-    TRL 1.16 asks `_use_triton` whether to drop positions without a label before the projection onto
-    the vocabulary, and on CPU projects all of them. The loss is the same either way; for a small
-    model with a large vocabulary this is a third of the time. Where TRL has no such switch, nothing
-    changes.
-    """
-    if device == "cpu" and hasattr(trl.trainer.utils, "_use_triton"):
-        trl.trainer.utils._use_triton = lambda _device: True
-
-
 def probe_logprobs(model: Any, pairs: Sequence[TokenPair]) -> tuple[Probe, ...]:
     """Log-probabilities under the model in memory: eval mode, log-softmax in float32."""
     model.eval()
@@ -277,7 +265,8 @@ def train(job: TrainJob) -> TrainResult | None:
     # TRL writes special tokens into both; the published checkpoint keeps the model's own.
     configs = copy.deepcopy((model.config, model.generation_config))
     rows = load_rows(job.rows)
-    project_completion_rows_only(device)
+    if reason := project_completion_rows_only(device):
+        print(f"prompt rows are projected as well, which is slower: {reason}", flush=True)
     trainer = SFTTrainer(
         model=model,
         args=arguments,

@@ -37,6 +37,17 @@ class Admission:
         Raises:
             InputError: If it must not be loaded.
         """
+        try:
+            return self._check(path, version, kind, live)
+        except (OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            # A name too long, a circle of links (RuntimeError), no leave to read, no UTF-8.
+            raise InputError(f"cannot be read: {error}", field="path") from error
+
+    def _check(
+        self, path: Path, version: str, kind: WeightsKind | None, live: WeightsState
+    ) -> tuple[WeightsState, Manifest]:
         folder = self._allowed(path)
         manifest = read_manifest(folder)
         if manifest.version != version:
@@ -61,6 +72,8 @@ class Admission:
         """The folder, links followed: a link below the root may point out of it."""
         if "\0" in str(path):
             raise InputError("holds a NUL character", field="path")
+        if not path.is_absolute():
+            raise InputError("is not absolute", file=path, field="path")
         folder = path.resolve()
         if self._root is None:
             raise InputError(

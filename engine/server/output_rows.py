@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from engine.settings import SUPPORTED_VLLM
+from engine.server.patched import OUTPUT_ROWS, unfit
 
 MARK = "jostle_first_row"
 """Key of `SamplingParams.extra_args`: the first row wanted. Row r predicts prompt token r + 1."""
@@ -43,19 +43,18 @@ class _Span:
     first_wanted: int
 
 
-def install(runner: Any, version: str) -> str | None:
+def install(runner: Any) -> str | None:
     """Installs the method on the runner's class.
 
     Args:
         runner: A vLLM model runner.
-        version: vLLM's version.
 
     Returns:
         Why it was not installed, or None if it was. Safe to call again.
     """
     kind = type(runner)
-    if not version.startswith(SUPPORTED_VLLM):
-        return f"vLLM {version} is not among the versions it was written for"
+    if reason := unfit(OUTPUT_ROWS):
+        return reason
     if not hasattr(kind, _METHOD) or not hasattr(runner, "num_prompt_logprobs"):
         return "the model runner is not vLLM's V1 runner"
     if runner.model_config.logprobs_mode not in ("raw_logprobs", "processed_logprobs"):

@@ -33,6 +33,8 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 from vllm.v1.core.kv_cache_utils import generate_block_hash_extra_keys
 from vllm.v1.core.single_type_kv_cache_manager import FullAttentionManager
 
+from engine.server.patched import SHARED_TAILS, unfit
+
 MARK = "jostle_shared_tokens"
 """Key of `SamplingParams.extra_args`: how many of the request's first tokens may be taken over."""
 
@@ -293,6 +295,8 @@ def install(runner: Any) -> str | None:
     """Extends the update of the cache in this worker; why it cannot be done, or None."""
     if not has_kv_transfer_group() or not isinstance(get_kv_transfer_group(), SharedTails):
         return "the engine was started without it"
+    if reason := unfit(SHARED_TAILS):
+        return reason
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl as Attention
 
     layers = runner.compilation_config.static_forward_context.values()

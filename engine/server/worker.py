@@ -6,6 +6,7 @@ Registered as a general plugin, so that every vLLM process of the server loads i
 from __future__ import annotations
 
 import copy
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from typing import Any
 from engine.adapter import merged
 from engine.lifetime import die_with
 from engine.process import PARENT_VARIABLE
+from engine.server.patched import INTERRUPTED_LOADS, unfit
+
+logger = logging.getLogger("vllm.jostle")
 
 LOAD_METHOD = "jostle_load_weights"
 OUTPUT_ROWS_METHOD = "jostle_output_rows"
@@ -37,12 +41,10 @@ def register() -> None:
 
 def switch_output_rows(worker: Any, on: bool) -> str | None:
     """Installs or removes the output-rows-only path; why it could not be installed, or None."""
-    import vllm
-
     from engine.server import output_rows
 
     if on:
-        return output_rows.install(worker.model_runner, vllm.__version__)
+        return output_rows.install(worker.model_runner)
     output_rows.uninstall(worker.model_runner)
     return None
 
@@ -91,6 +93,9 @@ def _forget_interrupted_load(model: Any) -> None:
     vLLM keeps the tensors that were buffered before a failure and replays them with the next load,
     so that a good checkpoint would not heal a bad one.
     """
+    if reason := unfit(INTERRUPTED_LOADS):
+        logger.warning("a load that fails half way is healed by a restart only: %s", reason)
+        return
     from vllm.model_executor.model_loader.reload import layerwise
 
     for module in model.modules():

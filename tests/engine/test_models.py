@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import shutil
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from engine import convert, models
 from engine.errors import EngineError, InputError
 from engine.models import BUNDLED_MODEL, ModelSource, find_model, resolve_model
+from training import doctor
 
 
 @pytest.fixture
@@ -240,3 +243,89 @@ def test_the_converted_model_answers(bundled: Path, question: str, answer: str) 
     )
     output = model.generate(**prompt, max_new_tokens=20, do_sample=False)
     assert tokenizer.decode(output[0, prompt["input_ids"].shape[1] :]) == answer
+
+
+@pytest.mark.parametrize(
+    ("config", "length", "fits"),
+    [
+        ({"max_position_embeddings": 8}, 8, True),
+        ({"max_position_embeddings": 8}, 9, False),
+        ({"n_positions": 8}, 9, False),
+        ({"text_config": {"max_position_embeddings": 8}}, 9, False),
+        ({"max_position_embeddings": 8, "rope_scaling": None}, 9, False),
+        (
+            {"max_position_embeddings": 8, "rope_scaling": {"factor": 4.0}},
+            9,
+            True,
+        ),
+        ({"max_position_embeddings": 8, "rope_parameters": {"rope_theta": 1e4}}, 9, False),
+        ({"max_position_embeddings": 8, "seq_length": 10}, 9, True),
+        ({"max_position_embeddings": None}, 9, True),
+        ({}, 9, True),
+    ],
+)
+def test_a_context_beyond_the_model(
+    config: dict[str, Any], length: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with nullcontext() if fits else pytest.raises(InputError, match="is 9; the model's context"):
+        models.check_context(str(tmp_path), length)
+    monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    models.check_context(str(tmp_path), length)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"3", b"\xff"])
+def test_a_config_that_is_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"config.json: cannot be read"):
+        models.check_context(str(tmp_path), 8)
+
+
+def test_where_models_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("JOSTLE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert models.default_cache() == Path("/home/me/.cache/jostle")
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")  # the standard has relative ones ignored
+    assert models.default_cache() == Path("/home/me/.cache/jostle")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert models.default_cache() == Path("/caches/jostle")
+    monkeypatch.setenv("JOSTLE_CACHE", "~/mine")
+    assert models.default_cache() == Path("/home/me/mine")
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_there_is_a_line_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("JOSTLE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match=r"home folder is not known.*; set JOSTLE_CACHE"):
+        models.default_cache()
+    with pytest.raises(InputError, match="~nobody/model: the home folder is not known"):
+        find_model("~nobody/model")
+    assert doctor.check_cache().state == "problem"
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)
+
+
+@pytest.mark.parametrize("kind", ["a file in the way", "no leave"])
+def test_a_cache_that_cannot_be_written(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf, cache = tmp_path / "model.gguf", tmp_path / "cache"
+    gguf.touch()
+    if kind == "no leave":  # which root always has
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+    else:
+        cache.write_text("")
+    with pytest.raises(InputError, match=f"{cache}: models cannot be kept here .*JOSTLE_CACHE"):
+        convert.convert_once(gguf, _SHA256_OF_EMPTY, cache / "model")

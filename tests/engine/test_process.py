@@ -108,25 +108,23 @@ def test_an_early_death_is_reported_with_the_end_of_the_log(
             engine.wait_ready(600)
         assert not engine.running()
     message = str(caught.value)
-    assert message.startswith(f"the engine ended with code 3 while starting; {log} ends with\n")
-    assert "  loading weights\n" in message
-    assert "  RuntimeError: no memory left" in message
+    said = "RuntimeError: no memory left"
+    assert message == f"the engine ended with code 3 while starting: {said} (log: {log})"
     assert "-m engine.server no-model --host=127.0.0.1" in log.read_text().splitlines()[0]
 
 
-def test_only_the_end_of_a_long_log_is_shown_and_code_0_is_a_failure_too(
+def test_only_what_this_start_has_logged_counts_and_code_0_is_a_failure_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_python(monkeypatch, tmp_path, TALKS_AND_DIES)
     log = tmp_path / "engine.log"
-    log.write_text("an older run\n")
+    log.write_text("ValueError: of an older run\n")
     with EngineProcess.start("no-model", weights_root=None, log_file=log) as engine:
         with pytest.raises(EngineError, match="the engine ended with code 0") as caught:
             engine.wait_ready(600)
         assert engine.wait() == 0
-    shown = str(caught.value).splitlines()[1:]
-    assert shown == [f"  line {number}" for number in range(85, 100)]
-    assert log.read_text().startswith("an older run\n$ "), "a log is appended to"
+    assert str(caught.value).endswith(f"while starting: line 99 (log: {log})")
+    assert log.read_text().startswith("ValueError: of an older run\n$ "), "a log is appended to"
 
 
 def test_without_a_log_the_death_is_reported_all_the_same(
@@ -139,6 +137,24 @@ def test_without_a_log_the_death_is_reported_all_the_same(
     ):
         engine.wait_ready(600)
     assert "no memory left" in capfd.readouterr().err
+
+
+def test_a_context_longer_than_the_models_is_refused_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"max_position_embeddings": 2048}')
+    replace_python(monkeypatch, tmp_path, SILENT)
+    for flags in (["--max-model-len=4096"], ["--max_model_len", "4096"]):
+        with pytest.raises(InputError) as caught:
+            EngineProcess.start(str(model), weights_root=None, extra_args=flags)
+        assert str(caught.value) == (
+            "field '--max-model-len': is 4,096; the model's context holds 2,048 tokens "
+            f"(max_position_embeddings in {model / 'config.json'})"
+        )
+    for flags in (["--max-model-len=2048"], ["--max-model-len=auto"], []):
+        EngineProcess.start(str(model), weights_root=None, extra_args=flags).stop()
 
 
 def test_an_engine_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

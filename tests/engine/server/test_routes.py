@@ -20,6 +20,7 @@ from engine.limits import Limits
 from engine.plan import plan_task
 from engine.server import admission
 from engine.server.pulse import Pulse
+from engine.tasks import Task
 from tests.engine.examples import make_task
 from tests.engine.server.fake_server import FakeEngine, FakeLiveWeights, make_app, publish
 
@@ -310,9 +311,12 @@ def test_the_task_that_exceeds_the_limit_is_the_last_one_rendered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rendered: list[str] = []
-    monkeypatch.setattr(
-        scoring, "plan_task", lambda task, *more: rendered.append(task.id) or plan_task(task, *more)
-    )
+
+    def plan(task: Task, *more: Any) -> Any:
+        rendered.append(task.id)
+        return plan_task(task, *more)
+
+    monkeypatch.setattr(scoring, "plan_task", plan)
     _, app = server(Limits(tokens=400))
     answer = ask(app, "POST", "/v1/prompt_uncertainty", json=tasks("a", "b", "c", "d", "e"))
     assert answer.status_code == 413

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from engine.errors import InputError
+from engine.process import EngineProcess
 from engine.server import serve as module
 from engine.server.serve import serve
 
@@ -17,7 +18,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("looked for the model, or started it")
 
     monkeypatch.setattr(module, "resolve_model", fail)
-    monkeypatch.setattr(module.EngineProcess, "start", fail)
+    monkeypatch.setattr(EngineProcess, "start", fail)
 
 
 @pytest.mark.parametrize("taken", ["127.0.0.1", "0.0.0.0"])

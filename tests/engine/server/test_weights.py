@@ -191,11 +191,28 @@ def test_two_loads_at_once_are_done_one_after_the_other(engine: FakeEngine, tmp_
     assert live.state.version == versions["two"]
 
 
+def test_a_checkpoint_that_may_not_be_read_is_an_input_error(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = publish(tmp_path / "one")
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", "manifest.json")
+
+    monkeypatch.setattr(admission, "read_manifest", refuse)
+    with pytest.raises(InputError, match=r"field 'path': cannot be read: .*Permission denied"):
+        asyncio.run(live_on(engine, tmp_path).load(tmp_path / "one", version))
+    assert engine.events == []
+
+
 def test_where_checkpoints_may_lie(engine: FakeEngine, tmp_path: Path) -> None:
     root = tmp_path / "root"
     version = publish(tmp_path / "outside")
     publish(root / "inside")
     (root / "link").symlink_to(tmp_path / "outside")
+    (root / "circle").symlink_to(root / "circle")
+    (root / "dangling").symlink_to(root / "nothing")
+    (root / "file").write_text("")
     live = live_on(engine, root)
     for path, message in (
         (tmp_path / "outside", "outside the weights root"),
@@ -203,6 +220,16 @@ def test_where_checkpoints_may_lie(engine: FakeEngine, tmp_path: Path) -> None:
         (root / ".." / "outside", "outside the weights root"),
         (root / "nowhere", "no such folder"),
         (Path("a\0b"), "NUL"),
+        (root / ("x" * 500), "cannot be read: .*File name too long"),
+        (root / ("x/" * 2500), "cannot be read: .*File name too long"),
+        (Path("x" * 5000), "is not absolute"),
+        (Path("root"), "is not absolute"),
+        (Path("../outside"), "is not absolute"),
+        (root / "circle", "Symlink loop|no such folder|symbolic links"),
+        (root / "dangling", "no such folder"),
+        (root / "\udcff", "cannot be read|no such folder"),
+        (root / "\ud800", "cannot be read: .*surrogates"),
+        (root / "file", "no such folder"),
     ):
         with pytest.raises(InputError, match=message) as caught:
             asyncio.run(live.load(path, version))
