@@ -34,7 +34,10 @@ def server(
     """A real server on the bundled model."""
     log_file = tmp_path_factory.mktemp("engine") / "engine.log"
     with EngineProcess.start(
-        str(model_folder), weights_root=weights_root, log_file=log_file
+        str(model_folder),
+        weights_root=weights_root,
+        log_file=log_file,
+        extra_args=["--trust-request-chat-template"],
     ) as process:
         process.wait_ready(300)
         yield process

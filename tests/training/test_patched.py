@@ -15,7 +15,7 @@ def original(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def patched() -> bool:
-    return bool(trl.trainer.utils._use_triton("cpu"))
+    return bool(vars(trl.trainer.utils)["_use_triton"]("cpu"))
 
 
 def test_the_installed_version_is_patched_on_cpus() -> None:
