@@ -93,8 +93,8 @@ def judge(
         typer.echo(found.model_dump_json(indent=2))
         return
     typer.echo(
-        f"{found.wins} wins, {found.losses} losses, {found.ties} ties of {found.pairs}: "
-        f"win rate {found.win_rate:.3f}"
+        f"{found.wins} wins, {found.losses} losses, {found.ties} ties of {found.pairs}"
+        + ("" if found.win_rate is None else f": win rate {found.win_rate:.3f}")
     )
     typer.echo(
         f"{found.inconsistent} pairs went by position, {found.unclear} verdicts were unclear"

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from training.evaluation import Evaluation
+from training.evaluation import Evaluation, Score
 from training.planning import RunPlan
 from training.state import Step
 from training.summary import SummaryRow
@@ -203,10 +203,16 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
             escape(group),
             _with_interval(score.rouge_l, score.rouge_l_interval),
             _with_interval(score.exact_match, score.exact_match_interval),
-            "" if perplexity is None else f"{perplexity:.2f}",
+            "" if perplexity is None else f"{perplexity:.2f}{_of_fewer(score)}",
             str(score.n_instances),
         )
     return table
+
+
+def _of_fewer(score: Score) -> str:
+    """How many gold outputs fit the context, where not all do."""
+    some = score.gold_instances
+    return "" if some is None or some == score.n_instances else f" [dim](of {some})[/]"
 
 
 def _with_interval(value: float, interval: tuple[float, float] | None) -> str:

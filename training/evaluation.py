@@ -3,7 +3,7 @@
 As in the evaluation of Super-NaturalInstructions (Wang et al., 2022): ROUGE-L is the F-measure of
 the `rouge-score` package with its stemmer, exact match compares normalised strings, and the best
 over the gold outputs counts. Both lie in [0, 100]. The package's tokenizer keeps Latin letters and
-digits only, so ROUGE-L of other scripts is 0.
+digits only; words of other scripts are found by `engine.perturb.boundaries` and kept beside them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 from typing import Protocol
 
+import regex  # type: ignore[import-untyped]
+
 from engine.api import CompletionLogprobsResponse, TokenPair
 from engine.errors import InputError
+from engine.perturb.boundaries import words
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
 from training.bootstrap import mean_interval
 from training.config import EvaluateConfig
 
+_LATIN_OR_OTHER = regex.compile(
+    r"(?V1)(?P<other>[[\w]--[\p{Latin}\p{Inherited}\p{ASCII}]][[\w]--[\p{Latin}\p{ASCII}]]*)"
+    r"|[a-z0-9]+"
+)
 _DROP_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -48,7 +55,10 @@ class Score(Record):
             tasks for several. None where there are fewer than two.
         exact_match_interval: The same for exact match.
         gold_perplexity: exp of minus the mean over instances of the mean token log-probability of
-            the first gold output, >= 1; the geometric mean over tasks. None if not asked for.
+            the first gold output, >= 1; the geometric mean over tasks. None if not asked for, or
+            where no gold output fits the context.
+        gold_instances: Instances whose gold output fits the context: those that gold perplexity is
+            measured on. None if not asked for.
     """
 
     rouge_l: float
@@ -57,6 +67,7 @@ class Score(Record):
     rouge_l_interval: tuple[float, float] | None = None
     exact_match_interval: tuple[float, float] | None = None
     gold_perplexity: float | None = None
+    gold_instances: int | None = None
 
 
 class Evaluation(Record):
@@ -171,6 +182,23 @@ def _gold_pairs(
             yield TokenPair(prompt_token_ids=prompt, completion_token_ids=gold)
 
 
+class AnyScript:
+    """Words for ROUGE: those of `rouge-score` with its stemmer, and those of other scripts."""
+
+    def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer  # type: ignore[import-untyped]
+
+        self._latin = DefaultTokenizer(use_stemmer=True)
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words; of a text in Latin letters exactly those of the package."""
+        found: list[str] = []
+        for run in words(text, ()):
+            for piece in _LATIN_OR_OTHER.finditer(run.text.lower()):
+                found += [piece[0]] if piece.lastgroup else self._latin.tokenize(piece[0])
+        return found
+
+
 class Evaluator:
     """Runs an evaluation set, a few tasks at a time so that progress can be shown.
 
@@ -189,7 +217,7 @@ class Evaluator:
         # Not at the top: it imports scipy and scikit-learn, seconds before any input is looked at.
         from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
-        self._scorer = RougeScorer(["rougeL"], use_stemmer=True)
+        self._scorer = RougeScorer(["rougeL"], tokenizer=AnyScript())
         self._scores: list[Score] = []
         self.outputs: list[Output] = []
 
@@ -210,10 +238,10 @@ class Evaluator:
             prompts = [row for rows in self.data.prompts[first:after] for row in rows]
             texts = iter(generator.generate(prompts, self.max_new_tokens, self.data.end))
             perplexities = self._gold_perplexities(generator, first, after)
-            for task, perplexity in zip(self.data.tasks[first:after], perplexities, strict=True):
+            for task, gold in zip(self.data.tasks[first:after], perplexities, strict=True):
                 answers = self.compare(task, [next(texts) for _ in task.instances])
                 self.outputs += answers
-                self._scores.append(score_task(task.id, answers, perplexity))
+                self._scores.append(score_task(task.id, answers, *gold))
             first = after
             yield after, self.data.tasks[after - 1].id
 
@@ -247,22 +275,24 @@ class Evaluator:
 
     def _gold_perplexities(
         self, generator: Generator, first: int, after: int
-    ) -> list[float | None]:
-        """Of the tasks from `first` to `after`, in one request."""
+    ) -> list[tuple[float | None, int | None]]:
+        """Of the tasks from `first` to `after`, in one request, with the number of gold outputs."""
+        if not self.data.golds:
+            return [(None, None)] * (after - first)
         by_task = self.data.golds[first:after]
         pairs = [pair for each in by_task for pair in each]
-        if not pairs:
-            return [None] * (after - first)
-        results = iter(generator.completion_logprobs(pairs).results)
-        found: list[float | None] = []
+        results = iter(generator.completion_logprobs(pairs).results if pairs else ())
+        found: list[tuple[float | None, int | None]] = []
         for each in by_task:
             means = [fmean(next(results).token_logprobs) for _ in each]
-            found.append(math.exp(-fmean(means)) if means else None)
+            found.append((math.exp(-fmean(means)) if means else None, len(means)))
         return found
 
 
-def score_task(name: str, outputs: Sequence[Output], perplexity: float | None) -> Score:
-    """Metrics of a task from its outputs."""
+def score_task(
+    name: str, outputs: Sequence[Output], perplexity: float | None, golds: int | None
+) -> Score:
+    """Metrics of a task from its outputs, and the perplexity of so many gold outputs."""
     rouge = [each.rouge_l for each in outputs]
     exact = [100.0 * each.exact_match for each in outputs]
     return Score(
@@ -272,6 +302,7 @@ def score_task(name: str, outputs: Sequence[Output], perplexity: float | None) -
         rouge_l_interval=mean_interval(rouge, name),
         exact_match_interval=mean_interval(exact, name),
         gold_perplexity=perplexity,
+        gold_instances=golds,
     )
 
 
@@ -305,6 +336,7 @@ def _mean(name: str, scores: Sequence[Score]) -> Score:
     rouge = [score.rouge_l for score in scores]
     exact = [score.exact_match for score in scores]
     known = [score.gold_perplexity for score in scores if score.gold_perplexity is not None]
+    counts = [score.gold_instances for score in scores if score.gold_instances is not None]
     return Score(
         rouge_l=fmean(rouge),
         exact_match=fmean(exact),
@@ -312,4 +344,5 @@ def _mean(name: str, scores: Sequence[Score]) -> Score:
         rouge_l_interval=mean_interval(rouge, name),
         exact_match_interval=mean_interval(exact, name),
         gold_perplexity=geometric_mean(known) if known else None,
+        gold_instances=sum(counts) if counts else None,
     )

@@ -82,7 +82,7 @@ class Comparison(Record):
         unclear: Verdicts, of two per pair, in which the judge named no preference in the way it was
             asked to; their pairs are ties.
         inconsistent: Pairs in which the judge preferred the same position both times.
-        win_rate: (wins + ties / 2) / pairs, in [0, 1].
+        win_rate: (wins + ties / 2) / pairs, in [0, 1]; none without pairs.
     """
 
     pairs: int
@@ -91,7 +91,7 @@ class Comparison(Record):
     ties: int
     unclear: int
     inconsistent: int
-    win_rate: float
+    win_rate: float | None
 
 
 class Judge:
@@ -316,5 +316,5 @@ def summarise(choices: Iterator[tuple[Choice, Choice]]) -> Comparison:
         ties=ties,
         unclear=unclear,
         inconsistent=inconsistent,
-        win_rate=(wins + ties / 2) / pairs if pairs else 0.5,
+        win_rate=(wins + ties / 2) / pairs if pairs else None,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import InputError
 from engine.pools.estimate import SAMPLE_TASKS, Rate, TaskSample, estimate
 from engine.prompts import PromptBuilder
 from engine.tasks import Record, Task
@@ -146,6 +147,9 @@ def _scoring_size(config: RunConfig, pools: Pools, builder: PromptBuilder) -> _S
         n_measured += n_instances
         label_pairs += n_instances * len(design.labels_to_score(task))
     one = estimate(n_measured, sample.tasks, design, builder)
+    if one.tokens_per_pair is None or one.reusable_share is None:
+        problem = f"none of {one.sampled_tasks} sampled tasks fits the context or the design"
+        raise InputError(problem, field="score")
     label_pairs *= design.n_perturbations + 1
     return _ScoringSize(
         pairs=(one.pairs + label_pairs) / n_tasks,

@@ -72,7 +72,7 @@ class DesignScoring:
 
     def __init__(self, config: ScoreConfig) -> None:
         self._config = config
-        self._strengths: dict[str, float] = {}
+        self._strengths: dict[str, float | None] = {}
 
     def score(
         self,
@@ -110,7 +110,7 @@ class DesignScoring:
         scores = ScoreJournal(folder.journal, version).read().values()
         return sum((score.usage for score in scores), Usage())
 
-    def _strength(self, task: Task) -> float:
+    def _strength(self, task: Task) -> float | None:
         """The task's `perturbation_strength`; it is the same in every round."""
         if task.id not in self._strengths:
             self._strengths[task.id] = perturbation_strength(task, self._config)

@@ -221,7 +221,7 @@ def score_pool(
     finished = {score.task_id for score in journal.scores()}
     if on_score is not None:
         on_score(len(finished), "")
-    strengths: dict[str, float] = {}
+    strengths: dict[str, float | None] = {}
     skipped: list[SkippedTask] = []
     if len(finished) < survey.tasks.height:
         left = (task for task in pool if task.id not in finished)
@@ -258,7 +258,7 @@ def _keep(
 
 
 def _with_strengths(
-    tasks: Iterable[Task], config: ScoreConfig, strengths: dict[str, float]
+    tasks: Iterable[Task], config: ScoreConfig, strengths: dict[str, float | None]
 ) -> Iterator[Task]:
     """The tasks; each one's `perturbation_strength` is noted as it goes by."""
     for task in tasks:
@@ -272,7 +272,7 @@ def _write(
     config: ScoreConfig,
     files: ScoreFiles,
     skipped: set[str],
-    strengths: Mapping[str, float],
+    strengths: Mapping[str, float | None],
 ) -> pl.DataFrame:
     """All tables, from the journal."""
     order = [name for name in survey.tasks["task_id"] if name not in skipped]

@@ -90,12 +90,12 @@ def prompt_shifts(
     return tuple(shift(length, original) for length in perturbed)
 
 
-def perturbation_strength(task: Task, config: ScoreConfig) -> float:
+def perturbation_strength(task: Task, config: ScoreConfig) -> float | None:
     """How far a design's perturbations are expected to shift a model, beside those of a whole one.
 
     By the square root of the units (words, letters, ...) that they change, and the mean over the
-    first `WHOLE` perturbations; known without a tokenizer. 1 where it is the whole design, or where
-    further perturbations are not known (paraphrases).
+    first `WHOLE` perturbations; known without a tokenizer. 1 where it is the whole design; none
+    where further perturbations are not known (paraphrases).
 
     Args:
         task: The task.
@@ -115,7 +115,7 @@ def perturbation_strength(task: Task, config: ScoreConfig) -> float:
             _, changes = perturbation.trace(task, j, shown)
             shifts.append(math.sqrt(max(sum(each.changed for each in changes), _LEAST_CHANGE)))
     except InputError:
-        return 1.0
+        return None
     scored = [shifts[j - 1] for j in config.perturbations]
     return (sum(scored) / len(scored)) / (sum(shifts) / len(shifts))
 
@@ -133,7 +133,9 @@ class Expectation:
     exposure: float
 
     @classmethod
-    def of(cls, measured: Measurement, shifts: Sequence[float], strength: float = 1.0) -> Self:
+    def of(
+        cls, measured: Measurement, shifts: Sequence[float], strength: float | None = None
+    ) -> Self:
         """That of a measurement.
 
         Args:
@@ -141,7 +143,8 @@ class Expectation:
                 mean.
             shifts: Of the perturbations of the whole design, in order, or of the first ones; none:
                 all are alike.
-            strength: Mean of these shifts beside that of the whole design.
+            strength: Mean of these shifts beside that of the whole design; taken to be 1 where it
+                is not known.
         """
         mean = sum(shifts) / len(shifts) if shifts else 1.0
         cells = np.isfinite(measured.moves).sum(axis=0)
@@ -149,5 +152,5 @@ class Expectation:
         known = min(len(cells), len(shifts))
         of_columns[:known] = shifts[:known]
         scored = float(cells @ of_columns) / float(cells.sum())
-        whole = mean / strength
+        whole = mean if strength is None else mean / strength
         return cls(math.log(measured.sensitivity * whole), math.log(scored / whole))

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 def ranking_columns(
-    pairs: pl.DataFrame, strengths: Mapping[str, float] | None = None
+    pairs: pl.DataFrame, strengths: Mapping[str, float | None] | None = None
 ) -> pl.DataFrame:
     """What each task's prompt uncertainty is guessed to be, with the help of the other tasks.
 
@@ -30,8 +30,8 @@ def ranking_columns(
     Args:
         pairs: Likelihood pairs: `task_id`, `perturbation`, `n_prompt_tokens`, `n_tokens` and
             `probability`, those of a task together, by instance and perturbation.
-        strengths: `engine.design.measurement.perturbation_strength` of each task; 1 where it is
-            not given.
+        strengths: `engine.design.measurement.perturbation_strength` of each task; where it is not
+            known, a design is taken to be as strong as a whole one.
 
     Returns:
         `task_id`, `ranking_estimate` and its standard error `ranking_error`, one row per task that
@@ -55,7 +55,7 @@ def ranking_columns(
         changes = np.nanmean(np.abs(task.changes(lengths)), axis=0)
         shifts = [shift(original + change, original) for change in changes.tolist()]
         tables.append(Analysis.of(measured.moves))
-        expected.append(Expectation.of(measured, shifts, (strengths or {}).get(name, 1.0)))
+        expected.append(Expectation.of(measured, shifts, (strengths or {}).get(name)))
         names.append(name)
     schema = {"task_id": pl.String, "ranking_estimate": pl.Float64, "ranking_error": pl.Float64}
     if not names:

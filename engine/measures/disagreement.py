@@ -15,6 +15,7 @@ import numpy as np
 from engine.design.analysis import Moves
 from engine.design.pooling import standard_errors
 from engine.further import OutputDisagreement, Sample
+from engine.perturb.boundaries import words
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -84,7 +85,8 @@ def rouge_distance(output: str, other: str) -> float:
     """1 - ROUGE-L between two outputs, in [0, 1]; symmetric, and 0 for equal ones.
 
     The F-measure of Lin (2004), "ROUGE: A Package for Automatic Evaluation of Summaries", over
-    words: runs of letters and digits of any script, letter case aside. On ASCII that is what the
+    words: runs of letters and digits, letter case aside; in scripts without blanks those of
+    `engine.perturb.boundaries`. On ASCII that is what the
     `rouge-score` package computes without its stemmer.
     """
     if output == other:
@@ -94,7 +96,7 @@ def rouge_distance(output: str, other: str) -> float:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+    return [each for run in words(text.casefold(), ()) for each in _WORD.findall(run.text)]
 
 
 def _common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:

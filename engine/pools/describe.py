@@ -65,15 +65,20 @@ def _estimate(estimate: Estimate) -> list[tuple[str, str]]:
     how = "counted with the tokenizer" if estimate.unit == "tokens" else "reckoned from words"
     good = estimate.sampled_tasks - estimate.unfit_tasks
     rows = [
-        ("scoring", f"{estimate.pairs:,} pairs, {estimate.references:,} reference outputs (exact)"),
-        (
-            "tokens",
-            f"about {estimate.tokens:,}, {estimate.tokens_per_pair:,.0f} a pair; "
-            f"{estimate.reusable_share:.0%} of them stand on a shared prefix",
-        ),
-        ("", f"about {estimate.tokens_generated:,} generated, if as long as the gold outputs"),
-        ("", f"estimated: {how} on a sample of {good} tasks"),
+        ("scoring", f"{estimate.pairs:,} pairs, {estimate.references:,} reference outputs (exact)")
     ]
+    if estimate.tokens is None:
+        rows.append(("tokens", "not estimated: no sampled task fits"))
+    else:
+        rows += [
+            (
+                "tokens",
+                f"about {estimate.tokens:,}, {estimate.tokens_per_pair:,.0f} a pair; "
+                f"{estimate.reusable_share:.0%} of them stand on a shared prefix",
+            ),
+            ("", f"about {estimate.tokens_generated:,} generated, if as long as the gold outputs"),
+            ("", f"estimated: {how} on a sample of {good} tasks"),
+        ]
     if estimate.unfit_tasks:
         rows.append(
             (

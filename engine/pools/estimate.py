@@ -45,13 +45,14 @@ class Estimate(Record):
     """What scoring a pool takes. Pairs are counted; all else is estimated.
 
     Attributes:
-        pairs: Pairs to score: sampled instances times k + 1. Exact.
+        pairs: Pairs to score: sampled instances times k + 1. Exact if all tasks can be measured.
         references: Reference outputs to generate; 0 where gold outputs are scored. Exact.
         unit: `tokens`, or `words` where the tokens are reckoned from words.
         sampled_tasks: Tasks whose pairs were laid out to find the means below.
         unfit_tasks: Of these, tasks that the design or the context cannot take; left out.
         tokens_per_pair: Mean tokens of a pair. Where references are generated, they are taken to
-            be as long as the gold outputs, or `max_output_tokens` if there are none.
+            be as long as the gold outputs, or `max_output_tokens` if there are none. Null, as all
+            that follows from it, where no sampled task fits.
         tokens: Tokens of all pairs.
         tokens_generated: Tokens of all reference outputs, if they are generated.
         reusable_share: Share of the tokens that an unlimited prefix cache supplies, in [0, 1].
@@ -65,10 +66,10 @@ class Estimate(Record):
     unit: str
     sampled_tasks: int
     unfit_tasks: int
-    tokens_per_pair: float
-    tokens: int
-    tokens_generated: int
-    reusable_share: float
+    tokens_per_pair: float | None
+    tokens: int | None
+    tokens_generated: int | None
+    reusable_share: float | None
     rate: Rate | None = None
     seconds: float | None = None
     cost: float | None = None
@@ -142,8 +143,8 @@ def estimate(
         references += len(outputs)
     per_instance = pairs / references if references else config.n_perturbations + 1
     n_pairs = round(n_measured * per_instance)
-    per_pair = factor * submitted / pairs if pairs else 0.0
-    per_output = factor * generated / references if references else 0.0
+    per_pair = factor * submitted / pairs if pairs else None
+    per_output = factor * generated / references if references else None
     generates = config.reference == "generated"
     seconds = n_pairs / rate.pairs_per_second if rate else None
     priced = seconds is not None and price_per_hour is not None
@@ -154,13 +155,17 @@ def estimate(
         sampled_tasks=len(sample),
         unfit_tasks=unfit,
         tokens_per_pair=per_pair,
-        tokens=round(per_pair * n_pairs),
-        tokens_generated=round(per_output * n_measured) if generates else 0,
-        reusable_share=reusable / submitted if submitted else 0.0,
+        tokens=None if per_pair is None else round(per_pair * n_pairs),
+        tokens_generated=_generated(per_output, n_measured) if generates else 0,
+        reusable_share=reusable / submitted if submitted else None,
         rate=rate,
         seconds=seconds,
         cost=(seconds or 0.0) / 3600 * (price_per_hour or 0.0) if priced else None,
     )
+
+
+def _generated(per_output: float | None, n_measured: int) -> int | None:
+    return None if per_output is None else round(per_output * n_measured)
 
 
 def _output(
@@ -178,7 +183,8 @@ def measure_rate(engine: Engine, sample: Sequence[Task], config: ScoreConfig) ->
     """The rate at which a running engine scores some tasks, after one of them to warm up.
 
     Raises:
-        InputError: If the engine finds fault with a task, or there is none.
+        InputError: If the engine finds fault with a task, there is none, or none has a pair to
+            score.
         EngineError: If the engine fails.
     """
     if not sample:
@@ -190,5 +196,7 @@ def measure_rate(engine: Engine, sample: Sequence[Task], config: ScoreConfig) ->
     started = time.monotonic()
     pairs = sum(score.usage.pairs for score in engine.score(measured, config))
     seconds = max(time.monotonic() - started, 1e-9)
+    if not pairs:
+        raise InputError("no perturbation changes a prompt of the sampled tasks", field="engine")
     origin = f"measured on {pairs} pairs of {len(measured)} tasks in {seconds:.1f} s"
     return Rate(pairs_per_second=pairs / seconds, origin=origin)

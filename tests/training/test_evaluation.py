@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rouge_score.tokenizers import DefaultTokenizer  # type: ignore[import-untyped]
 
 from engine.config import PromptConfig
 from engine.errors import InputError
@@ -13,7 +18,8 @@ from tests.training.fakes import FakeEngine, make_task
 from tests.training.tiny import make_tokenizer
 from training.bootstrap import mean_interval
 from training.config import EvaluateConfig
-from training.evaluation import Evaluator, build_evaluation_set, exact_match, normalise
+from training.display import evaluation_table
+from training.evaluation import AnyScript, Evaluator, build_evaluation_set, exact_match, normalise
 
 BUILDER = PromptBuilder(make_tokenizer(), PromptConfig(), 128)
 CONFIG = EvaluateConfig(max_new_tokens=8)
@@ -112,6 +118,58 @@ def test_gold_perplexity_is_that_of_the_first_gold_output() -> None:
     result = evaluator.result()
     assert result.tasks["a"].gold_perplexity == pytest.approx(math.exp(0.5))
     assert result.overall.gold_perplexity == pytest.approx(math.exp(0.5))
+
+
+def test_golds_that_do_not_fit_the_context_are_not_counted() -> None:
+    config = EvaluateConfig(max_new_tokens=8, gold_perplexity=True)
+
+    def with_long(task_id: str, n_long: int) -> Task:
+        task = make_task(task_id)
+        long = tuple(
+            one.model_copy(update={"outputs": ("blue " * 200,)}) for one in task.instances[:n_long]
+        )
+        return task.model_copy(update={"instances": long + task.instances[n_long:]})
+
+    data = build_evaluation_set([with_long("a", 1), with_long("b", 4)], BUILDER, config)
+    evaluator = Evaluator(data, 8)
+    list(evaluator.run(FakeEngine()))
+    found = evaluator.result()
+    assert found.tasks["a"].gold_perplexity == pytest.approx(math.exp(0.5))
+    assert found.tasks["b"].gold_perplexity is None
+    counts = [each.gold_instances for each in (found.tasks["a"], found.tasks["b"], found.overall)]
+    assert counts == [3, 0, 3]
+    assert found.overall.n_instances == 8
+    with Console(width=120, record=True, file=io.StringIO()) as console:
+        console.print(evaluation_table("x", found))
+    assert "1.65 (of 3)" in console.export_text()
+    bare = Evaluator(build_evaluation_set([make_task("a")], BUILDER, CONFIG), 8)
+    list(bare.run(FakeEngine()))
+    assert bare.result().overall.gold_instances is None, "not asked for"
+
+
+@pytest.mark.parametrize(
+    ("output", "gold", "expected"),
+    [
+        ("巴黎。", "巴黎", 100.0),
+        ("我在北京", "我在巴黎", 50.0),
+        ("コーヒーを飲む", "コーヒーを飲む", 100.0),
+        ("ประเทศไทย", "ประเทศไทย", 100.0),
+        ("Москва большая", "москва", 200 / 3),
+        ("서울 입니다", "서울", 200 / 3),
+        ("القاهرة", "القاهرة", 100.0),
+        ("दिल्ली", "दिल्ली", 100.0),
+        ("Tokyo駅", "tokyo 駅", 100.0),
+        ("巴黎", "伦敦", 0.0),
+    ],
+)
+def test_rouge_knows_words_of_other_scripts(output: str, gold: str, expected: float) -> None:
+    evaluator = Evaluator(build_evaluation_set([make_task("a")], BUILDER, CONFIG), 8)
+    assert evaluator.rouge_l(output, [gold]) == pytest.approx(expected)
+
+
+@given(st.text(st.characters(max_codepoint=0x24F, exclude_characters="\u00b5")))
+def test_words_of_latin_letters_are_those_of_the_package(text: str) -> None:
+    assert AnyScript().tokenize(text) == DefaultTokenizer(use_stemmer=True).tokenize(text)
 
 
 @pytest.mark.parametrize("n", [2, 10, 400])

@@ -119,3 +119,15 @@ def test_entropy_of_samples() -> None:
     table = pl.DataFrame(rows, schema=INPUTS["samples"], orient="row")
     found = compute_measures(table, "samples", ["sample_entropy"])
     assert found["sample_entropy"].to_list() == pytest.approx([math.log(2)])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("我在北京", "我在巴黎。", 0.5),
+        ("コーヒーを飲む", "コーヒーを買う", 0.5),
+        ("да нет", "да", 1 / 3),
+    ],
+)
+def test_words_of_other_scripts(one: str, other: str, expected: float) -> None:
+    assert rouge_distance(one, other) == pytest.approx(expected)
