@@ -24,12 +24,10 @@ class Word(NamedTuple):
     free: bool
 
 
-_CLUSTERS = r"\p{lb=SA}\p{lb=AK}\p{lb=AP}\p{lb=AS}"
-"""Letters of scripts whose words only a dictionary finds: Thai, Lao, Khmer, Burmese, Javanese."""
+_CLUSTERS = r"\p{lb=SA}\p{lb=AK}\p{lb=AP}\p{lb=AS}\p{sc=Yiii}\p{sc=Bopo}"
+"""Letters of scripts whose words only a dictionary finds: Thai, Lao, Khmer, Burmese, Yi."""
 
-_NO_BLANKS = (
-    rf"[{_CLUSTERS}\p{{sc=Han}}\p{{sc=Hira}}\p{{sc=Kana}}\p{{sc=Bopo}}\p{{sc=Tibt}}\p{{sc=Ethi}}]"
-)
+_NO_BLANKS = rf"[{_CLUSTERS}\p{{sc=Han}}\p{{sc=Hira}}\p{{sc=Kana}}\p{{sc=Tibt}}\p{{sc=Ethi}}]"
 """Letters that are written without blanks between words."""
 
 _RUN = re.compile(r"(\S+)(\s*)")

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.measures import map_categories
 from training.labels import place_labels
 from training.records import SCORE_COLUMNS, RunFolder, write_parquet
 from training.report import draw_run
+from training.summary import mean_uncertainty, uncertainty_in_words
 
 unit = st.floats(0.1, 0.9)
 
@@ -66,6 +68,26 @@ def test_the_map_of_a_run_is_a_picture(tmp_path: Path, n_rounds: int) -> None:
     assert path == folder.task_map
     assert path.read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*.part*"))
+
+
+@pytest.mark.parametrize("n_measured", [0, 3])
+def test_tasks_that_could_not_be_measured_are_counted(tmp_path: Path, n_measured: int) -> None:
+    u = pl.when(pl.int_range(pl.len()) < n_measured).then("prompt_uncertainty")
+    scores = make_scores(5).with_columns(prompt_uncertainty=u)
+    scores = scores.with_columns(map_categories(scores).alias("map_category"))
+    assert scores["map_category"].to_list().count("unmeasurable") == 5 - n_measured
+    told = uncertainty_in_words(scores)
+    mean = mean_uncertainty(scores)
+    left = f"{5 - n_measured} cannot be measured: no perturbed prompt differs from the original"
+    if n_measured:
+        assert told == f"5 tasks, mean prompt uncertainty {0.3 / 5:.4f}; {left}"
+        assert mean == pytest.approx(0.3 / 5)
+    else:
+        assert told == f"5 tasks; {left}"
+        assert mean is None
+    folder = RunFolder(tmp_path)
+    write_parquet(folder.round(0).scores, scores)
+    assert draw_run(folder).is_file()
 
 
 def test_a_map_without_any_uncertainty_is_drawn(tmp_path: Path) -> None:

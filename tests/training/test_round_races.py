@@ -75,11 +75,13 @@ def make_builder() -> PromptBuilder:
     return PromptBuilder(Engine().backend.tokenizer, PromptConfig(), CONFIG.model.max_model_len)
 
 
-def make_run(folder: Path, engine: RacingEngine, config: RunConfig = CONFIG) -> Run:
+def make_run(
+    folder: Path, engine: RacingEngine, config: RunConfig = CONFIG, pool: Pool = POOL
+) -> Run:
     return Run(
         RunFolder(folder),
         config,
-        pool=POOL,
+        pool=pool,
         held_out=make_pool(2, "held", "other"),
         engine=engine,
         builder=make_builder(),
@@ -104,6 +106,16 @@ def test_each_round_races_for_the_tasks_it_trains_on(tmp_path: Path) -> None:
         assert metrics.scoring.pairs > 0
         assert not chosen & set(result.selected)
         chosen |= set(result.selected)
+
+
+def test_a_round_s_race_leaves_out_what_no_perturbation_changes(tmp_path: Path) -> None:
+    word = make_task("task-8", "color")
+    assert not word.positive_examples
+    run = make_run(tmp_path, RacingEngine(), pool=Pool([*POOL, word]))
+    run.run()
+    for each in RunFolder(tmp_path).rounds():
+        assert read_json(each.race, RaceResult).unmeasurable == ("task-8",)
+        assert "task-8" not in each.read_scores()["task_id"]
 
 
 # The first race has some 50 answers, the second one some 40.
