@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.client import ApiKey, EngineUrl, connect
-from cli.pool import Overwrite
+from cli.pool import Overwrite, SkipFaulty
 
 
 def evaluate(
@@ -29,6 +29,7 @@ def evaluate(
     ] = None,
     gold: Annotated[bool, typer.Option("--gold", help="Score gold outputs as well.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the instance sample.")] = 0,
+    skip_faulty: SkipFaulty = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Evaluate what an engine serves: ROUGE-L, exact match, perplexity of gold outputs."""
@@ -36,6 +37,7 @@ def evaluate(
 
     from engine.files import check_output
     from engine.models import resolve_model
+    from engine.pools.checks import LeftOut
     from training.config import EvaluateConfig, RunConfig
     from training.display import evaluation_table
     from training.launch import make_builder
@@ -55,6 +57,7 @@ def evaluate(
             ),
         }
     )
+    left_out = LeftOut() if skip_faulty else None
     with connect(engine, api_key) as client:
         version = client.weights().version
         found = evaluate_engine(
@@ -64,7 +67,10 @@ def evaluate(
             make_builder(str(resolve_model(model)), config),
             output,
             max_tasks=max_tasks,
+            left_out=left_out,
         )
+    for fault in left_out.found if left_out is not None else ():
+        typer.echo(f"left out: {fault}", err=True)
     Console().print(evaluation_table(version, found))
 
 

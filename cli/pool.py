@@ -64,6 +64,10 @@ TrustRemoteCode = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
+SkipFaulty = Annotated[
+    bool, typer.Option("--skip-faulty", help="Leave out what cannot be read, and list it.")
+]
+
 
 def _options(
     format_name: str | None,
@@ -204,15 +208,28 @@ def convert(
     subset: SubsetName = None,
     max_instances: MaxInstances = None,
     seed: Seed = 0,
+    skip_faulty: SkipFaulty = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a pool in our own form, one task per line or row."""
+    from engine.files import check_output
     from engine.pools import open_pool
-    from engine.pools.writing import write_pool
+    from engine.pools.checks import LeftOut
+    from engine.pools.writing import write_left_out, write_pool
 
-    opened = open_pool(pool, _options(format_name, column, split, subset, max_instances, seed))
+    opened = open_pool(
+        pool,
+        _options(format_name, column, split, subset, max_instances, seed),
+        LeftOut() if skip_faulty else None,
+    )
+    skipped = output.with_suffix(".skipped.jsonl")
+    if skip_faulty:
+        check_output(skipped, overwrite=overwrite, inputs=opened.files)
     written = write_pool(opened, output, overwrite=overwrite, inputs=opened.files)
     typer.echo(f"{output}: {written.tasks:,} tasks with {written.instances:,} instances")
+    if left_out := opened.faults.found:
+        write_left_out(skipped, left_out)
+        typer.echo(f"{skipped}: {len(left_out):,} record(s) left out, and why")
 
 
 @app.command("split")

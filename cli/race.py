@@ -51,7 +51,8 @@ def race(
     skip_faulty: Annotated[
         bool,
         typer.Option(
-            "--skip-faulty", help="Leave out instances that cannot be scored, and list them."
+            "--skip-faulty",
+            help="Leave out what cannot be read, and instances that cannot be scored; list them.",
         ),
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="0")] = None,
@@ -71,6 +72,7 @@ def race(
     from engine.design.entries import RaceConfig
     from engine.models import resolve_model
     from engine.pools import open_pool
+    from engine.pools.checks import LeftOut
     from engine.tasks import Pool
     from training.config import ModelConfig, check_racing
     from training.display import RichProgress
@@ -82,7 +84,8 @@ def race(
     asked = _config(config, {"max_output_tokens": max_output_tokens, "seed": seed}, {})
     check_racing(asked, config)
     options = _options(format_name, column, split, subset, max_instances, asked.seed)
-    opened = open_pool(pool, options)
+    left_out = LeftOut() if skip_faulty else None
+    opened = open_pool(pool, options, left_out)
     whole = Pool(list(opened), opened.source)
     location = str(resolve_model(model))
     _, builder = _builder(location, asked, max_model_len, trust_remote_code)
@@ -96,14 +99,14 @@ def race(
         progress = stack.enter_context(RichProgress(console))
         started = time.monotonic()
         progress.open("measure prompts", len(whole), "tasks")
-        planned, tasks, left_out = plan_pool_race(
+        planned, tasks = plan_pool_race(
             whole,
             asked,
             builder,
             rules,
             files,
             by_category=by_category,
-            skip_faulty=skip_faulty,
+            left_out=left_out,
             on_task=progress.advance,
         )
         progress.done("measure prompts", time.monotonic() - started, f"{len(tasks):,} tasks")
@@ -130,5 +133,5 @@ def race(
         typer.echo(f"{files.result}: {left}")
     typer.echo(f"{files.scores}: measures, interval and membership of every task")
     typer.echo(f"{files.pairs}: every scored pair")
-    if left_out:
-        typer.echo(f"{files.skipped}: {left_out:,} instance(s) that could not be scored, and why")
+    if left_out is not None and left_out.count:
+        typer.echo(f"{files.skipped}: {left_out.count:,} record(s) left out, and why")

@@ -96,7 +96,7 @@ def score(
     max_instances: MaxInstances = None,
     skip_faulty: Annotated[
         bool,
-        typer.Option("--skip-faulty", help="Leave out tasks that cannot be scored, and list them."),
+        typer.Option("--skip-faulty", help="Leave out what cannot be read or scored, and list it."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew, replacing what is there.")
@@ -106,6 +106,7 @@ def score(
     from rich.console import Console
 
     from engine.pools import open_pool
+    from engine.pools.checks import LeftOut
     from training.config import ModelConfig
     from training.display import RichProgress
     from training.further import FURTHER
@@ -128,7 +129,9 @@ def score(
         {"n_samples": samples, "temperature": temperature, "top_p": top_p},
     )
     opened = open_pool(
-        pool, _options(format_name, column, split, subset, max_instances, asked.seed)
+        pool,
+        _options(format_name, column, split, subset, max_instances, asked.seed),
+        LeftOut() if skip_faulty else None,
     )
     location = ""
     if url is None or design is not None:
@@ -137,7 +140,9 @@ def score(
         location = str(resolve_model(model))
     console = Console(stderr=True)
     if design is not None or budget is not None or earlier is not None:
-        asked, words = _choose(design, budget, earlier, opened, asked, location, max_model_len)
+        opened, asked, words = _choose(
+            design, budget, earlier, opened, asked, location, max_model_len
+        )
         console.print(words, highlight=False)
     survey = survey_pool(opened, asked)
     n_tasks = survey.tasks.height
@@ -169,8 +174,8 @@ def score(
         values, title = table[asked.measure].drop_nulls(), asked.measure.replace("_", " ")
         told = f"mean {title} {values.to_numpy().mean():.4f}" if values.len() else f"no {title}"
         typer.echo(f"{files.further[further.name]}: {told}")
-    if left_out := n_tasks - table.height:
-        typer.echo(f"{files.skipped}: {left_out:,} task(s) that could not be scored, and why")
+    if left_out := n_tasks - table.height + len(opened.faults.found):
+        typer.echo(f"{files.skipped}: {left_out:,} record(s) left out, and why")
 
 
 def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]) -> ScoreConfig:
@@ -203,8 +208,8 @@ def _choose(
     config: ScoreConfig,
     location: str,
     max_model_len: int,
-) -> tuple[ScoreConfig, str]:
-    """The config with the chosen design, and what was chosen, in words."""
+) -> tuple[LazyPool, ScoreConfig, str]:
+    """The pool without what cannot be planned, the config with the chosen design, and in words."""
     from engine.errors import InputError
 
     if design != "auto" or budget is None:
@@ -218,13 +223,17 @@ def _choose(
     from engine.design.choose import design_for_pool
     from engine.design.components import TYPICAL
     from engine.design.ranking import components_of_pairs
+    from engine.plan import plan_task
+    from engine.pools.checks import LeftOut
     from engine.prompts import PromptBuilder
 
     relative = TYPICAL if earlier is None else components_of_pairs(read_table(earlier), earlier)
     builder = PromptBuilder(AutoTokenizer.from_pretrained(location), config.prompt, max_model_len)
+    if isinstance(pool.faults, LeftOut):
+        pool = pool.where(lambda task: plan_task(task, config, builder))
     best = design_for_pool(pool, config, builder, budget, relative)
     words = (
         f"{best.in_words()}, about {best.tokens:,.0f} computed tokens; expected standard error "
         f"of prompt uncertainty {best.relative_error:.0%} of its value"
     )
-    return best.applied(config), words
+    return pool, best.applied(config), words

@@ -16,7 +16,7 @@ from training.config_file import read_config
 from training.display import RichProgress, describe_plan, plan_table, summary_table
 from training.launch import make_builder, plan_races, run_config
 from training.planning import RunPlan, plan_run
-from training.pools import load_pools
+from training.pools import leave_out_unfit, load_pools
 from training.records import RunFolder
 from training.summary import SummaryRow, read_summary
 
@@ -89,6 +89,7 @@ def plan_from_file(
     location = str(resolve_model(config.model.name))
     folder = RunFolder(run_dir or default_folder(config_file))
     builder = make_builder(location, config)
+    pools = leave_out_unfit(pools, config, builder)
     with RichProgress(console) as progress:
         races = plan_races(config, pools, builder, progress)
     plan = plan_run(

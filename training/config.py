@@ -73,6 +73,9 @@ class PoolConfig(Record):
             lies beside it, or else whole categories, or else a random part
             (`training.pools.split`), drawn with `evaluate.seed`.
         held_out_split: Split of that other pool.
+        skip_faulty: Leave out, of both, what cannot be read, has no gold output or does not fit the
+            model's context, and list it in `skipped.jsonl` of the run folder; otherwise the first
+            such thing ends the run before anything is started.
         max_held_out_tasks: Evaluate on at most this many held-out tasks, drawn with
             `evaluate.seed`; all when unset.
     """
@@ -85,6 +88,7 @@ class PoolConfig(Record):
     max_tasks: Annotated[int, Field(ge=1)] | None = None
     held_out: Annotated[str, Field(min_length=1)] = "auto"
     held_out_split: Annotated[str, Field(min_length=1)] | None = None
+    skip_faulty: bool = False
     max_held_out_tasks: Annotated[int, Field(ge=1)] | None = None
 
 

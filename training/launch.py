@@ -21,6 +21,7 @@ from engine.client import EngineClient
 from engine.config import ScoreConfig
 from engine.keys import client_keys
 from engine.models import resolve_model
+from engine.pools.writing import write_left_out
 from engine.ports import check_port
 from engine.process import EngineProcess
 from engine.prompts import PromptBuilder
@@ -31,7 +32,7 @@ from training.finetune import Train
 from training.fleet import Fleet
 from training.live import Engine
 from training.lock import RunLock
-from training.pools import Pools, take_validation
+from training.pools import Pools, leave_out_unfit, take_validation
 from training.records import RunFolder
 from training.round_races import RoundRaces
 from training.rounds import Run
@@ -285,6 +286,9 @@ def run_config(
     """
     location = location or str(resolve_model(config.model.name))
     with RunLock(folder.lock):
+        if config.pool.skip_faulty:
+            pools = leave_out_unfit(pools, config, make_builder(location, config))
+            write_left_out(folder.skipped, pools.left_out)
         state = find_state(folder, config, pools.pool, pools.held_out)
         if state is not None and state.is_done(n_steps):
             return

@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
+from engine.design.racing import fit_instances
 from engine.errors import InputError
-from engine.pools import PoolOptions, load_pool
-from engine.pools.bundled import held_out_pool, training_pool
+from engine.plan import plan_task
+from engine.pools import Columns, PoolOptions, load_pool
+from engine.pools.bundled import held_out_pool
+from engine.pools.checks import Faults, LeftOut
 from engine.pools.splits import official_split
+from engine.prompts import PromptBuilder
 from engine.tasks import Pool, Task
-from training.config import RunConfig
+from training.config import PoolConfig, RunConfig
+from training.evaluation import build_evaluation_set
 from training.selection import Selection, select_tasks
 
 BUNDLED = "bundled"
@@ -32,11 +38,13 @@ class Pools(NamedTuple):
         pool: Scored and trained on.
         held_out: Evaluated on.
         origin: How the held-out tasks were chosen, as a phrase.
+        left_out: What is wrong with what was left out.
     """
 
     pool: Pool
     held_out: Pool
     origin: str
+    left_out: tuple[InputError, ...] = ()
 
     @property
     def shared_categories(self) -> list[str]:
@@ -63,16 +71,19 @@ def load_pools(config: RunConfig) -> Pools:
         max_instances=chosen.max_instances,
         seed=seed,
     )
-    whole = training_pool() if chosen.path == BUNDLED else load_pool(chosen.path, options)
+    faults = LeftOut() if chosen.skip_faulty else Faults()
+    whole = _whole(chosen, options, faults)
     if chosen.held_out == "auto" and chosen.path != BUNDLED:
         pools = split(whole, seed)
     elif chosen.held_out in ("auto", BUNDLED):
         pools = Pools(whole, held_out_pool(), "bundled")
     else:
         held_out = load_pool(
-            chosen.held_out, options.model_copy(update={"split": chosen.held_out_split})
+            chosen.held_out, options.model_copy(update={"split": chosen.held_out_split}), faults
         )
         pools = Pools(whole, held_out, chosen.held_out)
+    if chosen.skip_faulty:
+        pools = _passing(pools, _check_gold, _check_gold, faults)
     left, validation = take_validation(pools.pool, config.train.validation_tasks, seed)
     n_left = None if chosen.max_tasks is None else max(0, chosen.max_tasks - len(validation))
     kept = {task.id for task in (*sample_tasks(left, n_left, config.seed), *validation)}
@@ -80,9 +91,71 @@ def load_pools(config: RunConfig) -> Pools:
         Pool([task for task in pools.pool if task.id in kept], pools.pool.source),
         sample_tasks(pools.held_out, chosen.max_held_out_tasks, seed),
         pools.origin,
+        faults.found,
     )
     check_pools(sampled, config)
     return sampled
+
+
+def _whole(chosen: PoolConfig, options: PoolOptions, faults: Faults) -> Pool:
+    """The pool that is scored, and held out of where nothing else is."""
+    if chosen.held_out in ("auto", BUNDLED):
+        if chosen.held_out_split is not None:
+            problem = "goes with another pool to hold out; `split` is for the first"
+            raise InputError(problem, field="pool.held_out_split")
+    elif chosen.path == BUNDLED:  # then format and columns are those of the other
+        options = options.model_copy(update={"format": None, "columns": Columns()})
+    return load_pool(chosen.path, options, faults)
+
+
+def leave_out_unfit(pools: Pools, config: RunConfig, builder: PromptBuilder) -> Pools:
+    """The pools without what does not fit the model's context, where `pool.skip_faulty` says so.
+
+    Raises:
+        InputError: If the rest is too small for the rounds.
+    """
+    if not config.pool.skip_faulty:
+        return pools
+
+    def plan(task: Task, source: str) -> Task:
+        if config.select.race is not None:
+            return fit_instances(task, config.score, builder, source=source, on_fault=faults.add)
+        plan_task(task, config.score, builder)
+        return task
+
+    def evaluate(task: Task, _source: str) -> Task:
+        build_evaluation_set([task], builder, config.evaluate)
+        return task
+
+    faults = LeftOut(pools.left_out)
+    fitting = _passing(pools, plan, evaluate, faults)
+    check_pools(fitting, config)
+    return fitting._replace(left_out=faults.found)
+
+
+def _passing(
+    pools: Pools,
+    check: Callable[[Task, str], Task],
+    check_held_out: Callable[[Task, str], Task],
+    faults: Faults,
+) -> Pools:
+    """The tasks that the checks make of those on which they raise nothing."""
+
+    def passing(pool: Pool, check: Callable[[Task, str], Task]) -> Pool:
+        kept = []
+        for task in pool:
+            try:
+                kept.append(check(task, pool.source))
+            except InputError as error:
+                record = error.record or task.id
+                fault = InputError(
+                    error.problem, file=pool.source, record=record, field=error.field
+                )
+                faults.add(fault)
+        return Pool([task for task in kept if task.instances], pool.source)
+
+    pool, held_out = passing(pools.pool, check), passing(pools.held_out, check_held_out)
+    return pools._replace(pool=pool, held_out=held_out)
 
 
 def sample_tasks(pool: Pool, n_tasks: int | None, seed: int) -> Pool:
@@ -173,7 +246,7 @@ def check_pools(pools: Pools, config: RunConfig) -> None:
     Raises:
         InputError: See `load_pools`.
     """
-    pool, held_out, _ = pools
+    pool, held_out = pools.pool, pools.held_out
     needed = config.rounds * config.select.n_tasks
     others = config.initial.n_tasks + config.train.validation_tasks
     if len(pool) < needed + others:
@@ -193,8 +266,9 @@ def check_pools(pools: Pools, config: RunConfig) -> None:
         raise InputError(problem, file=held_out.source, record=min(both))
 
 
-def _check_gold(task: Task, source: str) -> None:
+def _check_gold(task: Task, source: str) -> Task:
     if not any(instance.golds for instance in task.instances):
         raise InputError(
             "no instance has a gold output", file=source, record=task.id, field="outputs"
         )
+    return task

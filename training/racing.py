@@ -13,7 +13,6 @@ OUT.race.engine.log        output of the engine, if one was started
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,11 +27,13 @@ from engine.design.live import Answer, LiveTables, Scoring
 from engine.design.race import Race
 from engine.design.racing import RaceResult, fit_instances, plan_race, run_race
 from engine.errors import InputError
-from engine.files import LineJournal, write_bytes, write_json
+from engine.files import LineJournal, write_json
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
+from engine.pools.checks import LeftOut
 from engine.pools.names import write_names
+from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool, Record, Task, digest_tasks
 from training.outputs import check_same, claimed
@@ -93,15 +94,6 @@ class RaceFiles:
             inputs=inputs,
         )
 
-    def write_skipped(self, faults: Sequence[InputError]) -> None:
-        """Write down what is wrong with the instances that are left out, if there are any."""
-        if faults:
-            lines = [
-                json.dumps({"record": fault.record, "reason": fault.problem, "field": fault.field})
-                for fault in faults
-            ]
-            write_bytes(self.skipped, "".join(f"{line}\n" for line in lines).encode())
-
 
 class RaceSettings(Record):
     """Content of `OUT.settings.json`: everything the race depends on.
@@ -152,10 +144,10 @@ def plan_pool_race(
     files: RaceFiles,
     *,
     by_category: bool = False,
-    skip_faulty: bool = False,
+    left_out: LeftOut | None = None,
     on_task: Callable[[int], None] | None = None,
-) -> tuple[Race, list[Task], int]:
-    """A race for the top N of a pool; its tasks, and how many instances were left out.
+) -> tuple[Race, list[Task]]:
+    """A race for the top N of a pool, and its tasks.
 
     The race names the tasks that cannot be measured; they are not among its tasks.
 
@@ -166,14 +158,14 @@ def plan_pool_race(
         rules: How many are wanted, and the budget.
         files: Where it goes.
         by_category: Whether the top N of every category are wanted.
-        skip_faulty: Leave instances out that cannot be scored, and write them down.
+        left_out: Takes instances that cannot be scored, which are left out and written down with
+            what it holds already.
         on_task: Called with the number of tasks whose prompts have been measured.
 
     Raises:
-        InputError: If an instance cannot be scored, or with `skip_faulty` none can, or the budget
+        InputError: If an instance cannot be scored, or with `left_out` none can, or the budget
             does not pay for the start.
     """
-    faults: list[InputError] = []
     tasks: list[Task] = []
 
     def fitting() -> Iterator[Task]:
@@ -184,17 +176,18 @@ def plan_pool_race(
                 builder,
                 rules.max_perturbations,
                 source=pool.source,
-                on_fault=faults.append if skip_faulty else None,
+                on_fault=None if left_out is None else left_out.add,
             )
             if fit.instances:
                 tasks.append(fit)
                 yield fit
 
     race = plan_race(fitting(), config, builder, rules, by_category=by_category, on_task=on_task)
-    files.write_skipped(faults)
+    if left_out is not None:
+        write_left_out(files.skipped, left_out.found)
     if not tasks:
         raise InputError(f"no instance can be scored; {files.skipped} says why", file=pool.source)
-    return race, [task for task in tasks if task.id not in race.unmeasurable], len(faults)
+    return race, [task for task in tasks if task.id not in race.unmeasurable]
 
 
 def race_on_disk(

@@ -79,6 +79,7 @@ class RunFolder:
         self.progress = path / "progress.json"
         self.task_map = path / "task_map.png"
         self.engine_log = path / "engine.log"
+        self.skipped = path / "skipped.jsonl"
         self.paraphrases = path / "paraphrases.jsonl"
 
     def round(self, index: int) -> RoundFolder:

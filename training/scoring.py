@@ -26,11 +26,12 @@ from engine.config import ScoreConfig
 from engine.design.measurement import perturbation_strength
 from engine.design.ranking import ranking_columns
 from engine.errors import EngineError, InputError
-from engine.files import write_bytes, write_json
+from engine.files import write_json
 from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
-from engine.tasks import Record, Task, digest_tasks
+from engine.pools.writing import write_left_out
+from engine.tasks import Record, Task, check_task, digest_tasks
 from training.further import FURTHER
 from training.outputs import check_same, claimed
 from training.records import (
@@ -155,8 +156,7 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
 
     def watched() -> Iterator[Task]:
         nonlocal n_pairs, n_samples
-        for task in pool:
-            _check_task(task, config, pool.source)
+        for task in _measurable(pool, config):
             n_prompts = config.n_prompts(len(task.instances))
             n_pairs += n_prompts * (1 + len(config.labels_to_score(task)))
             n_samples += n_prompts * config.samples_per_prompt
@@ -169,15 +169,18 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
     return Survey(task_table(rows), digest, n_pairs, n_samples)
 
 
-def _check_task(task: Task, config: ScoreConfig, source: str) -> None:
-    if not task.instances:
-        raise InputError("has no instance", file=source, record=task.id, field="instances")
-    if config.reference == "gold":
-        for instance in task.sample_instances(config.n_instances, config.seed):
-            if not instance.golds:
-                record = f"{task.id}/{instance.id}"
-                problem = "has no gold output to score"
-                raise InputError(problem, file=source, record=record, field="outputs")
+def _measurable(pool: LazyPool, config: ScoreConfig) -> LazyPool:
+    """The pool in which tasks are at fault, too, that lack what is to be scored."""
+
+    def check(task: Task) -> None:
+        check_task(task)
+        if config.reference == "gold":
+            for instance in task.sample_instances(config.n_instances, config.seed):
+                if not instance.golds:
+                    record = f"{task.id}/{instance.id}"
+                    raise InputError("has no gold output to score", record=record, field="outputs")
+
+    return pool.where(check)
 
 
 def score_pool(
@@ -200,13 +203,15 @@ def score_pool(
         files: Where it goes.
         on_score: Called with the number of finished tasks and the name of the latest, or "" at the
             start.
-        skip_faulty: Leave tasks out that cannot be scored, and write them to `OUT.skipped.jsonl`.
+        skip_faulty: Leave tasks out that cannot be scored, and write them to `OUT.skipped.jsonl`
+            with what the pool has left out.
 
     Raises:
         InputError: If an unfinished scoring of something else is there, or the engine finds fault
             with a task.
         EngineError: If the engine fails, or its weights change under way.
     """
+    pool = _measurable(pool, config)
     weights = engine.weights()
     settings = ScoreSettings(
         pool=pool.source,
@@ -228,9 +233,9 @@ def score_pool(
         measured = _with_strengths(left, config, strengths)
         scores = engine.score(measured, config, skipped.append if skip_faulty else None)
         _keep(scores, journal, finished, on_score)
-    if skipped:
-        lines = "".join(one.model_dump_json() + "\n" for one in skipped)
-        write_bytes(files.skipped, lines.encode())
+    if skip_faulty:
+        faults = [InputError(s.reason, record=s.task_id, field=s.field) for s in skipped]
+        write_left_out(files.skipped, [*pool.faults.found, *faults])
     if finished - strengths.keys():  # those that an earlier call scored
         earlier = (task for task in pool if task.id not in strengths)
         deque(_with_strengths(earlier, config, strengths), maxlen=0)

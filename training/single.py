@@ -9,8 +9,10 @@ from engine.errors import InputError
 from engine.files import write_bytes, write_json
 from engine.manifest import Manifest
 from engine.models import resolve_model
+from engine.pools.checks import LeftOut
 from engine.pools.names import read_names
-from engine.pools.opening import load_pool
+from engine.pools.opening import open_pool
+from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
 from training.checkpoint import publish
 from training.config import EvaluateConfig, RunConfig
@@ -23,7 +25,7 @@ from training.pools import load_pools, take_validation
 from training.selection import Selection
 from training.trainer import TrainProgress, run_trainer
 
-EVALUATION_FILES = ("evaluation.json", "outputs.jsonl")
+EVALUATION_FILES = ("evaluation.json", "outputs.jsonl", "skipped.jsonl")
 """What `evaluate_engine` writes."""
 
 
@@ -61,6 +63,7 @@ def train_on(
             raise InputError("the pool holds no such task to train on", file=tasks, record=task_id)
     location = str(resolve_model(config.model.name))
     with RunLock(output / "run.lock"):
+        write_left_out(output / "skipped.jsonl", pools.left_out)
         result = train_rows(
             output / "training",
             config,
@@ -97,6 +100,7 @@ def evaluate_engine(
     output: Path | None = None,
     *,
     max_tasks: int | None = None,
+    left_out: LeftOut | None = None,
     on_progress: Callable[[int, int, str], None] = lambda done, total, task: None,
 ) -> Evaluation:
     """Evaluate what an engine serves on a pool.
@@ -108,13 +112,18 @@ def evaluate_engine(
         builder: Prompts as the engine builds them.
         output: Folder for `evaluation.json` and `outputs.jsonl`, the latter for `jostle judge`.
         max_tasks: The first so many tasks only.
+        left_out: Takes what cannot be read or evaluated, which is left out and, with `output`,
+            listed in `skipped.jsonl` there.
         on_progress: Called with tasks done, tasks in all, and the last task's id.
 
     Raises:
         InputError: If the pool is faulty, or a task cannot be evaluated.
         EngineError: If the engine fails.
     """
-    tasks = list(load_pool(pool))[:max_tasks]
+    opened = open_pool(pool, faults=left_out)
+    if left_out is not None:
+        opened = opened.where(lambda task: build_evaluation_set([task], builder, config))
+    tasks = list(opened)[:max_tasks]
     evaluator = Evaluator(build_evaluation_set(tasks, builder, config), config.max_new_tokens)
     for done, task_id in evaluator.run(engine):
         on_progress(done, evaluator.n_tasks, task_id)
@@ -123,4 +132,5 @@ def evaluate_engine(
         write_json(output / EVALUATION_FILES[0], evaluation.model_dump(mode="json"))
         lines = b"".join(each.model_dump_json().encode() + b"\n" for each in evaluator.outputs)
         write_bytes(output / EVALUATION_FILES[1], lines)
+        write_left_out(output / EVALUATION_FILES[2], opened.faults.found)
     return evaluation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from engine.errors import InputError
@@ -27,8 +27,35 @@ class Faults:
         self.count += 1
         raise fault
 
+    @property
+    def found(self) -> tuple[InputError, ...]:
+        """The faults of what was left out; none where nothing is."""
+        return ()
+
     def note(self, phrase: str) -> None:
         """Take what is no fault of a record and yet worth knowing of a pool."""
+
+
+class LeftOut(Faults):
+    """Keeps every fault, so that what has one is left out; a fault that comes again is the same.
+
+    Args:
+        known: Faults that were found before.
+    """
+
+    def __init__(self, known: Iterable[InputError] = ()) -> None:
+        super().__init__()
+        self._found = {str(fault): fault for fault in known}
+
+    def add(self, fault: InputError) -> None:
+        """Take a fault."""
+        self._found.setdefault(str(fault), fault)
+        self.count = len(self._found)
+
+    @property
+    def found(self) -> tuple[InputError, ...]:
+        """All of them, in the order in which they came up."""
+        return tuple(self._found.values())
 
 
 class ToldFaults(Faults):

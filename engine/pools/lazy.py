@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import copy
 
 from engine.errors import InputError
 from engine.pools.checks import Faults
@@ -17,7 +18,8 @@ TaskReader = Callable[[Faults], Iterator[Located]]
 class LazyPool:
     """An ordered set of tasks with unique ids, of which one at a time is held in memory.
 
-    Going through it reads its files, and raises `InputError` at the first fault. What is taken of
+    Going through it reads its files, and raises `InputError` at the first fault unless `faults`
+    takes it. What is taken of
     it as a `Pool` is held in memory.
 
     Args:
@@ -32,6 +34,7 @@ class LazyPool:
         format: As given.
         files: As given.
         options: As given.
+        faults: Takes the faults of what is left out; it raises the first of them unless set anew.
     """
 
     def __init__(
@@ -46,10 +49,18 @@ class LazyPool:
         self.format = format
         self.files = tuple(files)
         self.options = options
+        self.faults = Faults()
         self._read = read
+        self._checks: tuple[Callable[[Task], object], ...] = ()
 
     def __iter__(self) -> Iterator[Task]:
-        return self.tasks(Faults())
+        return self.tasks(self.faults)
+
+    def where(self, check: Callable[[Task], object]) -> LazyPool:
+        """The pool in which tasks are at fault, too, on which `check` raises `InputError`."""
+        checked = copy(self)
+        checked._checks = (*self._checks, check)
+        return checked
 
     def tasks(self, faults: Faults) -> Iterator[Task]:
         """The tasks; those with a fault are left out when `faults` does not raise it."""
@@ -65,7 +76,14 @@ class LazyPool:
             if most is not None and len(task.instances) > most:
                 sample = task.sample_instances(most, self.options.seed)
                 task = task.model_copy(update={"instances": sample})
-            yield task
+            try:
+                for check in self._checks:
+                    check(task)
+            except InputError as fault:
+                record = fault.record or task.id
+                faults.add(InputError(fault.problem, file=file, record=record, field=fault.field))
+            else:
+                yield task
 
     def in_memory(self) -> Pool:
         """All tasks."""

@@ -43,16 +43,20 @@ _READERS: dict[str, Callable[[Path, Faults], Iterator[Row]]] = {
 _LOOKED_AT = 100  # rows that show the format
 
 
-def load_pool(spec: str | Path, options: PoolOptions | None = None) -> Pool:
+def load_pool(
+    spec: str | Path, options: PoolOptions | None = None, faults: Faults | None = None
+) -> Pool:
     """All tasks of a pool, in memory; see `open_pool`.
 
     Raises:
-        InputError: The first fault, naming file, record and field.
+        InputError: The first fault, naming file, record and field, unless `faults` takes it.
     """
-    return open_pool(spec, options).in_memory()
+    return open_pool(spec, options, faults).in_memory()
 
 
-def open_pool(spec: str | Path, options: PoolOptions | None = None) -> LazyPool:
+def open_pool(
+    spec: str | Path, options: PoolOptions | None = None, faults: Faults | None = None
+) -> LazyPool:
     """A pool whose tasks are read when it is gone through.
 
     Args:
@@ -61,12 +65,19 @@ def open_pool(spec: str | Path, options: PoolOptions | None = None) -> LazyPool:
             `save_to_disk` of `datasets` wrote; `hub:` and a data set on the model hub; or
             `bundled`, the pool that ships with the package.
         options: How it is read; format and columns are found out where they are not given.
+        faults: Takes the faults of records and tasks, which are then left out; the first is raised
+            where there is none. What is wrong with the pool as a whole is raised in any case.
 
     Raises:
         InputError: If there is no such pool, or what it holds is unknown or ambiguous; the valid
             formats are listed. Faults of single tasks come up when the pool is gone through.
     """
-    options = options or PoolOptions()
+    pool = _opened(spec, options or PoolOptions())
+    pool.faults = faults or pool.faults
+    return pool
+
+
+def _opened(spec: str | Path, options: PoolOptions) -> LazyPool:
     if options.format is not None:
         find_format(options.format)
     name = str(spec)

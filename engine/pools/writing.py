@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import InputError
-from engine.files import check_output, replacing
+from engine.files import check_output, replacing, write_bytes
 from engine.tasks import Task
 
 _GROUP_BYTES = 8 << 20  # of text in a row group, about
@@ -47,6 +48,25 @@ def write_pool(
     check_output(path, overwrite=overwrite, inputs=inputs)
     with replacing(path) as part:
         return writers[path.suffix.lower()](tasks, part)
+
+
+def write_left_out(path: Path, faults: Sequence[InputError]) -> None:
+    """Write down what was left out and why, a JSON object a line; no file if it was nothing, an
+    older one neither.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    lines = [
+        json.dumps(
+            {"file": one.file, "record": one.record, "field": one.field, "reason": one.problem}
+        )
+        for one in faults
+    ]
+    if lines:
+        write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_jsonl(tasks: Iterable[Task], path: Path) -> Written:

@@ -124,12 +124,18 @@ def test_instances_that_cannot_be_scored_are_named_or_left_out(
     assert "seed_tasks.jsonl" in shown
     assert "record seed_task_2/seed_task_2-4, field 'input'" in shown
     assert Client.answers == 0
+    with pool.open("a") as stream:
+        stream.write('{"id": "seed_task_9"\n')
     code, shown = jostle(*command, "--skip-faulty")
     assert code == 0, shown
     assert "3 of 8 tasks after" in shown
-    assert "top.race.skipped.jsonl: 7 instance(s) that could not be scored, and why" in shown
+    assert "top.race.skipped.jsonl: 8 record(s) left out, and why" in shown
     lines = (tmp_path / "top.race.skipped.jsonl").read_text().splitlines()
-    left_out = ["seed_task_2/seed_task_2-4", *(f"seed_task_5/seed_task_5-{n}" for n in range(6))]
+    left_out = [
+        f"line {len(rows) + 1}",
+        "seed_task_2/seed_task_2-4",
+        *(f"seed_task_5/seed_task_5-{n}" for n in range(6)),
+    ]
     assert [json.loads(line)["record"] for line in lines] == left_out
     pairs = pl.read_parquet(tmp_path / "top.race.pairs.parquet")
     assert not pairs.filter(task_id="seed_task_2", instance_id="seed_task_2-4").height

@@ -326,7 +326,65 @@ def test_faulty_tasks_are_left_out_and_listed_if_asked_for(
     scores = tmp_path / "scores.parquet"
     code, shown = jostle("score", pool, "-o", scores, "--url", engine.url, "--skip-faulty", *DESIGN)
     assert code == 0
-    assert "1 task(s) that could not be scored" in shown
+    assert "scores.skipped.jsonl: 1 record(s) left out, and why" in shown
     assert "seed_task_4" not in pl.read_parquet(scores)["task_id"]
     (line,) = (tmp_path / "scores.skipped.jsonl").read_text().splitlines()
-    assert json.loads(line) == {"task_id": "seed_task_4", "reason": "too long", "field": "input"}
+    assert json.loads(line) == {
+        "file": None,
+        "record": "seed_task_4",
+        "field": "input",
+        "reason": "too long",
+    }
+
+
+def test_what_cannot_be_read_is_left_out_and_listed_if_asked_for(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    lines = pool.read_text().splitlines(keepends=True)
+    lines[2] = '{"id": "seed_task_2"\n'
+    lines[5] = lines[5].replace('"input"', '"inputs"', 1)
+    lines[7] = lines[6]
+    pool.write_text("".join(lines))
+    scores = tmp_path / "scores.parquet"
+    command = ("score", pool, "-o", scores, "--url", engine.url, *DESIGN)
+    code, shown = jostle(*command)
+    assert code == 2
+    assert "record line 3: not JSON" in shown
+    assert not engine.scored
+    code, shown = jostle(*command, "--skip-faulty")
+    assert code == 0, shown
+    assert "scores.skipped.jsonl: 3 record(s) left out, and why" in shown
+    assert pl.read_parquet(scores).height == 17
+    listed = [json.loads(line) for line in (tmp_path / "scores.skipped.jsonl").open()]
+    assert [(one["record"], one["field"]) for one in listed] == [
+        ("line 3", None),
+        ("line 6, instances[0]", "input"),
+        ("line 8", "id"),
+    ]
+    assert {one["file"] for one in listed} == {str(pool)}
+    written = tmp_path / "tasks.jsonl"
+    assert jostle("pool", "convert", pool, written)[0] == 2
+    assert not written.exists()
+    code, shown = jostle("pool", "convert", pool, written, "--skip-faulty")
+    assert code == 0, shown
+    assert len(written.read_text().splitlines()) == 17
+    assert (tmp_path / "tasks.skipped.jsonl").read_text().count("\n") == 3
+    code, shown = jostle("pool", "validate", written)
+    assert code == 0, shown
+
+
+def test_gold_outputs_that_are_missing_leave_a_task_out_if_asked_for(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in pool.read_text().splitlines()]
+    for instance in rows[3]["instances"]:
+        instance["output"] = ""
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = tmp_path / "scores.parquet"
+    command = ("score", pool, "-o", scores, "--url", engine.url, "--gold", *DESIGN)
+    assert jostle(*command)[0] == 2
+    code, shown = jostle(*command, "--skip-faulty")
+    assert code == 0, shown
+    assert pl.read_parquet(scores).height == 19
+    (line,) = (tmp_path / "scores.skipped.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "has no gold output to score"

@@ -46,7 +46,7 @@ def test_arguments_end_up_in_the_config() -> None:
 def test_fewer_tasks_are_selected_from_a_small_pool(
     tasks: int | None, rounds: int, selected: int
 ) -> None:
-    config, (pool, held_out, _) = fit_to_pool(make_config(tasks, rounds))
+    config, (pool, held_out, *_) = fit_to_pool(make_config(tasks, rounds))
     assert config.select.n_tasks == selected
     assert len(pool) >= rounds * selected
     assert len(held_out) > 0

@@ -1,14 +1,26 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.errors import InputError
+from engine.prompts import PromptBuilder
 from engine.tasks import Instance, Pool, Task
+from tests.engine.small_tokenizers import gpt2
 from tests.training.fakes import make_pool, make_task
 from training.config import RunConfig
-from training.pools import Pools, check_pools, load_pools, sample_tasks, split, take_validation
+from training.pools import (
+    Pools,
+    check_pools,
+    leave_out_unfit,
+    load_pools,
+    sample_tasks,
+    split,
+    take_validation,
+)
 
 CONFIG = RunConfig.model_validate({"rounds": 2, "select": {"n_tasks": 2}})
 
@@ -58,6 +70,39 @@ def test_the_split_beside_the_folder_is_used(tmp_path: Path, place: str) -> None
     assert [task.id for task in pools.pool] == ["task-0", "task-2"]
     assert [task.id for task in pools.held_out] == ["task-3"]
     assert place in pools.origin
+
+
+def test_a_run_leaves_out_what_is_at_fault_if_it_may(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": f"Say {word}.", "input": "", "output": word, "category": word[0]}
+        for word in ("ant", "bee", "cow", "dog", "elk", "fox")
+    ]
+    rows[4]["output"] = " "
+    rows.append(rows[0] | {"tools": "search"})
+    rows.append(rows[0] | {"input": "too long " * 2_000})
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values: dict[str, Any] = {
+        "pool": {"path": str(file), "skip_faulty": True},
+        "rounds": 1,
+        "select": {"n_tasks": 1},
+    }
+    config = RunConfig.model_validate(values)
+    pools = load_pools(config)
+    told = [(fault.record, fault.field) for fault in pools.left_out]
+    assert told == [("line 7", "tools"), ("a-5", "outputs")]
+    builder = PromptBuilder(gpt2(), config.score.prompt, 512)
+    fitting = leave_out_unfit(pools, config, builder)
+    told = [(fault.record, fault.field) for fault in fitting.left_out]
+    assert told == [("line 7", "tools"), ("a-5", "outputs"), ("a-8/a-8-0", "input")]
+    ids = {task.id for side in fitting[:2] for task in side}
+    assert ids == {"a-1", "a-2", "a-3", "a-4", "a-6"}
+    values["pool"]["skip_faulty"] = False
+    with pytest.raises(InputError, match="record line 7, field 'tools'"):
+        load_pools(RunConfig.model_validate(values))
+    values["pool"] = {"held_out_split": "test"}
+    with pytest.raises(InputError, match=r"'pool\.held_out_split': goes with another pool"):
+        load_pools(RunConfig.model_validate(values))
 
 
 def test_what_would_stop_a_run_late_is_found_early() -> None:
