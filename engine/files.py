@@ -21,18 +21,6 @@ _PART = ".part"
 _BLOCK_BYTES = 1 << 16
 
 
-def expanded(path: str | Path) -> Path:
-    """A path with its `~` resolved.
-
-    Raises:
-        InputError: If nobody knows the home folder.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise InputError("the home folder is not known (no HOME)", file=path) from error
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; when the block is through, it is renamed into place.

@@ -10,6 +10,7 @@ _LEVEL = r"((DEBUG|INFO|WARNING|ERROR|CRITICAL) [\d-]+ [\d:]+ \S+ )?"
 _WHO = re.compile(f"^{_PROCESS}{_LEVEL}")
 _RAISED = r"[A-Za-z_][\w.]*(Error|Exception|Interrupt)(: .*)?"
 _CAUSE = re.compile(rf"{_RAISED}|Value error, .*|[\w .-]+: error: .*")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _SECOND_HAND = ("root cause", "initialization failed", "WorkerProc failed", "validation error")
 
 
@@ -19,7 +20,7 @@ def last_words(text: str) -> str:
     Args:
         text: What the process has printed.
     """
-    lines = [_WHO.sub("", line).strip() for line in text.splitlines()]
+    lines = [_WHO.sub("", _COLOUR.sub("", line)).strip() for line in text.splitlines()]
     causes = [line for line in lines if _CAUSE.fullmatch(line)]
     own = [line for line in causes if not any(phrase in line for phrase in _SECOND_HAND)]
     spoken = own or causes or [line for line in lines if line]

@@ -56,7 +56,7 @@ class Limits(Record):
         if self.drain >= self.wait_seconds:
             raise PydanticCustomError(
                 "drain",
-                "drain_seconds must be less than wait_seconds ({wait:g}): a load that cannot begin "
+                "drain_seconds must be less than wait_seconds ({wait}): a load that cannot begin "
                 "gives up before the requests that wait for it do",
                 {"wait": self.wait_seconds},
             )

@@ -20,7 +20,6 @@ from typing import Any, Literal
 from engine.adapter import ADAPTER_CONFIG
 from engine.convert import CONVERSION, convert_once
 from engine.errors import InputError
-from engine.files import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +47,7 @@ _CONTEXT_KEYS = (
 """What configs call the longest context; where there are several, vLLM takes the shortest."""
 _ROPE_KEYS = ("rope_scaling", "rope_parameters")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_HUB_ID_LENGTH = 96
 _HUB_SECONDS = 4.0
 
 
@@ -87,9 +87,12 @@ def find_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
         source = _bundled(cache_dir or default_cache())
         logger.info("%s: %s, from %s", name, source.location, source.origin)
         return source
-    folder = expanded(name)
-    if _looks_like_path(name) or folder.is_dir():
-        return ModelSource(_checked_folder(folder), "folder")
+    folder = _expanded(name)
+    try:
+        if _looks_like_path(name) or folder.is_dir():
+            return ModelSource(_checked_folder(folder), "folder")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise InputError(f"cannot be opened: {error.strerror}", file=name) from error
     _check_hub_id(name)
     return ModelSource(name, "hub")
 
@@ -125,7 +128,7 @@ def default_cache() -> Path:
     if not configured and Path(caches).is_absolute():
         return Path(caches) / "jostle"
     try:
-        return expanded(configured or "~/.cache/jostle")
+        return _expanded(configured or "~/.cache/jostle")
     except InputError as error:
         problem = "set JOSTLE_CACHE to a folder for models"
         raise InputError(f"{error.problem}; {problem}", file=error.file) from error
@@ -149,16 +152,23 @@ def check_context(model: str, length: int) -> None:
     try:
         config: dict[str, Any] = json.loads(file.read_bytes())
         config = config.get("text_config") or config
-        known = {key: config[key] for key in _CONTEXT_KEYS if isinstance(config.get(key), int)}
+        known = {key: config[key] for key in _CONTEXT_KEYS if type(config.get(key)) is int}
         scaled = "factor" in json.dumps([config.get(key) for key in _ROPE_KEYS])
     except (ValueError, AttributeError, OSError) as error:
         raise InputError(f"cannot be read: {error}", file=file) from error
-    if known and not scaled and length > max(known.values()):
+    if not scaled and 0 < max(known.values(), default=0) < length:
         key, most = max(known.items(), key=lambda item: item[1])
         raise InputError(
             f"is {length:,}; the model's context holds {most:,} tokens ({key} in {file})",
             field="--max-model-len",
         )
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError("the home folder is not known (no HOME)", file=path) from error
 
 
 def _looks_like_path(name: str) -> bool:
@@ -206,7 +216,7 @@ def _gguf() -> Path:
 
 
 def _check_hub_id(name: str) -> None:
-    if not _HUB_ID.fullmatch(name):
+    if len(name) > _HUB_ID_LENGTH or not _HUB_ID.fullmatch(name):
         raise InputError("is neither a folder nor a hub id", record=name)
     if _hub_copy(name, ("config.json",)) is not None:
         return

@@ -39,6 +39,7 @@ ENGINE = """\
             "api_server.py: error: unrecognized arguments: --foo",
         ),
         ("a.b.OutOfMemoryError: too much\n\n  goodbye\n", "a.b.OutOfMemoryError: too much"),
+        ("\x1b[31mValueError: red\x1b[0;0m\n", "ValueError: red"),
         ("KeyboardInterrupt\n", "KeyboardInterrupt"),
         ("Killed\n\n", "Killed"),
         ("the ValueError: of a sentence\nlast\n", "last"),

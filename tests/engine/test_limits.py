@@ -19,7 +19,7 @@ def test_a_load_gives_up_before_the_requests_that_wait_for_it() -> None:
     assert Limits().drain == 30 < Limits().wait_seconds
     assert parse_limits(["wait_seconds=0.5", "drain_seconds=0.4"]).drain == 0.4
     for given in (["drain_seconds=60"], ["wait_seconds=5", "drain_seconds=600"]):
-        with pytest.raises(InputError, match="drain_seconds must be less than wait_seconds"):
+        with pytest.raises(InputError, match=r"less than wait_seconds \(\d+\.0\)"):
             parse_limits(given)
 
 

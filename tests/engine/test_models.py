@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import shutil
 import socket
-from contextlib import nullcontext
+from contextlib import chdir, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,19 @@ def test_a_hub_id_is_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_model("someone/some-model") == ModelSource("someone/some-model", "hub")
 
 
-def test_what_is_neither_folder_nor_id() -> None:
-    with pytest.raises(InputError, match="neither a folder nor a hub id"):
-        find_model("two words")
+@pytest.mark.parametrize("name", ["two words", "", " ", "a\0b", "a/" + "b" * 95])
+def test_what_is_neither_folder_nor_id(name: str, tmp_path: Path) -> None:
+    with (
+        chdir(tmp_path),
+        pytest.raises(InputError, match=r"neither a folder nor a hub id|no config\.json"),
+    ):
+        find_model(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/" + "x" * 300, "x" * 300 + "/y"])
+def test_a_name_too_long_for_a_file(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be opened: File name too long"):
+        find_model(name)
 
 
 def test_offline_means_that_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +271,8 @@ def test_the_converted_model_answers(bundled: Path, question: str, answer: str) 
         ({"max_position_embeddings": 8, "rope_parameters": {"rope_theta": 1e4}}, 9, False),
         ({"max_position_embeddings": 8, "seq_length": 10}, 9, True),
         ({"max_position_embeddings": None}, 9, True),
+        ({"max_position_embeddings": True}, 9, True),
+        ({"max_position_embeddings": -1}, 9, True),
         ({}, 9, True),
     ],
 )

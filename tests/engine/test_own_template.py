@@ -27,6 +27,7 @@ FAULTS = {
     "memory": ("{{ 'a' * 99999999999999 }}", "MemoryError"),
     "loop": ("{% for a in 5 %}{% endfor %}", "TypeError: "),
     "filter": ("{{ input | no_such }}", "line 1: No filter named 'no_such'"),
+    "cycler": ("{{ cycler() }}", "RuntimeError: at least one item"),
     "import": ("{% import 'x' as x %}", "no loader"),
     "attributes": ("{{ definition.__class__.__mro__ }}", "unsafe"),
     "attributes by format": ("{{ '{0.__class__}'.format(input) }}", "unsafe"),
