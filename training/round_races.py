@@ -77,7 +77,7 @@ class RoundRaces:
         instances as the start has.
         """
         runners = self._runners.values()
-        share = n_tasks / len(runners)
+        share = min(1.0, n_tasks / len(runners))  # some of the tasks may be unmeasurable
         n, k = self.config.start_instances, self.config.start_perturbations
         start = share * sum(runner.cost.tokens(n, k) for runner in runners)
         further = share * sum(runner.cost.prefix / n + runner.cost.tail for runner in runners)
