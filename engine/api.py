@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.config import ScoreConfig
 from engine.further import LabelUncertainty, OutputDisagreement
+from engine.identity import ServedModel
 from engine.schema_text import describe
 from engine.tasks import Record, Task
 
@@ -307,6 +308,8 @@ class WeightsState(Record):
         kind: `full`, or `lora` for an adapter that was merged into `base`.
         base: Folder of the weights that the adapter was merged into; null for whole weights.
         seconds: How long the last load took, checks and verification included; null before one.
+        served: What the server was started with. A load changes the weights, and nothing else of
+            it.
     """
 
     version: str
@@ -314,6 +317,29 @@ class WeightsState(Record):
     kind: WeightsKind = "full"
     base: str | None = None
     seconds: float | None = None
+    served: ServedModel
+
+    @property
+    def is_base(self) -> bool:
+        """Whether these are the weights of the start, and they carry no manifest."""
+        return self.version == self.served.version
+
+    def difference(self, other: WeightsState) -> str | None:
+        """Why a load of weights alone cannot turn one into the other; None if it can.
+
+        Returns:
+            Both by name and version, and what differs.
+        """
+        found = self.served.differences(other.served)
+        if not found and self.is_base and other.is_base and self.version != other.version:
+            found = ["other weights"]
+        if not found:
+            return None
+        return f"{self.in_words()} and {other.in_words()}: {', '.join(found)}"
+
+    def in_words(self) -> str:
+        """Where they are from, and the version."""
+        return f"{self.path} ({self.version})"
 
 
 class LoadWeightsRequest(Record):

@@ -16,6 +16,7 @@ from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.keys import ADMIN_HEADER
 from engine.tasks import Record, Task
+from engine.validation import first_fault
 
 JSON = {"Content-Type": "application/json"}
 SCORE_PATH = "/v1/prompt_uncertainty"
@@ -215,7 +216,9 @@ def parsed(answer: Any, kind: type[_R], path: str) -> _R:
     try:
         return kind.model_validate(answer)
     except ValidationError as error:
-        raise not_understood(path) from error
+        problem, field = first_fault(error)
+        why = f": field {field!r}: {problem} (is it another version of jostle?)"
+        raise not_understood(path, why) from error
 
 
 def completion_texts(answer: Any, n: int, path: str) -> list[str]:
@@ -282,9 +285,9 @@ def first_model(answer: Any, path: str) -> str:
         raise not_understood(path) from error
 
 
-def not_understood(path: str) -> EngineError:
+def not_understood(path: str, why: str = "") -> EngineError:
     """The error of an answer that is not what the route gives."""
-    return EngineError(f"{path}: the server's answer is not understood")
+    return EngineError(f"{path}: the server's answer is not understood{why}")
 
 
 def failure(status: int, body: bytes, headers: httpx.Headers | None = None) -> Exception:

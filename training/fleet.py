@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,6 +116,7 @@ class Fleet:
         An engine that does not answer gets no more work.
 
         Raises:
+            InputError: If two serve different models, whatever weights were loaded since.
             EngineError: If none answers.
         """
         states: dict[str, WeightsState] = {}
@@ -124,11 +126,16 @@ class Fleet:
             except EngineError as error:
                 self.drop(name, error)
         self.names()
+        for (one, first), (other, second) in combinations(states.items(), 2):
+            if found := first.difference(second):
+                problem = f"{one} and {other} serve different models, {found}"
+                raise InputError(problem, field="engine.urls")
         versions = {state.version for state in states.values()}
         if len(versions) == 1:
             return next(iter(states.values()))
         listed = ", ".join(f"{name} {state.version}" for name, state in states.items())
-        return WeightsState(version=f"mixed: {listed}", path="")
+        served = next(iter(states.values())).served
+        return WeightsState(version=f"mixed: {listed}", path="", served=served)
 
     def load_weights(self, path: Path, version: str) -> WeightsState:
         """Make a checkpoint live on all engines or on none.

@@ -50,16 +50,27 @@ def require_live(engine: Engine, folder: RunFolder, state: RunState) -> str:
     An engine that was started anew serves the base model, so the last checkpoint is loaded again.
 
     Raises:
+        InputError: If the engine serves another model than the run began with.
         EngineError: If the base model is needed and something else is live, or a load fails.
     """
-    version = state.live_version
-    live = engine.weights().version
+    version, weights = state.live_version, engine.weights()
+    check_model(weights, state)
+    live = weights.version
     if live != version and state.live_round is None:
         check_version(live, version, "the engine")
     elif live != version:
         assert state.live_round is not None
         make_live(engine, folder.round(state.live_round).checkpoint, version)
     return version
+
+
+def check_model(weights: WeightsState, state: RunState) -> None:
+    """`InputError` if an engine serves another model than that which a run began with."""
+    if other := state.base.difference(weights):
+        raise InputError(
+            f"the run began with another model than the engine serves, {other}",
+            field="engine.urls",
+        )
 
 
 def make_live(engine: Engine, checkpoint: Path, version: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.api import WeightsState
 from engine.errors import InputError
 from engine.files import check_output
 from engine.tasks import Record
@@ -75,10 +76,20 @@ def make_room(
             path.unlink(missing_ok=True)
 
 
+class AskedOf(Record):
+    """What work on disk depends on.
+
+    Attributes:
+        weights: Those of the engine that is asked.
+    """
+
+    weights: WeightsState
+
+
 def check_same(
-    settings: Record, file: Path, journal: Path, what: str, free: Collection[str]
+    settings: AskedOf, file: Path, journal: Path, what: str, free: Collection[str] = ()
 ) -> None:
-    """That unfinished work, if there is any, is the same.
+    """That unfinished work, if there is any, is the same, and of the same model.
 
     Args:
         settings: What the work depends on now.
@@ -88,13 +99,24 @@ def check_same(
         free: Fields that may differ.
 
     Raises:
-        InputError: If another field differs.
+        InputError: If another field differs, or the model, its tokenizer or its context does.
     """
     if not (journal.is_file() and file.is_file()):
         return
-    old = read_json(file, type(settings)).model_dump(mode="json")
-    new = settings.model_dump(mode="json")
+    try:
+        before = read_json(file, type(settings))
+    except InputError as error:
+        problem = f"an unfinished {what} of another form is there ({error.problem})"
+        raise InputError(f"{problem}; --overwrite starts anew", file=file, field=error.field) from (
+            error
+        )
+    other = before.weights.difference(settings.weights)
+    if other or before.weights.version != settings.weights.version:
+        both = f"{before.weights.in_words()} and {settings.weights.in_words()}: other weights"
+        problem = f"an unfinished {what} of another model is there, {other or both}"
+        raise InputError(f"{problem}; --overwrite starts anew", file=file, field="weights")
+    old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
     for field in old:
-        if old[field] != new[field] and field not in free:
+        if old[field] != new[field] and field not in ("weights", *free):
             problem = f"an unfinished {what} with another {field} is there; --overwrite starts anew"
             raise InputError(problem, file=file, field=field)

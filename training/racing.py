@@ -35,8 +35,8 @@ from engine.pools.checks import LeftOut
 from engine.pools.names import write_names
 from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
-from engine.tasks import Pool, Record, Task, digest_tasks
-from training.outputs import check_same, claimed
+from engine.tasks import Pool, Task, digest_tasks
+from training.outputs import AskedOf, check_same, claimed
 from training.records import SCORE_COLUMNS, pair_table, write_parquet
 from training.task_columns import task_row, task_table, with_columns_of
 
@@ -95,21 +95,17 @@ class RaceFiles:
         )
 
 
-class RaceSettings(Record):
+class RaceSettings(AskedOf):
     """Content of `OUT.settings.json`: everything the race depends on.
 
     Attributes:
         pool_digest: sha256 over the tasks.
-        model: The folder or hub id that the engine serves.
-        weights_version: The weights.
         config: Prompts, perturbations and seed.
         race: How it is run.
         by_category: Whether each category races on its own.
     """
 
     pool_digest: str
-    model: str
-    weights_version: str
     config: ScoreConfig
     race: RaceConfig
     by_category: bool
@@ -127,8 +123,7 @@ class RaceSettings(Record):
         """Those of a race over an engine with these weights."""
         return cls(
             pool_digest=digest_tasks(tasks),
-            model=weights.path,
-            weights_version=weights.version,
+            weights=weights,
             config=config,
             # With more to spend it goes on all the same.
             race=race.config.model_copy(update={"budget": 0.0}),
@@ -223,7 +218,7 @@ def race_on_disk(
     """
     weights = engine.weights()
     settings = RaceSettings.of(race, tasks, weights, config, by_category=by_category)
-    check_same(settings, files.settings, files.journal, "race", free=("model",))
+    check_same(settings, files.settings, files.journal, "race")
     write_json(files.settings, settings.model_dump(mode="json"))
     result, pairs = race_with_journal(
         race, engine, tasks, config, builder, files.journal, weights.version, on_progress

@@ -18,7 +18,7 @@ from training.checkpoint import publish
 from training.config import RunConfig
 from training.evaluation import Evaluation, Evaluator, build_evaluation_set
 from training.finetune import Train, fine_tune
-from training.live import Engine, check_version, make_live, require_live
+from training.live import Engine, check_model, check_version, make_live, require_live
 from training.pools import draw_initial, take_validation
 from training.progress import Progress, Silent
 from training.pruning import prune
@@ -56,7 +56,8 @@ class Run:
 
     Raises:
         InputError: If the folder belongs to another run, the strategy needs what is not measured,
-            a held-out task cannot be evaluated, or the rounds cannot be raced for.
+            a held-out task cannot be evaluated, the rounds cannot be raced for, or the engine
+            serves another model than the run began with.
         EngineError: If the engine cannot be reached.
     """
 
@@ -92,7 +93,9 @@ class Run:
         self.evaluator = Evaluator(
             build_evaluation_set(held_out, builder, config.evaluate), config.evaluate.max_new_tokens
         )
-        self.state = open_run(folder, config, pool, held_out, engine.weights().version)
+        weights = engine.weights()
+        self.state = open_run(folder, config, pool, held_out, weights)
+        check_model(weights, self.state)
 
     def run(self, n_steps: int | None = None) -> None:
         """Do all steps that are not done.

@@ -31,9 +31,9 @@ from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
 from engine.pools.writing import write_left_out
-from engine.tasks import Record, Task, check_task, digest_tasks
+from engine.tasks import Task, check_task, digest_tasks
 from training.further import FURTHER
-from training.outputs import check_same, claimed
+from training.outputs import AskedOf, check_same, claimed
 from training.records import (
     ScoreJournal,
     write_parquet,
@@ -109,21 +109,17 @@ class ScoreFiles:
         )
 
 
-class ScoreSettings(Record):
+class ScoreSettings(AskedOf):
     """Content of `OUT.settings.json`: everything the scores depend on.
 
     Attributes:
         pool: Where the tasks came from.
         pool_digest: sha256 over the tasks.
-        model: The folder or hub id that the engine serves.
-        weights_version: The weights.
         config: The design, prompts and perturbations.
     """
 
     pool: str
     pool_digest: str
-    model: str
-    weights_version: str
     config: ScoreConfig
 
 
@@ -216,11 +212,10 @@ def score_pool(
     settings = ScoreSettings(
         pool=pool.source,
         pool_digest=survey.digest,
-        model=weights.path,
-        weights_version=weights.version,
+        weights=weights,
         config=config,
     )
-    check_same(settings, files.settings, files.journal, "scoring", free=("pool", "model"))
+    check_same(settings, files.settings, files.journal, "scoring", free=("pool",))
     write_json(files.settings, settings.model_dump(mode="json"))
     journal = ScoreJournal(files.journal, weights.version)
     finished = {score.task_id for score in journal.scores()}

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from engine.api import WeightsState
 from engine.errors import InputError
 from engine.files import write_bytes, write_json
 from engine.tasks import Pool, Record
@@ -57,7 +58,7 @@ class RunState(Record):
         config_digest: Of the resolved config.
         pool_digest: Of the pool.
         held_out_digest: Of the held-out tasks.
-        base_version: Weights version of the base model, as the engine names it.
+        base: The base model's weights, as the engine names them.
         rounds: How many rounds the run has, the initial one included.
         initial: Whether the first of them is the initial one, which scores nothing.
         current_round: The round of the next step; none when the run is done.
@@ -65,11 +66,11 @@ class RunState(Record):
         completed: The steps that are done, in order. Always a beginning of the plan.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     config_digest: str
     pool_digest: str
     held_out_digest: str
-    base_version: str
+    base: WeightsState
     rounds: Annotated[int, Field(ge=1)]
     initial: bool = False
     current_round: int | None = 0
@@ -90,7 +91,7 @@ class RunState(Record):
     def live_version(self) -> str:
         """The version that must be live now: of the last reload, or the base model's."""
         reloads = [record for record in self.completed if record.step == Step.RELOAD]
-        return reloads[-1].weights_version if reloads else self.base_version
+        return reloads[-1].weights_version if reloads else self.base.version
 
     @property
     def live_round(self) -> int | None:
@@ -151,7 +152,7 @@ def save_state(folder: RunFolder, state: RunState) -> None:
 
 
 def open_run(
-    folder: RunFolder, config: RunConfig, pool: Pool, held_out: Pool, base_version: str
+    folder: RunFolder, config: RunConfig, pool: Pool, held_out: Pool, base: WeightsState
 ) -> RunState:
     """Start a run, or find where an earlier start of the same run got to.
 
@@ -160,7 +161,7 @@ def open_run(
         config: The resolved config.
         pool: The tasks that are scored and trained on.
         held_out: The tasks that are evaluated.
-        base_version: What the engine calls the base model; only a new run takes it.
+        base: What the engine says of the base model; only a new run takes it.
 
     Raises:
         InputError: If the folder belongs to a run with another config or other tasks; the message
@@ -173,7 +174,7 @@ def open_run(
         config_digest=config.digest(),
         pool_digest=pool.digest(),
         held_out_digest=held_out.digest(),
-        base_version=base_version,
+        base=base,
         rounds=config.total_rounds,
         initial=config.initial.n_tasks > 0,
     )

@@ -63,10 +63,16 @@ class Admission:
         live_folder = Path(live.base or live.path)
         if manifest.kind == "full":
             check_checkpoint(folder, manifest, live_folder)
-            return WeightsState(version=manifest.version, path=str(folder))
+            return WeightsState(version=manifest.version, path=str(folder), served=live.served)
         base = self._find_base(folder, manifest, live_folder)
         check_adapter(folder, manifest, base)
-        return WeightsState(version=manifest.version, path=str(folder), kind="lora", base=str(base))
+        return WeightsState(
+            version=manifest.version,
+            path=str(folder),
+            kind="lora",
+            base=str(base),
+            served=live.served,
+        )
 
     def _allowed(self, path: Path) -> Path:
         """The folder, links followed: a link below the root may point out of it."""

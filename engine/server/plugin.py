@@ -14,6 +14,8 @@ from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 from vllm.tasks import SupportedTask
 
+from engine.api import WeightsState
+from engine.identity import ServedModel, template_identity, tokenizer_identity, weights_identity
 from engine.keys import check_exposure, read_keys
 from engine.limits import read_limits
 from engine.live_file import LIVE_FILE_VARIABLE
@@ -27,9 +29,6 @@ from engine.server.selftest import enable_extensions
 from engine.server.weights import LiveWeights
 
 logger = logging.getLogger("vllm.jostle")
-
-BASE_VERSION = "base"
-"""Version of weights that carry no manifest."""
 
 _LAST_WORDS_SECONDS = 1.0
 """Between the answer that says that the engine must end and its end."""
@@ -72,6 +71,7 @@ class JostlePlugin:
         config = engine_client.vllm_config.model_config
         model = await asyncio.to_thread(local_folder, str(config.model), config.revision)
         manifest = read_manifest(model) if (model / MANIFEST_NAME).is_file() else None
+        served = await asyncio.to_thread(_served, engine_client, model)
         root, live_file = os.environ.get(WEIGHTS_ROOT_VARIABLE), os.environ.get(LIVE_FILE_VARIABLE)
         watch: Any = None
 
@@ -86,8 +86,11 @@ class JostlePlugin:
         live = LiveWeights(
             engine_client,
             Path(root) if root else None,
-            manifest.version if manifest else BASE_VERSION,
-            model,
+            WeightsState(
+                version=manifest.version if manifest else served.version,
+                path=str(model),
+                served=served,
+            ),
             limits,
             live_file=Path(live_file) if live_file else None,
             shared=Path(shared) if several and shared else None,
@@ -102,3 +105,23 @@ class JostlePlugin:
             await live.start(manifest, Path(adapter) if adapter else None)
         state.jostle_weights, state.jostle_limits, state.jostle_pulse = live, limits, watch
         state.jostle_watching = asyncio.create_task(watch.run())
+
+
+def _served(client: EngineClient, folder: Path) -> ServedModel:
+    """What the server was started with; `folder` holds its weights, if they are files here."""
+    config = client.vllm_config.model_config
+    tokenizer = client.renderer.get_tokenizer()
+    name = config.model if config.revision is None else f"{config.model}@{config.revision}"
+    dtype, cache = str(config.dtype).removeprefix("torch."), client.vllm_config.cache_config
+    numbers = [dtype, config.quantization]
+    if cache.cache_dtype not in ("auto", dtype):
+        numbers.append(f"{cache.cache_dtype} cache")
+    return ServedModel(
+        model=config.model,
+        tokenizer_model=config.tokenizer,
+        weights=weights_identity(folder) or f"unread {name}",
+        tokenizer=tokenizer_identity(tokenizer),
+        chat_template=template_identity(tokenizer),
+        max_model_len=config.max_model_len,
+        dtype=", ".join(filter(None, numbers)),
+    )

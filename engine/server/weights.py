@@ -36,8 +36,8 @@ class LiveWeights:
     Args:
         client: The engine client.
         root: Folder below which checkpoints may be loaded; none may be if it is None.
-        version: Name of the weights the server started with.
-        path: Where they are; a folder, or a hub id when there is no local copy.
+        first: The weights the server started with; their path is a folder, or a hub id when there
+            is no local copy.
         limits: The server's limits.
         live_file: Where to write down which weights are live; None: nowhere.
         shared: Folder that all API processes of the server share; None: there is only this one.
@@ -48,8 +48,7 @@ class LiveWeights:
         self,
         client: EngineClient,
         root: Path | None,
-        version: str,
-        path: Path,
+        first: WeightsState,
         limits: Limits,
         *,
         live_file: Path | None = None,
@@ -57,15 +56,15 @@ class LiveWeights:
         condemn: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
-        self._admission = Admission(root, path)
+        self._admission = Admission(root, Path(first.path))
         self._limits = limits
         self._live_file = live_file
         self._condemn = condemn
         self.extensions = NONE
         self._slots: asyncio.Semaphore | None = None
         self._slots = asyncio.Semaphore(self._backend("").max_in_flight)
-        first = LiveRecord(state=WeightsState(version=version, path=str(path)))
-        self._record = SharedFolder(shared, first) if shared else Memory(first)
+        record = LiveRecord(state=first)
+        self._record = SharedFolder(shared, record) if shared else Memory(record)
         self.gate = self._record.gate
 
     @property

@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from engine.measures.compute import compute_measures
 from engine.tasks import Task
 from tests.engine.design.test_live import Engine
+from tests.engine.served import SERVED, live
 from tests.engine.small_tokenizers import gpt2
 from training.scoring import ScoreFiles
 
@@ -26,6 +27,7 @@ class Client(Engine):
     answers = 0
     fail_after: int | None = None
     weights_version = "base"
+    served = SERVED
 
     def __init__(self, _url: str = "", _api_key: str | None = None, **_options: Any) -> None:
         super().__init__()
@@ -38,7 +40,7 @@ class Client(Engine):
         pass
 
     def weights(self) -> WeightsState:
-        return WeightsState(version=self.version, path="/w")
+        return live(self.version).model_copy(update={"served": self.served})
 
     def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
         for score in super().score(tasks, config):
@@ -198,8 +200,13 @@ def test_only_the_same_race_goes_on(
     assert "an unfinished race with another config is there; --overwrite" in shown
     assert "with another race is there" in jostle(*command, "--prefixes-kept")[1]
     monkeypatch.setattr(Client, "weights_version", "other")
-    assert "with another weights_version is there" in jostle(*command)[1]
+    shown = jostle(*command)[1]
+    assert "an unfinished race of another model is there, somewhere (base) and somewhere" in shown
     monkeypatch.setattr(Client, "weights_version", "base")
+    wider = SERVED.model_copy(update={"max_model_len": 4096})
+    monkeypatch.setattr(Client, "served", wider)
+    assert "max_model_len 2048 and 4096; --overwrite" in jostle(*command)[1]
+    monkeypatch.setattr(Client, "served", SERVED)
     monkeypatch.setattr(Client, "fail_after", None)
     code, shown = jostle(*command[:-1], 40_000)
     assert code == 0, shown

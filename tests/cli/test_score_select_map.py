@@ -16,6 +16,7 @@ from engine.design.measurement import perturbation_strength
 from engine.design.ranking import ranking_columns
 from engine.measures.compute import compute_measures
 from engine.pools import open_pool
+from tests.engine.served import SERVED
 from tests.training.http_engine import HttpEngine, http_engine
 from training.further import LABELS, SAMPLES
 from training.records import (
@@ -274,6 +275,63 @@ def test_a_scoring_that_broke_off_goes_on(
     engine.scored.clear()
     assert jostle(*command, "--overwrite")[0] == 0
     assert len(engine.scored) == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"weights": "3" * 64}, "other weights"),
+        ({"max_model_len": 4096}, "max_model_len 2048 and 4096"),
+        ({"dtype": "bfloat16"}, "dtype float32 and bfloat16"),
+        ({"tokenizer": "3" * 64}, "tokenizer 222222222222 and 333333333333"),
+        ({"chat_template": "3" * 64}, "chat_template None and 333333333333"),
+    ],
+)
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_a_scoring_is_not_gone_on_with_by_another_model(
+    jostle: Any,
+    engine: HttpEngine,
+    pool: Path,
+    tmp_path: Path,
+    change: dict[str, Any],
+    said: str,
+    reloaded: bool,
+) -> None:
+    engine.version = "round-00-abc" if reloaded else SERVED.version
+    command = ("score", pool, "-o", tmp_path / "s.parquet", "--url", engine.url, *DESIGN)
+    engine.fail_after = 7
+    assert jostle(*command)[0] == 1
+    engine.fail_after = None
+    engine.served = SERVED.model_copy(update={"model": "other/model", **change})
+    engine.version = "round-00-abc" if reloaded else engine.served.version
+    code, shown = jostle(*command)
+    if reloaded and "weights" in change:  # those of the start are not live any more
+        assert code == 0, shown
+        return
+    assert code == 2
+    assert f"some/model ({'round-00-abc' if reloaded else SERVED.version})" in shown
+    assert f"other/model ({engine.version}): {said}" in shown
+    assert jostle(*command, "--overwrite")[0] == 0
+    assert pl.read_parquet(tmp_path / "s.parquet")["weights_version"].unique().to_list() == [
+        engine.version
+    ]
+
+
+def test_an_unfinished_scoring_of_an_older_form_is_refused(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    command = ("score", pool, "-o", tmp_path / "s.parquet", "--url", engine.url, *DESIGN)
+    engine.fail_after = 7
+    assert jostle(*command)[0] == 1
+    settings = tmp_path / "s.settings.json"
+    old = json.loads(settings.read_text())
+    old |= {"model": "some/model", "weights_version": "base"}
+    del old["weights"]
+    settings.write_text(json.dumps(old))
+    code, shown = jostle(*command)
+    assert code == 2
+    assert "s.settings.json" in shown
+    assert "an unfinished scoring of another form is there" in shown
 
 
 def test_gold_scores_carry_gold_measures(

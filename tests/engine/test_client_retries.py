@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.api import TaskScore, TokenPair, WeightsState
+from engine.api import TaskScore, TokenPair
 from engine.async_client import AsyncEngineClient
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
@@ -28,9 +28,10 @@ from tests.engine.canned_server import (
     well_behaved,
 )
 from tests.engine.examples import make_task
+from tests.engine.served import live
 
 IDS = ["a", "b", "c"]
-STATE = WeightsState(version="v1", path="/w").model_dump_json().encode()
+STATE = live("v1").model_dump_json().encode()
 
 Call = Callable[..., Any]
 

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from engine.api import WeightsState
 from engine.errors import EngineError
 from engine.gate import GateTimeoutError
 from engine.process_gate import ProcessGate
 from engine.server.live_record import LiveRecord, SharedFolder
+from tests.engine.served import live
 
 SOON = 0.05
 LONG = 600.0
-FIRST = LiveRecord(state=WeightsState(version="0", path="start"))
+FIRST = LiveRecord(state=live("0"))
 
 # --- One process: what a request and a load see ---------------------------------------------------
 
@@ -215,7 +215,7 @@ def load_weights(folder: Path, n_loads: int) -> None:
         (folder / "one").write_text(version)
         await asyncio.sleep(0.01)
         (folder / "other").write_text(version)
-        state = WeightsState(version=version, path=version)
+        state = live(version, version)
         shared.write(LiveRecord(state=state))
         return True
 

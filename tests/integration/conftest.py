@@ -54,7 +54,8 @@ def published_base(base: Reference, weights_root: Path) -> tuple[Path, str]:
 def client(server: EngineProcess, published_base: tuple[Path, str]) -> Iterator[EngineClient]:
     """A client of the server, whose live weights are the bundled model's."""
     with EngineClient(server.url) as client:
-        if client.weights().version not in ("base", published_base[1]):
+        weights = client.weights()
+        if not weights.is_base and weights.version != published_base[1]:
             client.load_weights(*published_base)
         yield client
 

@@ -88,13 +88,15 @@ def test_no_answer_of_any_process_mixes_weights(
         }
         for prompt, output in TEXTS
     ]
+    with EngineClient(engine.url) as client:
+        base_version = client.weights().version
     truth = {
         version: [
             model.token_logprobs(pair["prompt_token_ids"], pair["completion_token_ids"])
             for pair in pairs
         ]
         for version, model in (
-            ("base", base),
+            (base_version, base),
             (first_manifest.version, one),
             (second_manifest.version, other),
         )

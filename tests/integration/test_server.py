@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from engine.client import EngineClient
+from engine.identity import weights_identity
 from engine.pools.bundled import training_pool
 from engine.process import EngineProcess
 from tests.integration.reference import Reference
@@ -31,6 +32,18 @@ def test_an_ordinary_openai_client(
             temperature=0,
         )
         assert chat.choices[0].message.content
+
+
+def test_what_is_served_is_named_by_digests_that_a_client_can_compute(
+    client: EngineClient, base: Reference
+) -> None:
+    served = client.weights().served
+    assert served.weights == weights_identity(base.folder)
+    assert served.tokenizer_model == served.model == str(base.folder)
+    served.check_tokenizer(base.tokenizer, "own")
+    assert served.dtype == "float32"
+    assert served.max_model_len == base.model.config.max_position_embeddings
+    assert served.version.startswith("base-")
 
 
 def test_metrics_stand_on_vllms_own_route(server: EngineProcess, client: EngineClient) -> None:

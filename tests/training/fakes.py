@@ -19,9 +19,11 @@ from engine.api import (
 )
 from engine.config import ScoreConfig
 from engine.further import OutputDisagreement, Sample
+from engine.identity import ServedModel
 from engine.manifest import Probe, read_manifest
 from engine.measures.disagreement import measure_disagreement
 from engine.tasks import Instance, Pool, Task
+from tests.engine.served import SERVED, live
 from training.trainer import TrainJob, TrainProgress, TrainResult
 
 ANSWERS = {"sky": "blue", "grass": "green", "blood": "red", "abc": "cba"}
@@ -117,6 +119,7 @@ class FakeEngine:
     die_after_scores: int | None = None
     stale: bool = False
     lost_tasks: frozenset[str] = frozenset()
+    served: ServedModel = SERVED
 
     def score(
         self,
@@ -138,14 +141,14 @@ class FakeEngine:
 
     def weights(self) -> WeightsState:
         self.events.append("ask version")
-        return WeightsState(version=self.version, path="somewhere")
+        return live(self.version).model_copy(update={"served": self.served})
 
     def load_weights(self, path: Path, version: str) -> WeightsState:
         self.events.append(f"load {version}")
         assert read_manifest(path).version == version
         if not self.stale:
             self.version = version
-        return WeightsState(version=version, path=str(path), seconds=0.1)
+        return live(version, str(path))
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
         self.events.append(f"generate under {self.version}")

@@ -30,6 +30,7 @@ from engine.measures.label_uncertainty import measure_labels
 from engine.plan import Pair
 from engine.samples import find_label
 from engine.tasks import Task
+from tests.engine.served import SERVED
 
 
 class HttpEngine:
@@ -38,6 +39,7 @@ class HttpEngine:
     Attributes:
         url: Where it listens.
         version: The live weights.
+        served: What it was started with.
         scored: Ids of the tasks that it was asked to score, in order.
         faulty: A task that it cannot score, if it may skip it.
         fail_after: Fail after this many scores of a request.
@@ -46,9 +48,13 @@ class HttpEngine:
     def __init__(self) -> None:
         self.url = ""
         self.version = "base"
+        self.served = SERVED
         self.scored: list[str] = []
         self.fail_after: int | None = None
         self.faulty: str | None = None
+
+    def weights(self) -> WeightsState:
+        return WeightsState(version=self.version, path=self.served.model, served=self.served)
 
 
 def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
@@ -141,7 +147,7 @@ def http_engine() -> Iterator[HttpEngine]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._start()
-            answer = WeightsState(version=state.version, path="some/model")
+            answer = state.weights()
             self.wfile.write(answer.model_dump_json().encode())
 
         def do_POST(self) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 
 from engine.api import PromptUncertaintyRequest, StreamTotals, Usage
 from engine.manifest import check_files, read_manifest
+from tests.engine.served import SERVED
 from tests.training.fakes import make_score
 
 SECONDS = 0.04
 WORDS = ("blue", "green", "red", "cba")
-live = {"version": "base", "path": "base"}
+live: dict[str, Any] = {"version": "base", "path": "base", "served": SERVED.model_dump()}
 
 
 def share(*parts: object) -> float:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from engine.errors import InputError
 from engine.files import write_json
+from tests.engine.served import live
 from tests.training.fakes import make_pool
 from training.config import RunConfig
 from training.demo import DEMO, choose_folder, demo_config, fit_to_pool, run_demo
@@ -61,7 +62,7 @@ def test_unfinished_runs_are_continued_and_finished_ones_left_alone(tmp_path: Pa
     config = make_config()
     first = choose_folder(tmp_path / "demo", config)
     assert first.path == tmp_path / "demo"
-    state = open_run(first, config, make_pool(1), make_pool(1, "held"), "base")
+    state = open_run(first, config, make_pool(1), make_pool(1, "held"), live("base"))
     assert choose_folder(tmp_path / "demo", config).path == tmp_path / "demo"
     assert choose_folder(tmp_path / "demo", make_config(tasks=5)).path == tmp_path / "demo-2"
     for _ in plan(config.rounds):
@@ -136,8 +137,8 @@ def test_the_table_fits_a_terminal_and_shows_the_gain() -> None:
 
 def test_the_state_of_a_new_run_says_what_is_next(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    open_run(folder, DEMO, make_pool(1), make_pool(1, "held"), "base")
+    open_run(folder, DEMO, make_pool(1), make_pool(1, "held"), live("base"))
     state = json.loads(folder.state.read_text())
-    assert state["schema_version"] == 1
+    assert state["schema_version"] == 2
     assert (state["current_round"], state["current_step"]) == (0, "before")
     assert folder.config.read_text() == DEMO.to_toml()

@@ -22,6 +22,7 @@ from engine.api import (
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
 from engine.tasks import Task
+from tests.engine.served import SERVED, live
 from tests.training.fakes import FakeEngine, make_pool
 from training.fleet import Fleet
 
@@ -76,7 +77,7 @@ class Mortal(FakeEngine):
         if self.refuses:
             raise EngineError("probes differ")
         self.version = version
-        return WeightsState(version=version, path=str(path))
+        return live(version, str(path))
 
 
 def test_every_task_is_scored_once() -> None:
@@ -194,6 +195,21 @@ def test_an_engine_that_lags_behind_is_brought_up(tmp_path: Path) -> None:
     assert fleet.load_weights(tmp_path, "v2").version == "v2"
     assert one.events == ["ask version"] * 2
     assert fleet.weights().version == "v2"
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_engines_of_different_models_are_refused_and_named(loaded: bool) -> None:
+    wider = SERVED.model_copy(update={"max_model_len": 4096})
+    retrained = SERVED.model_copy(update={"weights": "3" * 64})
+    one = FakeEngine(version="v2" if loaded else SERVED.version)
+    for served, said in ((wider, "max_model_len 2048 and 4096"), (retrained, "other weights")):
+        two = FakeEngine(version="v2" if loaded else served.version, served=served)
+        fleet = Fleet({"one": one, "two": two})
+        if loaded and served is retrained:  # those of the start are live on neither
+            assert fleet.weights().version == "v2"
+            continue
+        with pytest.raises(InputError, match=f"one and two serve different models.*{said}"):
+            fleet.weights()
 
 
 def test_an_engine_that_does_not_answer_is_left_out() -> None:

@@ -12,6 +12,7 @@ import pytest
 from engine.config import PromptConfig, SamplingConfig
 from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
+from tests.engine.served import SERVED
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.tiny import make_tokenizer
 from training.config import RunConfig, SelectConfig
@@ -254,6 +255,21 @@ def test_an_engine_with_foreign_weights_is_refused_on_resume(tmp_path: Path) -> 
         make_run(tmp_path, die_at=("begin", 0, Step.SCORE)).run()
     with pytest.raises(EngineError, match="the engine belongs to weights 'other', not 'base'"):
         make_run(tmp_path, FakeEngine(version="other")).run()
+
+
+@pytest.mark.parametrize("round_index", [0, 1])
+def test_an_engine_of_another_model_is_refused_before_anything_is_trained(
+    tmp_path: Path, round_index: int
+) -> None:
+    first = FakeEngine(version=SERVED.version)
+    with pytest.raises(KilledError):
+        make_run(tmp_path, first, die_at=("begin", round_index, Step.TRAIN)).run()
+    for change in ({"weights": "3" * 64}, {"max_model_len": 4096}, {"tokenizer": "3" * 64}):
+        served = SERVED.model_copy(update=change)
+        other = FakeEngine(version=served.version, served=served)
+        with pytest.raises(InputError, match=rf"{SERVED.version}.* and .*{served.version}"):
+            make_run(tmp_path, other).run()
+        assert other.events == ["ask version"]
 
 
 def test_another_config_or_pool_is_refused_on_resume(tmp_path: Path) -> None:

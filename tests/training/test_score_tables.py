@@ -13,6 +13,7 @@ from engine.measures.disagreement import disagreement_table
 from engine.pools import open_pool
 from engine.pools.lazy import LazyPool
 from engine.tasks import Task
+from tests.engine.served import live
 from tests.training.http_engine import fake_score
 from training.scoring import ScoreFiles, score_pool, survey_pool
 
@@ -33,7 +34,7 @@ class Engine:
             yield fake_score(task, config, "base")
 
     def weights(self) -> WeightsState:
-        return WeightsState(version="base", path="model")
+        return live("base")
 
 
 def make_pool(folder: Path) -> LazyPool:

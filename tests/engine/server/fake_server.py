@@ -22,6 +22,7 @@ from engine.server.pulse import Pulse
 from engine.server.weights import LiveWeights
 from engine.server.worker import LOAD_METHOD
 from tests.engine.fake_backend import FakeBackend, output_logprobs
+from tests.engine.served import live
 
 PROMPT, OUTPUT = (1, 2, 3), (4, 5)
 
@@ -102,7 +103,7 @@ class FakeLiveWeights(LiveWeights):
         **more: Any,
     ) -> None:
         self.fake = WeightedBackend(engine=engine)
-        super().__init__(engine, root, "base", start, limits, **more)  # type: ignore[arg-type]
+        super().__init__(engine, root, live("base", str(start)), limits, **more)  # type: ignore[arg-type]
 
     def pretend(self, **changes: bool) -> None:
         """Changes what is known of the live weights."""
