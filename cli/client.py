@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from training.display import RichProgress
     from training.launch import EngineFiles
 
-EngineUrl = Annotated[str, typer.Option(help="URL of the running engine, without /v1.")]
+EngineUrl = Annotated[str, typer.Option(help="URL of the running engine.")]
 OwnUrl = Annotated[
     str | None, typer.Option(help="A running engine.", show_default="starts one on --model")
 ]

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from cli.client import ApiKey, EngineUrl, connect
-from cli.pool import Overwrite, SkipFaulty
+from cli.pool import Overwrite, SkipFaulty, TrustRemoteCode
+from cli.score import _config
 
 
 def evaluate(
@@ -30,6 +31,10 @@ def evaluate(
     gold: Annotated[bool, typer.Option("--gold", help="Score gold outputs as well.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the instance sample.")] = 0,
     skip_faulty: SkipFaulty = False,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file as of jostle score, for its section [prompt].")
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Evaluate what an engine serves: ROUGE-L, exact match, perplexity of gold outputs."""
@@ -39,16 +44,21 @@ def evaluate(
     from engine.models import resolve_model
     from engine.pools.checks import LeftOut
     from training.config import EvaluateConfig, RunConfig
-    from training.display import evaluation_table
+    from training.display import RichProgress, evaluation_table
     from training.launch import make_builder
     from training.single import EVALUATION_FILES, evaluate_engine
 
     if output is not None and output.exists():
         for name in EVALUATION_FILES:
-            check_output(output / name, overwrite=overwrite, inputs=(pool,))
-    config = RunConfig.model_validate(
+            check_output(output / name, overwrite=overwrite, inputs=(pool, config))
+    asked = RunConfig.model_validate(
         {
-            "model": {"name": model, "max_model_len": max_model_len},
+            "model": {
+                "name": model,
+                "max_model_len": max_model_len,
+                "trust_remote_code": trust_remote_code,
+            },
+            "score": _config(config, {}, {}),
             "evaluate": EvaluateConfig(
                 instances_per_task=instances,
                 max_new_tokens=max_new_tokens,
@@ -58,16 +68,21 @@ def evaluate(
         }
     )
     left_out = LeftOut() if skip_faulty else None
-    with connect(engine, api_key) as client:
+    with (
+        connect(engine, api_key) as client,
+        RichProgress(Console(stderr=True)) as progress,
+    ):
+        progress.open("evaluate", None, "tasks")
         version = client.weights().version
         found = evaluate_engine(
             client,
             pool,
-            config.evaluate,
-            make_builder(str(resolve_model(model)), config),
+            asked.evaluate,
+            make_builder(str(resolve_model(model)), asked),
             output,
             max_tasks=max_tasks,
             left_out=left_out,
+            on_progress=lambda done, total, task: progress.advance(done, total, task),
         )
     for fault in left_out.found if left_out is not None else ():
         typer.echo(f"left out: {fault}", err=True)
@@ -89,12 +104,26 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two models' answers pair by pair, in both orders, by a judge model."""
+    from rich.console import Console
+
     from engine.files import check_output
+    from training.display import RichProgress
     from training.judge import Judge, compare, read_outputs
 
     check_output(journal, overwrite=True, inputs=(left, right))
-    with Judge(url, model, api_key) as asked:
-        found = compare(read_outputs(left), read_outputs(right), asked, journal, at_once=at_once)
+    with (
+        Judge(url, model, api_key) as asked,
+        RichProgress(Console(stderr=True)) as progress,
+    ):
+        progress.open("judge", None, "verdicts")
+        found = compare(
+            read_outputs(left),
+            read_outputs(right),
+            asked,
+            journal,
+            at_once=at_once,
+            on_progress=progress.advance,
+        )
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
         return

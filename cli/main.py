@@ -95,6 +95,10 @@ def main() -> None:
         _fail(str(error), EXIT_GAVE_UP, error)
     except (EngineError, TrainingError) as error:
         _fail(str(error), 1, error)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}", 2, error)
     except ValueError as error:
         described = _describe_validation(error)
         if described is None:

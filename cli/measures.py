@@ -34,9 +34,12 @@ def measures(
     overwrite: Overwrite = False,
 ) -> None:
     """List all measures; or compute them from stored pairs, without scoring anew."""
+    from engine.errors import InputError
     from engine.measures.registry import find_measures
 
     if table is None:
+        if output is not None or into is not None:
+            raise InputError("goes with PAIRS", field="--output" if output else "--into")
         for each in find_measures(measure or []):
             lowest, highest = f"{each.lowest:g}", f"{each.highest:g}"
             typer.echo(f"{each.name}\n    {each.title}, in [{lowest}, {highest}]")
@@ -45,7 +48,6 @@ def measures(
         return
 
     from cli.select import read_table
-    from engine.errors import InputError
     from engine.files import check_output
     from engine.measures.compute import compute_measures
     from engine.measures.measure import INPUTS

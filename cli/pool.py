@@ -93,10 +93,13 @@ def _builder(
     model: str | None, config: ScoreConfig, max_model_len: int, trust_remote_code: bool
 ) -> tuple[Any | None, PromptBuilder]:
     """The model's tokenizer, if one is named, and what lays prompts out in tokens or words."""
+    from engine.errors import InputError
     from engine.pools.words import WordTokenizer
     from engine.prompts import PromptBuilder
 
     if model is None:
+        if trust_remote_code:
+            raise InputError("goes with --model", field="--trust-remote-code")
         return None, PromptBuilder(WordTokenizer(), config.prompt, max_model_len)
     from transformers import AutoTokenizer
 
@@ -291,12 +294,15 @@ def show(
 ) -> None:
     """Show a task, or the prompt that the model gets of it."""
     from engine.config import ScoreConfig
+    from engine.errors import InputError
     from engine.pools import open_pool
     from engine.pools.describe import describe_task, render_prompt
 
     opened = open_pool(pool, _options(format_name, column, split, subset))
     task = opened.first() if task_id is None else opened.get(task_id)
     if not prompt:
+        if instance != 1:
+            raise InputError("goes with --prompt", field="--instance")
         typer.echo(task.model_dump_json(indent=2) if as_json else describe_task(task))
         return
     config = ScoreConfig(max_output_tokens=max_output_tokens)

@@ -39,6 +39,11 @@ def run(
 ) -> None:
     """Score, select, train, reload and evaluate, round after round; going on where it stopped."""
     from engine.errors import InputError
+
+    if pairs_per_second is not None and not dry_run:
+        raise InputError("goes with --dry-run", field="--pairs-per-second")
+    if resume and dry_run:
+        raise InputError("does not go with --dry-run", field="--resume")
     from training.commands import default_folder, plan_from_file, run_from_file
     from training.records import RunFolder
 

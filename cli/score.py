@@ -17,6 +17,7 @@ from cli.pool import (
     SplitName,
     SubsetName,
     TrustRemoteCode,
+    _builder,
     _options,
 )
 
@@ -141,7 +142,7 @@ def score(
     console = Console(stderr=True)
     if design is not None or budget is not None or earlier is not None:
         opened, asked, words = _choose(
-            design, budget, earlier, opened, asked, location, max_model_len
+            design, budget, earlier, opened, asked, location, max_model_len, trust_remote_code
         )
         console.print(words, highlight=False)
     survey = survey_pool(opened, asked)
@@ -184,11 +185,15 @@ def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]
     Raises:
         InputError: If a value is wrong, or samples are described and none are drawn.
     """
-    from cli.toml import read_toml, validate
+    from cli.toml import validate
     from engine.config import ScoreConfig
     from engine.errors import InputError
+    from training.toml_file import put_template, read_toml
 
-    values: dict[str, Any] = {} if file is None else read_toml(file)
+    values: dict[str, Any] = {}
+    if file is not None:
+        values = read_toml(file)
+        put_template(values.get("prompt"), file.parent, file, "prompt")
     values |= {name: value for name, value in options.items() if value is not None}
     if given := {name: value for name, value in sampling.items() if value is not None}:
         before = values.get("sampling", {})
@@ -208,6 +213,7 @@ def _choose(
     config: ScoreConfig,
     location: str,
     max_model_len: int,
+    trust_remote_code: bool,
 ) -> tuple[LazyPool, ScoreConfig, str]:
     """The pool without what cannot be planned, the config with the chosen design, and in words."""
     from engine.errors import InputError
@@ -217,18 +223,15 @@ def _choose(
     if config.measure != "prompt_uncertainty":
         problem = f"does not count what {config.measure} takes on top; give n and k instead"
         raise InputError(problem, field="--design")
-    from transformers import AutoTokenizer
-
     from cli.select import read_table
     from engine.design.choose import design_for_pool
     from engine.design.components import TYPICAL
     from engine.design.ranking import components_of_pairs
     from engine.plan import plan_task
     from engine.pools.checks import LeftOut
-    from engine.prompts import PromptBuilder
 
     relative = TYPICAL if earlier is None else components_of_pairs(read_table(earlier), earlier)
-    builder = PromptBuilder(AutoTokenizer.from_pretrained(location), config.prompt, max_model_len)
+    _, builder = _builder(location, config, max_model_len, trust_remote_code)
     if isinstance(pool.faults, LeftOut):
         pool = pool.where(lambda task: plan_task(task, config, builder))
     best = design_for_pool(pool, config, builder, budget, relative)

@@ -40,12 +40,13 @@ def select(
     overwrite: Overwrite = False,
 ) -> None:
     """Choose tasks; what is written beside OUTPUT says why each was taken."""
-    from cli.toml import parse_settings, read_toml
+    from cli.toml import parse_settings
     from engine.design.overlap import repeat_in_words
     from engine.files import check_output, write_json
     from engine.pools.names import write_names
     from training.selection import parse_strategy
     from training.selection import select as choose
+    from training.toml_file import read_toml
 
     reasons = output.with_suffix(".selection.json")
     for path in (output, reasons):

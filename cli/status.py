@@ -18,6 +18,10 @@ def status(
     """Show which steps of a run are done, how far the current one is, and what came out so far."""
     import time
 
+    from engine.errors import InputError
+
+    if as_json and follow:
+        raise InputError("does not go with --follow", field="--json")
     from rich.console import Console
     from rich.live import Live
 

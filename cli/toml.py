@@ -14,20 +14,6 @@ if TYPE_CHECKING:
     _M = TypeVar("_M", bound=BaseModel)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Raises:
-        InputError: If it cannot be read, or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not valid TOML: {error}", file=path) from error
-
-
 def parse_settings(words: list[str]) -> dict[str, Any]:
     """Settings from `KEY=VALUE` words; a dot in the key goes a level down.
 

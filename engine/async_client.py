@@ -45,7 +45,7 @@ class AsyncEngineClient:
         patience_s: float = 180.0,
     ) -> None:
         self._http = httpx.AsyncClient(
-            base_url=base_url,
+            base_url=wire.server_address(base_url),
             headers=wire.headers(api_key, admin_key),
             timeout=httpx.Timeout(timeout_s, connect=10.0),
             trust_env=False,

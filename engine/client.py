@@ -40,7 +40,7 @@ class EngineClient:
     cut is not tried again, as it may have been done; nor is a call that took too long.
 
     Args:
-        base_url: Where the server is, without `/v1`.
+        base_url: Where the server is, such as `http://127.0.0.1:8000`; `/v1` at its end is let go.
         api_key: Sent as bearer token, if given.
         timeout_s: Longest silence of the server in the middle of an answer, in seconds. A load of
             weights or the first task of a large request may take long; nothing may take for ever.
@@ -50,6 +50,9 @@ class EngineClient:
         admin_key: The key that loading weights wants, if the server has one.
         patience_s: Seconds to go on trying without any progress, once the server has answered at
             all: long enough for an engine to be started again. 0: one try.
+
+    Raises:
+        InputError: If `base_url` is no address.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class EngineClient:
         patience_s: float = 180.0,
     ) -> None:
         self._http = httpx.Client(
-            base_url=base_url,
+            base_url=wire.server_address(base_url),
             headers=wire.headers(api_key, admin_key),
             timeout=httpx.Timeout(timeout_s, connect=10.0),
             trust_env=False,

@@ -87,9 +87,9 @@ def find_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
         source = _bundled(cache_dir or default_cache())
         logger.info("%s: %s, from %s", name, source.location, source.origin)
         return source
-    folder = _expanded(name)
+    folder = expanded(name)
     try:
-        if _looks_like_path(name) or folder.is_dir():
+        if looks_like_path(name) or folder.is_dir():
             return ModelSource(_checked_folder(folder), "folder")
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise InputError(f"cannot be opened: {error.strerror}", file=name) from error
@@ -128,7 +128,7 @@ def default_cache() -> Path:
     if not configured and Path(caches).is_absolute():
         return Path(caches) / "jostle"
     try:
-        return _expanded(configured or "~/.cache/jostle")
+        return expanded(configured or "~/.cache/jostle")
     except InputError as error:
         problem = "set JOSTLE_CACHE to a folder for models"
         raise InputError(f"{error.problem}; {problem}", file=error.file) from error
@@ -164,14 +164,16 @@ def check_context(model: str, length: int) -> None:
         )
 
 
-def _expanded(path: str) -> Path:
+def expanded(path: str) -> Path:
+    """A path whose `~` is the home folder; `InputError` where that is not known."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise InputError("the home folder is not known (no HOME)", file=path) from error
 
 
-def _looks_like_path(name: str) -> bool:
+def looks_like_path(name: str) -> bool:
+    """Whether a model's name is a path, whatever there is; see `find_model`."""
     return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1
 
 

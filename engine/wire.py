@@ -54,6 +54,23 @@ def headers(api_key: str | None, admin_key: str | None) -> dict[str, str]:
     }
 
 
+def server_address(url: str) -> str:
+    """The address that routes are put behind: without `/v1` at its end, and without slashes.
+
+    Raises:
+        InputError: If it is no address of a server.
+    """
+    try:
+        parsed = httpx.URL(url.strip())
+    except httpx.InvalidURL as error:
+        raise InputError(f"{url!r} is no address: {error}", field="url") from error
+    known = parsed.scheme in ("http", "https") and parsed.host and not parsed.query
+    if not known or " " in url.strip() or not 0 < (parsed.port or 80) < 1 << 16:
+        raise InputError(f"{url!r} is no address of the form http://HOST:PORT", field="url")
+    path = parsed.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return str(parsed.copy_with(path=path or "/", fragment=None)).rstrip("/")
+
+
 @dataclass
 class Patience:
     """Decides how long to wait before the next try, and when to stop trying.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args
@@ -19,6 +18,7 @@ from engine.tasks import Record
 from engine.validation import first_fault
 from training.selection import AnyStrategy
 from training.selection.ranking import PromptUncertainty
+from training.toml_file import put_template, read_toml, resolve_paths
 from training.train_config import LoraConfig, TrainConfig
 
 __all__ = [
@@ -186,6 +186,10 @@ class CheckpointConfig(Record):
 class RunConfig(Record):
     """Everything a run depends on, beside the files it names.
 
+    Relative paths start from the config file's folder: pools, a model's folder, a template, files
+    named in `train.launcher`, `train.arguments` and `engine.flags`. Those of `--set` start from the
+    current folder.
+
     Attributes:
         model: The model.
         pool: The tasks.
@@ -294,35 +298,31 @@ def load_config(path: Path) -> RunConfig:
 def load_values(path: Path) -> dict[str, Any]:
     """What a config file says, before it is held against the schema.
 
+    Relative paths in it start from the file's folder.
+
     Raises:
         InputError: If the file, or a template that it names, cannot be read, or is not TOML.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not valid TOML: {error}", file=path) from error
-    _read_template(values, path)
+    values = read_toml(path)
+    complete(values, path.parent, path)
     return values
 
 
-def _read_template(values: dict[str, Any], path: Path) -> None:
-    """Puts the text of a template in the place of the file's name, for a config says it all."""
-    section: Any = values
-    for name in ("score", "prompt"):
-        section = section.get(name) if isinstance(section, dict) else None
-    named = section.pop("template_file", None) if isinstance(section, dict) else None
-    if named is None:
-        return
-    field = "score.prompt.template_file"
-    if "template" in section:
-        raise InputError("a template is given as well", file=path, field=field)
-    try:
-        section["template"] = (path.parent / str(named)).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=path, field=field) from error
-    section["template_name"] = str(named)
+def complete(values: dict[str, Any], folder: Path, source: object) -> None:
+    """Put in what a config's values name: the template's text, and absolute paths.
+
+    Args:
+        values: Sections and fields, changed in place.
+        folder: Where relative paths start from.
+        source: Where the values come from, for messages.
+
+    Raises:
+        InputError: If a template cannot be read.
+    """
+    score = values.get("score")
+    prompt = score.get("prompt") if isinstance(score, dict) else None
+    put_template(prompt, folder, source, "score.prompt")
+    resolve_paths(values, folder)
 
 
 def config_differences(left: RunConfig, right: RunConfig) -> list[str]:

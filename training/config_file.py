@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from engine.errors import InputError
-from training.config import RunConfig, load_values, parse_config
+from training.config import RunConfig, complete, load_values, parse_config
 
 _ATTRIBUTE = re.compile(r"^(\w+): (.*)$")
 
@@ -34,6 +34,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     values = load_values(path)
     for override in overrides:
         _put(values, override)
+    complete(values, Path.cwd(), "--set")
     return parse_config(values, f"{path} with --set" if overrides else path)
 
 
@@ -63,6 +64,7 @@ def config_template() -> str:
     lines = [
         "# A run of jostle: start it with `jostle run FILE`.",
         "# Every field may be left out; what stands here is its default.",
+        "# Relative paths start from this file's folder.",
         "",
     ]
     sections = []

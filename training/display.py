@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -28,6 +29,9 @@ from training.summary import SummaryRow
 if TYPE_CHECKING:
     from training.sweep import CurvePoint
 
+LINE_SECONDS = 60.0
+"""How often a step tells how far it is where no bar can be drawn."""
+
 TITLES = {
     Step.BEFORE: "evaluate the base model",
     Step.SCORE: "score",
@@ -45,7 +49,8 @@ class RichProgress:
     A context manager. Implements `training.progress.Progress`.
 
     Args:
-        console: Where to draw. Without a terminal only the lines of finished steps are printed.
+        console: Where to draw. Without a terminal there is a line for each finished step, and one
+            a minute of how far the step is.
     """
 
     def __init__(self, console: Console) -> None:
@@ -65,6 +70,7 @@ class RichProgress:
             speed_estimate_period=60,
         )
         self._current: TaskID | None = None
+        self._told = 0.0
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -111,6 +117,17 @@ class RichProgress:
         assert self._current is not None
         # rich takes none as "leave the total as it is".
         self._bars.update(self._current, completed=done, total=total, detail=escape(detail))
+        if not self.console.is_terminal and time.monotonic() - self._told >= LINE_SECONDS:
+            self._tell(self._current)
+
+    def _tell(self, current: TaskID) -> None:
+        """How far the step is, as a line."""
+        self._told = time.monotonic()
+        bar = next(task for task in self._bars.tasks if task.id == current)
+        whole = "" if bar.total is None else f" of {bar.total:,.0f}"
+        far = f"{bar.completed:,.0f}{whole} {bar.fields['unit']}  {bar.fields['detail']}"
+        line = f"  {bar.description:<34} {_clock(bar.elapsed or 0.0):>6}  {far}"
+        self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
 
     def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
         """Take the bar down and leave a line."""
@@ -121,6 +138,7 @@ class RichProgress:
         if self._current is not None:
             self._bars.remove_task(self._current)
         self._current = self._bars.add_task(title, total=total, unit=unit, detail="")
+        self._told = time.monotonic()
 
 
 def summary_table(rows: Sequence[SummaryRow]) -> Table:

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from engine.errors import EngineError, InputError
 from engine.files import LineJournal
 from engine.tasks import Record
-from engine.wire import chat_sampling
+from engine.wire import chat_sampling, server_address
 from training.evaluation import Output
 
 Choice = Literal["first", "second", "tie", "unclear"]
@@ -103,6 +103,9 @@ class Judge:
         api_key: Sent as bearer token, if given.
         timeout_s: Longest wait for one reply.
         pause_s: Wait before the second attempt at a reply; doubled for each further one.
+
+    Raises:
+        InputError: If `base_url` is no address.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Judge:
         pause_s: float = 1.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        server_address(base_url)
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.model = model
         self._pause_s = pause_s

@@ -107,3 +107,13 @@ def test_usage_error_is_exit_code_2(
         cli_main.main()
     assert stop.value.code == 2
     assert "--rounds" in capsys.readouterr().err
+
+
+def test_a_name_that_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code(monkeypatch, _raise(OSError(36, "File name too long", "n" * 300))) == 2
+    assert capsys.readouterr().err == f"jostle: error: {'n' * 300}: File name too long\n"
+    monkeypatch.setattr(cli_main, "app", _raise(OSError("ours")))
+    with pytest.raises(OSError, match="ours"):
+        cli_main.main()

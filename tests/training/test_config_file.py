@@ -80,3 +80,66 @@ def test_where_work_is_done_is_not_part_of_the_digest() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
 def test_examples_follow_the_schema(path: Path) -> None:
     read_config(path)
+
+
+def test_paths_in_a_config_start_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home / "models" / "mine", elsewhere):
+        folder.mkdir(parents=True)
+    for name in ("fsdp.yaml", "zero.json", "own.jinja"):
+        (home / name).write_text("{{ definition }}")
+    (elsewhere / "pool.jsonl").touch()
+    (home / "accelerate").touch()
+    path = home / "run.toml"
+    path.write_text(
+        """
+        [model]
+        name = "models/mine"
+        [pool]
+        path = "tasks"
+        held_out = "../held"
+        [score.prompt]
+        layout = "template"
+        template_file = "own.jinja"
+        [train]
+        launcher = ["accelerate", "launch", "--config_file", "fsdp.yaml", "--other=./fsdp.yaml"]
+        arguments = { deepspeed = "zero.json", weight_decay = 0.1, optim = "adamw_torch" }
+        [engine]
+        flags = ["--chat-template=own.jinja", "--max-num-seqs=8"]
+        """
+    )
+    monkeypatch.chdir(elsewhere)
+    found = read_config(path)
+    assert found.model.name == str(home / "models" / "mine")
+    assert found.pool.path == str(home / "tasks")
+    assert found.pool.held_out == str(tmp_path / "held")
+    assert found.score.prompt.template == "{{ definition }}"
+    yaml = home / "fsdp.yaml"
+    assert found.train.launcher == (
+        "accelerate", "launch", "--config_file", str(yaml), f"--other={yaml}"
+    )  # fmt: skip
+    assert found.train.arguments == {
+        "deepspeed": str(home / "zero.json"), "weight_decay": 0.1, "optim": "adamw_torch"
+    }  # fmt: skip
+    assert found.engine.flags == (f"--chat-template={home / 'own.jinja'}", "--max-num-seqs=8")
+    assert read_config(path, ["pool.path=pool.jsonl"]).pool.path == str(elsewhere / "pool.jsonl")
+    monkeypatch.chdir(home)
+    assert read_config(Path("run.toml")) == found
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "given"),
+    [
+        ("model", "name", "smollm2-135m"),
+        ("model", "name", "org/model"),
+        ("pool", "path", "bundled"),
+        ("pool", "path", "hub:org/set"),
+        ("pool", "held_out", "auto"),
+    ],
+)
+def test_what_is_no_path_stays(tmp_path: Path, section: str, field: str, given: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(f'[{section}]\n{field} = "{given}"\n')
+    assert getattr(getattr(read_config(path), section), field) == given

@@ -1,0 +1,86 @@
+"""Every option does what it says on every path that takes it, or is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.score import _config
+from engine.errors import InputError
+
+
+def test_a_template_file_in_the_config_of_score_race_and_eval(tmp_path: Path) -> None:
+    (tmp_path / "own.jinja").write_text("{{ definition }}: {{ input }}")
+    path = tmp_path / "score.toml"
+    path.write_text("[prompt]\nlayout = 'template'\ntemplate_file = 'own.jinja'\n")
+    prompt = _config(path, {}, {}).prompt
+    assert (prompt.template, prompt.template_name) == ("{{ definition }}: {{ input }}", "own.jinja")
+    path.write_text("[prompt]\nlayout = 'template'\ntemplate_file = 'absent'\n")
+    with pytest.raises(InputError, match=r"score.toml, field 'prompt.template_file': cannot be"):
+        _config(path, {}, {})
+    path.write_text("prompt = 3\n")
+    with pytest.raises(InputError, match="field 'prompt'"):
+        _config(path, {}, {})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("score", "POOL", "-o", "s.parquet", "--design", "auto", "--budget", 9_000),
+        ("race", "POOL", "-o", "s.txt", "-n", 2, "--budget", 9_000),
+        ("pool", "stats", "POOL"),
+        ("pool", "show", "POOL", "--prompt"),
+        ("eval", "POOL"),
+    ],
+)
+@pytest.mark.parametrize("given", [False, True])
+def test_code_of_a_model_runs_only_where_it_may(
+    words: tuple[str, ...], given: bool, jostle: Any, pool: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen: list[bool] = []
+
+    def load(_location: str, *, trust_remote_code: bool = False, **_: Any) -> None:
+        seen.append(trust_remote_code)
+        raise InputError("seen")
+
+    class Served:
+        version = "base"
+
+        def __getattr__(self, name: str) -> None:
+            return None
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", load)
+    monkeypatch.setattr("engine.client.EngineClient.weights", lambda _: Served())
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    option = ("--trust-remote-code",) if given else ()
+    words = tuple(str(pool) if word == "POOL" else word for word in words)
+    code, shown = jostle(*words, "--model", model, *option)
+    assert (code, seen) == (2, [given]), shown
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("run", "c.toml", "--pairs-per-second", 3), "'--pairs-per-second': goes with --dry-run"),
+        (("run", "c.toml", "--resume", "--dry-run"), "'--resume': does not go with --dry-run"),
+        (("measures", "-o", "m.parquet"), "'--output': goes with PAIRS"),
+        (("measures", "--into", "m.parquet"), "'--into': goes with PAIRS"),
+        (("status", ".", "--follow", "--json"), "'--json': does not go with --follow"),
+        (("pool", "stats", "POOL", "--trust-remote-code"), "goes with --model"),
+        (("pool", "show", "POOL", "--instance", 2), "'--instance': goes with --prompt"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    words: tuple[str, ...], complaint: str, jostle: Any, pool: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    code, shown = jostle(*(pool if word == "POOL" else word for word in words))
+    assert code == 2, shown
+    assert complaint in shown
