@@ -64,6 +64,7 @@ def task_map(
         uncertainty=uncertainty,
         probability=probability,
     )
+    found = read_table(scores)
     if pairs is None:
         beside = (scores.with_suffix(".pairs.parquet"), scores.with_name("pairs.parquet"))
         pairs = next((path for path in beside if path.is_file()), None)
@@ -73,7 +74,7 @@ def task_map(
         if path is not None:
             check_output(path, overwrite=overwrite, inputs=(scores, selected, pairs))
     found, thresholds = map_table(
-        read_table(scores),
+        found,
         config,
         selected=None if selected is None else read_names(selected),
         pairs=None if pairs is None else read_table(pairs),

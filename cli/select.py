@@ -48,10 +48,10 @@ def select(
     from training.selection import select as choose
     from training.toml_file import read_toml
 
+    inputs = (scores, config, *(force or ()), *(exclude or ()))
+    check_output(output, overwrite=overwrite, inputs=inputs)
     reasons = output.with_suffix(".selection.json")
-    for path in (output, reasons):
-        inputs = (scores, config, *(force or ()), *(exclude or ()))
-        check_output(path, overwrite=overwrite, inputs=inputs)
+    check_output(reasons, overwrite=overwrite, inputs=inputs)
     values: dict[str, Any] = {"name": "prompt_uncertainty"}
     values |= {} if config is None else read_toml(config)
     values |= {} if strategy is None else {"name": strategy}
@@ -93,21 +93,48 @@ def strategies() -> None:
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """A Parquet file.
+    """A Parquet file; the columns that have a meaning of ours have our types.
 
     Raises:
-        InputError: If it cannot be read, or is none.
+        InputError: If it cannot be read, or is none, or a column has another type.
     """
     import polars as pl
 
     from engine.errors import InputError
+    from training.records import PAIR_COLUMNS, SCORE_COLUMNS
+    from training.task_columns import TASK_COLUMNS
 
     if not path.is_file():
         raise InputError("no such file", file=path)
     try:
-        return pl.read_parquet(path)
+        table = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"is no readable Parquet file: {error}", file=path) from error
+    for name, kind in {**SCORE_COLUMNS, **PAIR_COLUMNS, **TASK_COLUMNS}.items():
+        if name not in table.columns:
+            continue
+        found = table.schema[name]
+        try:
+            if not _fits(found, kind()):
+                raise pl.exceptions.SchemaError
+            table = table.with_columns(pl.col(name).cast(kind))
+        except pl.exceptions.PolarsError as error:
+            problem = f"the column holds {found}, where {kind()} belongs"
+            raise InputError(problem, file=path, field=name) from error
+    if "task_id" in table.columns and table["task_id"].null_count():
+        raise InputError("a task has no id", file=path, field="task_id")
+    return table
+
+
+def _fits(found: pl.DataType, ours: pl.DataType) -> bool:
+    """Whether a column may be read as one of ours: whole numbers as numbers, null as anything."""
+    import polars as pl
+
+    if found == pl.Null or found.base_type() == ours.base_type():
+        return True
+    if ours == pl.String:
+        return isinstance(found, pl.Categorical | pl.Enum)
+    return found.is_integer() if ours.is_integer() else ours.is_float() and found.is_numeric()
 
 
 def _task_ids(words: list[str] | None) -> list[str]:

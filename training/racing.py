@@ -56,9 +56,14 @@ class RaceFiles:
 
     Args:
         selected: `OUT`.
+
+    Raises:
+        InputError: If it is no name of a file.
     """
 
     def __init__(self, selected: Path) -> None:
+        if not selected.name:
+            raise InputError("is a folder; name a file in it", file=selected)
         self.selected = selected
         self.result = selected.with_suffix(".race.json")
         self.scores = selected.with_suffix(".race.parquet")

@@ -66,18 +66,18 @@ def resolve_paths(values: dict[str, Any], folder: Path) -> None:
             given = pool.get(name)
             if isinstance(given, str) and not (given in _NO_FILES or given.startswith("hub:")):
                 pool[name] = _absolute(given, folder)
-    if isinstance(model, dict) and isinstance(name := model.get("name"), str):
+    if isinstance(model, dict) and isinstance(called := model.get("name"), str):
         from engine.models import looks_like_path
 
-        if looks_like_path(name) or (folder / name).is_dir():
-            model["name"] = _absolute(name, folder)
+        if looks_like_path(called) or (folder / called).is_dir():
+            model["name"] = _absolute(called, folder)
     for section, field in (("train", "launcher"), ("engine", "flags")):
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(words := inner.get(field), list):
             inner[field] = [_word(word, folder) for word in words]
     train = values.get("train")
-    if isinstance(train, dict) and isinstance(given := train.get("arguments"), dict):
-        train["arguments"] = {name: _word(value, folder) for name, value in given.items()}
+    if isinstance(train, dict) and isinstance(named := train.get("arguments"), dict):
+        train["arguments"] = {name: _word(value, folder) for name, value in named.items()}
 
 
 def _absolute(path: str, folder: Path) -> str:

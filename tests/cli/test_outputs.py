@@ -126,3 +126,14 @@ def test_a_link_that_leads_nowhere_is_there(tmp_path: Path) -> None:
     link.symlink_to("nowhere")
     with pytest.raises(InputError, match="is there already"):
         check_output(link, overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "..", "folder/.."])
+def test_a_folder_by_another_name(name: str, jostle: Any, work: Path) -> None:
+    for words in (
+        ("select", "s.parquet", "-n", 1),
+        ("race", POOL, "-n", 2, "--budget", 9_000),
+    ):
+        code, shown = jostle(*words, "-o", name)
+        assert code == 2
+        assert "is a folder" in shown

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from training.selection.testing import draw_scores
@@ -72,3 +73,35 @@ def test_what_is_wrong_is_said_at_once(
     assert code == 2, shown
     assert complaint in shown
     assert shown.count("\n") == 1 or "pairs\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "complaint"),
+    [
+        ("prompt_uncertainty", ["high", "low"], "the column holds String, where Float64 belongs"),
+        ("prompt_uncertainty", [True, False], "the column holds Boolean, where Float64 belongs"),
+        ("prediction_probability", [[0.1], [0.2]], "holds List(Float64), where Float64 belongs"),
+        ("task_id", [1, 2], "the column holds Int64, where String belongs"),
+        ("task_id", ["a", None], "a task has no id"),
+        ("selected", ["yes", "no"], "the column holds String, where Boolean belongs"),
+        ("n_instances", [1.5, 2.0], "the column holds Float64, where Int64 belongs"),
+        ("definition", [1, 2], "the column holds Int64, where String belongs"),
+    ],
+)
+@pytest.mark.parametrize("command", ["map", "select", "measures"])
+def test_a_column_of_another_type_is_named(
+    command: str, column: str, values: list[Any], complaint: str, jostle: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.parquet"
+    table = draw_scores(2).with_columns(pl.Series(column, values))
+    table.write_parquet(path)
+    options = {
+        "map": ("-o", tmp_path / "m.html"),
+        "select": ("-n", 1, "-o", tmp_path / "s.txt"),
+        "measures": (),
+    }
+    code, shown = jostle(command, path, *options[command])
+    assert code == 2, shown
+    assert f"s.parquet, field {column!r}: " in shown
+    assert complaint in shown
+    assert shown.count("\n") == 1
