@@ -146,7 +146,7 @@ def test_an_engine_is_started_where_none_is_named(
     assert (model, stopped) == ("folder of m", "stop")
     assert options["weights_root"] is None
     assert options["log_file"] == tmp_path / "s.engine.log"
-    assert options["extra_args"] == ("--max-model-len=128",)
+    assert options["extra_args"] == ("--max-model-len=128", "--trust-request-chat-template")
 
 
 def test_sampled_outputs_from_a_pool_to_a_selection(

@@ -191,7 +191,7 @@ def test_a_taken_port_is_told_before_the_engine_is_started(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"port {port} is taken"):
+        with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 is taken"):
             commands.run_from_file(
                 config_file,
                 run_dir=tmp_path / "run",
@@ -227,7 +227,7 @@ def test_training_alone_publishes_a_checkpoint(
     assert manifest.version.startswith("round-00-")
     tasks.write_text("pool-99\n")
     with pytest.raises(InputError, match=r"tasks.txt, record pool-99: the pool holds no such task"):
-        single.train_on(config, tasks, tmp_path / "out")
+        single.train_on(config, tasks, tmp_path / "other")
     tasks.write_text("")
     with pytest.raises(InputError, match="names no task"):
         single.read_task_ids(tasks)
