@@ -190,7 +190,7 @@ def _checked_folder(folder: Path) -> Path:
 
 
 def _bundled(cache_dir: Path) -> ModelSource:
-    if _ask_hub(BUNDLED_HUB_ID) == "found":
+    if ask_hub(BUNDLED_HUB_ID) == "found":
         downloaded = _download()
         if downloaded is not None:
             return ModelSource(downloaded, "hub")
@@ -222,7 +222,7 @@ def _check_hub_id(name: str) -> None:
         raise InputError("is neither a folder nor a hub id", record=name)
     if _hub_copy(name, ("config.json",)) is not None:
         return
-    answer = _ask_hub(name)
+    answer = ask_hub(name)
     if answer == "absent":
         raise InputError(
             "no such model folder, and the model hub does not show a model of this name (if it is "
@@ -245,8 +245,10 @@ def _hub_copy(repo: str, files: tuple[str, ...]) -> Path | None:
     return Path(str(paths[0])).parent
 
 
-def _ask_hub(repo: str) -> Literal["found", "absent", "unreachable"]:
-    """Whether the hub has this model, answered within `_HUB_SECONDS` whatever the network does."""
+def ask_hub(
+    repo: str, kind: Literal["models", "datasets"] = "models"
+) -> Literal["found", "absent", "unreachable"]:
+    """Whether the hub has it, answered within `_HUB_SECONDS` whatever the network does."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -254,20 +256,20 @@ def _ask_hub(repo: str) -> Literal["found", "absent", "unreachable"]:
     answers: list[Literal["found", "absent", "unreachable"]] = []
     # httpx has no limit over all phases, and a name server that keeps silent obeys none of its
     # timeouts; a thread that nobody waits for does.
-    thread = threading.Thread(target=lambda: answers.append(_ask_hub_now(repo)), daemon=True)
+    thread = threading.Thread(target=lambda: answers.append(_ask_hub_now(repo, kind)), daemon=True)
     thread.start()
     thread.join(_HUB_SECONDS)
     return answers[0] if answers else "unreachable"
 
 
-def _ask_hub_now(repo: str) -> Literal["found", "absent", "unreachable"]:
+def _ask_hub_now(repo: str, kind: str) -> Literal["found", "absent", "unreachable"]:
     import httpx
     from huggingface_hub import constants, get_token
 
     token = get_token()
     try:
         response = httpx.get(
-            f"{constants.ENDPOINT}/api/models/{repo}",
+            f"{constants.ENDPOINT}/api/{kind}/{repo}",
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=_HUB_SECONDS,
             follow_redirects=True,

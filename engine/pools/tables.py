@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
+from engine.models import ask_hub
 from engine.pools.checks import Faults
 from engine.pools.rows import Row
 
@@ -66,7 +67,12 @@ def open_dataset(spec: str, split: str | None, subset: str | None) -> Any:
     if spec == HUB:
         raise InputError("names no data set", file=spec)
     import datasets  # type: ignore[import-untyped]
+    from huggingface_hub import constants
 
+    if spec.startswith(HUB) and ask_hub(spec.removeprefix(HUB), "datasets") == "unreachable":
+        # What was loaded before is in the cache. To find out that the rest cannot be had, the
+        # libraries take half a minute, unless they know.
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
         if spec.startswith(HUB):
             found = datasets.load_dataset(spec.removeprefix(HUB), subset)

@@ -22,7 +22,7 @@ from training import doctor
 @pytest.fixture
 def unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """No hub, and none of its models on this machine."""
-    monkeypatch.setattr(models, "_ask_hub", lambda repo: "unreachable")
+    monkeypatch.setattr(models, "ask_hub", lambda repo: "unreachable")
     monkeypatch.setattr(models, "_hub_copy", lambda repo, files: None)
 
 
@@ -70,14 +70,14 @@ def test_a_bad_folder_is_named(
 def test_a_hub_id_that_cannot_work_is_an_error(
     answer: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "_ask_hub", lambda repo: answer)
+    monkeypatch.setattr(models, "ask_hub", lambda repo: answer)
     with pytest.raises(InputError, match=problem):
         find_model("someone/some-model")
 
 
 def test_a_hub_id_is_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_hub_copy", lambda repo, files: None)
-    monkeypatch.setattr(models, "_ask_hub", lambda repo: "found")
+    monkeypatch.setattr(models, "ask_hub", lambda repo: "found")
     assert find_model("someone/some-model") == ModelSource("someone/some-model", "hub")
 
 
@@ -97,12 +97,12 @@ def test_a_name_too_long_for_a_file(name: str) -> None:
 
 
 def test_offline_means_that_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(repo: str) -> str:
+    def asked(repo: str, kind: str) -> str:
         raise AssertionError(f"asked the hub for {repo}")
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(models, "_ask_hub_now", asked)
-    assert models._ask_hub("someone/some-model") == "unreachable"
+    assert models.ask_hub("someone/some-model") == "unreachable"
 
 
 def test_a_silent_hub_costs_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,12 +111,12 @@ def test_a_silent_hub_costs_seconds_only(monkeypatch: pytest.MonkeyPatch) -> Non
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
-        assert models._ask_hub("someone/some-model") == "unreachable"
+        assert models.ask_hub("someone/some-model") == "unreachable"
 
 
 def test_the_hub_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _model_folder(tmp_path / "snapshot")
-    monkeypatch.setattr(models, "_ask_hub", lambda repo: "found")
+    monkeypatch.setattr(models, "ask_hub", lambda repo: "found")
     monkeypatch.setattr(models, "_download", lambda: folder)
     assert find_model(BUNDLED_MODEL, cache_dir=tmp_path) == ModelSource(folder, "hub")
 
@@ -175,7 +175,10 @@ def test_who_converts_second_takes_what_the_first_made(
 
 
 def _convert_in_child(cache: str, answers: Any) -> None:
-    models._ask_hub = lambda repo: "unreachable"
+    def unreachable(repo: str, kind: str = "models") -> Any:
+        return "unreachable"
+
+    models.ask_hub = unreachable
     models._hub_copy = lambda repo, files: None
     answers.put(str(resolve_model(BUNDLED_MODEL, cache_dir=Path(cache))))
 

@@ -284,6 +284,24 @@ def test_a_row_at_fault_leaves_the_rest_of_its_task(tmp_path: Path) -> None:
     assert n_tasks == 1
 
 
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets  # type: ignore[import-untyped]
+    from huggingface_hub import constants
+
+    asked: list[tuple[str, str]] = []
+
+    def silent(repo: str, kind: str) -> str:
+        asked.append((repo, kind))
+        return "unreachable"
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("engine.pools.tables.ask_hub", silent)
+    with pytest.raises(InputError, match=r"^hub:no/such: cannot be loaded as a data set: Couldn't"):
+        open_pool("hub:no/such")
+    assert asked == [("no/such", "datasets")]
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
