@@ -195,8 +195,10 @@ def _message(message: Any, part: str, check: Checker) -> tuple[str, str]:
 def row_key(row: Row, column: str, parts: RowParts, check: Checker) -> str:
     """What the row's task is named by: the value of the column, made fit to be an id."""
     if column == SYSTEM and column not in row.values:
-        return as_id(check.text(parts.definition or None, SYSTEM))
-    return as_id(check.name(row.values.get(column), column))
+        text = check.text(parts.definition or None, SYSTEM)
+    else:
+        text = check.name(row.values.get(column), column)
+    return "" if check.bad else check.identifier(as_id(text), column)
 
 
 def as_id(value: str) -> str:
@@ -213,5 +215,5 @@ def row_id(row: Row, columns: Columns, check: Checker) -> str:
     name = columns.id or "id"
     value = row.values.get(name)
     if value is None and columns.id is None:
-        return f"{PurePath(row.file).stem}-{row.number}"
+        value = f"{PurePath(row.file).stem}-{row.number}"
     return check.identifier(value, name)

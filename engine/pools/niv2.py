@@ -20,6 +20,9 @@ _ABOUT = frozenset(
 )
 """Keys of the format that say nothing to a model."""
 
+_NONE = "-"
+"""How the first Natural Instructions say that there is nothing."""
+
 _NAMES = {
     "definition": "Definition",
     "instances": "Instances",
@@ -97,7 +100,10 @@ def parse_niv2(raw: dict[str, Any], task_id: str, check: Checker) -> Task | None
     instances = _list(raw, "Instances", check, task_id, None)
     definition = _definition(raw, check, task_id)
     below = raw.get("Examples")
-    examples = raw if below is None else check.mapping(below, "Examples")
+    examples = raw if below in (None, _NONE) else check.mapping(below, "Examples")
+    for name in ("Positive Examples", "Negative Examples"):
+        if examples is not raw and raw.get(name):
+            check.fault("stands beside Examples too", name, task_id)
     positive = _examples(examples, "Positive Examples", check, task_id)
     negative = _examples(examples, "Negative Examples", check, task_id)
     parsed = [_instance(row, index, check, task_id) for index, row in enumerate(instances)]
@@ -125,6 +131,8 @@ def parse_niv2(raw: dict[str, Any], task_id: str, check: Checker) -> Task | None
 def _definition(raw: Mapping[str, Any], check: Checker, task_id: str) -> str:
     value = raw.get("Definition")
     text = value[0] if isinstance(value, list) and value else value
+    if isinstance(value, list) and len(value) > 1:
+        check.faults.note("of several definitions the first alone is used")
     return check.text(None if text == [] else text, "Definition", task_id)
 
 
@@ -133,7 +141,8 @@ def _examples(
 ) -> list[tuple[str, str, str]]:
     """Input, output and explanation of each example."""
     examples = []
-    for index, row in enumerate(_list(raw, field, check, task_id, [])):
+    rows = [] if raw.get(field) == _NONE else _list(raw, field, check, task_id, [])
+    for index, row in enumerate(rows):
         part = f"{field}[{index}]"
         if not isinstance(row, dict):
             check.mapping(row, part)

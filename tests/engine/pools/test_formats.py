@@ -59,8 +59,10 @@ def found(file: Path, **options: Any) -> tuple[list[str], tuple[str, ...], int]:
     told: list[str] = []
     done = validate_pool(file, PoolOptions(**options), lambda fault: told.append(str(fault)))
     assert done.faults == len(told)
-    assert all("\n" not in line and line.startswith(str(file)) for line in told)
-    return [line.removeprefix(str(file)).lstrip(",: ") for line in told], done.notes, done.tasks
+    assert all(line.startswith(str(file)) for line in told)
+    told = [line.removeprefix(str(file)).lstrip(",: ") for line in told]
+    assert not any("\n" in line for line in told)
+    return told, done.notes, done.tasks
 
 
 SAID = ("Say it.", "x", ("y",))
@@ -140,6 +142,18 @@ SAID = ("Say it.", "x", ("y",))
             [("user: Hi\n\nassistant: Yo\n\nuser: Hi", "", ("Yo",))],
         ),
         ("niv1.json", NIV1, [("Do it.", "q", ("r",))]),
+        ("dash.json", NIV1 | {"Examples": "-"}, [("Do it.", "q", ("r",))]),
+        (
+            "dashes.json",
+            NIV1 | {"Examples": {"Positive Examples": "-", "Negative Examples": "-"}},
+            [("Do it.", "q", ("r",))],
+        ),
+        (
+            "table.json",
+            {"schema": {"fields": [{"name": "index"}]}, "data": [ALPACA | {"index": 0}]},
+            [SAID],
+        ),
+        ("old_mac.csv", b"instruction,input,output\rSay it.,x,y\r", [SAID]),
     ],
 )  # fmt: skip
 def test_a_good_file_and_its_tasks(
@@ -227,6 +241,22 @@ HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
         ),
         ("a.jsonl", [ALPACA | {"id": "a\nb"}], "record line 1, field 'id': an id must not hold a"),
         ("a.jsonl", [ALPACA | {"id": "a "}], "record line 1, field 'id': an id must not begin or"),
+        ("a.jsonl", [ALPACA | {"id": "a\u2029b"}], "record line 1, field 'id': an id must not"),
+        ("a.jsonl", [ALPACA | {"id": "\xa0a"}], "record line 1, field 'id': an id must not begin"),
+        ("a\n.jsonl", [ALPACA], "record line 1, field 'id': an id must not hold a line break"),
+        (
+            "a.jsonl",
+            [{"task": "a\0b", "definition": "d", "prompt": "p", "completion": "c"}],
+            "record line 1, field 'task': an id must not hold a line break or a control",
+        ),
+        (
+            "twice.json",
+            NIV1 | {"Positive Examples": [{"input": "a", "output": "b"}]},
+            "record twice, field 'Positive Examples': stands beside Examples too",
+        ),
+        ("a.json", {"t1": ALPACA, "t2": ALPACA}, "field 'format': unknown format: its records"),
+        ("a.json", b'[{"output": "b"},]', "field 'format': unknown format: its records have"),
+        ("a.csv", "instruction,output\na,b\n".encode("utf-16"), "record line 1: not UTF-8"),
         ("a.jsonl", [ALPACA | {"input": "\ud83d"}], "record line 1, field 'input': not Unicode"),
         (
             "a.jsonl",
