@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import shutil
 import socket
 from contextlib import chdir, nullcontext
@@ -174,30 +173,14 @@ def test_who_converts_second_takes_what_the_first_made(
     assert [path.name for path in target.parent.iterdir()] == ["model"]
 
 
-def _convert_in_child(cache: str, answers: Any) -> None:
-    def unreachable(repo: str, kind: str = "models") -> Any:
-        return "unreachable"
-
-    models.ask_hub = unreachable
-    models._hub_copy = lambda repo, files: None
-    answers.put(str(resolve_model(BUNDLED_MODEL, cache_dir=Path(cache))))
-
-
 @pytest.fixture(scope="module")
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The bundled model, converted by two processes at once."""
+    """The bundled model, converted."""
     cache = tmp_path_factory.mktemp("cache")
-    spawn = multiprocessing.get_context("spawn")
-    answers = spawn.Queue()
-    children = [spawn.Process(target=_convert_in_child, args=(str(cache), answers)) for _ in "ab"]
-    for child in children:
-        child.start()
-    folders = {answers.get(timeout=800) for _ in children}
-    for child in children:
-        child.join()
-    assert len(folders) == 1
-    assert len(list((cache / "models").iterdir())) == 1
-    yield Path(folders.pop())
+    with pytest.MonkeyPatch.context() as away:
+        away.setattr(models, "ask_hub", lambda repo: "unreachable")
+        away.setattr(models, "_hub_copy", lambda repo, files: None)
+        yield Path(resolve_model(BUNDLED_MODEL, cache_dir=cache))
     shutil.rmtree(cache)
 
 
