@@ -161,7 +161,8 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
 
     digest = digest_tasks(watched())
     if not rows:
-        raise InputError("holds no task", file=pool.source)
+        why = "".join(f" that is in order; the first fault: {one}" for one in pool.faults.found[:1])
+        raise InputError(f"holds no task{why}", file=pool.source)
     return Survey(task_table(rows), digest, n_pairs, n_samples)
 
 

@@ -26,7 +26,8 @@ class Columns(Record):
             there is one. `system` stands for the system message of chat messages.
         definition: The instruction; `instruction` in the Alpaca form, `definition` beside prompts
             and, if there is one, beside messages, which otherwise give it as system message.
-        input: An instance's input; `input` in the Alpaca form, `prompt` beside completions.
+        input: An instance's input; `input` in the Alpaca form, or `context` where there is no such
+            column, `prompt` beside completions.
         output: An instance's gold output, or a list of them; `output` or `completion`.
         messages: Chat messages; `messages` or `conversations`.
         category: The task's category; `category` if there is one. Not used for

@@ -37,7 +37,9 @@ def tell_unused(values: Asked, check: Checker, known: Collection[str] = ()) -> N
         check: Is told of a fault where something would be lost that changes the meaning.
         known: Keys that need no note.
     """
-    for name in values.keys() - values.asked:
+    for name in values:
+        if name in values.asked:
+            continue
         if name in _CONTEXT and not is_empty(values[name]):
             problem = "is not used, and without it the task means another thing; put it into the "
             check.fault(f"{problem}prompt, or leave it out", name)

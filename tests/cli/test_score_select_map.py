@@ -446,3 +446,7 @@ def test_gold_outputs_that_are_missing_leave_a_task_out_if_asked_for(
     assert pl.read_parquet(scores).height == 19
     (line,) = (tmp_path / "scores.skipped.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "has no gold output to score"
+    pool.write_text(json.dumps(rows[3]) + "\n")
+    code, shown = jostle(*command, "--skip-faulty", "--overwrite")
+    assert code == 2
+    assert "holds no task that is in order; the first fault" in shown
