@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _SLICE_BYTES = 16 << 20  # on disk; several times as much in memory
 _SLICE_ROWS = 20_000
 _DATASET_ROWS = 1_000
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 HUB = "hub:"
 """What the name of a data set on the hub begins with."""
@@ -64,8 +66,8 @@ def open_dataset(spec: str, split: str | None, subset: str | None) -> Any:
     Raises:
         InputError: If it cannot be loaded, or needs a split to be named.
     """
-    if spec == HUB:
-        raise InputError("names no data set", file=spec)
+    if spec.startswith(HUB) and not _HUB_NAME.fullmatch(spec.removeprefix(HUB)):
+        raise InputError("names no data set; its form is hub:OWNER/NAME", file=spec)
     import datasets  # type: ignore[import-untyped]
     from huggingface_hub import constants
 

@@ -342,6 +342,8 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPa
         ("niv1.json", {"columns": parse_columns(["id=x"])}, "niv1.json, field 'columns': files of"),
         ("a.jsonl", {"split": "train"}, "a.jsonl, field 'split': this pool has no splits"),
         ("hub:", {}, "hub:: names no data set"),
+        ("hub:///", {}, "hub:///: names no data set; its form is hub:OWNER/NAME"),
+        ("hub:a/b/c", {}, "hub:a/b/c: names no data set"),
         ("x" * 300, {}, "File name too long"),
         ("~nobody-here/x", {}, "cannot be opened"),
         ("fifo", {}, "fifo: can be read but once, and a pool is gone through several times"),
