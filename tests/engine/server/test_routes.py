@@ -242,6 +242,17 @@ def test_an_error_in_a_stream_is_its_last_line() -> None:
     assert len(lines) == 2
 
 
+def test_ready_says_which_start_of_a_server_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, app = server()
+    monkeypatch.setenv("JOSTLE_SERVER", "this one")
+    for status in (200, 503):
+        answer = ask(app, "GET", "/ready")
+        assert (answer.status_code, answer.headers["X-Jostle-Server"]) == (status, "this one")
+        live.pretend(usable=False)
+    monkeypatch.delenv("JOSTLE_SERVER")  # vLLM was started by hand
+    assert "X-Jostle-Server" not in ask(app, "GET", "/ready").headers
+
+
 def test_a_slow_reader_costs_a_load_its_turn_and_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
