@@ -12,6 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from engine.client import EngineClient
+    from engine.config import PromptConfig
+    from engine.prompts import PromptBuilder
     from training.config import ModelConfig
     from training.display import RichProgress
     from training.launch import EngineFiles
@@ -21,9 +23,19 @@ OwnUrl = Annotated[
     str | None, typer.Option(help="A running engine.", show_default="starts one on --model")
 ]
 EngineModel = Annotated[
-    str, typer.Option(help="Model to start: smollm2-135m (bundled), a hub id, or a folder.")
+    str | None,
+    typer.Option(
+        help="Model to start: smollm2-135m (bundled), a hub id, or a folder; with --url, where the "
+        "served tokenizer lies.",
+        show_default="smollm2-135m; with --url, what the engine names",
+    ),
 ]
-EngineModelLen = Annotated[int, typer.Option(min=64, help="Its context, in tokens.")]
+EngineModelLen = Annotated[
+    int | None,
+    typer.Option(
+        min=64, help="Its context, in tokens.", show_default="2048; with --url, the engine's"
+    ),
+]
 ApiKey = Annotated[
     str | None,
     typer.Option(help="Key of that engine.", show_default="JOSTLE_API_KEY, or the server's own"),
@@ -50,6 +62,52 @@ def connect(
 
     keys = client_keys(os.environ, api_key, admin_key)
     return EngineClient(url, keys.api, admin_key=keys.admin, paraphrases=paraphrases)
+
+
+def engine_model(
+    model: str | None, max_model_len: int | None, *, trust_remote_code: bool
+) -> ModelConfig:
+    """What is started, by the options; what they leave open is as in a run's config."""
+    from training.config import ModelConfig
+
+    given = {"name": model, "max_model_len": max_model_len}
+    options = {name: value for name, value in given.items() if value is not None}
+    return ModelConfig.model_validate(options | {"trust_remote_code": trust_remote_code})
+
+
+def builder_at(
+    url: str,
+    api_key: str | None,
+    prompt: PromptConfig,
+    model: str | None,
+    max_model_len: int | None,
+    *,
+    trust_remote_code: bool = False,
+) -> PromptBuilder:
+    """Prompts as the engine at a URL builds them.
+
+    Args:
+        url: Where it runs.
+        api_key: Its key.
+        prompt: How they are laid out.
+        model: Where its tokenizer is taken from; None: where the engine says.
+        max_model_len: What its context must be, in tokens; None: whatever it is.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Raises:
+        InputError: If the tokenizer is not there, or it or the context is another one.
+    """
+    from engine.errors import InputError
+    from engine.identity import load_tokenizer
+    from engine.prompts import PromptBuilder
+
+    with connect(url, api_key) as client:
+        served = client.weights().served
+    if max_model_len not in (None, served.max_model_len):
+        problem = f"the engine's context is {served.max_model_len} tokens, not {max_model_len}"
+        raise InputError(problem, field="--max-model-len")
+    tokenizer = load_tokenizer(served, model, trust_remote_code=trust_remote_code)
+    return PromptBuilder(tokenizer, prompt, served.max_model_len)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import ApiKey, EngineUrl, connect
+from cli.client import ApiKey, EngineUrl, builder_at, connect
 from cli.pool import Overwrite, SkipFaulty, TrustRemoteCode
 from cli.score import _config
 
@@ -15,8 +15,12 @@ from cli.score import _config
 def evaluate(
     pool: Annotated[str, typer.Argument(help="See jostle pool stats.")],
     model: Annotated[
-        str, typer.Option(help="The served model, whose tokenizer lays prompts out.")
-    ] = "smollm2-135m",
+        str | None,
+        typer.Option(
+            help="Where the tokenizer of the served model lies.",
+            show_default="what the engine names",
+        ),
+    ] = None,
     engine: EngineUrl = "http://127.0.0.1:8000",
     api_key: ApiKey = None,
     output: Annotated[
@@ -24,7 +28,10 @@ def evaluate(
     ] = None,
     instances: Annotated[int, typer.Option(min=1, help="Instances of each task.")] = 100,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest output.")] = 128,
-    max_model_len: Annotated[int, typer.Option(min=64, help="Context, in tokens.")] = 2048,
+    max_model_len: Annotated[
+        int | None,
+        typer.Option(min=64, help="Its context, in tokens.", show_default="the engine's"),
+    ] = None,
     max_tasks: Annotated[
         int | None, typer.Option(min=1, help="The first so many tasks.", show_default="all")
     ] = None,
@@ -41,33 +48,25 @@ def evaluate(
     from rich.console import Console
 
     from engine.files import check_output
-    from engine.models import resolve_model
     from engine.pools.checks import LeftOut
-    from training.config import EvaluateConfig, RunConfig
+    from training.config import EvaluateConfig
     from training.display import RichProgress, evaluation_table
-    from training.launch import make_builder
     from training.single import EVALUATION_FILES, evaluate_engine
 
     if output is not None and output.exists():
         for name in EVALUATION_FILES:
             check_output(output / name, overwrite=overwrite, inputs=(pool, config))
-    asked = RunConfig.model_validate(
-        {
-            "model": {
-                "name": model,
-                "max_model_len": max_model_len,
-                "trust_remote_code": trust_remote_code,
-            },
-            "score": _config(config, {}, {}),
-            "evaluate": EvaluateConfig(
-                instances_per_task=instances,
-                max_new_tokens=max_new_tokens,
-                seed=seed,
-                gold_perplexity=gold,
-            ),
-        }
+    asked = EvaluateConfig(
+        instances_per_task=instances,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        gold_perplexity=gold,
     )
+    prompt = _config(config, {}, {}).prompt
     left_out = LeftOut() if skip_faulty else None
+    builder = builder_at(
+        engine, api_key, prompt, model, max_model_len, trust_remote_code=trust_remote_code
+    )
     with (
         connect(engine, api_key) as client,
         RichProgress(Console(stderr=True)) as progress,
@@ -77,8 +76,8 @@ def evaluate(
         found = evaluate_engine(
             client,
             pool,
-            asked.evaluate,
-            make_builder(str(resolve_model(model)), asked),
+            asked,
+            builder,
             output,
             max_tasks=max_tasks,
             left_out=left_out,

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from cli.client import ApiKey, EngineModel, EngineModelLen, OwnUrl, engine_at
+from cli.client import (
+    ApiKey,
+    EngineModel,
+    EngineModelLen,
+    OwnUrl,
+    builder_at,
+    engine_at,
+    engine_model,
+)
 from cli.pool import (
     ColumnNames,
     FormatName,
@@ -34,8 +42,8 @@ def race(
     ],
     url: OwnUrl = None,
     api_key: ApiKey = None,
-    model: EngineModel = "smollm2-135m",
-    max_model_len: EngineModelLen = 2048,
+    model: EngineModel = None,
+    max_model_len: EngineModelLen = None,
     trust_remote_code: TrustRemoteCode = False,
     config: ConfigFile = None,
     max_output_tokens: Annotated[
@@ -74,7 +82,7 @@ def race(
     from engine.pools import open_pool
     from engine.pools.checks import LeftOut
     from engine.tasks import Pool
-    from training.config import ModelConfig, check_racing
+    from training.config import check_racing
     from training.display import RichProgress
     from training.launch import EngineFiles
     from training.racing import RaceFiles, plan_pool_race, race_on_disk
@@ -87,12 +95,16 @@ def race(
     left_out = LeftOut() if skip_faulty else None
     opened = open_pool(pool, options, left_out)
     whole = Pool(list(opened), opened.source)
-    location = str(resolve_model(model))
-    _, builder = _builder(location, asked, max_model_len, trust_remote_code)
+    served = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)
+    if url is None:
+        location = str(resolve_model(served.name))
+        _, builder = _builder(location, asked, served.max_model_len, trust_remote_code)
+    else:
+        location = ""
+        builder = builder_at(
+            url, api_key, asked.prompt, model, max_model_len, trust_remote_code=trust_remote_code
+        )
     rules = RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept)
-    served = ModelConfig(
-        name=model, max_model_len=max_model_len, trust_remote_code=trust_remote_code
-    )
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(files.claim(overwrite=overwrite, inputs=(*opened.files, config)))

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.client import ApiKey, EngineModel, EngineModelLen, OwnUrl, engine_at
+from cli.client import (
+    ApiKey,
+    EngineModel,
+    EngineModelLen,
+    OwnUrl,
+    builder_at,
+    engine_at,
+    engine_model,
+)
 from cli.pool import (
     ColumnNames,
     FormatName,
@@ -22,8 +30,11 @@ from cli.pool import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.config import ScoreConfig
     from engine.pools.lazy import LazyPool
+    from engine.prompts import PromptBuilder
 
 
 ConfigFile = Annotated[
@@ -37,8 +48,8 @@ def score(
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet file.")],
     url: OwnUrl = None,
     api_key: ApiKey = None,
-    model: EngineModel = "smollm2-135m",
-    max_model_len: EngineModelLen = 2048,
+    model: EngineModel = None,
+    max_model_len: EngineModelLen = None,
     trust_remote_code: TrustRemoteCode = False,
     config: ConfigFile = None,
     instances: Annotated[
@@ -108,7 +119,6 @@ def score(
 
     from engine.pools import open_pool
     from engine.pools.checks import LeftOut
-    from training.config import ModelConfig
     from training.display import RichProgress
     from training.further import FURTHER
     from training.launch import EngineFiles
@@ -134,24 +144,31 @@ def score(
         _options(format_name, column, split, subset, max_instances, asked.seed),
         LeftOut() if skip_faulty else None,
     )
+    served = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)
+    choosing = design is not None or budget is not None or earlier is not None
     location = ""
-    if url is None or design is not None:
+    if url is None:
         from engine.models import resolve_model
 
-        location = str(resolve_model(model))
-    console = Console(stderr=True)
-    if design is not None or budget is not None or earlier is not None:
-        opened, asked, words = _choose(
-            design, budget, earlier, opened, asked, location, max_model_len, trust_remote_code
+        location = str(resolve_model(served.name))
+
+    def builder() -> PromptBuilder:
+        if url is None:
+            return _builder(location, asked, served.max_model_len, trust_remote_code)[1]
+        return builder_at(
+            url, api_key, asked.prompt, model, max_model_len, trust_remote_code=trust_remote_code
         )
+
+    if url is not None and not choosing and (model is not None or max_model_len is not None):
+        builder()  # what is named must be what is served
+    console = Console(stderr=True)
+    if choosing:
+        opened, asked, words = _choose(design, budget, earlier, opened, asked, builder)
         console.print(words, highlight=False)
     survey = survey_pool(opened, asked)
     n_tasks = survey.tasks.height
     sampled = f", {survey.n_samples:,} samples" if survey.n_samples else ""
     console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}", highlight=False)
-    served = ModelConfig(
-        name=model, max_model_len=max_model_len, trust_remote_code=trust_remote_code
-    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(
             files.claim(overwrite=overwrite, inputs=(*opened.files, config, earlier))
@@ -211,9 +228,7 @@ def _choose(
     earlier: Path | None,
     pool: LazyPool,
     config: ScoreConfig,
-    location: str,
-    max_model_len: int,
-    trust_remote_code: bool,
+    make_builder: Callable[[], PromptBuilder],
 ) -> tuple[LazyPool, ScoreConfig, str]:
     """The pool without what cannot be planned, the config with the chosen design, and in words."""
     from engine.errors import InputError
@@ -231,7 +246,7 @@ def _choose(
     from engine.pools.checks import LeftOut
 
     relative = TYPICAL if earlier is None else components_of_pairs(read_table(earlier), earlier)
-    _, builder = _builder(location, config, max_model_len, trust_remote_code)
+    builder = make_builder()
     if isinstance(pool.faults, LeftOut):
         pool = pool.where(lambda task: plan_task(task, config, builder))
     best = design_for_pool(pool, config, builder, budget, relative)

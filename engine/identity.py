@@ -82,6 +82,40 @@ class ServedModel(Record):
                 )
 
 
+def load_tokenizer(
+    served: ServedModel, model: str | None = None, *, trust_remote_code: bool = False
+) -> Any:
+    """The tokenizer that a server lays prompts out with.
+
+    Args:
+        served: What the server says.
+        model: Where to take it from, see `engine.models.find_model`; None: where the server does.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Raises:
+        InputError: If it is not there, or is another one than the server's.
+    """
+    from transformers import AutoTokenizer
+
+    from engine.models import resolve_model
+
+    name = model or served.tokenizer_model
+    try:
+        location = str(resolve_model(name))
+    except InputError as error:
+        if model is not None:
+            raise
+        raise InputError(
+            f"the engine serves {served.model}, whose tokenizer is not here ({error.problem}); "
+            "name a folder or hub id that holds it",
+            record=name,
+            field="--model",
+        ) from error
+    tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    served.check_tokenizer(tokenizer, name)
+    return tokenizer
+
+
 def weights_identity(folder: Path) -> str | None:
     """Digest of a model's weight files and its config.json, wherever the folder lies.
 

@@ -30,7 +30,7 @@ from training.config import EngineConfig, ModelConfig, RunConfig
 from training.display import RichProgress
 from training.finetune import Train
 from training.fleet import Fleet
-from training.live import Engine
+from training.live import Engine, check_prompts
 from training.lock import RunLock
 from training.pools import Pools, leave_out_unfit, take_validation
 from training.records import RunFolder
@@ -295,6 +295,8 @@ def run_config(
         builder = make_builder(location, config)
         races = plan_races(config, pools, builder, progress)
         with open_engine(location, folder, config, progress) as (engine, train):
+            if config.engine.urls:
+                check_prompts(engine.weights(), builder, location, new=state is None)
             Run(
                 folder,
                 config,

@@ -9,7 +9,10 @@ from typing import Protocol
 from engine.api import CompletionLogprobsResponse, SkippedTask, TaskScore, TokenPair, WeightsState
 from engine.config import ScoreConfig
 from engine.errors import EngineError, InputError
-from engine.manifest import read_manifest
+from engine.identity import weights_identity
+from engine.manifest import MANIFEST_NAME, read_manifest
+from engine.models import local_folder
+from engine.prompts import PromptBuilder
 from engine.tasks import Task
 from training.records import RunFolder
 from training.state import RunState
@@ -69,6 +72,42 @@ def check_model(weights: WeightsState, state: RunState) -> None:
     if other := state.base.difference(weights):
         raise InputError(
             f"the run began with another model than the engine serves, {other}",
+            field="engine.urls",
+        )
+
+
+def check_prompts(weights: WeightsState, builder: PromptBuilder, model: str, *, new: bool) -> None:
+    """That an engine which was started by others serves the model that a run trains.
+
+    Args:
+        weights: What it serves.
+        builder: Prompts of the run.
+        model: Folder or hub id of the run's model.
+        new: Whether the run begins.
+
+    Raises:
+        InputError: If tokenizer, context or weights are others, or, where the run begins, others
+            have been loaded.
+    """
+    served, folder = weights.served, local_folder(model)
+    served.check_tokenizer(builder.tokenizer, model)
+    if served.max_model_len != builder.max_model_len:
+        raise InputError(
+            f"is {builder.max_model_len} tokens, the context of the engine {served.max_model_len}",
+            field="model.max_model_len",
+        )
+    own = weights_identity(folder)
+    if weights.is_base and own not in (None, served.weights):
+        raise InputError(
+            f"the engine serves {served.model} ({served.weights[:12]}), whose weights are not "
+            f"those of {model} ({own[:12]})",
+            field="model.name",
+        )
+    published = (folder / MANIFEST_NAME).is_file() and read_manifest(folder).version
+    if new and not weights.is_base and weights.version != published:
+        raise InputError(
+            f"the engine serves {weights.in_words()}, which was loaded later; a run begins with "
+            f"{model}: start the engine anew",
             field="engine.urls",
         )
 

@@ -9,6 +9,7 @@ import pytest
 
 from cli.score import _config
 from engine.errors import InputError
+from tests.engine.served import live
 
 
 def test_a_template_file_in_the_config_of_score_race_and_eval(tmp_path: Path) -> None:
@@ -46,14 +47,8 @@ def test_code_of_a_model_runs_only_where_it_may(
         seen.append(trust_remote_code)
         raise InputError("seen")
 
-    class Served:
-        version = "base"
-
-        def __getattr__(self, name: str) -> None:
-            return None
-
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", load)
-    monkeypatch.setattr("engine.client.EngineClient.weights", lambda _: Served())
+    monkeypatch.setattr("engine.client.EngineClient.weights", lambda _: live("base"))
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "model"
     model.mkdir()

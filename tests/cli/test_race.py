@@ -13,6 +13,7 @@ import pytest
 from engine.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
 from engine.config import ScoreConfig
 from engine.errors import EngineError
+from engine.identity import tokenizer_identity
 from engine.measures.compute import compute_measures
 from engine.tasks import Task
 from tests.engine.design.test_live import Engine
@@ -27,7 +28,7 @@ class Client(Engine):
     answers = 0
     fail_after: int | None = None
     weights_version = "base"
-    served = SERVED
+    served = SERVED.model_copy(update={"tokenizer": tokenizer_identity(gpt2())})
 
     def __init__(self, _url: str = "", _api_key: str | None = None, **_options: Any) -> None:
         super().__init__()
@@ -203,10 +204,11 @@ def test_only_the_same_race_goes_on(
     shown = jostle(*command)[1]
     assert "an unfinished race of another model is there, somewhere (base) and somewhere" in shown
     monkeypatch.setattr(Client, "weights_version", "base")
-    wider = SERVED.model_copy(update={"max_model_len": 4096})
+    wider = Client.served.model_copy(update={"max_model_len": 4096})
+    narrow = Client.served
     monkeypatch.setattr(Client, "served", wider)
     assert "max_model_len 2048 and 4096; --overwrite" in jostle(*command)[1]
-    monkeypatch.setattr(Client, "served", SERVED)
+    monkeypatch.setattr(Client, "served", narrow)
     monkeypatch.setattr(Client, "fail_after", None)
     code, shown = jostle(*command[:-1], 40_000)
     assert code == 0, shown

@@ -1,6 +1,6 @@
 """A process that speaks the engine's routes over HTTP; answers depend on weights and input alone.
 
-python -m tests.training.stand_in_engine PORT
+python -m tests.training.stand_in_engine PORT [MODEL]
 """
 
 from __future__ import annotations
@@ -14,13 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from engine.api import PromptUncertaintyRequest, StreamTotals, Usage
+from engine.identity import template_identity, tokenizer_identity, weights_identity
 from engine.manifest import check_files, read_manifest
 from tests.engine.served import SERVED
 from tests.training.fakes import make_score
+from tests.training.tiny import make_tokenizer
 
 SECONDS = 0.04
 WORDS = ("blue", "green", "red", "cba")
-live: dict[str, Any] = {"version": "base", "path": "base", "served": SERVED.model_dump()}
+served = SERVED.model_copy(
+    update={
+        "tokenizer": tokenizer_identity(make_tokenizer()),
+        "chat_template": template_identity(make_tokenizer()),
+        "max_model_len": 256,
+        "weights": weights_identity(Path(sys.argv[2])) if sys.argv[2:] else SERVED.weights,
+    }
+)
+live: dict[str, Any] = {
+    "version": served.version,
+    "path": "base",
+    "served": served.model_dump(),
+}
 
 
 def share(*parts: object) -> float:

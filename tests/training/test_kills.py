@@ -53,15 +53,19 @@ urls = ["http://127.0.0.1:{port}"]
 class Engine:
     """Keeps a stand-in engine alive on one port."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *model: Path) -> None:
         self.port = port
+        self.model = model
         self.process: subprocess.Popen[bytes] | None = None
 
     def ensure(self) -> dict[str, int]:
         """Starts it if it is dead; its process id by role."""
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.training.stand_in_engine", str(self.port)]
+                [
+                    *(sys.executable, "-m", "tests.training.stand_in_engine"),
+                    *(str(self.port), *map(str, self.model)),
+                ]
             )
             while True:
                 try:
@@ -73,11 +77,11 @@ class Engine:
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
+def engine(tmp_path: Path) -> Iterator[Engine]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    engine = Engine(port)
+    engine = Engine(port, tmp_path / "model")
     yield engine
     if engine.process is not None:
         engine.process.kill()
@@ -168,7 +172,7 @@ def test_of_two_engines_one_is_killed_and_every_task_is_scored_once() -> None:
             str(port): EngineClient(f"http://127.0.0.1:{port}", patience_s=1.0) for port in ports
         }
         fleet = Fleet(clients)
-        assert fleet.weights().version == "base"
+        assert fleet.weights().is_base
         seen: list[str] = []
         for score in fleet.score(list(make_pool(40)), ScoreConfig()):
             seen.append(score.task_id)
