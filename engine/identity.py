@@ -55,8 +55,9 @@ class ServedModel(Record):
         for field in ("tokenizer", "chat_template", "max_model_len", "dtype"):
             old, new = getattr(self, field), getattr(other, field)
             if old != new:
-                short = (str(value)[:12] for value in (old, new))
-                found.append("{} {} and {}".format(field, *short))
+                if field in ("tokenizer", "chat_template"):
+                    old, new = _short(old), _short(new)
+                found.append(f"{field} {old} and {new}")
         return found
 
     def check_tokenizer(self, tokenizer: Any, name: str) -> None:

@@ -282,9 +282,9 @@ def test_a_scoring_that_broke_off_goes_on(
     [
         ({"weights": "3" * 64}, "other weights"),
         ({"max_model_len": 4096}, "max_model_len 2048 and 4096"),
-        ({"dtype": "bfloat16"}, "dtype float32 and bfloat16"),
+        ({"dtype": "bfloat16, fp8_e4m3 cache"}, "dtype float32 and bfloat16, fp8_e4m3 cache"),
         ({"tokenizer": "3" * 64}, "tokenizer 222222222222 and 333333333333"),
-        ({"chat_template": "3" * 64}, "chat_template None and 333333333333"),
+        ({"chat_template": "3" * 64}, "chat_template none and 333333333333"),
     ],
 )
 @pytest.mark.parametrize("reloaded", [False, True])
