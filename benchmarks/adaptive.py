@@ -35,14 +35,14 @@ from benchmarks.adaptive_tables import (
 )
 from benchmarks.reference_pairs import SECOND, STORED
 from benchmarks.stored_pairs import Draw, StoredTask, informed, load, values
-from engine.design.analysis import Analysis
 from engine.design.assisted import estimate
 from engine.design.choose import choose_design
 from engine.design.entries import RaceConfig
 from engine.design.measurement import Measurement
-from engine.design.overlap import expected_overlap, top
-from engine.design.pooling import Pooled, standard_errors
-from engine.design.race import Estimator
+from engine.design.race_rules import Estimator
+from engine.variance.analysis import Analysis
+from engine.variance.overlap import expected_overlap, top
+from engine.variance.pooling import Pooled, standard_errors
 
 Floats = NDArray[np.float64]
 Rank = Callable[[Draw, list[Measurement]], Floats]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.manifest import Manifest, Probe
-from training.checkpoint import publish
-from training.trainer import TrainResult
+from engine.weights.manifest import Manifest, Probe
+from training.trainer.checkpoint import publish
+from training.trainer.trainer_process import TrainResult
 
 PROMPT = "The quick brown fox jumps over"
 OUTPUT = " the lazy dog"

@@ -10,8 +10,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.pairs import BenchmarkPairs
-from engine.manifest import read_safetensors_header
-from engine.plan import reusable_tokens, with_shared_prefixes
+from engine.questions.pair_plan import reusable_tokens, with_shared_prefixes
+from engine.weights.manifest import read_safetensors_header
 
 _ROWS = 2048
 """Tokens of a step."""

@@ -19,17 +19,17 @@ from rich.table import Table
 
 from benchmarks.reference_pairs import DESIGN, STORED
 from benchmarks.stored_pairs import StoredTask, load
-from engine.api import Usage
 from engine.client import EngineClient
 from engine.design.entries import RaceConfig, Standing
-from engine.design.live import LiveTables, Scoring, race_order
-from engine.design.overlap import top
-from engine.design.race import Race
-from engine.models import BUNDLED_MODEL, resolve_model
+from engine.design.live_race import LiveTables, Scoring, race_order
+from engine.design.race_rules import Race
 from engine.pools.niv2 import load_niv2_task, task_files
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
+from engine.protocol.api import Usage
 from engine.tasks import Task
+from engine.variance.overlap import top
+from engine.weights.models import BUNDLED_MODEL, resolve_model
 
 MAX_MODEL_LEN = 2048
 RESULTS = Path(__file__).parent / "results"

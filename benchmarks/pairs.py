@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from engine.config import ScoreConfig
-from engine.plan import plan_pairs, plan_task
 from engine.pools.bundled import training_pool
 from engine.pools.niv2 import load_niv2
 from engine.prompts import PromptBuilder
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import plan_pairs, plan_task
 from engine.tasks import Pool, Task
 
 REAL_TASKS = Path("../shared/data/niv2/tasks")

@@ -20,18 +20,18 @@ from typing import Any
 
 import polars as pl
 
-from engine.api import TaskScore
 from engine.client import EngineClient
-from engine.config import ScoreConfig
-from engine.models import BUNDLED_MODEL, resolve_model
-from engine.plan import plan_pairs, plan_task
 from engine.pools import open_pool
 from engine.pools.niv2 import load_niv2
 from engine.pools.opening import BUNDLED
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
+from engine.protocol.api import TaskScore
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import plan_pairs, plan_task
 from engine.tasks import Pool, Task
-from training.records import ScoreJournal
+from engine.weights.models import BUNDLED_MODEL, resolve_model
+from training.run.run_folder import ScoreJournal
 
 STORED = Path(__file__).parent / "data" / "reference_pairs.parquet"
 SECOND = Path(__file__).parent / "data" / "bundled_pairs.parquet"

@@ -20,8 +20,8 @@ from rich.table import Table
 
 from benchmarks.checkpoints import publish_noise
 from engine.client import EngineClient
-from engine.models import resolve_model
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
+from engine.weights.models import resolve_model
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -36,20 +36,20 @@ from benchmarks.floor import (
 )
 from benchmarks.pairs import BenchmarkPairs, all_pairs, sample_tasks
 from benchmarks.ways import EAGER_VARIABLE, Answer
-from engine.api import TokenPair, Usage
 from engine.client import EngineClient
-from engine.config import ScoreConfig
-from engine.models import resolve_model
-from engine.plan import reusable_tokens
-from engine.process import EngineProcess
-from engine.prompts import PromptBuilder
-from engine.settings import (
+from engine.process.engine_process import EngineProcess
+from engine.process.settings import (
     KEEP_MEMORY,
     OUTPUT_ROWS_VARIABLE,
     SHARED_TAILS_VARIABLE,
     choose_settings,
 )
+from engine.prompts import PromptBuilder
+from engine.protocol.api import TokenPair, Usage
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import reusable_tokens
 from engine.tasks import Task
+from engine.weights.models import resolve_model
 
 MAX_MODEL_LEN = 2048
 RESULTS = Path(__file__).parent / "results"

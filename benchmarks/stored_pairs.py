@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.design.analysis import Analysis, Moves
 from engine.design.assisted import Estimates, Evidence, estimate, remaining
 from engine.design.costs import TaskCost
 from engine.design.entries import RaceConfig, Runner
 from engine.design.extensions import Scored
 from engine.design.measurement import Expectation, Measurement, shift
-from engine.design.race import Estimator, Race
-from engine.incidence import incidence
+from engine.design.race_rules import Estimator, Race
+from engine.questions.incidence import incidence
+from engine.variance.analysis import Analysis, Moves
 
 Floats = NDArray[np.float64]
 

@@ -79,7 +79,7 @@ def harness_way(model: str) -> _Score:
     _name_vllm()
     from lm_eval.models.vllm_causallms import VLLM  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-    from engine.settings import choose_settings
+    from engine.process.settings import choose_settings
 
     settings = choose_settings()
     on_cpu = settings.device == "cpu"

@@ -12,11 +12,11 @@ import typer
 
 if TYPE_CHECKING:
     from engine.client import EngineClient
-    from engine.config import PromptConfig
     from engine.prompts import PromptBuilder
-    from training.config import ModelConfig
-    from training.display import RichProgress
-    from training.launch import EngineFiles
+    from engine.protocol.score_config import PromptConfig
+    from training.commands.launch import EngineFiles
+    from training.config.run_config import ModelConfig
+    from training.report.display import RichProgress
 
 EngineUrl = Annotated[str, typer.Option(help="URL of the running engine.")]
 OwnUrl = Annotated[
@@ -68,7 +68,7 @@ def engine_model(
     model: str | None, max_model_len: int | None, *, trust_remote_code: bool
 ) -> ModelConfig:
     """What is started, by the options; what they leave open is as in a run's config."""
-    from training.config import ModelConfig
+    from training.config.run_config import ModelConfig
 
     given = {"name": model, "max_model_len": max_model_len}
     options = {name: value for name, value in given.items() if value is not None}
@@ -98,8 +98,8 @@ def builder_at(
         InputError: If the tokenizer is not there, or it or the context is another one.
     """
     from engine.errors import InputError
-    from engine.identity import load_tokenizer
     from engine.prompts import PromptBuilder
+    from engine.weights.identity import load_tokenizer
 
     with connect(url, api_key) as client:
         served = client.weights().served
@@ -137,7 +137,7 @@ def engine_at(
         with connect(url, api_key, paraphrases=files.paraphrases) as client:
             yield client
         return
-    from training.launch import OwnEngine
+    from training.commands.launch import OwnEngine
 
     with OwnEngine(location, model, files, progress) as own:
         yield own.client

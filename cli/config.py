@@ -19,7 +19,7 @@ def init(
 ) -> None:
     """Write a config with every field, its default and what it means."""
     from engine.files import check_output, write_bytes
-    from training.config_file import config_template
+    from training.config.config_file import config_template
 
     check_output(path, overwrite=overwrite)
     write_bytes(path, config_template().encode())
@@ -29,6 +29,6 @@ def init(
 @app.command()
 def show(config: ConfigFile, overrides: Overrides = None) -> None:
     """Print the resolved config: defaults, file and overrides together."""
-    from training.config_file import read_config
+    from training.config.config_file import read_config
 
     typer.echo(read_config(config, overrides or ()).to_toml(), nl=False)

@@ -36,7 +36,7 @@ def demo(
     ] = False,
 ) -> None:
     """Score a pool, train on its most uncertain tasks, evaluate, repeat; end with a task map."""
-    from training.demo import run_demo
+    from training.commands.demo_run import run_demo
 
     run_demo(
         pool=pool,

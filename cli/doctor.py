@@ -15,7 +15,7 @@ def doctor(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to look at.")] = 8000,
 ) -> None:
     """Look at Python, libraries, device, memory, disk and ports; exit code 2 on a problem."""
-    from training.doctor import examine
+    from training.commands.machine_checks import examine
 
     problems = 0
     for finding in examine(folder, port):

@@ -49,9 +49,9 @@ def evaluate(
 
     from engine.files import check_output
     from engine.pools.checks import LeftOut
-    from training.config import EvaluateConfig
-    from training.display import RichProgress, evaluation_table
-    from training.single import EVALUATION_FILES, evaluate_engine
+    from training.commands.single_step import EVALUATION_FILES, evaluate_engine
+    from training.config.run_config import EvaluateConfig
+    from training.report.display import RichProgress, evaluation_table
 
     if output is not None and output.exists():
         for name in EVALUATION_FILES:
@@ -106,8 +106,8 @@ def judge(
     from rich.console import Console
 
     from engine.files import check_output
-    from training.display import RichProgress
-    from training.judge import Judge, compare, read_outputs
+    from training.evaluation.judge import Judge, compare, read_outputs
+    from training.report.display import RichProgress
 
     check_output(journal, overwrite=True, inputs=(left, right))
     with (

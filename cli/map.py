@@ -53,8 +53,8 @@ def task_map(
     from engine.files import check_output, replacing
     from engine.measures.task_map import CATEGORIES, UNMEASURABLE, MapConfig
     from engine.pools.names import read_names
-    from training.map_page import map_table, write_map_page
-    from training.records import write_parquet
+    from training.report.map_page import map_table, write_map_page
+    from training.run.run_folder import write_parquet
 
     if output.suffix not in (".html", ".png"):
         raise InputError("the output's name must end in .html or .png", file=output)
@@ -85,7 +85,7 @@ def task_map(
     if output.suffix == ".html":
         write_map_page(output, found, thresholds, title=title, n_replicates=replicates)
     else:
-        from training.report import Panel, draw_task_map
+        from training.report.map_picture import Panel, draw_task_map
 
         with replacing(output) as part:
             draw_task_map([Panel(title, found, thresholds)], part)

@@ -35,7 +35,7 @@ def measures(
 ) -> None:
     """List all measures; or compute them from stored pairs, without scoring anew."""
     from engine.errors import InputError
-    from engine.measures.registry import find_measures
+    from engine.measures.measure_registry import find_measures
 
     if table is None:
         if output is not None or into is not None:
@@ -51,7 +51,7 @@ def measures(
     from engine.files import check_output
     from engine.measures.compute import compute_measures
     from engine.measures.measure import INPUTS
-    from training.records import write_parquet
+    from training.run.run_folder import write_parquet
 
     if output is not None:
         if output.suffix != ".parquet":

@@ -10,9 +10,9 @@ import typer
 from cli.client import ApiKey, connect
 
 if TYPE_CHECKING:
-    from engine.config import ScoreConfig
     from engine.pools.options import PoolOptions
     from engine.prompts import PromptBuilder
+    from engine.protocol.score_config import ScoreConfig
 
 app = typer.Typer(
     help="Check, count, convert, split and show pools of tasks.", no_args_is_help=True
@@ -94,7 +94,7 @@ def _builder(
 ) -> tuple[Any | None, PromptBuilder]:
     """The model's tokenizer, if one is named, and what lays prompts out in tokens or words."""
     from engine.errors import InputError
-    from engine.pools.words import WordTokenizer
+    from engine.pools.word_tokenizer import WordTokenizer
     from engine.prompts import PromptBuilder
 
     if model is None:
@@ -103,7 +103,7 @@ def _builder(
         return None, PromptBuilder(WordTokenizer(), config.prompt, max_model_len)
     from transformers import AutoTokenizer
 
-    from engine.models import resolve_model
+    from engine.weights.models import resolve_model
 
     tokenizer = AutoTokenizer.from_pretrained(
         str(resolve_model(model)), trust_remote_code=trust_remote_code
@@ -167,11 +167,11 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count what is in a pool, and estimate what scoring it takes."""
-    from engine.config import ScoreConfig
     from engine.pools import open_pool
     from engine.pools.describe import describe_stats
     from engine.pools.estimate import Rate, estimate, measure_rate
     from engine.pools.stats import collect_stats
+    from engine.protocol.score_config import ScoreConfig
 
     if engine is not None and pairs_per_second is not None:
         raise typer.BadParameter("give either --engine or --pairs-per-second")
@@ -293,10 +293,10 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the task as JSON.")] = False,
 ) -> None:
     """Show a task, or the prompt that the model gets of it."""
-    from engine.config import ScoreConfig
     from engine.errors import InputError
     from engine.pools import open_pool
     from engine.pools.describe import describe_task, render_prompt
+    from engine.protocol.score_config import ScoreConfig
 
     opened = open_pool(pool, _options(format_name, column, split, subset))
     task = opened.first() if task_id is None else opened.get(task_id)

@@ -78,15 +78,15 @@ def race(
     from rich.console import Console
 
     from engine.design.entries import RaceConfig
-    from engine.models import resolve_model
     from engine.pools import open_pool
     from engine.pools.checks import LeftOut
     from engine.tasks import Pool
-    from training.config import check_racing
-    from training.display import RichProgress
-    from training.launch import EngineFiles
-    from training.racing import RaceFiles, plan_pool_race, race_on_disk
-    from training.summary import unmeasurable_in_words
+    from engine.weights.models import resolve_model
+    from training.commands.launch import EngineFiles
+    from training.config.run_config import check_racing
+    from training.report.display import RichProgress
+    from training.run.summary import unmeasurable_in_words
+    from training.tables.pool_racing import RaceFiles, plan_pool_race, race_on_disk
 
     files = RaceFiles(output)
     asked = _config(config, {"max_output_tokens": max_output_tokens, "seed": seed}, {})

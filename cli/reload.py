@@ -21,8 +21,8 @@ def reload(
     A checkpoint may be an adapter alone, as its manifest then says; the engine merges it into the
     weights it was trained on.
     """
-    from engine.manifest import read_manifest
-    from training.live import make_live
+    from engine.weights.manifest import read_manifest
+    from training.run.live_engine import make_live
 
     version = read_manifest(checkpoint).version
     with connect(engine, api_key, admin_key) as client:

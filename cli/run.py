@@ -44,8 +44,8 @@ def run(
         raise InputError("goes with --dry-run", field="--pairs-per-second")
     if resume and dry_run:
         raise InputError("does not go with --dry-run", field="--resume")
-    from training.commands import default_folder, plan_from_file, run_from_file
-    from training.records import RunFolder
+    from training.commands.run_command import default_folder, plan_from_file, run_from_file
+    from training.run.run_folder import RunFolder
 
     chosen = run_dir or default_folder(config)
     if dry_run:

@@ -32,9 +32,9 @@ from cli.pool import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.config import ScoreConfig
     from engine.pools.lazy import LazyPool
     from engine.prompts import PromptBuilder
+    from engine.protocol.score_config import ScoreConfig
 
 
 ConfigFile = Annotated[
@@ -119,11 +119,11 @@ def score(
 
     from engine.pools import open_pool
     from engine.pools.checks import LeftOut
-    from training.display import RichProgress
-    from training.further import FURTHER
-    from training.launch import EngineFiles
-    from training.scoring import ScoreFiles, score_pool, survey_pool
-    from training.summary import uncertainty_in_words
+    from training.commands.launch import EngineFiles
+    from training.report.display import RichProgress
+    from training.run.summary import uncertainty_in_words
+    from training.tables.further_tables import FURTHER
+    from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
 
     files = ScoreFiles(output)
     asked = _config(
@@ -148,7 +148,7 @@ def score(
     choosing = design is not None or budget is not None or earlier is not None
     location = ""
     if url is None:
-        from engine.models import resolve_model
+        from engine.weights.models import resolve_model
 
         location = str(resolve_model(served.name))
 
@@ -203,9 +203,9 @@ def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]
         InputError: If a value is wrong, or samples are described and none are drawn.
     """
     from cli.toml import validate
-    from engine.config import ScoreConfig
     from engine.errors import InputError
-    from training.toml_file import put_template, read_toml
+    from engine.protocol.score_config import ScoreConfig
+    from training.config.toml_file import put_template, read_toml
 
     values: dict[str, Any] = {}
     if file is not None:
@@ -240,10 +240,10 @@ def _choose(
         raise InputError(problem, field="--design")
     from cli.select import read_table
     from engine.design.choose import design_for_pool
-    from engine.design.components import TYPICAL
-    from engine.design.ranking import components_of_pairs
-    from engine.plan import plan_task
+    from engine.design.ranking_columns import components_of_pairs
     from engine.pools.checks import LeftOut
+    from engine.questions.pair_plan import plan_task
+    from engine.variance.components import TYPICAL
 
     relative = TYPICAL if earlier is None else components_of_pairs(read_table(earlier), earlier)
     builder = make_builder()

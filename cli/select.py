@@ -41,12 +41,12 @@ def select(
 ) -> None:
     """Choose tasks; what is written beside OUTPUT says why each was taken."""
     from cli.toml import parse_settings
-    from engine.design.overlap import repeat_in_words
     from engine.files import check_output, write_json
     from engine.pools.names import write_names
+    from engine.variance.overlap import repeat_in_words
+    from training.config.toml_file import read_toml
     from training.selection import parse_strategy
     from training.selection import select as choose
-    from training.toml_file import read_toml
 
     inputs = (scores, config, *(force or ()), *(exclude or ()))
     check_output(output, overwrite=overwrite, inputs=inputs)
@@ -101,8 +101,8 @@ def read_table(path: Path) -> pl.DataFrame:
     import polars as pl
 
     from engine.errors import InputError
-    from training.records import PAIR_COLUMNS, SCORE_COLUMNS
-    from training.task_columns import TASK_COLUMNS
+    from training.run.run_folder import PAIR_COLUMNS, SCORE_COLUMNS
+    from training.tables.task_columns import TASK_COLUMNS
 
     if not path.is_file():
         raise InputError("no such file", file=path)

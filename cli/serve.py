@@ -52,9 +52,9 @@ def serve(
     the environment: VLLM_API_KEY (or JOSTLE_API_KEY_FILE) for every route, JOSTLE_ADMIN_KEY (or
     JOSTLE_ADMIN_KEY_FILE) for loading weights. Exit code 70: it failed too often.
     """
-    from engine.limits import parse_limits
-    from engine.server.serve import serve as run_server
-    from engine.server.watch import WatchSettings
+    from engine.protocol.limits import parse_limits
+    from engine.server.keep_running.serving import serve as run_server
+    from engine.server.keep_running.watch import WatchSettings
 
     run_server(
         model=model,

@@ -25,8 +25,8 @@ def status(
     from rich.console import Console
     from rich.live import Live
 
-    from training.records import RunFolder
-    from training.status import read_status, status_view
+    from training.commands.run_status import read_status, status_view
+    from training.run.run_folder import RunFolder
 
     folder = RunFolder(run)
     found = read_status(folder)

@@ -26,11 +26,11 @@ def sweep(
     from rich.console import Console
 
     from engine.errors import InputError
-    from training.commands import default_folder
-    from training.config_file import read_config
-    from training.display import RichProgress, curve_table
-    from training.launch import run_config
-    from training.sweep import run_sweep
+    from training.commands.launch import run_config
+    from training.commands.run_command import default_folder
+    from training.commands.sweep_runs import run_sweep
+    from training.config.config_file import read_config
+    from training.report.display import RichProgress, curve_table
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]

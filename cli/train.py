@@ -19,9 +19,9 @@ def train(
     overrides: Overrides = None,
 ) -> None:
     """Fine-tune a config's model on some tasks of its pool, and publish the checkpoint."""
-    from training.config_file import read_config
-    from training.single import train_on
-    from training.trainer import TrainProgress
+    from training.commands.single_step import train_on
+    from training.config.config_file import read_config
+    from training.trainer.trainer_process import TrainProgress
 
     def show(seen: TrainProgress) -> None:
         if seen.loss is not None:

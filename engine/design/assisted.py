@@ -30,10 +30,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.design.analysis import Analysis
-from engine.design.components import TYPICAL
 from engine.design.measurement import Expectation
-from engine.design.pooling import Analyses
+from engine.variance.analysis import Analysis
+from engine.variance.components import TYPICAL
+from engine.variance.pooling import Analyses
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.design.overlap import top
+from engine.variance.overlap import top
 
 Floats = NDArray[np.float64]
 

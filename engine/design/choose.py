@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from engine.config import ScoreConfig
-from engine.design.components import TYPICAL, Components
 from engine.design.costs import TaskCost
 from engine.errors import InputError
-from engine.plan import is_measurable, plan_task
 from engine.prompts import PromptBuilder
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import is_measurable, plan_task
 from engine.tasks import Record, Task
+from engine.variance.components import TYPICAL, Components
 
 _COUNTED = 4  # instances per task whose tokens are counted
 _MOST = 50  # instances and perturbations at most
@@ -68,7 +68,7 @@ def choose_design(
 
     Args:
         costs: Of every task.
-        relative: Pooled components, see `engine.design.pooling.Pooled`.
+        relative: Pooled components, see `engine.variance.pooling.Pooled`.
         budget: Computed tokens for all tasks together.
         max_instances: Instances that every task has.
         max_perturbations: Perturbations at most.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from engine.config import ScoreConfig
-from engine.plan import TaskPlan, plan_pairs, reusable_tokens, shared_prefix
 from engine.prompts import PromptBuilder
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import TaskPlan, plan_pairs, reusable_tokens, shared_prefix
 
 
 @dataclass(frozen=True, slots=True)

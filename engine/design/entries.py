@@ -22,7 +22,7 @@ class RaceConfig(Record):
         max_perturbations: Perturbations at most.
         batch: Tasks extended between two decisions; none: one in 25, at least two.
         width: Half width of an interval, in deviations of the posterior.
-        rule: What is extended next, see `engine.design.race`.
+        rule: What is extended next, see `engine.design.race_rules`.
         prefixes_kept: Whether the engine's cache holds all prefixes from one visit of a task to the
             next, so that further instances do not pay for them again.
     """

@@ -19,8 +19,8 @@ from typing import Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.design.analysis import Analysis
-from engine.incidence import least_used
+from engine.questions.incidence import least_used
+from engine.variance.analysis import Analysis
 
 Floats = NDArray[np.float64]
 Scored = NDArray[np.bool_]
@@ -80,7 +80,7 @@ class Sizes:
             where a task has no such perturbation.
         n: Instances.
         k: Perturbations.
-        effective_n: See `engine.design.analysis.Analysis`.
+        effective_n: See `engine.variance.analysis.Analysis`.
         effective_k: Likewise.
         cells: Moves.
     """

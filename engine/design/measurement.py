@@ -18,13 +18,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import ScoreConfig
-from engine.design.analysis import Moves
 from engine.errors import InputError
 from engine.perturb import Shown, make_perturbation
-from engine.plan import plan_pairs, plan_task
 from engine.prompts import PromptBuilder
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import plan_pairs, plan_task
 from engine.tasks import Task
+from engine.variance.analysis import Moves
 
 _CERTAIN = 0.02
 """Probabilities closer to 0 or 1 count as this far away: the first order is not all there."""

@@ -16,8 +16,8 @@ testing.py      a test kit for measures of one's own
 
 from __future__ import annotations
 
-from engine.measures.task import perplexity, prediction_probability, prompt_uncertainty
 from engine.measures.task_map import MapConfig, Thresholds, map_categories
+from engine.measures.task_measures import perplexity, prediction_probability, prompt_uncertainty
 
 __all__ = [
     "MapConfig",

@@ -8,7 +8,7 @@ import polars as pl
 
 from engine.errors import InputError
 from engine.measures.measure import INPUTS, Input, Measure
-from engine.measures.registry import find_measures
+from engine.measures.measure_registry import find_measures
 
 _KEYS: dict[Input, tuple[str, ...]] = {
     "pairs": ("task_id", "instance_id", "perturbation"),

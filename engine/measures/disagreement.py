@@ -1,6 +1,6 @@
 """How much sampled outputs of one task differ, in plain Python, as the server computes it.
 
-`engine.measures.outputs` computes the same, and more, for whole pools.
+`engine.measures.output_measures` computes the same, and more, for whole pools.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from engine.design.analysis import Moves
-from engine.design.pooling import standard_errors
-from engine.further import OutputDisagreement, Sample
 from engine.perturb.boundaries import words
+from engine.protocol.measurements import OutputDisagreement, Sample
+from engine.variance.analysis import Moves
+from engine.variance.pooling import standard_errors
 
 _WORD = re.compile(r"[^\W_]+")
 

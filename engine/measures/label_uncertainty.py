@@ -1,6 +1,6 @@
 """How unsure the label of one task is, in plain Python, as the server computes it.
 
-`engine.measures.labels` computes the same for whole pools.
+`engine.measures.label_measures` computes the same for whole pools.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.design.analysis import Moves
-from engine.design.pooling import standard_errors
-from engine.further import LabelScore, LabelUncertainty
+from engine.protocol.measurements import LabelScore, LabelUncertainty
+from engine.variance.analysis import Moves
+from engine.variance.pooling import standard_errors
 
 
 def measure_labels(scores: Sequence[LabelScore]) -> LabelUncertainty:

@@ -2,8 +2,8 @@
 
 A perturbation must give the same text wherever and whenever it is applied, and a server must not
 call addresses that its clients name. So paraphrases are made before the scoring, on the client's
-side (`engine.paraphrases.fill_paraphrases`, or `EngineClient` when it is given a journal), and
-travel with the request.
+side (`engine.client.paraphrases.fill_paraphrases`, or `EngineClient` when it is given a journal),
+and travel with the request.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Paraphrase(TextStep):
             if len(self.texts.get(text, ())) < j:
                 raise InputError(
                     f"no paraphrase {j} of the text that begins {text[:40]!r}; paraphrases are "
-                    "made before the scoring, see engine.paraphrases.fill_paraphrases",
+                    "made before the scoring, see engine.client.paraphrases.fill_paraphrases",
                     record=task.id,
                     field="perturbation.texts",
                 )

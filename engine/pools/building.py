@@ -8,7 +8,7 @@ from engine.pools.checks import Checker, Faults
 from engine.pools.formats import InstanceFormat
 from engine.pools.instances import RowParts, row_id
 from engine.pools.options import PoolOptions
-from engine.pools.records import row_category
+from engine.pools.own_form import row_category
 from engine.pools.rows import Located, Row, RowReader
 from engine.pools.unused import Asked, tell_unused
 from engine.tasks import Instance, Task

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from engine.config import ScoreConfig
 from engine.errors import InputError
 from engine.perturb.base import Shown, show
 from engine.pools.estimate import Estimate
 from engine.pools.lengths import Lengths
 from engine.pools.stats import PoolStats
 from engine.prompts import PromptBuilder
+from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Example, Task
 
 _CATEGORIES_SHOWN = 12

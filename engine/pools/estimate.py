@@ -9,12 +9,12 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from engine.api import TaskScore
-from engine.config import ScoreConfig
 from engine.errors import InputError
-from engine.plan import plan_pairs, plan_task, reusable_tokens
-from engine.pools.words import TOKENS_PER_WORD, WordTokenizer
+from engine.pools.word_tokenizer import TOKENS_PER_WORD, WordTokenizer
 from engine.prompts import PromptBuilder
+from engine.protocol.api import TaskScore
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import plan_pairs, plan_task, reusable_tokens
 from engine.tasks import Record, Task
 
 SAMPLE_TASKS = 32

@@ -16,7 +16,7 @@ from engine.pools.instances import (
 )
 from engine.pools.niv2 import parse_niv2
 from engine.pools.options import Columns
-from engine.pools.records import parse_jostle, parse_self_instruct
+from engine.pools.own_form import parse_jostle, parse_self_instruct
 from engine.pools.rows import Row
 from engine.tasks import Task
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from engine.config import ScoreConfig
 from engine.pools.estimate import Estimate, TaskSample
 from engine.pools.lengths import LengthCounter, Lengths, Measure, count_words
 from engine.pools.texts import fingerprint
+from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Record, Task
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
-from engine.models import ask_hub
 from engine.pools.checks import Faults
 from engine.pools.rows import Row
+from engine.weights.models import ask_hub
 
 if TYPE_CHECKING:
     import polars as pl

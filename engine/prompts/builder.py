@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.config import PromptConfig
 from engine.errors import InputError
 from engine.perturb.base import Shown, show
-from engine.prompts.chat import ChatTemplate
+from engine.prompts.chat_template import ChatTemplate
 from engine.prompts.layouts import Layout, conversation, fixed_layout
 from engine.prompts.own import OwnTemplate
 from engine.prompts.special import CUT, SpecialTexts, without_end_texts
+from engine.protocol.score_config import PromptConfig
 from engine.tasks import Example, Instance, Task
 
 _BORDER = "\n"  # no vocabulary joins it with what stands behind it
@@ -195,7 +195,7 @@ class PromptBuilder:
         Raises:
             InputError: If a prompt is too long even without examples.
         """
-        # One position stays free, as `engine.plan.check_length` demands for scoring.
+        # One position stays free, as `engine.questions.pair_plan.check_length` demands for scoring.
         room = self.max_model_len - max_output_tokens - 1
         n_positive = min(len(task.positive_examples), self.config.n_positive_examples)
         n_negative = min(len(task.negative_examples), self.config.n_negative_examples)

@@ -9,8 +9,8 @@ import string
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from engine.config import PromptConfig
 from engine.perturb.base import Shown, show
+from engine.protocol.score_config import PromptConfig
 from engine.tasks import Example, Instance, Task
 
 

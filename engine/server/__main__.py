@@ -14,10 +14,10 @@ from argparse import Namespace
 
 from engine.errors import InputError
 from engine.keys import check_exposure, key_as_argument, read_keys
-from engine.lifetime import die_with
-from engine.limits import read_limits
-from engine.process import PARENT_VARIABLE
-from engine.server.pulse import exit_code
+from engine.process.engine_process import PARENT_VARIABLE
+from engine.process.lifetime import die_with
+from engine.protocol.limits import read_limits
+from engine.server.keep_running.pulse import exit_code
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    from engine.server.live_record import SHARED_FOLDER_VARIABLE
+    from engine.server.reload.live_record import SHARED_FOLDER_VARIABLE
 
     cli_env_setup()  # type: ignore[no-untyped-call]
     parser = make_arg_parser(FlexibleArgumentParser(prog="jostle serve"))  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ import pytest
 
 from cli.score import _config
 from engine.errors import InputError
-from tests.engine.served import live
+from tests.engine.weights.served import live
 
 
 def test_a_template_file_in_the_config_of_score_race_and_eval(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.files import check_output
-from training.selection.testing import draw_scores
+from training.selection.strategy_testing import draw_scores
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def work(tmp_path: Path, pool: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def no_engine(*_: object, **__: object) -> None:
         raise AssertionError("started an engine")
 
-    monkeypatch.setattr("engine.process.EngineProcess.start", no_engine)
+    monkeypatch.setattr("engine.process.engine_process.EngineProcess.start", no_engine)
     monkeypatch.setattr("engine.client.EngineClient.weights", no_engine)
     monkeypatch.chdir(tmp_path)
     draw_scores(5).write_parquet("s.parquet")

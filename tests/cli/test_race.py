@@ -10,16 +10,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from engine.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
-from engine.config import ScoreConfig
 from engine.errors import EngineError
-from engine.identity import tokenizer_identity
 from engine.measures.compute import compute_measures
+from engine.protocol.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
+from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
-from tests.engine.design.test_live import Engine
-from tests.engine.served import SERVED, live
+from engine.weights.identity import tokenizer_identity
+from tests.engine.design.test_live_race import Engine
 from tests.engine.small_tokenizers import gpt2
-from training.scoring import ScoreFiles
+from tests.engine.weights.served import SERVED, live
+from training.tables.pool_scoring import ScoreFiles
 
 
 class Client(Engine):
@@ -65,7 +65,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
         return gpt2()
 
     monkeypatch.setattr("cli.client.connect", Client)
-    monkeypatch.setattr("engine.models.resolve_model", lambda name: name)
+    monkeypatch.setattr("engine.weights.models.resolve_model", lambda name: name)
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", tokenizer)
     monkeypatch.setattr(Client, "answers", 0)
 
@@ -233,7 +233,7 @@ def test_a_budget_that_is_too_small_starts_no_engine(
     def no_engine(*_: object, **__: object) -> None:
         raise AssertionError("started an engine")
 
-    monkeypatch.setattr("engine.process.EngineProcess.start", no_engine)
+    monkeypatch.setattr("engine.process.engine_process.EngineProcess.start", no_engine)
     without_url = [word for word in command if word not in ("--url", "http://nowhere")]
     code, shown = jostle(*without_url[:-1], 100)
     assert code == 2
@@ -256,7 +256,7 @@ def test_an_engine_is_started_where_none_is_named(
         def __exit__(self, *_error: object) -> None:
             started.append("ended")
 
-    monkeypatch.setattr("training.launch.OwnEngine", Own)
+    monkeypatch.setattr("training.commands.launch.OwnEngine", Own)
     without_url = [word for word in command if word not in ("--url", "http://nowhere")]
     assert jostle(*without_url)[0] == 0
     assert started == ["smollm2-135m", "ended"]

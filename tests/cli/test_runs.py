@@ -10,8 +10,8 @@ import pytest
 
 from cli import main as cli_main
 from tests.training.fakes import KilledError
-from tests.training.test_rounds import make_run
-from training.state import Step
+from tests.training.run.test_rounds import make_run
+from training.run.state import Step
 
 
 def jostle(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

@@ -11,18 +11,18 @@ from typing import Any
 import polars as pl
 import pytest
 
-from engine.config import ScoreConfig
 from engine.design.measurement import perturbation_strength
-from engine.design.ranking import ranking_columns
+from engine.design.ranking_columns import ranking_columns
 from engine.measures.compute import compute_measures
 from engine.pools import open_pool
-from tests.engine.served import SERVED
+from engine.protocol.score_config import ScoreConfig
+from tests.engine.weights.served import SERVED
 from tests.training.http_engine import HttpEngine, http_engine
-from training.further import LABELS, SAMPLES
-from training.records import (
+from training.run.run_folder import (
     PAIR_COLUMNS,
     SCORE_COLUMNS,
 )
+from training.tables.further_tables import LABELS, SAMPLES
 
 
 @pytest.fixture
@@ -136,8 +136,8 @@ def test_an_engine_is_started_where_none_is_named(
         def stop(self) -> None:
             seen.append("stop")
 
-    monkeypatch.setattr("training.launch.EngineProcess", Process)
-    monkeypatch.setattr("engine.models.resolve_model", lambda name: f"folder of {name}")
+    monkeypatch.setattr("training.commands.launch.EngineProcess", Process)
+    monkeypatch.setattr("engine.weights.models.resolve_model", lambda name: f"folder of {name}")
     words = ("score", pool, "-o", tmp_path / "s.parquet", "--model", "m", "--max-model-len", 128)
     code, shown = jostle(*words, *DESIGN)
     assert code == 0, shown

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from cli.client import builder_at
-from engine.config import PromptConfig
 from engine.errors import InputError
-from engine.identity import template_identity, tokenizer_identity, weights_identity
 from engine.prompts import PromptBuilder
-from tests.engine.served import SERVED, live
+from engine.protocol.score_config import PromptConfig
+from engine.weights.identity import template_identity, tokenizer_identity, weights_identity
 from tests.engine.small_tokenizers import chat, gpt2
+from tests.engine.weights.served import SERVED, live
 from tests.training.http_engine import HttpEngine, http_engine
-from training.live import check_prompts
+from training.run.live_engine import check_prompts
 
 OWN, OTHER = gpt2(), chat()
 

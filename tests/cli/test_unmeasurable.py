@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from engine.api import TaskScore
-from engine.config import ScoreConfig
+from engine.protocol.api import TaskScore
+from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from tests.cli.test_race import Client
 from tests.engine.small_tokenizers import gpt2
@@ -30,7 +30,7 @@ class ScoringClient(Client):
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.client.connect", ScoringClient)
-    monkeypatch.setattr("engine.models.resolve_model", lambda name: name)
+    monkeypatch.setattr("engine.weights.models.resolve_model", lambda name: name)
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: gpt2())
     monkeypatch.setattr(Client, "answers", 0)
 

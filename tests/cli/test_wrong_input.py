@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from training.selection.testing import draw_scores
+from training.selection.strategy_testing import draw_scores
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_is_wrong_is_said_at_once(
     def no_engine(*_: object, **__: object) -> None:
         raise AssertionError("started an engine")
 
-    monkeypatch.setattr("engine.process.EngineProcess.start", no_engine)
+    monkeypatch.setattr("engine.process.engine_process.EngineProcess.start", no_engine)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "C").write_text("n_instance = 3\n")
     (tmp_path / "E").write_text('measure = "output_disagreement"\n')

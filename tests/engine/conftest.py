@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from engine.client import EngineClient
-from tests.engine.canned_server import Server
+from tests.engine.client.canned_server import Server
 
 
 @pytest.fixture

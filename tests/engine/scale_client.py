@@ -2,7 +2,7 @@
 
     python -m tests.engine.scale_client N_TASKS
 
-The engine answers from memory (`tests.engine.fake_backend`); the plan and the wire are real.
+The engine answers from memory (`tests.engine.questions.fake_backend`); plan and wire are real.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from engine.api import PromptUncertaintyRequest, StreamTotals, TaskScore, Usage
 from engine.client import EngineClient
-from engine.config import PromptConfig, ScoreConfig
-from engine.scoring import TaskScorer
+from engine.protocol.api import PromptUncertaintyRequest, StreamTotals, TaskScore, Usage
+from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.questions.scorer import TaskScorer
 from engine.tasks import Example, Instance, Task
 
 CONFIG = ScoreConfig(
@@ -53,7 +53,7 @@ def serve(listener: socket.socket) -> None:
     from fastapi import FastAPI, Response
     from fastapi.responses import StreamingResponse
 
-    from tests.engine.fake_backend import FakeBackend
+    from tests.engine.questions.fake_backend import FakeBackend
 
     app = FastAPI()
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.client.paraphrase_journal import ParaphraseJournal
 from engine.errors import InputError
 from engine.files import LineJournal
-from engine.paraphrase_journal import ParaphraseJournal
 from engine.tasks import Record
 
 

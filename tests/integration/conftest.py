@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.client import EngineClient
-from engine.models import resolve_model
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
+from engine.weights.models import resolve_model
 from tests.integration.reference import Reference, published_change
 
 

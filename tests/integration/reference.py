@@ -13,8 +13,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.checkpoints import as_trained, publish_noise
-from engine.manifest import Manifest
-from training.checkpoint import publish
+from engine.weights.manifest import Manifest
+from training.trainer.checkpoint import publish
 
 
 class Reference:

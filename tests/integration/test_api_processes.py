@@ -15,7 +15,7 @@ import pytest
 
 from engine.client import EngineClient
 from engine.errors import EngineError
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
 from tests.integration.reference import Reference, published_adapter, published_change
 from tests.integration.test_reload import damage
 

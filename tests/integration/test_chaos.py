@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.training.chaos import run_with_kills
-from tests.training.test_rounds import read_records
+from tests.training.run.chaos import run_with_kills
+from tests.training.run.test_rounds import read_records
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(10_800)]
 

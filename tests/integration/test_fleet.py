@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.api import TaskScore
 from engine.client import EngineClient
 from engine.pools.bundled import training_pool
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
+from engine.protocol.api import TaskScore
 from tests.integration.processes import MARK_VARIABLE, marked, wait_until_gone
 from tests.integration.test_scoring_exact import CONFIG
-from training.fleet import Fleet
+from training.run.fleet import Fleet
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -13,8 +13,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 
 from engine.client import EngineClient
-from engine.process import EngineProcess
-from tests.engine.server.test_routes import BAD
+from engine.process.engine_process import EngineProcess
+from tests.engine.server.http.test_routes import BAD
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_800)]
 

@@ -9,9 +9,9 @@ import pytest
 
 from engine.errors import EngineError
 from engine.files import LineJournal
-from engine.process import EngineProcess
-from training.evaluation import Output
-from training.judge import Judge, Verdict, compare
+from engine.process.engine_process import EngineProcess
+from training.evaluation.evaluator import Output
+from training.evaluation.judge import Judge, Verdict, compare
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +35,7 @@ def answers(words: str) -> list[Output]:
 def test_the_live_server_judges_and_an_interrupted_comparison_goes_on(
     server: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.judge.REPLY_TOKENS", 8)
+    monkeypatch.setattr("training.evaluation.judge.REPLY_TOKENS", 8)
     models = httpx.get(f"{server.url}/v1/models", trust_env=False, timeout=600)
     name = models.json()["data"][0]["id"]
     journal = tmp_path / "journal.jsonl"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.api import TokenPair
-from engine.async_client import AsyncEngineClient
-from engine.process import EngineProcess
+from engine.client.async_client import AsyncEngineClient
+from engine.process.engine_process import EngineProcess
+from engine.protocol.api import TokenPair
 from tests.integration.reference import Reference, published_change
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from engine.client import EngineClient
-from engine.config import PromptConfig, ScoreConfig
 from engine.perturb import Compose, Formatting, LetterCase, Paraphrase, ResampleExamples, Typos
-from engine.plan import plan_pairs, plan_task
 from engine.pools.bundled import training_pool
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
+from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.questions.pair_plan import plan_pairs, plan_task
 from tests.integration.reference import Reference
 
 pytestmark = pytest.mark.integration

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.adapter import ADAPTER_WEIGHTS
-from engine.api import TaskScore
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
-from engine.live_file import LastGood, read_last_good, write_last_good
-from engine.manifest import MANIFEST_NAME, file_digest, read_manifest
 from engine.pools.bundled import training_pool
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
+from engine.protocol.api import TaskScore
+from engine.weights.adapter import ADAPTER_WEIGHTS
+from engine.weights.live_file import LastGood, read_last_good, write_last_good
+from engine.weights.manifest import MANIFEST_NAME, file_digest, read_manifest
 from tests.integration.reference import Reference, published_adapter, published_change
 from tests.integration.test_scoring_exact import CONFIG, worst_difference
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from engine.api import TaskScore
 from engine.client import EngineClient
-from engine.config import PromptConfig, SamplingConfig, ScoreConfig
 from engine.measures.disagreement import measure_disagreement
 from engine.measures.label_uncertainty import measure_labels
 from engine.perturb import DropWords
 from engine.pools.bundled import training_pool
 from engine.prompts import PromptBuilder
+from engine.protocol.api import TaskScore
+from engine.protocol.score_config import PromptConfig, SamplingConfig, ScoreConfig
 from tests.integration.reference import Reference
 
 pytestmark = pytest.mark.integration

@@ -7,14 +7,14 @@ import random
 import httpx
 import pytest
 
-from engine.api import TaskScore, TokenPair
 from engine.client import EngineClient
-from engine.config import PromptConfig, ScoreConfig
 from engine.errors import EngineError, InputError
-from engine.plan import Pair, plan_pairs, plan_task, reusable_tokens
 from engine.pools.bundled import training_pool
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
+from engine.protocol.api import TaskScore, TokenPair
+from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.questions.pair_plan import Pair, plan_pairs, plan_task, reusable_tokens
 from engine.tasks import Task
 from tests.integration.reference import Reference
 

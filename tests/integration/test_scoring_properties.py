@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.api import TaskScore, TokenPair
 from engine.client import EngineClient
-from engine.config import PromptConfig, ScoreConfig
 from engine.pools.bundled import training_pool
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
+from engine.protocol.api import TaskScore, TokenPair
+from engine.protocol.score_config import PromptConfig, ScoreConfig
 from engine.tasks import Task
 
 pytestmark = pytest.mark.integration

@@ -7,9 +7,9 @@ import openai
 import pytest
 
 from engine.client import EngineClient
-from engine.identity import weights_identity
 from engine.pools.bundled import training_pool
-from engine.process import EngineProcess
+from engine.process.engine_process import EngineProcess
+from engine.weights.identity import weights_identity
 from tests.integration.reference import Reference
 from tests.integration.test_scoring_exact import CONFIG
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.api import (
+from engine.measures.disagreement import measure_disagreement
+from engine.protocol.api import (
     CompletionLogprobs,
     CompletionLogprobsResponse,
     PairScore,
@@ -17,14 +18,13 @@ from engine.api import (
     Usage,
     WeightsState,
 )
-from engine.config import ScoreConfig
-from engine.further import OutputDisagreement, Sample
-from engine.identity import ServedModel
-from engine.manifest import Probe, read_manifest
-from engine.measures.disagreement import measure_disagreement
+from engine.protocol.measurements import OutputDisagreement, Sample
+from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Instance, Pool, Task
-from tests.engine.served import SERVED, live
-from training.trainer import TrainJob, TrainProgress, TrainResult
+from engine.weights.identity import ServedModel
+from engine.weights.manifest import Probe, read_manifest
+from tests.engine.weights.served import SERVED, live
+from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
 
 ANSWERS = {"sky": "blue", "grass": "green", "blood": "red", "abc": "cba"}
 

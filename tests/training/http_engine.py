@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from engine.api import (
+from engine.measures import perplexity, prediction_probability, prompt_uncertainty
+from engine.measures.disagreement import measure_disagreement
+from engine.measures.label_uncertainty import measure_labels
+from engine.protocol.api import (
     PairScore,
     PromptUncertaintyRequest,
     Reference,
@@ -20,17 +23,14 @@ from engine.api import (
     Usage,
     WeightsState,
 )
-from engine.config import ScoreConfig
-from engine.further import LabelUncertainty, OutputDisagreement, Sample
-from engine.incidence import incidence
-from engine.label_pairs import LabelPair, ScoredLabel, keep_labels
-from engine.measures import perplexity, prediction_probability, prompt_uncertainty
-from engine.measures.disagreement import measure_disagreement
-from engine.measures.label_uncertainty import measure_labels
-from engine.plan import Pair
-from engine.samples import find_label
+from engine.protocol.measurements import LabelUncertainty, OutputDisagreement, Sample
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.incidence import incidence
+from engine.questions.label_plan import LabelPair, ScoredLabel, keep_labels
+from engine.questions.pair_plan import Pair
+from engine.questions.sample_plan import find_label
 from engine.tasks import Task
-from tests.engine.served import SERVED
+from tests.engine.weights.served import SERVED
 
 
 class HttpEngine:

@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from engine.api import PromptUncertaintyRequest, StreamTotals, Usage
-from engine.identity import template_identity, tokenizer_identity, weights_identity
-from engine.manifest import check_files, read_manifest
-from tests.engine.served import SERVED
+from engine.protocol.api import PromptUncertaintyRequest, StreamTotals, Usage
+from engine.weights.identity import template_identity, tokenizer_identity, weights_identity
+from engine.weights.manifest import check_files, read_manifest
+from tests.engine.weights.served import SERVED
 from tests.training.fakes import make_score
 from tests.training.tiny import make_tokenizer
 

@@ -12,16 +12,16 @@ testing.py     a test kit for strategies of one's own
 
 from __future__ import annotations
 
-from training.selection.records import SelectedTask, Selection
-from training.selection.registry import (
+from training.selection.selecting import select, select_tasks
+from training.selection.selection_record import SelectedTask, Selection
+from training.selection.strategy import Choice, Draw, Strategy
+from training.selection.strategy_registry import (
     AnyStrategy,
     all_strategies,
     check_measured,
     find_strategy,
     parse_strategy,
 )
-from training.selection.selecting import select, select_tasks
-from training.selection.strategy import Choice, Draw, Strategy
 
 __all__ = [
     "AnyStrategy",

@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from engine.errors import InputError
 from engine.tasks import Record
 from training.selection.ranking import PromptUncertainty, Random, without
-from training.selection.registry import AnyStrategy
 from training.selection.strategy import (
     Choice,
     Draw,
@@ -22,6 +21,7 @@ from training.selection.strategy import (
     largest_remainder,
     require_column,
 )
+from training.selection.strategy_registry import AnyStrategy
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
-from engine.config import MeasureName
+from engine.protocol.score_config import MeasureName
 from training.selection.strategy import Choice, Direction, Draw, Strategy, drawn, ranked
 
 

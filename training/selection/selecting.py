@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import polars as pl
 
 from engine.errors import InputError
-from training.selection.records import SelectedTask, Selection
-from training.selection.registry import parse_strategy
+from training.selection.selection_record import SelectedTask, Selection
 from training.selection.strategy import Choice, Draw, Strategy
+from training.selection.strategy_registry import parse_strategy
 
 
 def select(

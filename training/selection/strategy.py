@@ -11,8 +11,8 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
-from engine.config import MeasureName
 from engine.errors import InputError
+from engine.protocol.score_config import MeasureName
 from engine.tasks import Record
 
 Direction = Literal["high", "low"]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from engine.design.analysis import Analysis, Moves
 from engine.design.assisted import Estimates, Evidence, estimate, remaining
 from engine.design.measurement import Expectation
-from engine.design.overlap import top
+from engine.variance.analysis import Analysis, Moves
+from engine.variance.overlap import top
 
 
 def make_world(n_tasks: int, seed: int) -> tuple[Moves, Moves, list[Moves]]:

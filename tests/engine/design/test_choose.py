@@ -6,14 +6,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from engine.config import ScoreConfig
-from engine.design.analysis import Analysis
 from engine.design.choose import Design, choose_design, design_for_pool
-from engine.design.components import Components
 from engine.design.costs import TaskCost
 from engine.errors import InputError
-from engine.incidence import incidence
 from engine.prompts import PromptBuilder
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.incidence import incidence
+from engine.variance.analysis import Analysis
+from engine.variance.components import Components
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import gpt2
 

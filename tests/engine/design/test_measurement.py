@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from engine.config import ScoreConfig
 from engine.design.measurement import (
     Expectation,
     Measurement,
@@ -15,8 +14,9 @@ from engine.design.measurement import (
 )
 from engine.perturb import DropWords
 from engine.prompts import PromptBuilder
+from engine.protocol.score_config import ScoreConfig
 from tests.engine.examples import make_task
-from tests.engine.fake_backend import FakeBackend
+from tests.engine.questions.fake_backend import FakeBackend
 
 
 def make_config(rate: float, **design: int) -> ScoreConfig:

@@ -5,8 +5,8 @@ import pytest
 
 from engine.errors import InputError
 from engine.measures.compute import compute_measures
-from engine.measures.registry import find_measures
-from engine.measures.testing import draw_table
+from engine.measures.measure_registry import find_measures
+from engine.measures.measure_testing import draw_table
 
 PAIRS = draw_table("pairs")
 

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
-from engine.further import Sample
 from engine.measures.compute import compute_measures
 from engine.measures.disagreement import (
     disagreement_table,
@@ -18,7 +17,8 @@ from engine.measures.disagreement import (
     rouge_distance,
 )
 from engine.measures.measure import INPUTS
-from engine.measures.testing import draw_table
+from engine.measures.measure_testing import draw_table
+from engine.protocol.measurements import Sample
 
 
 def make_samples(*instances: list[list[str]], labels: tuple[str, ...] = ()) -> list[Sample]:

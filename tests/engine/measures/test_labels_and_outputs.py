@@ -8,7 +8,7 @@ import pytest
 
 from engine.measures.compute import compute_measures
 from engine.measures.measure import INPUTS
-from engine.measures.testing import draw_table
+from engine.measures.measure_testing import draw_table
 
 LN2 = math.log(2)
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from engine.measures.compute import compute_measures
-from engine.measures.testing import draw_table
+from engine.measures.measure_testing import draw_table
 
 TOLERANCE = 1e-9
 

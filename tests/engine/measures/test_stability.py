@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from engine.measures.compute import compute_measures
+from engine.measures.measure_testing import draw_table
 from engine.measures.stability import map_stability
 from engine.measures.task_map import MapConfig, find_thresholds, map_categories
-from engine.measures.testing import draw_table
 
 PAIRS = draw_table("pairs", 1, n_tasks=12, n_instances=5, k=6)
 FIXED = MapConfig(uncertainty=0.2, probability=0.5)

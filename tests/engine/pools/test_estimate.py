@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import ScoreConfig
 from engine.errors import InputError
 from engine.pools.describe import _estimate
 from engine.pools.estimate import Rate, estimate, measure_rate
 from engine.prompts import PromptBuilder
-from tests.engine.design.test_live import Engine
+from engine.protocol.score_config import ScoreConfig
+from tests.engine.design.test_live_race import Engine
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import gpt2
 

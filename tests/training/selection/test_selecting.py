@@ -8,8 +8,8 @@ import pytest
 
 from engine.errors import InputError
 from training.selection import Choice, Draw, Strategy, parse_strategy, select, select_tasks
-from training.selection import registry as registry_module
-from training.selection.testing import check_strategy, draw_scores
+from training.selection import strategy_registry as registry_module
+from training.selection.strategy_testing import check_strategy, draw_scores
 
 SCORES = draw_scores(10)
 
@@ -98,9 +98,9 @@ class Alphabet(Strategy):
 
 
 def test_a_package_may_bring_a_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.selection.testing.Own", Alphabet, raising=False)
+    monkeypatch.setattr("training.selection.strategy_testing.Own", Alphabet, raising=False)
     point = EntryPoint(
-        name="own", value="training.selection.testing:Own", group=registry_module.GROUP
+        name="own", value="training.selection.strategy_testing:Own", group=registry_module.GROUP
     )
     plain = registry_module.all_strategies.__wrapped__
     monkeypatch.setattr(registry_module, "entry_points", lambda group: [point])

@@ -14,7 +14,7 @@ from engine.errors import InputError
 from training.selection import Strategy, all_strategies, parse_strategy, select, select_tasks
 from training.selection.similarity import NgramVectors
 from training.selection.strategy import largest_remainder
-from training.selection.testing import check_strategy, draw_scores
+from training.selection.strategy_testing import check_strategy, draw_scores
 
 SETTINGS: list[dict[str, Any]] = [
     {"name": "prompt_uncertainty"},

@@ -1,0 +1,159 @@
+"""The client of any server with OpenAI's `/chat/completions`."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import cached_property
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import httpx
+
+from engine.client.wire import chat_sampling
+from engine.errors import EngineError, InputError
+
+TRIES = 5
+"""How often a request is sent to a server that is busy or cannot be reached."""
+
+_BUSY = frozenset({408, 409, 429, 500, 502, 503, 504})
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+
+
+class ChatAnswer(NamedTuple):
+    """What a model said, and whether it came to its end rather than to the limit of tokens."""
+
+    text: str
+    whole: bool
+
+
+class ChatClient:
+    """Asks one question at a time; a context manager, safe for threads.
+
+    Args:
+        url: Base address, up to and with `/v1`.
+        api_key: Sent as bearer token, if given.
+        timeout_s: Longest silence of the server in the middle of an answer, in seconds.
+        model: The model's name there; the first that the server lists when none.
+        proxies: Whether the proxies that the environment names are used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        model: str | None = None,
+        *,
+        proxies: bool = True,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._named = model
+        self._http = httpx.Client(
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
+            trust_env=proxies,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    @cached_property
+    def model(self) -> str:
+        """The model's name.
+
+        Raises:
+            EngineError: If the server cannot be reached, fails or lists none.
+        """
+        if self._named is not None:
+            return self._named
+        try:
+            return str(self._models["data"][0]["id"])
+        except (LookupError, TypeError) as error:
+            raise EngineError(f"{self._url}/models: the answer names no model") from error
+
+    @cached_property
+    def _models(self) -> Any:
+        return self._call("GET", "/models")
+
+    @cached_property
+    def _sampling(self) -> dict[str, float]:
+        try:
+            return chat_sampling(self._models)
+        except (EngineError, InputError):  # not every server lists its models
+            return chat_sampling(None)
+
+    def ask(self, question: str, temperature: float, max_tokens: int, seed: int) -> ChatAnswer:
+        """What the model says to a question.
+
+        Raises:
+            InputError: If the server finds fault with the request.
+            EngineError: If the server cannot be reached or fails, however often it is tried, or its
+                answer is not understood.
+        """
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": question}],
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "seed": seed,
+            **self._sampling,
+        }
+        answer = self._call("POST", "/chat/completions", body)
+        try:
+            (choice,) = answer["choices"]
+            # Some servers have null in the place of an empty answer.
+            return ChatAnswer(choice["message"]["content"] or "", choice["finish_reason"] == "stop")
+        except (LookupError, TypeError, ValueError) as error:
+            path = f"{self._url}/chat/completions"
+            raise EngineError(f"{path}: the server's answer is not understood") from error
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        url = self._url + path
+        for tries_left in reversed(range(TRIES)):
+            try:
+                response = self._http.request(method, url, json=body)
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise InputError(
+                    f"{self._url!r} is no address: {error}", field="perturbation.endpoint.url"
+                ) from error
+            except httpx.HTTPError as error:
+                if not tries_left:
+                    reason = str(error) or type(error).__name__
+                    raise EngineError(f"{method} {url}: {reason}") from error
+                time.sleep(_pause(tries_left))
+                continue
+            if response.status_code not in _BUSY or not tries_left:
+                break
+            time.sleep(_pause(tries_left, response))
+        if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
+            raise InputError(f"{url} finds fault: {_message(response)}")
+        if not response.is_success:
+            raise EngineError(f"{url} answered {response.status_code}: {_message(response)}")
+        try:
+            return response.json()
+        except ValueError as error:
+            raise EngineError(f"{url}: the server's answer is not understood") from error
+
+
+def _pause(tries_left: int, response: httpx.Response | None = None) -> float:
+    """Seconds to wait before the next try: what the server asks for, else twice as long each."""
+    asked = response.headers.get("Retry-After", "") if response is not None else ""
+    pause = _FIRST_PAUSE_S * 2 ** (TRIES - 1 - tries_left)
+    return min(float(asked) if asked.isdecimal() else pause, _LONGEST_PAUSE_S)
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(json.loads(response.content)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return response.text[:500]

@@ -1,0 +1,347 @@
+"""What travels between client and server, without the connection: shared by both clients."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from engine.errors import EngineError, InputError
+from engine.keys import ADMIN_HEADER
+from engine.protocol.api import PromptUncertaintyRequest, SkippedTask, StreamTotals, TaskScore
+from engine.protocol.score_config import ScoreConfig
+from engine.tasks import Record, Task
+from engine.validation import first_fault
+
+JSON = {"Content-Type": "application/json"}
+SCORE_PATH = "/v1/prompt_uncertainty"
+
+_R = TypeVar("_R", bound=Record)
+_INPUT_ERRORS = (
+    httpx.codes.BAD_REQUEST,
+    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
+    httpx.codes.UNPROCESSABLE_ENTITY,
+)
+_NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout)
+_CUT = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+_LONGEST_PAUSE = 10.0
+
+
+class UnavailableError(EngineError):
+    """The server did not do it and may do it later: a refused connection, a 503, a cut stream.
+
+    Attributes:
+        retry_after: Seconds the server asked to wait.
+        there: Whether there was a server to begin with.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0, there: bool = True) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.there = there
+
+
+def headers(api_key: str | None, admin_key: str | None) -> dict[str, str]:
+    """The headers that carry the keys."""
+    return {
+        **({"Authorization": f"Bearer {api_key}"} if api_key else {}),
+        **({ADMIN_HEADER: admin_key} if admin_key else {}),
+    }
+
+
+def server_address(url: str) -> str:
+    """The address that routes are put behind: without `/v1` at its end, and without slashes.
+
+    Raises:
+        InputError: If it is no address of a server.
+    """
+    try:
+        parsed = httpx.URL(url.strip())
+    except httpx.InvalidURL as error:
+        raise InputError(f"{url!r} is no address: {error}", field="url") from error
+    known = parsed.scheme in ("http", "https") and parsed.host and not parsed.query
+    if not known or " " in url.strip() or not 0 < (parsed.port or 80) < 1 << 16:
+        raise InputError(f"{url!r} is no address of the form http://HOST:PORT", field="url")
+    path = parsed.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return str(parsed.copy_with(path=path or "/", fragment=None)).rstrip("/")
+
+
+@dataclass
+class Patience:
+    """Decides how long to wait before the next try, and when to stop trying.
+
+    A server that has never answered is not waited for: its address is wrong, or it is not there.
+
+    Attributes:
+        seconds: How long without any progress to go on trying; 0: not at all.
+        met: Whether the server has ever answered.
+    """
+
+    seconds: float
+    met: bool = False
+    _since: float | None = None
+    _tries: int = 0
+
+    def progress(self) -> None:
+        """Something arrived: whatever fails next has all the time again."""
+        self.met = True
+        self._since, self._tries = None, 0
+
+    def pause(self, error: UnavailableError) -> float:
+        """Seconds to wait before the next try; raises the error when there is to be none."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        self.met |= error.there
+        pause = min(max(0.25 * 2.0**self._tries, error.retry_after), _LONGEST_PAUSE)
+        self._tries += 1
+        if not self.met or now - self._since + pause > self.seconds:
+            raise error
+        return pause
+
+
+@dataclass
+class Batch:
+    """The tasks of one streamed request, and which of their scores have arrived.
+
+    Attributes:
+        tasks: The tasks, each with the instances that the design samples.
+        config: What to measure.
+        on_fault: What the server does about a task that cannot be scored.
+    """
+
+    tasks: tuple[Task, ...]
+    config: ScoreConfig
+    on_fault: Literal["error", "skip"] = "error"
+    _arrived: set[str] = field(default_factory=set)
+    _asked: int = 0
+    _received: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_fault: Literal["error", "skip"] = "error",
+    ) -> Batch:
+        """Only the instances that the design samples are sent."""
+        sampled = tuple(
+            task.model_copy(
+                update={"instances": task.sample_instances(config.n_instances, config.seed)}
+            )
+            for task in tasks
+        )
+        # The paraphrases of a whole pool would be sent with every batch.
+        perturbation = config.perturbation.only_for(sampled)
+        return cls(sampled, config.model_copy(update={"perturbation": perturbation}), on_fault)
+
+    def request(self) -> str:
+        """The body that asks for what is still missing."""
+        missing = tuple(task for task in self.tasks if task.id not in self._arrived)
+        self._asked, self._received = len(missing), 0
+        return PromptUncertaintyRequest(
+            tasks=missing, config=self.config, stream=True, on_fault=self.on_fault
+        ).model_dump_json()
+
+    def take(self, line: bytes) -> TaskScore | SkippedTask | None:
+        """The score or the skipped task a line holds; None for the totals, which must be right.
+
+        Raises:
+            EngineError: If the line is not understood, or is about another task than asked for.
+            InputError: If the server found fault with a task.
+        """
+        record = _score_or_totals(line)
+        if isinstance(record, TaskScore | SkippedTask):
+            self._received += 1
+            self._arrived.add(record.task_id)
+            return record
+        if not record.tasks + record.skipped == self._received == self._asked:
+            raise EngineError(
+                f"{self._asked} tasks were asked for, the server says it sent {record.tasks} "
+                f"scores and skipped {record.skipped}, {self._received} arrived"
+            )
+        return None
+
+    def broken_off(self) -> UnavailableError:
+        """The error of a stream without totals."""
+        return UnavailableError(
+            f"scoring broke off after {len(self._arrived)} of {len(self.tasks)} tasks"
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task's score has arrived."""
+        return len(self._arrived) == len(self.tasks)
+
+
+class LineBuffer:
+    """Cuts a stream of bytes into lines.
+
+    Those of httpx end at U+2028 and its like as well, which JSON leaves as they are inside texts.
+    """
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that a chunk completes."""
+        first, *others = chunk.split(b"\n")
+        self._rest.append(first)
+        if not others:
+            return []
+        line = b"".join(self._rest)
+        self._rest = [others[-1]]
+        return [line, *others[:-1]]
+
+
+def _score_or_totals(line: bytes) -> TaskScore | SkippedTask | StreamTotals:
+    """What a line of a streamed answer says; the error, if it is one."""
+    try:
+        record = json.loads(line)
+        if "error" not in record:
+            if "done" in record:
+                return StreamTotals.model_validate(record)
+            return (SkippedTask if "reason" in record else TaskScore).model_validate(record)
+        status = int(record["error"]["code"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise not_understood(SCORE_PATH) from error
+    raise failure(status, line)
+
+
+def decoded(response: httpx.Response, path: str) -> Any:
+    """The JSON of an answer that is a success.
+
+    Raises:
+        EngineError: If it is none, or no JSON.
+        InputError: If the server refused the input.
+    """
+    if response.status_code != httpx.codes.OK:
+        raise failure(response.status_code, response.content, response.headers)
+    try:
+        return response.json()
+    except ValueError as error:
+        raise not_understood(path) from error
+
+
+def parsed(answer: Any, kind: type[_R], path: str) -> _R:
+    """An answer as a record; `EngineError` if it is none."""
+    try:
+        return kind.model_validate(answer)
+    except ValidationError as error:
+        problem, field = first_fault(error)
+        why = f": field {field!r}: {problem} (is it another version of jostle?)"
+        raise not_understood(path, why) from error
+
+
+def completion_texts(answer: Any, n: int, path: str) -> list[str]:
+    """The texts of an OpenAI completion, in the order of its prompts."""
+    try:
+        texts = {int(choice["index"]): str(choice["text"]) for choice in answer["choices"]}
+        return [texts[index] for index in range(n)]
+    except (LookupError, TypeError, ValueError) as error:
+        raise not_understood(path) from error
+
+
+_OPENAI_SAMPLING: dict[str, float] = {
+    "n": 1,
+    "top_p": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+SAMPLING: dict[str, float] = {
+    **_OPENAI_SAMPLING,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+}
+"""All that vLLM would take from the model's generation config if it were not said."""
+
+
+def chat_sampling(models: Any) -> dict[str, float]:
+    """What a chat completion says beside temperature and seed, that no default decides.
+
+    Args:
+        models: The server's answer to `/models`. Others than vLLM may refuse what OpenAI does not
+            know; None: it has none to give.
+    """
+    try:
+        vllm = any(model["owned_by"] == "vllm" for model in models["data"])
+    except (LookupError, TypeError):
+        vllm = False
+    return SAMPLING if vllm else _OPENAI_SAMPLING
+
+
+def completion_body(
+    model: str, prompts: Sequence[Sequence[int]], max_tokens: int, end: int | None
+) -> str:
+    """An OpenAI completion request: greedy, for prompts given as token ids.
+
+    It asks for what `engine.server.vllm.vllm_backend.VllmBackend.generate` generates.
+    """
+    body = {
+        "model": model,
+        "prompt": [list(prompt) for prompt in prompts],
+        "max_tokens": max_tokens,
+        "temperature": 0.0,
+        **SAMPLING,
+        "stop_token_ids": [] if end is None else [end],
+    }
+    return json.dumps(body)
+
+
+def first_model(answer: Any, path: str) -> str:
+    """The name of the model that a server serves."""
+    try:
+        return str(answer["data"][0]["id"])
+    except (LookupError, TypeError) as error:
+        raise not_understood(path) from error
+
+
+def not_understood(path: str, why: str = "") -> EngineError:
+    """The error of an answer that is not what the route gives."""
+    return EngineError(f"{path}: the server's answer is not understood{why}")
+
+
+def failure(status: int, body: bytes, headers: httpx.Headers | None = None) -> Exception:
+    """The error that an answer of the server stands for."""
+    record = None
+    try:
+        error = json.loads(body)["error"]
+        message, param, record = str(error["message"]), error.get("param"), error.get("record")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, param = body.decode(errors="replace")[:500], None
+    if status in _INPUT_ERRORS:
+        wrong = InputError(message)
+        wrong.field, wrong.record = param, record
+        return wrong
+    message = f"the engine answered {status}: {message}"
+    if status != httpx.codes.SERVICE_UNAVAILABLE:
+        return EngineError(message)
+    after = "" if headers is None else headers.get("Retry-After", "")
+    return UnavailableError(message, retry_after=float(after) if after.isdecimal() else 0.0)
+
+
+def unreachable(error: httpx.HTTPError, method: str, url: str) -> EngineError:
+    """The error of a call that got no answer.
+
+    A request that never arrived may be made again, and so may one that was cut, as asking changes
+    nothing on the server; but a load of weights may have been done.
+    """
+    message = f"{method} {url}: {str(error) or type(error).__name__}"
+    harmless = method == "GET" or not url.endswith("/v1/weights")
+    again = isinstance(error, _NEVER_ARRIVED) or (harmless and isinstance(error, _CUT))
+    there = not isinstance(error, _NEVER_ARRIVED)
+    return UnavailableError(message, there=there) if again else EngineError(message)
+
+
+def cut(error: httpx.HTTPError) -> EngineError:
+    """The error of a stream of scores that was cut; what is missing may be asked for again."""
+    message = f"scoring broke off: {str(error) or type(error).__name__}"
+    again = isinstance(error, (*_NEVER_ARRIVED, *_CUT))
+    there = not isinstance(error, _NEVER_ARRIVED)
+    return UnavailableError(message, there=there) if again else EngineError(message)

@@ -1,0 +1,280 @@
+"""The race over a running engine: only the pairs that an extension adds are scored."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Protocol
+
+import numpy as np
+from pydantic import Field
+
+from engine.design.entries import Extension
+from engine.design.extensions import Scored
+from engine.design.measurement import Measurement
+from engine.errors import EngineError
+from engine.prompts import PromptBuilder
+from engine.protocol.api import (
+    CompletionLogprobsResponse,
+    PairScore,
+    Reference,
+    TaskScore,
+    TokenPair,
+    Usage,
+)
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import Pair, check_length, perturbed_prompts, plan_task
+from engine.tasks import Instance, Record, Task
+
+
+class Scoring(Protocol):
+    """What the race needs of `engine.client.EngineClient`."""
+
+    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        """The score of each task."""
+        ...
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        """Log-probabilities of fixed completions, in order."""
+        ...
+
+
+class Answer(Record):
+    """One answer of the engine: a race that keeps them can go on after it broke off.
+
+    Attributes:
+        weights_version: The weights it comes from.
+        usage: What it cost.
+        references: Reference outputs of further instances, by task.
+        pairs: Scored pairs, by task.
+    """
+
+    weights_version: str
+    usage: Usage
+    references: dict[str, tuple[Reference, ...]] = Field(default_factory=dict)
+    pairs: dict[str, tuple[PairScore, ...]]
+
+
+class LiveTables:
+    """The tables of all tasks, as far as they have been measured; `usage` is what they cost.
+
+    Further instances are scored as a task of their own with the same id, so they meet the same
+    perturbations; all other pairs as fixed ones, with the reference outputs that are known.
+
+    Args:
+        engine: A client.
+        tasks: The tasks in the race.
+        config: Prompts, perturbations and seed; its design is not used.
+        builder: Prompts as the engine builds them.
+        version: The weights that every answer must come from; none: those of the first one.
+        answers: What the engine answered in a race that broke off, in its order; not asked again.
+        on_answer: Called with each new answer of the engine, when it has been taken in.
+
+    Raises:
+        EngineError: If the answers come from different weights.
+    """
+
+    def __init__(
+        self,
+        engine: Scoring,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        builder: PromptBuilder,
+        *,
+        version: str | None = None,
+        answers: Iterable[Answer] = (),
+        on_answer: Callable[[Answer], None] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._builder = builder
+        self._on_answer = on_answer
+        self._tasks = {task.id: _shuffled(task, config.seed) for task in tasks}
+        self._references: dict[str, list[Reference]] = {task.id: [] for task in tasks}
+        self._pairs: dict[str, dict[tuple[str, int], PairScore]] = {t.id: {} for t in tasks}
+        self._scored: dict[str, Scored] = {}
+        self._version = version
+        self.usage = Usage()
+        for answer in answers:
+            self._take(answer)
+
+    def extend(self, batch: Sequence[Extension]) -> dict[str, Measurement]:
+        """Scores what is missing; the measurements of the extended tasks.
+
+        Raises:
+            InputError: If the engine finds fault with a task.
+            EngineError: If the engine fails, or its weights change on the way.
+        """
+        self._add_instances(batch)
+        self._add_pairs(batch)
+        self._scored |= {each.task_id: each.scored for each in batch}
+        return {each.task_id: self._measured(each) for each in batch}
+
+    def pairs(self, task_id: str) -> list[PairScore]:
+        """The pairs of a task's table, originals among them, by instance and perturbation."""
+        known, pairs = self._pairs[task_id], []
+        for reference, row in zip(self._references[task_id], self._scored[task_id], strict=False):
+            columns = [0, *(np.flatnonzero(row) + 1).tolist()]
+            pairs += [known[reference.instance_id, j] for j in columns]
+        return pairs
+
+    def _add_instances(self, batch: Sequence[Extension]) -> None:
+        def shape(step: Extension) -> tuple[int, int, int]:
+            """New instances, and the first and the number of the perturbations they meet."""
+            new = step.scored[len(self._references[step.task_id]) :]
+            met = np.flatnonzero(new.any(axis=0))
+            if not len(new):
+                return 0, 0, 0
+            assert new[:, met].all(), "new instances meet the same perturbations"
+            assert met[-1] - met[0] == len(met) - 1, "one after the other"
+            return len(new), int(met[0]) + 1, len(met)
+
+        growing = sorted((step for step in batch if shape(step)[0] > 0), key=shape)
+        # Grouped first: what is measured changes the shapes.
+        for (n, first, k), steps in [(key, list(of)) for key, of in groupby(growing, key=shape)]:
+            tasks = []
+            for step in steps:
+                measured = len(self._references[step.task_id])
+                task = self._tasks[step.task_id]
+                tasks.append(_with_instances(task, task.instances[measured : measured + n]))
+            for score in self._engine.score(tasks, self._design(n, k, first)):
+                self._hear(
+                    Answer(
+                        weights_version=score.weights_version,
+                        usage=score.usage,
+                        references={score.task_id: score.references},
+                        pairs={score.task_id: _completed(score, range(first, first + k))},
+                    )
+                )
+
+    def _add_pairs(self, batch: Sequence[Extension]) -> None:
+        pairs = [pair for step in batch for pair in self._missing(step)]
+        if not pairs:
+            return
+        answer = self._engine.completion_logprobs(
+            [
+                TokenPair(prompt_token_ids=pair.prompt, completion_token_ids=pair.output)
+                for pair in pairs
+            ]
+        )
+        of_tasks: dict[str, list[PairScore]] = {}
+        for pair, scored in zip(pairs, answer.results, strict=True):
+            of_tasks.setdefault(pair.task_id, []).append(
+                PairScore.of(
+                    pair.instance_id, pair.perturbation, len(pair.prompt), scored.token_logprobs
+                )
+            )
+        self._hear(
+            Answer(
+                weights_version=answer.weights_version,
+                usage=answer.usage,
+                pairs={task_id: tuple(found) for task_id, found in of_tasks.items()},
+            )
+        )
+
+    def _hear(self, answer: Answer) -> None:
+        self._take(answer)
+        if self._on_answer is not None:
+            self._on_answer(answer)
+
+    def _take(self, answer: Answer) -> None:
+        version = answer.weights_version
+        if self._version is not None and version != self._version:
+            raise EngineError(
+                f"the engine's weights changed during the race, from {self._version!r} to "
+                f"{version!r}"
+            )
+        self._version = version
+        self.usage += answer.usage
+        for task_id, references in answer.references.items():
+            self._references[task_id] += references
+        for task_id, pairs in answer.pairs.items():
+            for pair in pairs:
+                self._pairs[task_id][pair.instance_id, pair.perturbation] = pair
+
+    def _missing(self, step: Extension) -> list[Pair]:
+        """The pairs of a task that have not been scored yet, perturbation by perturbation."""
+        task, references = self._tasks[step.task_id], self._of_step(step)
+        known = self._pairs[step.task_id]
+        columns: dict[int, list[int]] = {}
+        for i, j in zip(*(each.tolist() for each in np.nonzero(step.scored)), strict=True):
+            if (references[i].instance_id, j + 1) not in known:
+                columns.setdefault(j + 1, []).append(i)
+        if not columns:
+            return []
+        config = self._design(len(references), step.scored.shape[1])
+        plan = plan_task(
+            _with_instances(task, task.instances[: len(references)]), config, self._builder
+        )
+        for original, reference in zip(plan.originals, references, strict=True):
+            if len(original.token_ids) != reference.n_prompt_tokens:
+                raise EngineError(
+                    f"{task.id}/{reference.instance_id}: the engine's prompt has "
+                    f"{reference.n_prompt_tokens} tokens, here it has {len(original.token_ids)}"
+                )
+        pairs = []
+        for j, wanted in sorted(columns.items()):
+            prompts = perturbed_prompts(plan, j, wanted, config, self._builder)
+            for i, prompt in zip(wanted, prompts, strict=True):
+                reference = references[i]
+                pair = Pair(task.id, reference.instance_id, j, prompt, reference.token_ids)
+                check_length(pair, self._builder.max_model_len)
+                pairs.append(pair)
+        return pairs
+
+    def _of_step(self, step: Extension) -> list[Reference]:
+        """Its reference outputs; a race that broke off may have been further."""
+        return self._references[step.task_id][: len(step.scored)]
+
+    def _measured(self, step: Extension) -> Measurement:
+        known, references = self._pairs[step.task_id], self._of_step(step)
+        p = {key: pair.probability for key, pair in known.items()}
+        columns = range(1, step.scored.shape[1] + 1)
+        originals = np.array([p[each.instance_id, 0] for each in references])
+        perturbed = np.array(
+            [[p.get((each.instance_id, j), math.nan) for j in columns] for each in references]
+        )
+        moves = np.where(step.scored, np.abs(perturbed - originals[:, None]), math.nan)
+        return Measurement.of_likelihoods(
+            moves,
+            originals,
+            [len(each.token_ids) for each in references],
+        )
+
+    def _design(self, n: int, k: int, first: int = 1) -> ScoreConfig:
+        return self._config.model_copy(
+            update={
+                "n_instances": n,
+                "n_perturbations": k,
+                "first_perturbation": first,
+                "instances_per_perturbation": None,
+            }
+        )
+
+
+def _completed(score: TaskScore, numbers: Iterable[int]) -> tuple[PairScore, ...]:
+    """The pairs of a score, also where so few perturbations happened to change no prompt.
+
+    The engine then scores originals alone. Equal prompts have equal probabilities.
+    """
+    if score.prompt_uncertainty is not None:
+        return score.pairs
+    return tuple(
+        pair.model_copy(update={"perturbation": j}) for pair in score.pairs for j in (0, *numbers)
+    )
+
+
+def race_order(task_id: str, size: int, seed: int) -> list[int]:
+    """Positions of a task's instances in the order in which the race takes them."""
+    return random.Random(f"race/{seed}/{task_id}").sample(range(size), size)
+
+
+def _shuffled(task: Task, seed: int) -> Task:
+    order = race_order(task.id, len(task.instances), seed)
+    return _with_instances(task, [task.instances[index] for index in order])
+
+
+def _with_instances(task: Task, instances: Sequence[Instance]) -> Task:
+    return task.model_copy(update={"instances": tuple(instances)})

@@ -1,0 +1,198 @@
+"""A whole race over a running engine, from a pool to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from engine.design.costs import TaskCost
+from engine.design.entries import RaceConfig, Runner, Standing
+from engine.design.live_race import LiveTables
+from engine.design.measurement import WHOLE, prompt_shifts
+from engine.design.race_rules import Race
+from engine.errors import InputError
+from engine.prompts import PromptBuilder
+from engine.protocol.api import Usage
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import is_measurable, plan_task
+from engine.tasks import Record, Task
+
+_COUNTED = 4  # instances per task whose tokens are counted
+
+
+class RaceResult(Record):
+    """What a race came to.
+
+    Attributes:
+        config: How it was run.
+        tokens: Computed tokens that it spent, by the cost model.
+        usage: What the engine counted.
+        standings: Every task that took part, in pool order.
+        unmeasurable: Ids of the others: no perturbed prompt of theirs differs from its original.
+    """
+
+    config: RaceConfig
+    tokens: float
+    usage: Usage
+    standings: tuple[Standing, ...]
+    unmeasurable: tuple[str, ...] = ()
+
+    @property
+    def selected(self) -> tuple[str, ...]:
+        """Ids of the top tasks, largest ranking estimate first."""
+        inside = [standing for standing in self.standings if standing.selected]
+        ranked = sorted(inside, key=lambda standing: -standing.ranking_estimate)
+        return tuple(standing.task_id for standing in ranked)
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Ids of the tasks whose membership the budget left open, in pool order."""
+        return tuple(standing.task_id for standing in self.standings if standing.is_open)
+
+
+def plan_race(
+    tasks: Iterable[Task],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    race_config: RaceConfig,
+    *,
+    by_category: bool = False,
+    on_task: Callable[[int], None] | None = None,
+) -> Race:
+    """A race for the top N of a pool, with what its pairs will cost; nothing is scored yet.
+
+    Args:
+        tasks: The pool; of instances that cannot be scored see `fit_instances`.
+        config: Prompts, perturbations and seed; its design is not used.
+        builder: Prompts as the engine builds them.
+        race_config: How many are wanted, and the budget.
+        by_category: Whether the top N of every category are wanted, instead of the whole pool's.
+        on_task: Called with the number of tasks whose prompts have been measured.
+
+    Raises:
+        InputError: If the budget does not pay for the start, no task can be measured, or see
+            `plan_runner`.
+    """
+    most = race_config.max_perturbations
+    runners, unmeasurable = [], []
+    for count, task in enumerate(tasks, start=1):
+        stratum = (task.category or "") if by_category else ""
+        if runner := plan_runner(task, config, builder, most, stratum):
+            runners.append(runner)
+        else:
+            unmeasurable.append(task.id)
+        if on_task is not None:
+            on_task(count)
+    if unmeasurable and not runners:
+        raise InputError("no perturbation changes a prompt of any task", field="perturbation")
+    return Race(runners, race_config, unmeasurable=unmeasurable)
+
+
+def plan_runner(
+    task: Task,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    max_perturbations: int = WHOLE,
+    stratum: str = "",
+) -> Runner | None:
+    """A task as it enters a race, see `plan_race`; it depends on no weights.
+
+    None where no perturbation changes its prompt.
+
+    Raises:
+        InputError: If one of the instances whose tokens are counted cannot be scored.
+    """
+    few = config.model_copy(update={"n_instances": _COUNTED, "n_perturbations": max_perturbations})
+    plan = plan_task(task, few, builder)
+    if not is_measurable(plan, few, builder):
+        return None
+    return Runner(
+        task_id=task.id,
+        cost=TaskCost.of(plan, few, builder),
+        max_instances=len(task.instances),
+        stratum=stratum,
+        shifts=prompt_shifts(task, config, builder, max_perturbations),
+    )
+
+
+def fit_instances(
+    task: Task,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    max_perturbations: int = WHOLE,
+    *,
+    source: object | None = None,
+    on_fault: Callable[[InputError], None] | None = None,
+) -> Task:
+    """The task with the instances that a race can score; there may be none left.
+
+    The others' prompts do not fit the context, or they lack a gold output which is asked for. A
+    race may come to any instance and any perturbation, so all of them are looked at.
+
+    Args:
+        task: The task.
+        config: Prompts, perturbations and seed.
+        builder: Prompts as the engine builds them.
+        max_perturbations: Perturbations at most.
+        source: Where the task comes from, for messages.
+        on_fault: Called with what is wrong with each of the others; none: the first one is raised.
+
+    Raises:
+        InputError: If an instance cannot be scored and `on_fault` is none.
+    """
+    fault = _fault(task, config, builder, max_perturbations, source)
+    if fault is None:
+        return task
+    if on_fault is None:
+        raise fault
+    kept = []
+    for instance in task.instances:
+        alone = task.model_copy(update={"instances": (instance,)})
+        if fault := _fault(alone, config, builder, max_perturbations, source):
+            on_fault(fault)
+        else:
+            kept.append(instance)
+    return task.model_copy(update={"instances": tuple(kept)})
+
+
+def _fault(
+    task: Task,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    max_perturbations: int,
+    source: object | None,
+) -> InputError | None:
+    """What is wrong with the first instance that cannot be scored; none if all can."""
+    everything = {"n_instances": len(task.instances), "n_perturbations": max_perturbations}
+    try:
+        plan_task(task, config.model_copy(update=everything), builder)
+    except InputError as fault:
+        return InputError(fault.problem, file=source, record=fault.record, field=fault.field)
+    return None
+
+
+def run_race(
+    race: Race, tables: LiveTables, on_batch: Callable[[Race], None] | None = None
+) -> RaceResult:
+    """Races until the budget is spent or nothing is open.
+
+    Args:
+        race: The race, see `plan_race`.
+        tables: The pairs, of the same tasks.
+        on_batch: Called after each batch.
+
+    Raises:
+        InputError: If the engine finds fault with a task.
+        EngineError: If the engine fails, or its weights change on the way.
+    """
+    while batch := race.next_batch():
+        for task_id, measured in tables.extend(batch).items():
+            race.tell(task_id, measured)
+        if on_batch is not None:
+            on_batch(race)
+    return RaceResult(
+        config=race.config,
+        tokens=race.tokens,
+        usage=tables.usage,
+        standings=race.standings(),
+        unmeasurable=race.unmeasurable,
+    )

@@ -1,0 +1,278 @@
+"""A scoring server as a child process: started, waited for, and ended with all it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from engine.errors import EngineError, InputError
+from engine.process.last_words import last_words
+from engine.process.lifetime import cpu_seconds
+from engine.process.settings import EngineSettings, choose_settings, flag_value
+from engine.protocol.limits import LIMITS_VARIABLE, Limits
+from engine.weights.live_file import LIVE_FILE_VARIABLE
+from engine.weights.models import check_context
+
+PARENT_VARIABLE = "JOSTLE_PARENT_PID"
+"""Environment variable: the process whose end ends the server."""
+
+SERVER_VARIABLE = "JOSTLE_SERVER"
+SERVER_HEADER = "X-Jostle-Server"
+"""Environment variable and header of /ready: which start of a server it is that answers."""
+
+WEIGHTS_ROOT_VARIABLE = "JOSTLE_WEIGHTS_ROOT"
+"""Environment variable: the folder below which checkpoints may be loaded. Unset: none may."""
+
+ADAPTER_VARIABLE = "JOSTLE_ADAPTER"
+"""Environment variable: the published adapter to start with. Unset: none."""
+
+
+class EngineProcess:
+    """A running scoring server; a context manager that ends it.
+
+    Attributes:
+        url: Where it listens, without `/v1`; of no use where that is a UNIX socket.
+        settings: What was chosen for this device.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        address: str,
+        socket_file: str | None,
+        name: str,
+        log_file: Path | None,
+        settings: EngineSettings,
+    ) -> None:
+        self._process = process
+        self._socket = socket_file
+        self._name = name
+        self._log_file = log_file
+        self._stopped = False
+        self.url = f"http://{address}"
+        self.settings = settings
+
+    @classmethod
+    def start(
+        cls,
+        model: str,
+        *,
+        weights_root: Path | None,
+        log_file: Path | None = None,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        trust_remote_code: bool = False,
+        long_running: bool = False,
+        limits: Limits | None = None,
+        live_file: Path | None = None,
+        adapter: Path | None = None,
+        extra_args: Sequence[str] = (),
+    ) -> Self:
+        """Starts a server and returns at once; `wait_ready` waits until it answers.
+
+        Args:
+            model: Folder or hub id.
+            weights_root: Folder below which checkpoints may be loaded; None: none may.
+            log_file: Where its output goes, appended; None: to this process's own output.
+            host: Address to listen on.
+            port: Port to listen on; None: a free one.
+            trust_remote_code: Whether code that comes with the model may run.
+            long_running: Whether it runs long enough for compilation to pay.
+            limits: What the server takes; None: as the environment says, or the defaults.
+            live_file: Where the server writes down which weights are live; None: nowhere.
+            adapter: A published adapter to merge into the model before the first request.
+            extra_args: Further vLLM flags; they win over the chosen settings.
+
+        Raises:
+            InputError: If the flags ask for a longer context than the model's.
+        """
+        if (length := flag_value(extra_args, "max-model-len")) and length.isdecimal():
+            check_context(model, int(length))
+        settings = choose_settings(extra_args, long_running=long_running)
+        port, name = port or _free_port(), uuid.uuid4().hex
+        command = [
+            sys.executable,
+            "-m",
+            "engine.server",
+            model,
+            f"--host={host}",
+            f"--port={port}",
+            *settings.flags,
+            *(["--trust-remote-code"] if trust_remote_code else []),
+            *extra_args,
+        ]
+        told = {
+            WEIGHTS_ROOT_VARIABLE: _absolute(weights_root),
+            LIMITS_VARIABLE: limits.model_dump_json(exclude_defaults=True) if limits else None,
+            LIVE_FILE_VARIABLE: _absolute(live_file),
+            ADAPTER_VARIABLE: _absolute(adapter),
+        }
+        environment = {
+            **os.environ,
+            **settings.environment,
+            "VLLM_PLUGINS": _plugins(os.environ.get("VLLM_PLUGINS", "")),
+            "VLLM_NO_USAGE_STATS": "1",
+            PARENT_VARIABLE: str(os.getpid()),
+            SERVER_VARIABLE: name,
+            **{name: value for name, value in told.items() if value is not None},
+        }
+        process = _start(command, environment, log_file)
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        address = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+        return cls(process, address, flag_value(extra_args, "uds"), name, log_file, settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def wait_ready(
+        self, timeout_s: float = 600.0, on_wait: Callable[[float], None] | None = None
+    ) -> None:
+        """Returns when the server can score.
+
+        Args:
+            timeout_s: Seconds to wait at most.
+            on_wait: Called about twice a second with the seconds waited so far.
+
+        Raises:
+            InputError: If another server answers in its place.
+            EngineError: If the process ends or the time is over; with its last error.
+        """
+        started = time.monotonic()
+        while (waited := time.monotonic() - started) < timeout_s:
+            if self._process.poll() is not None:
+                raise EngineError(
+                    f"the engine ended with code {self._process.returncode} while starting"
+                    f"{self._last_words()}"
+                )
+            if self.ready(5.0):
+                return
+            if on_wait is not None:
+                on_wait(waited)
+            time.sleep(0.5)
+        raise EngineError(f"the engine did not answer within {timeout_s:.0f} s{self._last_words()}")
+
+    def answers(self, timeout_s: float = 2.0) -> bool:
+        """Whether the server answers at all, be it that it is not ready.
+
+        Raises:
+            InputError: If another server answers in its place.
+        """
+        return self._look(timeout_s) is not None
+
+    def ready(self, timeout_s: float = 2.0) -> bool:
+        """Whether the server can score now.
+
+        Raises:
+            InputError: If another server answers in its place.
+        """
+        return self._look(timeout_s) == httpx.codes.OK
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the server process itself, without the engine's."""
+        return cpu_seconds(self._process.pid)
+
+    def _look(self, timeout_s: float) -> int | None:
+        way = httpx.HTTPTransport(uds=self._socket)
+        try:
+            with httpx.Client(transport=way, timeout=timeout_s) as http:
+                answer = http.get(f"{self.url}/ready")
+        except httpx.TransportError:
+            return None
+        if answer.headers.get(SERVER_HEADER) != self._name:
+            where = self._socket or self.url
+            raise InputError(f"another server answers at {where}", field="--port")
+        return answer.status_code
+
+    def wait(self) -> int:
+        """Waits until the server ends by itself; its exit code."""
+        return self._process.wait()
+
+    def running(self) -> bool:
+        """Whether the server process lives."""
+        return self._process.poll() is None
+
+    def stop(self, timeout_s: float = 20.0) -> None:
+        """Ends the server and every process it has started; safe to call again."""
+        if self._stopped:  # the group's id may belong to somebody else by now
+            return
+        self._stopped = True
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            # The group, not the process: vLLM's workers survive a server that dies the hard way.
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            if self._socket:  # its successor could not listen there
+                Path(self._socket).unlink(missing_ok=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _last_words(self) -> str:
+        if self._log_file is None:
+            return ""
+        # The log may hold older starts; each begins with its command.
+        said = last_words(self._log_file.read_text(errors="replace").rpartition("$ ")[2])
+        return f": {said or 'it said nothing'} (log: {self._log_file})"
+
+
+def _plugins(given: str) -> str:
+    """VLLM_PLUGINS, which names all plugins that may be loaded, with ours among them."""
+    return ",".join(dict.fromkeys([*filter(None, given.split(",")), "jostle"]))
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], log_file: Path | None
+) -> subprocess.Popen[bytes]:
+    """Starts a command in a session of its own; the log begins with the command."""
+    with contextlib.ExitStack() as stack:
+        output = None
+        if log_file is not None:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            output = stack.enter_context(log_file.open("ab"))
+            output.write(f"$ {shlex.join(command)}\n".encode())
+            output.flush()
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+            start_new_session=True,
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,162 @@
+"""What a scoring request may choose: prompts, perturbations and the design."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from engine.perturb import DropWords, PerturbationConfig
+from engine.tasks import Record, Task
+
+Layout = Literal["super_natural_instructions", "plain", "alpaca", "chat", "template"]
+MeasureName = Literal["prompt_uncertainty", "output_disagreement", "label_bald"]
+
+
+class PromptConfig(Record):
+    """How a task and an instance become a prompt.
+
+    Attributes:
+        layout: `super_natural_instructions` is the layout of Tk-Instruct (Wang et al., 2022);
+            `plain` has the texts as they are; `alpaca` is that of Stanford Alpaca; `chat` makes the
+            examples turns of a conversation; `template` is the user's own, see below.
+        chat_template: `auto` wraps the prompt as a user message when the tokenizer has a chat
+            template, except that `template` is taken to say it all; `always` insists on one;
+            `never` sends plain text.
+        n_positive_examples: Positive examples shown, at most; fewer when the context is short.
+        n_negative_examples: Negative examples shown, at most.
+        explanations: Whether examples show their explanations.
+        strip_end_tokens: Whether outputs lose the end tokens that their texts end in, such as
+            `<|endoftext|>`; see `engine.prompts.special` for which. Else they are text.
+        template: A Jinja template, see `engine.prompts.own`. In a config file `template_file` may
+            name a file, from the config's folder, that holds it.
+        template_name: What errors call it.
+    """
+
+    layout: Layout = "super_natural_instructions"
+    chat_template: Literal["auto", "always", "never"] = "auto"
+    n_positive_examples: Annotated[int, Field(ge=0, le=64)] = 2
+    n_negative_examples: Annotated[int, Field(ge=0, le=64)] = 0
+    explanations: bool = False
+    strip_end_tokens: bool = False
+    template: str | None = None
+    template_name: Annotated[str, Field(min_length=1)] = "template"
+
+    @model_validator(mode="after")
+    def _go_together(self) -> PromptConfig:
+        if (self.layout == "template") != (self.template is not None):
+            raise PydanticCustomError(
+                "template", "the layout 'template' needs a template, and no other does"
+            )
+        if self.layout == "chat" and self.chat_template == "never":
+            raise PydanticCustomError("chat", "the layout 'chat' needs the chat template")
+        return self
+
+
+class SamplingConfig(Record):
+    """How outputs are sampled, where what is measured needs samples.
+
+    They are at most `max_output_tokens` long. Each is drawn with a seed of its own, made of the
+    design's seed, the task, the instance, the perturbation and the number of the sample.
+
+    Attributes:
+        n_samples: Samples m under every prompt, the original one included. At temperature 0 all
+            of them would be equal, so there is one.
+        temperature: What logits are divided by: 0 takes the likeliest token, values between 0 and
+            0.01 are refused.
+        top_p: Tokens are drawn from the likeliest ones that have this share of the probability.
+    """
+
+    n_samples: Annotated[int, Field(ge=1, le=64)] = 5
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _temperature_is_taken_as_given(self) -> SamplingConfig:
+        if 0 < self.temperature < 0.01:  # vLLM would raise it to 0.01
+            raise PydanticCustomError("temperature", "temperature must be 0 or at least 0.01")
+        return self
+
+
+class ScoreConfig(Record):
+    """Everything a score depends on beside the task and the weights.
+
+    Attributes:
+        n_instances: Instances measured per task, n.
+        n_perturbations: Perturbed prompts per task, k; the original prompt comes on top.
+        instances_per_perturbation: Instances r that each perturbed prompt is scored with; none: all
+            of them. Fewer make an incomplete design (`engine.questions.incidence`): at the same
+            cost n and k can be larger. r k must be at least n, so that every instance is perturbed.
+        first_perturbation: Number j of the first perturbed prompt. Prompts depend on seed and j
+            alone, so a later scoring with k + 1 goes on where one with k perturbations ended.
+        max_output_tokens: Longest reference output, and longest sample, in tokens.
+        reference: `generated` scores the model's own greedy output, `gold` the first gold output.
+        seed: Seed of the instance sample and of the perturbations.
+        prompt: How prompts are laid out.
+        perturbation: How prompts are perturbed; told apart by its `name`, see `engine.perturb`.
+        measure: `prompt_uncertainty` measures how far the likelihood of the reference outputs
+            moves. The others measure more on top: `output_disagreement` samples outputs under every
+            prompt and measures how much they differ; `label_bald` scores every label of a
+            classification under every prompt and measures how unsure the label is.
+        sampling: How those outputs are sampled.
+    """
+
+    n_instances: Annotated[int, Field(ge=1, le=10_000)] = 10
+    n_perturbations: Annotated[int, Field(ge=1, le=1_000)] = 10
+    instances_per_perturbation: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    first_perturbation: Annotated[int, Field(ge=1, le=1_000)] = 1
+    max_output_tokens: Annotated[int, Field(ge=1, le=4_096)] = 32
+    reference: Literal["generated", "gold"] = "generated"
+    seed: int = 0
+    prompt: PromptConfig = PromptConfig()
+    perturbation: PerturbationConfig = DropWords()
+    measure: MeasureName = "prompt_uncertainty"
+    sampling: SamplingConfig = SamplingConfig()
+
+    @model_validator(mode="after")
+    def _design_is_whole(self) -> ScoreConfig:
+        r = self.instances_per_perturbation
+        if r is None or r >= self.n_instances:
+            return self
+        if r * self.n_perturbations < self.n_instances:
+            raise PydanticCustomError(
+                "design",
+                "{pairs} perturbed pairs leave some of {n} instances without any: "
+                "instances_per_perturbation times n_perturbations must be at least n_instances",
+                {"pairs": r * self.n_perturbations, "n": self.n_instances},
+            )
+        if self.measure != "prompt_uncertainty":
+            raise PydanticCustomError(
+                "design",
+                "{measure} needs every perturbed prompt with every instance: leave "
+                "instances_per_perturbation out",
+                {"measure": self.measure},
+            )
+        return self
+
+    @property
+    def perturbations(self) -> range:
+        """The numbers j of the perturbed prompts."""
+        return range(self.first_perturbation, self.first_perturbation + self.n_perturbations)
+
+    def n_prompts(self, n_instances: int) -> int:
+        """Prompts of a task that has so many instances, original ones included.
+
+        Args:
+            n_instances: Those of the task, of which `self.n_instances` are measured at most.
+        """
+        n = min(n_instances, self.n_instances)
+        r = self.instances_per_perturbation or n
+        return n + min(n, r) * self.n_perturbations
+
+    @property
+    def samples_per_prompt(self) -> int:
+        """Outputs sampled under each prompt; 0 where the measure needs none."""
+        if self.measure != "output_disagreement":
+            return 0
+        return self.sampling.n_samples if self.sampling.temperature > 0 else 1
+
+    def labels_to_score(self, task: Task) -> tuple[str, ...]:
+        """The different labels of a task that are scored under each prompt, in its order."""
+        return tuple(dict.fromkeys(task.labels)) if self.measure == "label_bald" else ()

@@ -1,0 +1,115 @@
+"""What scoring asks of an engine, and what it gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from engine.questions.sample_plan import PlannedSample
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A greedy output.
+
+    Attributes:
+        token_ids: The ids, end of sequence included when the model emitted it.
+        token_logprobs: Their log-probabilities, each finite and <= 0.
+        finish_reason: `stop` or `length`.
+        n_submitted: Prompt tokens submitted.
+        n_reused: Of these, tokens read from the prefix cache.
+    """
+
+    token_ids: tuple[int, ...]
+    token_logprobs: tuple[float, ...]
+    finish_reason: str
+    n_submitted: int
+    n_reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The log-probabilities of an output's tokens, in order, each finite and <= 0, and the cost."""
+
+    token_logprobs: tuple[float, ...]
+    n_submitted: int
+    n_reused: int
+    rescored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A sampled output.
+
+    Attributes:
+        token_ids: The ids, end of sequence included when the model emitted it.
+        finish_reason: `stop` or `length`.
+        n_submitted: Prompt tokens submitted.
+        n_reused: Of these, tokens read from the prefix cache.
+    """
+
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    n_submitted: int
+    n_reused: int
+
+
+class Backend(Protocol):
+    """What scoring needs of an engine.
+
+    Attributes:
+        tokenizer: A transformers tokenizer.
+        max_model_len: The model's context, in tokens.
+        max_in_flight: Calls that may be waiting for an answer at once, of all kinds together.
+
+    Calls of one `group` share prefixes: where the engine has several replicas, each with a prefix
+    cache of its own, they go to the same one.
+    """
+
+    tokenizer: Any
+    max_model_len: int
+    max_in_flight: int
+
+    def new_group(self) -> int:
+        """A group for the calls of one task."""
+        ...
+
+    async def generate(
+        self, prompt: tuple[int, ...], max_tokens: int, end: int, name: str, group: int
+    ) -> Generated:
+        """The greedy output of a prompt, over with the token `end` at the latest."""
+        ...
+
+    async def score(
+        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+    ) -> Scored:
+        """How likely the output is after the prompt."""
+        ...
+
+    async def sample(
+        self, planned: PlannedSample, max_tokens: int, end: int, group: int
+    ) -> Sampled:
+        """A sampled output: that of the planned seed, whatever else is going on."""
+        ...
+
+
+def checked_logprobs(logprobs: Sequence[float | None], name: str) -> tuple[float, ...]:
+    """The log-probabilities, once it is certain that they are some.
+
+    Raises:
+        EngineError: Naming the pair, if one is missing, not finite or clearly above 0.
+    """
+    checked = []
+    for position, value in enumerate(logprobs):
+        if value is None or not math.isfinite(value) or value > 1e-4:
+            raise EngineError(
+                f"pair {name}: the engine gave {value} as log-probability of output token "
+                f"{position}"
+            )
+        checked.append(min(0.0, value))
+    return tuple(checked)

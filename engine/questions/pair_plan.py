@@ -1,0 +1,234 @@
+"""The pair plan: the token ids scored for a task, ordered so that equal prefixes are neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from engine.errors import InputError
+from engine.perturb import Shown, make_perturbation
+from engine.prompts import EncodedPrompt, PromptBuilder
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.incidence import incidence
+from engine.tasks import Instance, Task, check_task
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One (prompt, output) to score, with the name that errors and records carry."""
+
+    task_id: str
+    instance_id: str
+    perturbation: int
+    prompt: tuple[int, ...]
+    output: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """task/instance/perturbation, for messages."""
+        return f"{self.task_id}/{self.instance_id}/j={self.perturbation}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """The instances of a task that are measured, with their original prompts.
+
+    Attributes:
+        task: The task, as `PromptBuilder.clean` leaves it.
+        instances: The sample of instances, in the task's order.
+        originals: The original prompt of each instance, in the same order.
+    """
+
+    task: Task
+    instances: tuple[Instance, ...]
+    originals: tuple[EncodedPrompt, ...]
+
+
+def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPlan:
+    """Samples the instances and encodes their original prompts.
+
+    Each shows as many examples as fit the context under the original prompt and, where the
+    perturbation can lengthen it, under every perturbed one.
+
+    Raises:
+        InputError: If the task has one of `engine.tasks.task_faults`, gold outputs are asked for
+            and missing, or a prompt does not fit the context even without examples.
+    """
+    check_task(task)
+    task = builder.clean(task)
+    instances = task.sample_instances(config.n_instances, config.seed)
+    if config.reference == "gold":
+        for instance in instances:
+            if not instance.outputs:
+                raise InputError(
+                    "has no gold output to score",
+                    record=f"{task.id}/{instance.id}",
+                    field="outputs",
+                )
+    perturbation = make_perturbation(config.perturbation, config.seed)
+
+    @cache
+    def perturbed(shown: Shown) -> tuple[Task, ...]:
+        numbers = config.perturbations if perturbation.lengthens else ()
+        return tuple(perturbation.apply(task, j, shown) for j in numbers)
+
+    originals = tuple(
+        builder.prompt(task, instance, config.max_output_tokens, perturbed)
+        for instance in instances
+    )
+    return TaskPlan(task, instances, originals)
+
+
+def plan_pairs(
+    plan: TaskPlan,
+    outputs: Sequence[tuple[int, ...]],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    *,
+    originals: bool = True,
+) -> list[Pair]:
+    """All pairs of a task, perturbation by perturbation, so that equal prefixes are neighbours.
+
+    No perturbed ones where each of their prompts equals its original: the task cannot be measured.
+    Where only some do, these are draws that happened to change nothing.
+
+    Args:
+        plan: The task's plan.
+        outputs: The reference output of each instance of the plan, as token ids.
+        config: The design.
+        builder: The prompt builder that made the plan.
+        originals: Whether the original prompts are among them.
+
+    Raises:
+        InputError: If a pair is longer than the model's context.
+    """
+    prompts: list[tuple[int, int, tuple[int, ...]]] = []
+    if originals:
+        prompts += [(0, i, original.token_ids) for i, original in enumerate(plan.originals)]
+    perturbed: list[tuple[int, int, tuple[int, ...]]] = []
+    for j, wanted in _columns(plan, config):
+        perturbed += [
+            (j, i, prompt)
+            for i, prompt in zip(
+                wanted, perturbed_prompts(plan, j, wanted, config, builder), strict=True
+            )
+        ]
+    if any(prompt != plan.originals[i].token_ids for _, i, prompt in perturbed):
+        prompts += perturbed
+    pairs = [
+        Pair(plan.task.id, plan.instances[i].id, j, prompt, outputs[i]) for j, i, prompt in prompts
+    ]
+    for pair in pairs:
+        check_length(pair, builder.max_model_len)
+    return pairs
+
+
+def _columns(plan: TaskPlan, config: ScoreConfig) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The perturbations of a design, each with the positions of its instances."""
+    last = config.perturbations[-1]
+    r = config.instances_per_perturbation
+    columns = incidence(plan.task.id, len(plan.instances), last, r, config.seed)
+    yield from list(enumerate(columns, 1))[config.first_perturbation - 1 :]
+
+
+def prompts_of(plan: TaskPlan, pairs: Sequence[Pair]) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """Instance, perturbation and token ids of every prompt of a task, the original ones first.
+
+    Args:
+        plan: The task's plan.
+        pairs: Its pairs, whose perturbed prompts are taken.
+    """
+    for instance, original in zip(plan.instances, plan.originals, strict=True):
+        yield instance.id, 0, original.token_ids
+    for pair in pairs:
+        if pair.perturbation > 0:
+            yield pair.instance_id, pair.perturbation, pair.prompt
+
+
+def perturbed_prompts(
+    plan: TaskPlan, j: int, wanted: Sequence[int], config: ScoreConfig, builder: PromptBuilder
+) -> list[tuple[int, ...]]:
+    """Token ids of one perturbation's prompts, of some of a plan's instances.
+
+    Args:
+        plan: The task's plan.
+        j: The perturbation, >= 1.
+        wanted: Positions of the instances in the plan.
+        config: The design.
+        builder: The prompt builder that made the plan.
+    """
+    perturbation = make_perturbation(config.perturbation, config.seed)
+    # The number of examples was decided on the original prompt. A shortened prompt must not
+    # regain an example, or the pair would differ in more than the perturbation.
+    counts = {
+        i: Shown(plan.originals[i].n_positive_examples, plan.originals[i].n_negative_examples)
+        for i in wanted
+    }
+    tasks = {shown: perturbation.apply(plan.task, j, shown) for shown in set(counts.values())}
+    return builder.token_ids((tasks[counts[i]], plan.instances[i]) for i in wanted)
+
+
+def is_measurable(plan: TaskPlan, config: ScoreConfig, builder: PromptBuilder) -> bool:
+    """Whether any prompt of a design differs from its original; without one there is no U.
+
+    Args:
+        plan: The task's plan.
+        config: The design.
+        builder: The prompt builder that made the plan.
+    """
+    # Instances that show equally many examples share all that is perturbed.
+    shown = {
+        (one.n_positive_examples, one.n_negative_examples): i
+        for i, one in enumerate(plan.originals)
+    }
+    wanted = [*shown.values()]
+    originals = [plan.originals[i].token_ids for i in wanted]
+    return any(
+        perturbed_prompts(plan, j, wanted, config, builder) != originals
+        for j in config.perturbations
+    )
+
+
+def reusable_tokens(sequences: Iterable[tuple[int, ...]]) -> int:
+    """How many tokens of the sequences lie on a prefix that another one has already brought.
+
+    The tokens that remain are the nodes of the sequences' prefix tree.
+    """
+    return sum(shared for _, shared in with_shared_prefixes(sequences))
+
+
+def with_shared_prefixes(
+    sequences: Iterable[tuple[int, ...]],
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """The sequences in sorted order, each with the tokens of the prefix it shares.
+
+    In that order the longest prefix a sequence shares with any before it is the one it shares with
+    its neighbour.
+    """
+    before: tuple[int, ...] = ()
+    for sequence in sorted(sequences):
+        yield sequence, shared_prefix(before, sequence)
+        before = sequence
+
+
+def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many first tokens two sequences share."""
+    for position, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return position
+    return min(len(one), len(other))
+
+
+def check_length(pair: Pair, max_model_len: int) -> None:
+    """Raises `InputError` if the pair does not fit the context; it is never cut.
+
+    One position is kept free: vLLM generates at least one token after every prompt.
+    """
+    length = len(pair.prompt) + len(pair.output)
+    if length >= max_model_len:
+        raise InputError(
+            f"the pair has {length} tokens, the model's context holds {max_model_len - 1} and the "
+            "one token that the engine generates",
+            record=pair.name,
+        )

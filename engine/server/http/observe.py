@@ -1,0 +1,112 @@
+"""What a running server tells of itself: request ids in its log, and metrics on /metrics."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import re
+import time
+import uuid
+
+from prometheus_client import Counter, Gauge, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engine.protocol.api import Usage
+from engine.server.http.access import route_path
+
+logger = logging.getLogger("vllm.jostle")
+
+OWN_PATHS = frozenset({"/v1/prompt_uncertainty", "/v1/completion_logprobs", "/v1/weights"})
+"""The routes that are counted here; vLLM counts its own."""
+
+REQUESTS = Counter("jostle:requests", "Requests answered.", ["route", "status"])
+SECONDS = Histogram(
+    "jostle:request_seconds",
+    "Time from the arrival of a request to the last byte of its answer.",
+    ["route"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800),
+)
+PAIRS = Counter("jostle:pairs", "Pairs scored.")
+SAMPLES = Counter("jostle:samples", "Outputs sampled.")
+TOKENS_SAMPLED = Counter("jostle:tokens_sampled", "Tokens generated for sampled outputs.")
+TOKENS_COMPUTED = Counter(
+    "jostle:tokens_computed", "Submitted tokens the model computed to score pairs and to sample."
+)
+TOKENS_REUSED = Counter("jostle:tokens_reused", "Tokens the prefix cache supplied instead.")
+RELOADS = Counter("jostle:reloads", "Loads of weights.", ["outcome"])
+RELOAD_SECONDS = Histogram(
+    "jostle:reload_seconds",
+    "Time of a load that succeeded, checks and verification included.",
+    buckets=(0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300),
+)
+LIVE_VERSION = Gauge(
+    "jostle:live_version",
+    "1 for the weights version that is live, 0 for those that were.",
+    ["version"],
+    multiprocess_mode="mostrecent",
+)
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="-")
+"""Id of the request being served, for log lines."""
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def count_usage(usage: Usage) -> None:
+    """Adds what a task or a request has cost to the metrics."""
+    PAIRS.inc(usage.pairs)
+    SAMPLES.inc(usage.samples)
+    TOKENS_SAMPLED.inc(usage.tokens_sampled)
+    TOKENS_COMPUTED.inc(usage.tokens_computed)
+    TOKENS_REUSED.inc(usage.tokens_reused)
+
+
+def show_version(version: str, before: str | None = None) -> None:
+    """Names the live version in the metrics."""
+    if before is not None and before != version:
+        LIVE_VERSION.labels(before).set(0)
+    LIVE_VERSION.labels(version).set(1)
+
+
+class ObserveMiddleware:
+    """Counts and times requests to our routes and gives each an id, logged and sent back.
+
+    A client's own `X-Request-Id` is kept when it is short and plain, so that it cannot forge lines.
+
+    Args:
+        app: The application behind.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, and writes down how it ended."""
+        if scope["type"] != "http" or route_path(scope) not in OWN_PATHS:
+            await self.app(scope, receive, send)
+            return
+        method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
+        route = f"{method} {route_path(scope)}"
+        given = Headers(scope=scope).get("X-Request-Id", "")
+        name = given if _PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id.set(name)
+        started, status = time.monotonic(), 0
+
+        async def noticing(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message["headers"])
+                if "X-Request-Id" not in headers:
+                    headers["X-Request-Id"] = name
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noticing)
+        finally:
+            seconds = time.monotonic() - started
+            # 499: the client went away before there was an answer.
+            REQUESTS.labels(route, str(status or 499)).inc()
+            SECONDS.labels(route).observe(seconds)
+            logger.info("%s %s: %s after %.3f s", name, route, status or "gone", seconds)

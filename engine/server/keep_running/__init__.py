@@ -1,0 +1,1 @@
+"""A server that is looked after: started again, watched for hangs."""

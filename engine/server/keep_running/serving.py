@@ -1,0 +1,115 @@
+"""`jostle serve`: a scoring server with settings that suit the device, kept running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from engine.errors import InputError
+from engine.keys import check_exposure, key_as_argument, read_keys
+from engine.process.engine_process import EngineProcess
+from engine.process.ports import check_port, check_socket
+from engine.process.settings import flag_value
+from engine.protocol.limits import Limits
+from engine.server.keep_running.watch import Watcher, WatchSettings
+from engine.weights.live_file import LastGood
+from engine.weights.models import resolve_model
+
+_NAME_FLAG = "--served-model-name"
+
+
+def serve(
+    model: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    weights_root: Path | None = None,
+    live_file: Path | None = None,
+    trust_remote_code: bool = False,
+    long_running: bool = True,
+    limits: Limits | None = None,
+    watch: WatchSettings | None = None,
+    extra_args: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serves until it is told to stop; a server that dies or hangs is started again.
+
+    Args:
+        model: `smollm2-135m`, a folder or a hub id.
+        host: Address to listen on; anything but loopback needs an API key.
+        port: Port to listen on.
+        weights_root: Folder below which checkpoints may be loaded; None: none may.
+        live_file: Where the server writes down which weights are live. If it exists, the server
+            starts on what it names. None: a file that is forgotten in the end.
+        trust_remote_code: Whether code that comes with the model may run.
+        long_running: Whether compiling the model pays.
+        limits: What the server takes.
+        watch: How patient the watcher is.
+        extra_args: vLLM flags, passed through.
+        say: Takes the lines meant for a person.
+
+    Raises:
+        InputError: If the model, the address or a flag is not acceptable, or the port is taken.
+        GaveUpError: If the server failed too often.
+    """
+    check_flags(host, extra_args)
+    if socket_file := flag_value(extra_args, "uds"):
+        check_socket(Path(socket_file))
+    elif port:
+        check_port(port, host)
+    resolved = str(resolve_model(model))
+    told_to_stop = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        told_to_stop.set()
+
+    def start(last: LastGood | None) -> EngineProcess:
+        engine = EngineProcess.start(
+            last.model if last else resolved,
+            weights_root=weights_root,
+            host=host,
+            port=port,
+            trust_remote_code=trust_remote_code,
+            long_running=long_running,
+            limits=limits,
+            live_file=record,
+            adapter=last.adapter if last else None,
+            extra_args=(*_name(resolved, extra_args), *extra_args),
+        )
+        where = socket_file or engine.url
+        say(f"model {last.path if last else resolved}, {engine.settings.device}, {where}")
+        for reason in engine.settings.reasons:
+            say(f"  {reason}")
+        return engine
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
+        record = live_file or Path(folder) / "live.json"
+        Watcher(start, record, told_to_stop.wait, say, watch or WatchSettings()).run()
+
+
+def check_flags(host: str, extra_args: Sequence[str]) -> None:
+    """Refuses what must not be, before anything is started.
+
+    Raises:
+        InputError: See `engine.keys`; or if a flag holds a key or contradicts our own.
+    """
+    names = [arg.split("=")[0].replace("_", "-") for arg in extra_args]
+    if "--api-key" in names:
+        raise key_as_argument()
+    for name in ("--host", "--port"):
+        if name in names:
+            raise InputError("goes before the --, as an option of jostle serve", field=name)
+    check_exposure(host, read_keys(os.environ), os.environ)
+
+
+def _name(model: str, extra_args: Sequence[str]) -> tuple[str, ...]:
+    """Requests name the model; the name stays when the weights come from a checkpoint's folder."""
+    given = any(arg.split("=")[0].replace("_", "-") == _NAME_FLAG for arg in extra_args)
+    return () if given else (f"{_NAME_FLAG}={model}",)

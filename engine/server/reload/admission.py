@@ -1,0 +1,104 @@
+"""Which weights may become live, found out from files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.protocol.api import WeightsKind, WeightsState
+from engine.weights.adapter_check import base_digest, check_adapter
+from engine.weights.checkpoint_check import check_checkpoint
+from engine.weights.manifest import Manifest, read_manifest
+
+
+class Admission:
+    """Checks published checkpoints and adapters before anything is touched.
+
+    Args:
+        root: Folder below which they may lie; None: none may be loaded.
+        start: Folder of the weights the server was started with, or a hub id without a local copy.
+    """
+
+    def __init__(self, root: Path | None, start: Path) -> None:
+        self._root = root.resolve() if root else None
+        self._start = start
+
+    def check(
+        self, path: Path, version: str, kind: WeightsKind | None, live: WeightsState
+    ) -> tuple[WeightsState, Manifest]:
+        """What will be live once it is loaded, and the manifest that will have to be reproduced.
+
+        Args:
+            path: Folder of the checkpoint or adapter.
+            version: The version that its manifest must name.
+            kind: The kind that its manifest must name; None: any.
+            live: The live weights.
+
+        Raises:
+            InputError: If it must not be loaded.
+        """
+        try:
+            return self._check(path, version, kind, live)
+        except (OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            # A name too long, a circle of links (RuntimeError), no leave to read, no UTF-8.
+            raise InputError(f"cannot be read: {error}", field="path") from error
+
+    def _check(
+        self, path: Path, version: str, kind: WeightsKind | None, live: WeightsState
+    ) -> tuple[WeightsState, Manifest]:
+        folder = self._allowed(path)
+        manifest = read_manifest(folder)
+        if manifest.version != version:
+            raise InputError(
+                f"holds version {manifest.version}, not {version}", file=folder, field="version"
+            )
+        if kind not in (None, manifest.kind):
+            raise InputError(f"is {manifest.kind!r}, not {kind!r}", file=folder, field="kind")
+        return self.check_files(folder, manifest, live), manifest
+
+    def check_files(self, folder: Path, manifest: Manifest, live: WeightsState) -> WeightsState:
+        """The same, wherever the folder lies and whatever version it holds."""
+        live_folder = Path(live.base or live.path)
+        if manifest.kind == "full":
+            check_checkpoint(folder, manifest, live_folder)
+            return WeightsState(version=manifest.version, path=str(folder), served=live.served)
+        base = self._find_base(folder, manifest, live_folder)
+        check_adapter(folder, manifest, base)
+        return WeightsState(
+            version=manifest.version,
+            path=str(folder),
+            kind="lora",
+            base=str(base),
+            served=live.served,
+        )
+
+    def _allowed(self, path: Path) -> Path:
+        """The folder, links followed: a link below the root may point out of it."""
+        if "\0" in str(path):
+            raise InputError("holds a NUL character", field="path")
+        if not path.is_absolute():
+            raise InputError("is not absolute", file=path, field="path")
+        folder = path.resolve()
+        if self._root is None:
+            raise InputError(
+                "the server was started without a weights root", file=path, field="path"
+            )
+        if not folder.is_relative_to(self._root):
+            raise InputError(f"lies outside the weights root {self._root}", file=path, field="path")
+        if not folder.is_dir():
+            raise InputError("no such folder", file=path, field="path")
+        return folder
+
+    def _find_base(self, folder: Path, manifest: Manifest, live: Path) -> Path:
+        """The weights an adapter was trained on: the live ones, or those of the start."""
+        for base in (live, self._start):
+            if base.is_dir() and base_digest(base) == manifest.base_digest:
+                return base
+        raise InputError(
+            f"was trained on other weights ({manifest.base_model}) than those that are live or "
+            "that the server was started with",
+            file=folder,
+            field="base_digest",
+        )

@@ -1,0 +1,313 @@
+"""Which weights are live, and the change to others: check, drain, load, verify, new version."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from vllm.engine.protocol import EngineClient
+
+from engine.errors import EngineError, InputError
+from engine.protocol.api import WeightsKind, WeightsState
+from engine.protocol.limits import Limits
+from engine.server.http.observe import RELOAD_SECONDS, RELOADS, show_version
+from engine.server.reload.admission import Admission
+from engine.server.reload.gate import GateTimeoutError
+from engine.server.reload.live_record import LiveRecord, Memory, SharedFolder
+from engine.server.vllm.vllm_backend import NONE, VllmBackend
+from engine.server.vllm.worker import LOAD_METHOD
+from engine.weights.live_file import LastGood, write_last_good
+from engine.weights.manifest import Manifest, Probe, read_manifest
+
+logger = logging.getLogger("vllm.jostle")
+
+# Largest difference between a probe's log-probability in the trainer and in the engine. The two
+# multiply in another order; in 8 bits of mantissa that shows much earlier.
+PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "float16": 0.05}
+
+
+class LiveWeights:
+    """The one place that knows the live version; owns the gate before the engine.
+
+    Args:
+        client: The engine client.
+        root: Folder below which checkpoints may be loaded; none may be if it is None.
+        first: The weights the server started with; their path is a folder, or a hub id when there
+            is no local copy.
+        limits: The server's limits.
+        live_file: Where to write down which weights are live; None: nowhere.
+        shared: Folder that all API processes of the server share; None: there is only this one.
+        condemn: Called when the engine can neither use new weights nor old ones; it must end.
+    """
+
+    def __init__(
+        self,
+        client: EngineClient,
+        root: Path | None,
+        first: WeightsState,
+        limits: Limits,
+        *,
+        live_file: Path | None = None,
+        shared: Path | None = None,
+        condemn: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._admission = Admission(root, Path(first.path))
+        self._limits = limits
+        self._live_file = live_file
+        self._condemn = condemn
+        self.extensions = NONE
+        self._slots: asyncio.Semaphore | None = None
+        self._slots = asyncio.Semaphore(self._backend("").max_in_flight)
+        record = LiveRecord(state=first)
+        self._record = SharedFolder(shared, record) if shared else Memory(record)
+        self.gate = self._record.gate
+
+    @property
+    def state(self) -> WeightsState:
+        """The live weights."""
+        return self._record.read().state
+
+    @property
+    def usable(self) -> bool:
+        """Whether the engine can score; if not, it is being ended."""
+        return self._record.read().usable
+
+    @property
+    def loading(self) -> bool:
+        """Whether weights are being loaded, by whatever process of the server."""
+        return self._record.read().loading
+
+    @property
+    def fit(self) -> bool:
+        """Whether a request that has passed the gate may be served."""
+        record = self._record.read()
+        return record.usable and not record.loading
+
+    def _note(self, **changes: Any) -> None:
+        """Changes the record. The gate is held for writing, or nobody is served yet."""
+        self._record.write(self._record.read().model_copy(update=changes))
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids lie below this."""
+        return int(self._client.vllm_config.model_config.get_vocab_size())
+
+    def backend(self) -> VllmBackend:
+        """A backend for requests that hold the gate; its cache salt is the live version."""
+        return self._backend(f"jostle/{self.state.version}")
+
+    def _backend(self, salt: str) -> VllmBackend:
+        return VllmBackend(self._client, salt, extensions=self.extensions, slots=self._slots)
+
+    async def load(self, path: Path, version: str, kind: WeightsKind | None = None) -> WeightsState:
+        """Makes a published checkpoint or adapter live.
+
+        Args:
+            path: Its folder.
+            version: The version that its manifest must name.
+            kind: The kind that its manifest must name; None: any.
+
+        Raises:
+            InputError: If it must not or cannot be loaded; the engine was not touched.
+            GateTimeoutError: If requests in flight did not end in time; the engine was not touched.
+            EngineError: If the load failed; the weights from before are live again, verified, or
+                the engine is condemned.
+        """
+        outcome = "refused"
+        try:
+            async with self.gate.alone():
+                started = time.monotonic()
+                target, manifest = await asyncio.to_thread(
+                    self._admission.check, path, version, kind, self.state
+                )
+                async with self.gate.writing(self._limits.drain):
+                    outcome = "failed"
+                    # Not given up half way when the client that asked for it goes away.
+                    await _to_the_end(self._make_live(target, manifest, started))
+                    outcome = "done"
+                state = self.state
+        except GateTimeoutError as error:
+            raise GateTimeoutError(
+                f"{self._limits.drain:g} s were not enough for the requests in flight to end; "
+                f"{self.state.version} is still live, try again"
+            ) from error
+        finally:
+            RELOADS.labels(outcome).inc()
+        logger.info("weights %s are live after %.2f s", version, state.seconds)
+        return state
+
+    async def _make_live(self, target: WeightsState, manifest: Manifest, started: float) -> None:
+        before, now = self.state, self.state
+        self._note(loading=True)
+        try:
+            await self._swap(target, manifest)
+            now = target.model_copy(update={"seconds": time.monotonic() - started})
+        finally:
+            try:
+                self._note(loading=False, state=now)
+            except InputError:  # a full disk: the other processes would wait for ever
+                self._condemn()
+                raise
+        show_version(now.version, before.version)
+        RELOAD_SECONDS.observe(time.monotonic() - started)
+        if self._live_file is not None:
+            last = LastGood(version=target.version, path=target.path, base=target.base)
+            try:
+                write_last_good(self._live_file, last)
+            except InputError:
+                logger.exception("a restart will not find %s", target.version)
+
+    async def start(self, manifest: Manifest | None = None, adapter: Path | None = None) -> None:
+        """Verifies the weights the server started with, before the first request of any process.
+
+        The process that comes first does it for all, inside `gate.alone`.
+
+        Args:
+            manifest: Theirs, if they carry one.
+            adapter: A published adapter to merge into them.
+
+        Raises:
+            InputError: If the adapter does not belong to them.
+            EngineError: If they do not give the trainer's log-probabilities.
+        """
+        if not self._record.begun:
+            if manifest is not None:
+                await self._verify(manifest.probes, manifest, "at the start")
+            if adapter is not None:
+                await self._start_with(adapter)
+            self._note()
+        show_version(self.state.version)
+
+    async def _start_with(self, adapter: Path) -> None:
+        manifest = read_manifest(adapter)
+        target = await asyncio.to_thread(self._admission.check_files, adapter, manifest, self.state)
+        await self._load(target)
+        await self._verify(manifest.probes, manifest, "at the start")
+        self._note(state=target)
+
+    async def _swap(self, target: WeightsState, manifest: Manifest) -> None:
+        """Loads and verifies; on failure the weights from before come back, and are verified."""
+        before = await self._probe(manifest.probes, "before")
+        try:
+            await self._load(target)
+            await self._verify(manifest.probes, manifest, "after the load")
+        except Exception as error:
+            logger.exception("loading %s failed", target.path)
+            if self._client.errored:
+                self._note(usable=False)
+                raise EngineError(
+                    f"the engine died while it loaded {target.path}; whoever watches the "
+                    f"server starts it again on {self.state.version}"
+                ) from error
+            await self._roll_back(manifest.probes, before)
+            raise EngineError(
+                f"{target.path} could not be made live ({error}); "
+                f"{self.state.version} is live again"
+            ) from error
+
+    async def _load(self, target: WeightsState) -> None:
+        args = (target.path,) if target.base is None else (target.base, target.path)
+        loading = asyncio.ensure_future(self._client.collective_rpc(LOAD_METHOD, args=args))
+        deadline = time.monotonic() + self._limits.load_seconds
+        while not loading.done():
+            left = max(0.0, deadline - time.monotonic())
+            await asyncio.wait([loading], timeout=min(0.2, left))
+            # A call that is under way when the engine dies never ends by itself.
+            if not loading.done() and (self._client.errored or time.monotonic() >= deadline):
+                loading.cancel()
+                raise EngineError(
+                    "the engine died"
+                    if self._client.errored
+                    else f"the load took over {self._limits.load_seconds:.0f} s"
+                )
+        loading.result()
+        # A reset is refused while a request holds blocks; one just aborted still may, for a step.
+        for _ in range(100):
+            if await self._client.reset_prefix_cache():
+                return
+            await asyncio.sleep(0.05)
+        raise EngineError("the prefix cache could not be reset: some request still holds blocks")
+
+    async def _roll_back(self, probes: Sequence[Probe], before: list[tuple[float, ...]]) -> None:
+        self._note(usable=False)
+        try:
+            await self._load(self.state)
+            again = await self._probe(probes, "rolled-back")
+        except Exception as error:
+            self._condemn()
+            raise EngineError(
+                f"neither the new weights nor {self.state.version} could be loaded; "
+                "the engine is ended"
+            ) from error
+        worst = _worst_difference(before, again)
+        if worst > self._own_tolerance:
+            self._condemn()
+            raise EngineError(
+                f"{self.state.version} was loaded again but its log-probabilities moved by "
+                f"{worst:.3g}; the engine is ended"
+            )
+        self._note(usable=True)
+
+    async def _verify(self, probes: Sequence[Probe], manifest: Manifest, when: str) -> None:
+        measured = await self._probe(probes, when)
+        expected = [probe.token_logprobs for probe in probes]
+        worst = _worst_difference(expected * (len(measured) // len(expected)), measured)
+        tolerance = max(PROBE_TOLERANCE[manifest.dtype], self._own_tolerance)
+        if worst > tolerance:
+            raise EngineError(
+                f"{when} the probe pairs differ from the trainer's log-probabilities by "
+                f"{worst:.3g}, more than {tolerance:.3g}"
+            )
+
+    @property
+    def _own_tolerance(self) -> float:
+        served = str(self._client.vllm_config.model_config.dtype).removeprefix("torch.")
+        return PROBE_TOLERANCE.get(served, PROBE_TOLERANCE["bfloat16"])
+
+    async def _probe(self, probes: Sequence[Probe], when: str) -> list[tuple[float, ...]]:
+        """The probes' log-probabilities on every replica, one replica after the other."""
+        # A salt of its own for every look: blocks of other weights must never be read.
+        backend = self._backend(f"probe/{time.monotonic_ns()}")
+        scored: Any = await asyncio.gather(
+            *(
+                backend.score(
+                    probe.prompt_token_ids,
+                    probe.completion_token_ids,
+                    f"probe {index} {when}",
+                    replica,
+                )
+                for replica in range(backend.n_replicas)
+                for index, probe in enumerate(probes)
+            )
+        )
+        return [result.token_logprobs for result in scored]
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Awaits work that goes on when the one who waits is cancelled; then the cancellation."""
+    running = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        running.exception()  # told to the log only: nobody is there to hear it
+        raise cancelled
+    running.result()
+
+
+def _worst_difference(
+    expected: Sequence[tuple[float, ...]], measured: Sequence[tuple[float, ...]]
+) -> float:
+    return max(
+        abs(a - b)
+        for one, other in zip(expected, measured, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )

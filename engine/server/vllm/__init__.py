@@ -1,0 +1,1 @@
+"""Every line that leans on the inside of vLLM."""

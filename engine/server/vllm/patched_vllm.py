@@ -1,0 +1,44 @@
+"""The private names of vLLM that we replace or build on, all of them, and for which versions.
+
+Each was read in the sources of the versions in `engine.process.settings.SUPPORTED_VLLM`. On any
+other one, or where a name is gone, what builds on it stays off, and the log says so in one line.
+"""
+
+from __future__ import annotations
+
+import operator
+from importlib import import_module
+
+from engine.process.settings import SUPPORTED_VLLM
+
+OUTPUT_ROWS = ("vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict",)
+"""Replaced by `engine.server.vllm.output_rows`."""
+
+SHARED_TAILS = (
+    "vllm.v1.attention.backends.cpu_attn:CPUAttentionBackendImpl.do_kv_cache_update",
+    "vllm.v1.core.kv_cache_utils:generate_block_hash_extra_keys",
+    "vllm.v1.core.single_type_kv_cache_manager:FullAttentionManager",
+)
+"""The first is replaced by `engine.server.vllm.shared_tails`, which reads the others."""
+
+INTERRUPTED_LOADS = tuple(
+    f"vllm.model_executor.model_loader.reload.layerwise:{name}"
+    for name in ("get_layerwise_info", "_place_kernel_tensors", "LOADING_LAYERS")
+)
+"""Called by `engine.server.vllm.worker` to heal what a failed load has left."""
+
+
+def unfit(names: tuple[str, ...]) -> str | None:
+    """Why what builds on these names must stay off here; None if it need not."""
+    import vllm
+
+    if not vllm.__version__.startswith(SUPPORTED_VLLM):
+        known = ", ".join(f"{prefix}x" for prefix in SUPPORTED_VLLM)
+        return f"vLLM {vllm.__version__} is not among the versions it was written for ({known})"
+    for name in names:
+        module, _, attribute = name.partition(":")
+        try:
+            operator.attrgetter(attribute)(import_module(module))
+        except (ImportError, AttributeError):
+            return f"vLLM {vllm.__version__} has no {name}"
+    return None

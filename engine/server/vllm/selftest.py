@@ -1,0 +1,129 @@
+"""Switches our extensions of vLLM on at start-up, each if it gives the stock path's numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Iterable
+
+from vllm.engine.protocol import EngineClient
+
+from engine.errors import EngineError
+from engine.process.settings import OUTPUT_ROWS_VARIABLE, SHARED_TAILS_VARIABLE
+from engine.questions.backend import Scored
+from engine.server.vllm.vllm_backend import Extensions, VllmBackend
+from engine.server.vllm.worker import OUTPUT_ROWS_METHOD, SHARED_TAILS_METHOD
+
+logger = logging.getLogger("vllm.jostle")
+
+_TOLERANCE = {"float32": 1e-4}
+_HALF_TOLERANCE = 0.1
+
+
+async def enable_extensions(client: EngineClient) -> Extensions:
+    """The extensions that scoring may use here; one warning for each that it may not.
+
+    The V2 runner needs no logits for output rows of us: it scores chosen rows by itself.
+    """
+    output_rows = await _enable_output_rows(client)
+    return Extensions(output_rows, await _enable_shared_tails(client, output_rows=output_rows))
+
+
+async def _enable_output_rows(client: EngineClient) -> bool:
+    config = client.vllm_config
+    if config.use_v2_model_runner or os.environ.get(OUTPUT_ROWS_VARIABLE) == "0":
+        return False
+    reasons = await client.collective_rpc(OUTPUT_ROWS_METHOD, args=(True,))
+    reason = next((reason for reason in reasons if reason), None)
+    if reason is None:
+        reason = await _compare_rows(client)
+    if reason is None:
+        return True
+    await client.collective_rpc(OUTPUT_ROWS_METHOD, args=(False,))
+    logger.warning("all prompt rows get logits, which is slower: %s", reason)
+    return False
+
+
+async def _enable_shared_tails(client: EngineClient, *, output_rows: bool) -> bool:
+    config = client.vllm_config
+    transfer = config.kv_transfer_config
+    if transfer is None or transfer.kv_connector != "SharedTails":
+        return False
+    if config.use_v2_model_runner or os.environ.get(SHARED_TAILS_VARIABLE) == "0":
+        return False
+    reasons = await client.collective_rpc(SHARED_TAILS_METHOD)
+    reason = next((reason for reason in reasons if reason), None)
+    if reason is None:
+        reason = await _compare_tails(client, output_rows=output_rows)
+    if reason is None:
+        return True
+    logger.warning("prefixes are shared in whole blocks only, which is slower: %s", reason)
+    return False
+
+
+async def _compare_rows(client: EngineClient) -> str | None:
+    """Scores random pairs with logits for all rows and for output rows; what is wrong, or None."""
+    rng, top, salt = _sample(client)
+    stock = VllmBackend(client, salt)
+    ours = VllmBackend(client, salt, extensions=Extensions(output_rows=True))
+    try:
+        for n_prompt, n_output in ((7, 1), (70, 2), (70, 9)):
+            prompt = tuple(rng.randrange(top) for _ in range(n_prompt))
+            output = tuple(rng.randrange(top) for _ in range(n_output))
+            expected = await stock.score(prompt, output, "self-test", 0)
+            measured = await ours.score(prompt, output, "self-test", 0)
+            if wrong := _difference(client, [(expected, measured)]):
+                return wrong
+    except EngineError as error:
+        return f"the self-test failed: {error}"
+    return None
+
+
+async def _compare_tails(client: EngineClient, *, output_rows: bool) -> str | None:
+    """Scores pairs whose prefix ends inside a block, in one step and later; what is wrong."""
+    rng, top, salt = _sample(client)
+    size = client.vllm_config.cache_config.block_size
+    prefix = tuple(rng.randrange(top) for _ in range(size + size // 2))
+    pairs = [
+        (prefix + tuple(rng.randrange(top) for _ in range(size)), (rng.randrange(top),) * 2)
+        for _ in range(4)
+    ]
+    alone = [
+        VllmBackend(client, f"{salt}/{number}", extensions=Extensions(output_rows=output_rows))
+        for number in range(len(pairs))
+    ]
+    ours = VllmBackend(client, salt, extensions=Extensions(output_rows, shared_tails=True))
+    try:
+        expected = [
+            await backend.score(prompt, output, "self-test", 0)
+            for backend, (prompt, output) in zip(alone, pairs, strict=True)
+        ]
+        together = [ours.score(prompt, output, "self-test", 0) for prompt, output in pairs[:-1]]
+        measured = await asyncio.gather(*together)
+        measured.append(await ours.score(*pairs[-1], "self-test", 0))
+    except EngineError as error:
+        return f"the self-test failed: {error}"
+    if measured[-1].n_reused != len(prefix):
+        return f"{measured[-1].n_reused} of {len(prefix)} tokens were shared"
+    return _difference(client, zip(expected, measured, strict=True))
+
+
+def _sample(client: EngineClient) -> tuple[random.Random, int, str]:
+    """Random numbers, the size of the vocabulary, and a salt that no other request uses."""
+    rng = random.Random(0)
+    top = client.vllm_config.model_config.get_vocab_size()
+    return rng, top, f"self-test/{random.random()}"
+
+
+def _difference(client: EngineClient, scores: Iterable[tuple[Scored, Scored]]) -> str | None:
+    dtype = str(client.vllm_config.model_config.dtype).removeprefix("torch.")
+    worst = max(
+        abs(a - b)
+        for expected, measured in scores
+        for a, b in zip(expected.token_logprobs, measured.token_logprobs, strict=True)
+    )
+    if worst > _TOLERANCE.get(dtype, _HALF_TOLERANCE):
+        return f"the self-test is off by {worst:.3g}"
+    return None

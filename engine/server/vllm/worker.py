@@ -1,0 +1,120 @@
+"""What runs inside vLLM's worker processes: loading weights completely, or not at all.
+
+Registered as a general plugin, so that every vLLM process of the server loads it.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.process.engine_process import PARENT_VARIABLE
+from engine.process.lifetime import die_with
+from engine.server.vllm.patched_vllm import INTERRUPTED_LOADS, unfit
+from engine.weights.adapter import merged
+
+logger = logging.getLogger("vllm.jostle")
+
+LOAD_METHOD = "jostle_load_weights"
+OUTPUT_ROWS_METHOD = "jostle_output_rows"
+SHARED_TAILS_METHOD = "jostle_shared_tails"
+"""Names of the worker methods for `collective_rpc`."""
+
+
+def register() -> None:
+    """Entry point `vllm.general_plugins`: gives the workers their method. Safe to call again."""
+    parent = multiprocessing.parent_process()
+    ours = PARENT_VARIABLE in os.environ  # the plugin is loaded by every vLLM of the environment
+    if ours and parent and parent.pid and multiprocessing.get_start_method() != "forkserver":
+        die_with(parent.pid)  # vLLM's engine and workers would survive a server that is killed
+    from vllm.v1.worker.worker_base import WorkerBase
+
+    setattr(WorkerBase, LOAD_METHOD, load_weights)
+    setattr(WorkerBase, OUTPUT_ROWS_METHOD, switch_output_rows)
+    setattr(WorkerBase, SHARED_TAILS_METHOD, install_shared_tails)
+
+
+def switch_output_rows(worker: Any, on: bool) -> str | None:
+    """Installs or removes the output-rows-only path; why it could not be installed, or None."""
+    from engine.server.vllm import output_rows
+
+    if on:
+        return output_rows.install(worker.model_runner)
+    output_rows.uninstall(worker.model_runner)
+    return None
+
+
+def install_shared_tails(worker: Any) -> str | None:
+    """Installs the sharing of tails; why it could not be installed, or None."""
+    from engine.server.vllm import shared_tails
+
+    return shared_tails.install(worker.model_runner)
+
+
+def load_weights(worker: Any, path: str, adapter: str | None = None) -> None:
+    """Loads a checkpoint into the live model of this worker.
+
+    Args:
+        worker: The vLLM worker this is a method of.
+        path: Folder of the checkpoint.
+        adapter: Folder of an adapter to merge into it on the way; None: none.
+
+    Raises:
+        Exception: Whatever vLLM raises; the model then serves nothing until the next good load.
+    """
+    model = worker.model_runner.get_model()
+    _forget_interrupted_load(model)
+    if adapter is None:
+        worker.reload_weights(weights_path=path)
+    else:
+        tensors = merged(_tensors(worker, model, path), Path(adapter), worker.device)
+        worker.reload_weights(weights_iterator=tensors)
+    _repack_tied_head(model)
+
+
+def _tensors(worker: Any, model: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The tensors of a checkpoint as vLLM would read them itself."""
+    from vllm.model_executor.model_loader import get_model_loader
+
+    config = copy.copy(worker.vllm_config.model_config)
+    config.model, config.model_weights, config.revision = path, "", None
+    loader: Any = get_model_loader(worker.vllm_config.load_config)
+    return iter(loader.get_all_weights(config, model))
+
+
+def _forget_interrupted_load(model: Any) -> None:
+    """Puts back what an earlier, failed load has left half done.
+
+    vLLM keeps the tensors that were buffered before a failure and replays them with the next load,
+    so that a good checkpoint would not heal a bad one.
+    """
+    if reason := unfit(INTERRUPTED_LOADS):
+        logger.warning("a load that fails half way is healed by a restart only: %s", reason)
+        return
+    from vllm.model_executor.model_loader.reload import layerwise
+
+    for module in model.modules():
+        info = layerwise.get_layerwise_info(module)
+        if info.can_load():
+            if info.kernel_tensors is not None:
+                layerwise._place_kernel_tensors(module, info)
+            info.reset()  # type: ignore[no-untyped-call]
+    layerwise.LOADING_LAYERS.clear()
+
+
+def _repack_tied_head(model: Any) -> None:
+    """Packs an output projection that shares its weight with the embeddings once more.
+
+    The CPU kernels multiply with a packed copy of the weight. vLLM repacks a layer when its own
+    weights arrive; the ones of a tied head arrive as the embeddings', and the copy stays stale.
+    """
+    head = getattr(model, "lm_head", None)
+    weight = getattr(head, "weight", None)
+    if head is None or weight is None or weight.device.type != "cpu":
+        return
+    head.quant_method.process_weights_after_loading(head)

@@ -1,0 +1,1 @@
+"""How sure a mean over instances and perturbations is: moves, components, pooling, overlap."""

@@ -1,0 +1,1 @@
+"""Weights as folders: models, published checkpoints with their manifests, adapters, checks."""

@@ -1,0 +1,177 @@
+"""Whether a published checkpoint may replace live weights, found out before anything is touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+from engine.weights.manifest import Manifest, TensorEntry, check_files, read_safetensors_header
+
+# A checkpoint with tied embeddings may or may not hold the output projection a second time.
+_TIED = "lm_head.weight"
+
+_PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
+
+# vLLM converts between these when it loads; any other type must be that of the live weights.
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+
+# Keys of config.json that do not change what the weights mean.
+_INCIDENTAL = frozenset(
+    {
+        "_name_or_path",
+        "_commit_hash",
+        "architectures",
+        "dtype",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+        "is_llama_config",
+        "rope_interleaved",
+        "transformers.js_config",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+    }
+)
+
+
+def check_checkpoint(folder: Path, manifest: Manifest, live: Path) -> None:
+    """Compares a checkpoint with its manifest and with the weights that are live.
+
+    Args:
+        folder: The published checkpoint.
+        manifest: Its manifest.
+        live: Folder of the live checkpoint; the comparison is left out when it is not a folder
+            (a model served straight from the hub), and the probes alone decide.
+
+    Raises:
+        InputError: If a file is missing or differs, is a link, or could run code when it is loaded;
+            a tensor is missing, extra, or of another shape or kind of number; a value is not
+            finite; or the architecture is another one.
+    """
+    check_nothing_runs(folder, live)
+    check_files(folder, manifest)
+    tensors = read_tensors(folder)
+    declared = {entry.name: entry for entry in manifest.tensors}
+    if tensors != declared:
+        raise InputError("the manifest's tensors are not those of the files", file=folder)
+    if live.is_dir():
+        _compare_tensors(folder, tensors, read_tensors(live), tied=is_tied(live))
+        _compare_configs(folder, live)
+    check_finite(folder)
+
+
+def check_nothing_runs(folder: Path, live: Path) -> None:
+    """No pickles, no code but the live model's own, and nothing that stands somewhere else.
+
+    Raises:
+        InputError: Naming the file.
+    """
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            raise InputError("is a link; a checkpoint holds its own files", file=path)
+        if path.suffix in _PICKLES:
+            raise InputError("may run code when it is loaded; use safetensors", file=path)
+        if path.suffix == ".py":
+            known = live / name
+            if not known.is_file() or known.read_bytes() != path.read_bytes():
+                raise InputError("is code that the live model does not have", file=path)
+
+
+def read_tensors(folder: Path) -> dict[str, TensorEntry]:
+    """The tensors of all weight files of a folder, by name.
+
+    Raises:
+        InputError: If there is none, or a file is not in the safetensors format.
+    """
+    found: dict[str, TensorEntry] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        for entry in read_safetensors_header(file):
+            found[entry.name] = entry
+    if not found:
+        raise InputError("holds no safetensors weights", file=folder)
+    return found
+
+
+def _compare_tensors(
+    folder: Path, new: dict[str, TensorEntry], live: dict[str, TensorEntry], tied: bool
+) -> None:
+    optional = {_TIED} if tied else set()
+    for problem, names in (
+        ("the tensor is missing", live.keys() - new.keys() - optional),
+        ("the live model has no such tensor", new.keys() - live.keys() - optional),
+    ):
+        for name in sorted(names):
+            raise InputError(problem, file=folder, record=name)
+    for name in sorted(new.keys() & live.keys()):
+        if new[name].shape != live[name].shape:
+            raise InputError(
+                f"has shape {list(new[name].shape)}, the live model {list(live[name].shape)}",
+                file=folder,
+                record=name,
+                field="shape",
+            )
+        kinds = {new[name].dtype, live[name].dtype}
+        if len(kinds) > 1 and not kinds <= FLOATS:
+            raise InputError(
+                f"holds {new[name].dtype}, the live model {live[name].dtype}",
+                file=folder,
+                record=name,
+                field="dtype",
+            )
+
+
+def _compare_configs(folder: Path, live: Path) -> None:
+    new_config, live_config = _config(folder), _config(live)
+    for key in sorted(new_config.keys() | live_config.keys()):
+        if key not in _INCIDENTAL and new_config.get(key) != live_config.get(key):
+            raise InputError(
+                f"is {new_config.get(key)!r}, in the live model {live_config.get(key)!r}",
+                file=folder / "config.json",
+                field=key,
+            )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The model's config in transformers' present terms, whatever version wrote it."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        # transformers explains at length, over several lines; the first says what is wrong.
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"cannot be read: {reason}", file=folder / "config.json") from error
+    return dict(config)
+
+
+def is_tied(folder: Path) -> bool:
+    """Whether the output projection is the embeddings.
+
+    Raises:
+        InputError: If the model's config cannot be read.
+    """
+    return bool(_config(folder).get("tie_word_embeddings"))
+
+
+def check_finite(folder: Path) -> None:
+    """Looks at every value of every weight file.
+
+    Raises:
+        InputError: Naming the first tensor with a value that is not finite, or the file that cannot
+            be read.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118  a safetensors handle is no mapping
+                    if not bool(torch.isfinite(tensors.get_tensor(name)).all()):
+                        raise InputError("holds NaN or infinite values", file=file, record=name)
+        except SafetensorError as error:  # such as a file that ends too early
+            raise InputError(f"cannot be read: {error}", file=file) from error

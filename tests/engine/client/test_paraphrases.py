@@ -1,0 +1,364 @@
+"""Paraphrases are asked for once, checked, kept, and put into the design."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.client import EngineClient, chat_client
+from engine.client.paraphrases import fill_paraphrases
+from engine.errors import EngineError, InputError
+from engine.perturb import Compose, DropWords, Paraphrase, ResampleExamples, Typos
+from engine.perturb.base import Step
+from engine.perturb.paraphrase import ParaphraseEndpoint
+from engine.prompts import PromptBuilder
+from engine.protocol.api import StreamTotals, Usage
+from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.questions.pair_plan import plan_pairs, plan_task
+from tests.engine.client.canned_server import Answer, Request, Server, make_score
+from tests.engine.examples import make_task
+from tests.engine.small_tokenizers import gpt2
+
+TASKS = [make_task("a", definition="Say it"), make_task("b", definition="Name it")]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.client.chat_client.time.sleep", lambda seconds: None)
+
+
+def said(text: str | None, finish_reason: str = "stop") -> Answer:
+    message = {"role": "assistant", "content": text}
+    body = {"choices": [{"message": message, "finish_reason": finish_reason}]}
+    return Answer(chunks=[json.dumps(body).encode()])
+
+
+def models(*names: str) -> Answer:
+    return Answer(chunks=[json.dumps({"data": [{"id": name} for name in names]}).encode()])
+
+
+def text_of(request: Request) -> str:
+    return str(request.body["messages"][0]["content"]).rpartition("\n\n")[2]
+
+
+def paraphrasing(request: Request) -> Answer:
+    """Answers that differ between seeds and texts, as those of a model do."""
+    if request.path == "/v1/models":
+        return models("writer", "other")
+    return said(f'"In other words, {request.body["seed"]}: {text_of(request).upper()}!"')
+
+
+def questions(server: Server) -> list[Request]:
+    return [request for request in server.requests if request.path == "/v1/chat/completions"]
+
+
+def design(perturbation: Step | None = None, k: int = 2, **more: Any) -> ScoreConfig:
+    return ScoreConfig(n_perturbations=k, perturbation=perturbation or Paraphrase(), **more)
+
+
+def texts(config: ScoreConfig) -> dict[str, tuple[str, ...]]:
+    assert isinstance(config.perturbation, Paraphrase)
+    return config.perturbation.texts
+
+
+def test_the_engine_writes_them_when_nobody_else_is_named(server: Server, tmp_path: Path) -> None:
+    server.answer = paraphrasing
+    progress: list[tuple[int, int]] = []
+    config = fill_paraphrases(
+        design(),
+        TASKS,
+        tmp_path / "kept.jsonl",
+        engine_url=server.url,
+        engine_api_key="secret",
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    assert {text: len(others) for text, others in texts(config).items()} == {
+        "Say it": 2,
+        "Name it": 2,
+    }
+    first, second = texts(config)["Say it"]
+    assert first != second
+    assert first.startswith("In other words, "), "without the quotes"
+    assert first.endswith(": SAY IT!")
+    asked = questions(server)
+    assert {request.body["model"] for request in asked} == {"writer"}
+    assert {request.headers["Authorization"] for request in asked} == {"Bearer secret"}
+    assert asked[0].body["max_tokens"] == 512
+    assert asked[0].body["top_p"] == 1
+    assert "top_k" not in asked[0].body, "which vLLM alone knows"
+    assert len({request.body["seed"] for request in asked}) == 4
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    # And the design can be scored.
+    builder = PromptBuilder(gpt2(), config.prompt, 999)
+    plan = plan_task(TASKS[0], config, builder)
+    prompts = [pair.prompt for pair in plan_pairs(plan, [(1,)] * 3, config, builder)]
+    assert len(set(prompts)) == 9
+    assert f"Definition: {first}\n" in builder.tokenizer.decode(list(prompts[3]))
+
+
+def test_the_engines_generation_config_decides_nothing(server: Server, tmp_path: Path) -> None:
+    listed = b'{"data": [{"id": "writer", "owned_by": "vllm"}]}'
+    server.answer = lambda request: (
+        Answer(chunks=[listed]) if request.method == "GET" else paraphrasing(request)
+    )
+    fill_paraphrases(design(), TASKS, tmp_path / "kept.jsonl", engine_url=server.url)
+    sent = questions(server)[0].body
+    wanted = {"top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1, "n": 1}
+    assert {name: sent[name] for name in wanted} == wanted
+
+
+def test_what_is_kept_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+    server.answer = paraphrasing
+    kept = tmp_path / "deep" / "kept.jsonl"
+
+    def fill(config: ScoreConfig) -> ScoreConfig:
+        return fill_paraphrases(config, TASKS, kept, engine_url=server.url)
+
+    first = fill(design())
+    n_asked = len(questions(server))
+    assert fill(design()) == first
+    assert len(questions(server)) == n_asked == 4
+    assert fill(first) == first, "and a full design asks nobody"
+    more = fill(design(k=3))
+    assert len(questions(server)) == 6
+    assert texts(more)["Say it"][:2] == texts(first)["Say it"]
+    for other in (
+        design(seed=1),
+        design(Paraphrase(endpoint=ParaphraseEndpoint(temperature=0.5))),
+        design(Paraphrase(endpoint=ParaphraseEndpoint(instruction="Again: {text}"))),
+        design(Paraphrase(endpoint=ParaphraseEndpoint(model="other"))),
+    ):
+        before = len(questions(server))
+        fill(other)
+        assert len(questions(server)) == before + 4
+
+
+def test_a_torn_line_is_asked_for_again(server: Server, tmp_path: Path) -> None:
+    server.answer = paraphrasing
+    kept = tmp_path / "kept.jsonl"
+    first = fill_paraphrases(design(), TASKS, kept, engine_url=server.url)
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-9])
+    assert fill_paraphrases(design(), TASKS, kept, engine_url=server.url) == first
+    assert len(questions(server)) == 5
+    assert sorted(kept.read_bytes().splitlines()) == sorted(whole.splitlines())
+    kept.write_bytes(b"{}\n" + whole)
+    with pytest.raises(InputError, match="broken line: Field required") as caught:
+        fill_paraphrases(design(), TASKS, kept, engine_url=server.url)
+    assert (caught.value.file, caught.value.record) == (str(kept), "line 1")
+
+
+def test_a_call_that_broke_off_goes_on_where_it_stood(server: Server, tmp_path: Path) -> None:
+    server.answer = lambda request: (
+        Answer(401, [b'{"error": {"message": "who are you?"}}'])
+        if request.body and text_of(request) == "Name it"
+        else paraphrasing(request)
+    )
+    endpoint = ParaphraseEndpoint(concurrency=1)
+    kept = tmp_path / "kept.jsonl"
+    with pytest.raises(EngineError, match="answered 401: who are you"):
+        fill_paraphrases(design(Paraphrase(endpoint=endpoint)), TASKS, kept, engine_url=server.url)
+    assert len(kept.read_bytes().splitlines()) == 2
+    server.answer, server.requests = paraphrasing, []
+    fill_paraphrases(design(Paraphrase(endpoint=endpoint)), TASKS, kept, engine_url=server.url)
+    assert [text_of(request) for request in questions(server)] == ["Name it"] * 2
+
+
+def answering(*answers: Answer) -> Callable[[Request], Answer]:
+    waiting = iter(answers)
+    return lambda request: models("writer") if request.method == "GET" else next(waiting)
+
+
+def fill_one(server: Server, tmp_path: Path, step: Paraphrase, **task: Any) -> tuple[str, ...]:
+    config = design(step, k=1)
+    one = make_task(definition="Say yes or no").model_copy(update=task)
+    filled = fill_paraphrases(config, [one], tmp_path / "kept", engine_url=server.url)
+    return texts(filled)["Say yes or no"]
+
+
+def test_what_is_no_paraphrase_is_asked_for_again(server: Server, tmp_path: Path) -> None:
+    server.answer = answering(
+        said(""), said(" say YES or  no\n"), said("Tell me y", "length"), said(" 'Tell me' ")
+    )
+    assert fill_one(server, tmp_path, Paraphrase()) == ("Tell me",)
+    assert len({request.body["seed"] for request in questions(server)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (said(None), "the last answer was empty"),
+        (said("Say yes or no"), "the last answer was the text itself"),
+        (said("Tell", "length"), "the last answer was cut at 512 tokens"),
+        (said("Agree, or say nothing"), "the last answer left out no, yes"),
+    ],
+)
+def test_a_text_without_paraphrase_is_named(
+    server: Server, tmp_path: Path, answer: Answer, problem: str
+) -> None:
+    server.answer = answering(*[answer] * 4)
+    step = Paraphrase(protect_labels=True)
+    with pytest.raises(InputError, match=problem) as caught:
+        fill_one(server, tmp_path, step, labels=("Yes", "no", "maybe"))
+    assert (caught.value.record, caught.value.field) == ("colors", "perturbation.endpoint")
+    assert len(questions(server)) == 4
+
+
+def test_protected_labels_stay(server: Server, tmp_path: Path) -> None:
+    server.answer = answering(said("Agree or not"), said("Is it so? NO, or YES?"))
+    step = Paraphrase(protect_labels=True)
+    found = fill_one(server, tmp_path, step, labels=("Yes", "no", "maybe"))
+    assert found == ("Is it so? NO, or YES?",)
+
+
+def test_a_busy_server_is_asked_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("engine.client.chat_client.time.sleep", pauses.append)
+    broken = Answer(200, [b"{"], cut=True)
+    server.answer = answering(Answer(429), broken, Answer(503), said("Tell me"))
+    assert fill_one(server, tmp_path, Paraphrase()) == ("Tell me",)
+    assert pauses == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "problem"),
+    [
+        (Answer(400, [b'{"error": {"message": "no such model"}}']), InputError, "no such model"),
+        (Answer(404, [b"nothing here"]), EngineError, "answered 404: nothing here"),
+        (Answer(500, [b"sorry"]), EngineError, "answered 500: sorry"),
+        (Answer(200, [b"hello"]), EngineError, "answer is not understood"),
+        (Answer(200, [b'{"choices": []}']), EngineError, "answer is not understood"),
+    ],
+)
+def test_failures_are_told(
+    server: Server, tmp_path: Path, answer: Answer, kind: type[Exception], problem: str
+) -> None:
+    server.answer = lambda request: models("writer") if request.method == "GET" else answer
+    with pytest.raises(kind, match=problem):
+        fill_one(server, tmp_path, Paraphrase())
+    assert len(questions(server)) == (chat_client.TRIES if answer.status == 500 else 1)
+
+
+def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
+    gone = Server()
+    gone.close()
+    step = Paraphrase(endpoint=ParaphraseEndpoint(url=f"{gone.url}/v1", model="m"))
+    with pytest.raises(EngineError, match=r"POST http://127.0.0.1:\d+/v1/chat/completions: "):
+        fill_paraphrases(design(step), TASKS, tmp_path / "kept")
+    wrong = Paraphrase(endpoint=ParaphraseEndpoint(url="nowhere", model="m"))
+    with pytest.raises(InputError, match="'nowhere' is no address"):
+        fill_paraphrases(design(wrong), TASKS, tmp_path / "kept")
+    with pytest.raises(InputError, match="no endpoint is named and no engine is running"):
+        fill_paraphrases(design(), TASKS, tmp_path / "kept")
+
+
+def test_the_key_of_another_endpoint_comes_from_the_environment(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answer = paraphrasing
+    url = f"{server.url}/v1/"
+
+    def fill(**endpoint: Any) -> None:
+        step = Paraphrase(endpoint=ParaphraseEndpoint(url=url, **endpoint))
+        fill_paraphrases(
+            design(step), TASKS, tmp_path / "kept", engine_url="http://x", engine_api_key="own"
+        )
+
+    fill()
+    assert all("Authorization" not in request.headers for request in server.requests)
+    with pytest.raises(InputError, match="the environment variable PARROT_KEY is not set"):
+        fill(api_key_env="PARROT_KEY", temperature=0.5)
+    monkeypatch.setenv("PARROT_KEY", "theirs")
+    fill(api_key_env="PARROT_KEY", temperature=0.5)
+    assert questions(server)[-1].headers["Authorization"] == "Bearer theirs"
+
+
+def test_only_texts_that_are_shown_are_asked_for(server: Server, tmp_path: Path) -> None:
+    server.answer = paraphrasing
+    targets = ("example_inputs",)
+    tasks = [make_task(n_positive=4, n_negative=2)]
+    prompt = PromptConfig(n_positive_examples=2, n_negative_examples=1)
+
+    def asked(perturbation: Step) -> set[str]:
+        server.requests = []
+        config = design(perturbation, k=1, prompt=prompt)
+        filled = fill_paraphrases(config, tasks, tmp_path / "kept", engine_url=server.url)
+        plan_task(tasks[0], filled, PromptBuilder(gpt2(), prompt, 4096))
+        return {text_of(request) for request in questions(server)}
+
+    inputs = [one.input for one in tasks[0].positive_examples]
+    wrong = [one.input for one in tasks[0].negative_examples]
+    step = Paraphrase(targets=targets)
+    assert asked(step) == {*inputs[:2], wrong[0]}
+    # Any example may come to be shown.
+    composed = Compose(steps=(ResampleExamples(), step, Typos()))
+    assert asked(composed) == {*inputs[2:], wrong[1]}, "those that are not kept yet"
+
+
+def test_paraphrases_by_hand_come_first(server: Server, tmp_path: Path) -> None:
+    server.answer = paraphrasing
+    step = Paraphrase(texts={"Say it": ("Tell me",), "Name it": ("Call it", "What is it?")})
+    filled = fill_paraphrases(design(step), TASKS, tmp_path / "kept", engine_url=server.url)
+    assert texts(filled)["Name it"] == ("Call it", "What is it?")
+    assert texts(filled)["Say it"][0] == "Tell me"
+    assert len(questions(server)) == 1
+
+
+def test_other_perturbations_ask_nobody(tmp_path: Path) -> None:
+    config = design(DropWords())
+    assert fill_paraphrases(config, TASKS, tmp_path / "kept") is config
+    assert not (tmp_path / "kept").exists()
+
+
+def test_so_many_requests_are_under_way_at_once(server: Server, tmp_path: Path) -> None:
+    all_there = threading.Barrier(3, timeout=600)
+
+    def answer(request: Request) -> Answer:
+        if request.method == "POST":
+            all_there.wait()
+        return paraphrasing(request)
+
+    server.answer = answer
+    step = Paraphrase(endpoint=ParaphraseEndpoint(concurrency=3))
+    filled = fill_paraphrases(design(step, k=3), TASKS, tmp_path / "kept", engine_url=server.url)
+    assert all(len(found) == 3 for found in texts(filled).values())
+
+
+def test_a_request_carries_the_paraphrases_of_its_own_tasks() -> None:
+    step = Paraphrase(texts={"Say it": ("Tell",), "Name it": ("Call",), "old": ("older",)})
+    assert step.only_for(TASKS[:1]).texts == {"Say it": ("Tell",)}
+    composed = Compose(steps=(step, DropWords())).only_for(TASKS[1:])
+    assert composed == Compose(steps=(Paraphrase(texts={"Name it": ("Call",)}), DropWords()))
+
+
+def test_the_client_has_them_written_before_it_scores(server: Server, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def answer(request: Request) -> Answer:
+        seen.append(request.path)
+        if request.path != "/v1/prompt_uncertainty":
+            return paraphrasing(request)
+        step = request.body["config"]["perturbation"]
+        (task,) = request.body["tasks"]
+        assert list(step["texts"]) == [task["definition"]]
+        assert len(step["texts"][task["definition"]]) == 2
+        score = make_score(task["id"]).model_dump_json()
+        totals = StreamTotals(tasks=1, weights_version="v", usage=Usage())
+        return Answer(chunks=[f"{score}\n{totals.model_dump_json()}\n".encode()])
+
+    server.answer = answer
+    kept = tmp_path / "kept.jsonl"
+    with EngineClient(server.url, tasks_per_request=1, paraphrases=kept) as client:
+        assert [score.task_id for score in client.score(TASKS, design())] == ["a", "b"]
+        first, seen[:] = list(seen), []
+        assert [score.task_id for score in client.score(TASKS, design())] == ["a", "b"]
+    part = ["/v1/models", *["/v1/chat/completions"] * 2, "/v1/prompt_uncertainty"]
+    assert first == part * 2
+    assert seen == ["/v1/models", "/v1/prompt_uncertainty"] * 2

@@ -1,0 +1,213 @@
+"""Growing a table step by step gives what scoring it at once gives."""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.design.costs import TaskCost
+from engine.design.entries import Extension, RaceConfig
+from engine.design.extensions import Scored
+from engine.design.live_race import Answer, LiveTables
+from engine.design.race_plan import RaceResult, plan_race, run_race
+from engine.design.race_rules import Race
+from engine.errors import EngineError
+from engine.prompts import PromptBuilder
+from engine.protocol.api import (
+    CompletionLogprobs,
+    CompletionLogprobsResponse,
+    TaskScore,
+    TokenPair,
+    Usage,
+)
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import plan_task
+from engine.questions.scorer import TaskScorer
+from engine.tasks import Task
+from engine.variance.analysis import moves_of
+from tests.engine.examples import make_task
+from tests.engine.questions.fake_backend import FakeBackend, output_logprobs
+
+CONFIG = ScoreConfig(max_output_tokens=8)
+
+
+class Engine:
+    """Answers like a server and counts pairs."""
+
+    def __init__(self) -> None:
+        self.backend = FakeBackend()
+        self.version = "base"
+        self.scored: list[tuple[int, int, int]] = []
+        self.columns: list[int] = []
+
+    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+        given = list(tasks)
+        self.scored.append((len(given), config.n_instances, config.n_perturbations))
+
+        async def all_scores() -> list[TaskScore]:
+            scorer = TaskScorer(self.backend, config, self.version)
+            return [s async for s in scorer.score(given) if isinstance(s, TaskScore)]
+
+        return iter(asyncio.run(all_scores()))
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        self.columns.append(len(pairs))
+        rows = [output_logprobs(p.prompt_token_ids, p.completion_token_ids) for p in pairs]
+        results = tuple(
+            CompletionLogprobs(token_logprobs=row, logprob=math.fsum(row)) for row in rows
+        )
+        return CompletionLogprobsResponse(
+            weights_version=self.version, results=results, usage=Usage(pairs=len(pairs))
+        )
+
+
+def make_builder(engine: Engine) -> PromptBuilder:
+    return PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
+
+
+def make_tables(engine: Engine, tasks: Sequence[Task], **more: Any) -> LiveTables:
+    return LiveTables(engine, tasks, CONFIG, make_builder(engine), **more)
+
+
+def race(
+    engine: Engine,
+    tasks: Sequence[Task],
+    config: RaceConfig,
+    on_batch: Callable[[Race], None] | None = None,
+    *,
+    by_category: bool = False,
+    **more: Any,
+) -> RaceResult:
+    planned = plan_race(tasks, CONFIG, make_builder(engine), config, by_category=by_category)
+    return run_race(planned, make_tables(engine, tasks, **more), on_batch)
+
+
+def step(table: Scored) -> Extension:
+    return Extension("colors", table, 1.0)
+
+
+def crossed(n: int, k: int) -> Scored:
+    return np.ones((n, k), bool)
+
+
+def test_a_table_grown_in_steps_is_the_table_scored_at_once() -> None:
+    engine, task = Engine(), make_task(n_instances=6)
+    tables = make_tables(engine, [task])
+    some = crossed(4, 3)
+    some[:2, 2] = False
+    for table in (crossed(2, 2), some, crossed(4, 3), crossed(6, 3), crossed(6, 5)):
+        found = tables.extend([step(table)])["colors"].moves
+        assert (np.isfinite(found) == table).all()
+    # Two instances, two more under all three perturbations, two more.
+    assert engine.scored == [(1, 2, 2), (1, 2, 3), (1, 2, 3)]
+    # The holes of the third perturbation, two perturbations of all 6 instances.
+    assert engine.columns == [2, 12]
+    at_once = make_tables(Engine(), [task]).extend([step(crossed(6, 5))])["colors"].moves
+    assert found == pytest.approx(at_once, abs=1e-12)
+    whole = moves_of(next(Engine().score([task], CONFIG.model_copy(
+        update={"n_instances": 6, "n_perturbations": 5}))).pairs)  # fmt: skip
+    assert sorted(map(tuple, found.round(9))) == sorted(map(tuple, whole.round(9)))
+
+
+def test_new_instances_may_start_at_a_later_perturbation() -> None:
+    engine, task = Engine(), make_task(n_instances=6)
+    tables = make_tables(engine, [task])
+    tables.extend([step(crossed(2, 2))])
+    block = np.zeros((4, 3), bool)
+    block[:2, :2] = block[2:, 2:] = True
+    found = tables.extend([step(block)])["colors"].moves
+    assert engine.scored == [(1, 2, 2), (1, 2, 1)]
+    assert engine.columns == []
+    at_once = make_tables(Engine(), [task]).extend([step(crossed(4, 3))])["colors"].moves
+    assert found[block] == pytest.approx(at_once[block], abs=1e-12)
+
+
+def test_a_race_runs_over_an_engine() -> None:
+    engine = Engine()
+    tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
+    builder = make_builder(engine)
+    costs = [TaskCost.of(plan_task(task, CONFIG, builder), CONFIG, builder) for task in tasks]
+    budget = 1.5 * sum(cost.tokens(4, 3) for cost in costs)
+    config = RaceConfig(n_select=3, budget=budget, start_instances=4, start_perturbations=3)
+    spent: list[float] = []
+    result = race(engine, tasks, config, lambda now: spent.append(now.tokens))
+    assert [standing.task_id for standing in result.standings] == [task.id for task in tasks]
+    by_u = sorted(result.standings, key=lambda standing: -standing.ranking_estimate)
+    assert result.selected == tuple(standing.task_id for standing in by_u[:3])
+    assert set(result.open) <= {task.id for task in tasks}
+    assert any(standing.pairs > 16 for standing in result.standings)
+    assert engine.scored[0] == (8, 4, 3)
+    # Originals come with the reference outputs, so they are not scored as pairs.
+    assert result.usage.pairs == sum(s.pairs - s.n_instances for s in result.standings)
+    assert spent == sorted(spent)
+    assert spent[-1] == result.tokens <= budget
+
+
+def n_pairs(answers: Iterable[Answer]) -> int:
+    return sum(len(pairs) for answer in answers for pairs in answer.pairs.values())
+
+
+def test_categories_race_each_on_its_own() -> None:
+    engine = Engine()
+    tasks = [
+        make_task(f"task-{index}", n_instances=4).model_copy(update={"category": "ab"[index % 2]})
+        for index in range(6)
+    ]
+    config = RaceConfig(n_select=1, budget=1e5)
+    result = race(engine, tasks, config, by_category=True)
+    assert sorted(int(name[-1]) % 2 for name in result.selected) == [0, 1]
+
+
+@pytest.mark.parametrize("n_known", [0, 1, 7, 12, 13, 20])
+def test_a_race_goes_on_from_the_answers_of_one_that_broke_off(n_known: int) -> None:
+    tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
+    config = RaceConfig(n_select=3, budget=20_000)
+    engine, answers = Engine(), list[Answer]()
+    whole = race(engine, tasks, config, on_answer=answers.append)
+    assert len(answers) > 20, "some of them are further extensions"
+    known = [Answer.model_validate_json(each.model_dump_json()) for each in answers[:n_known]]
+    again, further = Engine(), list[Answer]()
+    assert race(again, tasks, config, answers=known, on_answer=further.append) == whole
+    assert n_pairs([*known, *further]) == n_pairs(answers), "none twice"
+
+
+def test_more_answers_than_a_race_asks_for_do_not_disturb_it() -> None:
+    tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
+    small, large = (RaceConfig(n_select=3, budget=budget) for budget in (12_000, 20_000))
+    answers = list[Answer]()
+    race(Engine(), tasks, large, on_answer=answers.append)
+    alone = race(Engine(), tasks, small)
+    told = race(Engine(), tasks, small, answers=answers)
+    assert told.standings == alone.standings
+    assert told.tokens == alone.tokens
+
+
+def test_answers_of_other_weights_are_refused() -> None:
+    tasks, answers = [make_task(n_instances=6)], list[Answer]()
+    make_tables(Engine(), tasks, on_answer=answers.append).extend([step(crossed(2, 2))])
+    other = Engine()
+    other.version = "other"
+    with pytest.raises(EngineError, match="changed during the race, from 'base' to 'other'"):
+        make_tables(other, tasks, answers=answers).extend([step(crossed(4, 2))])
+
+
+def test_weights_that_change_on_the_way_end_the_race() -> None:
+    engine = Engine()
+    tables = make_tables(engine, [make_task(n_instances=6)])
+    tables.extend([step(crossed(2, 2))])
+    engine.version = "other"
+    with pytest.raises(EngineError, match="changed during the race"):
+        tables.extend([step(crossed(2, 3))])
+
+
+def test_costs_are_those_of_the_planned_prompts() -> None:
+    engine, task = Engine(), make_task(n_instances=6)
+    builder = PromptBuilder(engine.backend.tokenizer, CONFIG.prompt, engine.backend.max_model_len)
+    cost = TaskCost.of(plan_task(task, CONFIG, builder), CONFIG, builder)
+    whole = len(plan_task(task, CONFIG, builder).originals[0].token_ids)
+    assert 0 < cost.prefix < whole
+    assert cost.tail > CONFIG.max_output_tokens - 1
+    assert cost.tokens(2, 3) == 4 * (cost.prefix + 2 * cost.tail)

@@ -1,0 +1,108 @@
+"""The settings that suit a machine, and who wins when the user has settings too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.process.settings import EngineSettings, choose_settings
+
+
+@pytest.fixture
+def without_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi there
+    for name in choose_settings().environment:
+        monkeypatch.delenv(name, raising=False)
+
+
+def install_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def names(settings: EngineSettings) -> set[str]:
+    return {flag.split("=")[0] for flag in settings.flags}
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_machine_without_gpu() -> None:
+    settings = choose_settings()
+    assert settings.device == "cpu"
+    assert "--dtype=float32" in settings.flags
+    (block_size,) = [flag for flag in settings.flags if flag.startswith("--block-size=")]
+    assert int(block_size.split("=")[1]) % 32 == 0, "the CPU attention takes nothing else"
+    assert settings.environment["VLLM_CPU_NUM_OF_RESERVED_CPU"] == "0"
+
+
+def test_a_machine_with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU 0: Something (UUID: 1)'")
+    settings = choose_settings()
+    assert settings.device == "cuda"
+    assert "--dtype=bfloat16" in settings.flags
+    assert settings.environment == {}
+    assert "--block-size" not in names(settings)
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 9", "echo 'No devices were found'", "echo 'GPU 0'; exit 1"]
+)
+def test_a_driver_without_a_gpu_is_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    install_nvidia_smi(tmp_path, monkeypatch, script)
+    assert choose_settings().device == "cpu"
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_compilation_is_for_long_runs() -> None:
+    assert "--enforce-eager" not in choose_settings(long_running=True).flags
+    assert "--enforce-eager" in choose_settings(long_running=False).flags
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize(
+    "given", [["--dtype=bfloat16"], ["--dtype", "bfloat16"], ["--max_num_seqs=8", "--dtype=half"]]
+)
+def test_what_the_user_names_is_left_to_the_user(given: list[str]) -> None:
+    named = {arg.split("=")[0].replace("_", "-") for arg in given if arg.startswith("--")}
+    settings = choose_settings(given)
+    assert names(settings) == names(choose_settings()) - named
+    assert not any("--dtype" in reason for reason in settings.reasons)
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("given", ["--enforce-eager", "--no-enforce-eager", "--enforce_eager"])
+def test_a_switch_and_its_opposite_are_the_same_setting(given: str) -> None:
+    assert not names(choose_settings([given], long_running=False)) & {
+        "--enforce-eager",
+        "--no-enforce-eager",
+    }
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_the_environment_of_the_user_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "17")
+    settings = choose_settings()
+    assert settings.environment["VLLM_CPU_KVCACHE_SPACE"] == "17"
+    assert "VLLM_CPU_KVCACHE_SPACE=17" in settings.reasons
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_reasons_are_lines_for_a_person() -> None:
+    for reason in choose_settings(long_running=False).reasons:
+        assert "\n" not in reason
+        assert len(reason) < 120
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_prefixes_are_shared_to_their_last_token_with_a_vllm_that_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "--kv-transfer-config" in names(choose_settings())
+    given = choose_settings(["--kv-transfer-config={}"])
+    assert "--kv-transfer-config" not in names(given), "a connector of the user's own comes first"
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.99.0")
+    assert "--kv-transfer-config" not in names(choose_settings())

@@ -1,0 +1,167 @@
+"""Our part of the server as vLLM puts it together, on an engine in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from fastapi import FastAPI
+from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
+
+from engine.errors import EngineError
+from engine.keys import Keys
+from engine.protocol.limits import Limits
+from engine.questions.backend import Scored
+from engine.server.http.attach import attach
+from engine.server.keep_running.pulse import Pulse
+from engine.server.reload.live_weights import LiveWeights
+from engine.server.vllm.worker import LOAD_METHOD
+from engine.weights.manifest import MANIFEST_NAME, FileEntry, Manifest, Probe, TensorEntry
+from tests.engine.questions.fake_backend import FakeBackend, output_logprobs
+from tests.engine.weights.served import live
+
+PROMPT, OUTPUT = (1, 2, 3), (4, 5)
+
+
+@dataclass
+class FakeEngine:
+    """Holds the path of the weights; what it answers follows from it.
+
+    Attributes:
+        loaded: The path loaded last; None: half loaded.
+        events: What happened to it, in order.
+        fails: Paths whose load fails half way.
+        hold: A load waits for it.
+    """
+
+    loaded: str | None = "base"
+    events: list[str] = field(default_factory=list)
+    fails: set[str] = field(default_factory=set)
+    hold: asyncio.Event | None = None
+    dtype: str = "torch.float32"
+    errored: bool = False
+
+    @property
+    def vllm_config(self) -> Any:
+        model = SimpleNamespace(dtype=self.dtype, get_vocab_size=lambda: 50_000)
+        return SimpleNamespace(model_config=model)
+
+    async def collective_rpc(self, method: str, args: tuple[str, ...]) -> None:
+        assert method == LOAD_METHOD
+        path = args[-1]  # of an adapter, where there is one
+        self.events.append("load " + " with ".join(Path(each).name for each in args))
+        if self.hold:
+            await self.hold.wait()
+        if path in self.fails:
+            self.loaded = None
+            raise RuntimeError("the shapes differ")
+        self.loaded = path
+
+    async def reset_prefix_cache(self) -> bool:
+        self.events.append("reset")
+        return True
+
+
+@dataclass
+class WeightedBackend(FakeBackend):
+    """Log-probabilities that depend on the weights: those of `base`, times `factor`."""
+
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    n_replicas: int = 1
+
+    async def score(
+        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+    ) -> Scored:
+        if name.startswith("probe"):
+            self.engine.events.append(" ".join(name.split()[2:]))
+        loaded = self.engine.loaded
+        if loaded is None:
+            raise EngineError("the model is on the meta device")
+        scored = await super().score(prompt, output, name, group)
+        values = tuple(value * factor(loaded) for value in scored.token_logprobs)
+        return Scored(values, scored.n_submitted, scored.n_reused, scored.rescored)
+
+
+def factor(path: str) -> float:
+    return 1.0 if path == "base" else 1.0 + sum(Path(path).name.encode()) % 97 / 100
+
+
+class FakeLiveWeights(LiveWeights):
+    """On a backend in memory."""
+
+    def __init__(
+        self,
+        engine: FakeEngine,
+        root: Path | None,
+        limits: Limits,
+        *,
+        start: Path = Path("base"),
+        **more: Any,
+    ) -> None:
+        self.fake = WeightedBackend(engine=engine)
+        super().__init__(engine, root, live("base", str(start)), limits, **more)  # type: ignore[arg-type]
+
+    def pretend(self, **changes: bool) -> None:
+        """Changes what is known of the live weights."""
+        self._note(**changes)
+
+    def _backend(self, salt: str) -> Any:
+        return self.fake
+
+
+def publish(folder: Path, *, lies: bool = False, base_digest: str | None = None) -> str:
+    """A folder with nothing but a manifest, an adapter's if it names a base; its version."""
+    folder.mkdir(parents=True)
+    values = output_logprobs(PROMPT, OUTPUT)
+    probe = Probe(
+        prompt_token_ids=PROMPT,
+        completion_token_ids=OUTPUT,
+        token_logprobs=tuple(v * factor(str(folder)) - 0.5 * lies for v in values),
+    )
+    manifest = Manifest(
+        version=f"v-{folder.name}",
+        kind="full" if base_digest is None else "lora",
+        base_model="base",
+        base_digest=base_digest,
+        dtype="float32",
+        files=(FileEntry(name="model.safetensors", size=1, sha256="0" * 64),),
+        tensors=(TensorEntry(name="w", shape=(1,), dtype="F32"),),
+        probes=(probe,),
+    )
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
+    return manifest.version
+
+
+async def _alive() -> bool:
+    return True
+
+
+def make_app(
+    live: LiveWeights,
+    limits: Limits | None = None,
+    keys: Keys | None = None,
+    *,
+    templates: bool = False,
+) -> FastAPI:
+    """As vLLM, `JostlePlugin.attach_router` and `init_state` do it."""
+    limits = limits or Limits()
+    app = FastAPI()
+    app.state.args = Namespace(log_error_stack=False, trust_request_chat_template=templates)
+    attach(app, keys or Keys(), limits)
+
+    @app.post("/v1/completions")
+    async def completions(body: dict[str, Any]) -> dict[str, Any]:
+        return {"version": live.state.version}
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {}
+
+    init_exception_handler(app)
+    app.state.jostle_weights, app.state.jostle_limits = live, limits
+    app.state.jostle_pulse = Pulse(_alive, [], 3600.0, lambda: False)
+    return app

@@ -1,0 +1,368 @@
+"""Order of events when weights change, and what is live after each way it can fail."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import EngineError, InputError
+from engine.files import write_bytes
+from engine.protocol.limits import Limits
+from engine.server.reload import admission, live_record
+from engine.server.reload.gate import GateTimeoutError
+from engine.weights.live_file import read_last_good
+from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights, publish
+
+LIMITS = Limits(drain_seconds=0.2, load_seconds=0.3)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture(autouse=True)
+def _no_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> None:
+    """The check of files has tests of its own."""
+
+    def check(folder: Path, manifest: Any, live: Path) -> None:
+        engine.events.append("check")
+
+    monkeypatch.setattr(admission, "check_checkpoint", check)
+    monkeypatch.setattr(admission, "check_adapter", check)
+
+
+def live_on(engine: FakeEngine, root: Path | None, **more: Any) -> FakeLiveWeights:
+    return FakeLiveWeights(engine, root, LIMITS, **more)
+
+
+def test_check_drain_load_reset_verify_and_only_then_the_version(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live")
+
+    async def run() -> None:
+        engine.hold = asyncio.Event()
+        async with live.gate.reading(1):
+            loading = asyncio.create_task(live.load(tmp_path / "one", version))
+            while "check" not in engine.events:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)
+            assert engine.events == ["check"], "a request is in flight"
+        while "load one" not in engine.events:
+            await asyncio.sleep(0.001)
+        assert live.loading
+        assert live.state.version == "base"
+        assert read_last_good(tmp_path / "live") is None
+        engine.hold.set()
+        assert (await loading).version == version
+
+    asyncio.run(run())
+    assert engine.events == ["check", "before", "load one", "reset", "after the load"]
+    assert live.state.version == version
+    assert not live.loading
+    last = read_last_good(tmp_path / "live")
+    assert last is not None
+    assert (last.version, last.path) == (version, str(tmp_path / "one"))
+
+
+def test_nothing_is_touched_when_the_check_fails(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = publish(tmp_path / "one")
+
+    def check(*_: Any) -> None:
+        raise InputError("the tensor is missing", record="w")
+
+    monkeypatch.setattr(admission, "check_checkpoint", check)
+    live = live_on(engine, tmp_path)
+    with pytest.raises(InputError, match="missing"):
+        asyncio.run(live.load(tmp_path / "one", version))
+    assert engine.events == []
+    assert live.usable
+
+
+@pytest.mark.parametrize("how", ["fails", "lies", "hangs"])
+def test_what_was_live_comes_back_verified(engine: FakeEngine, tmp_path: Path, how: str) -> None:
+    good = publish(tmp_path / "good")
+    version = publish(tmp_path / "bad", lies=how == "lies")
+    if how == "fails":
+        engine.fails.add(str(tmp_path / "bad"))
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live")
+
+    async def run() -> None:
+        await live.load(tmp_path / "good", good)
+        engine.events.clear()
+        if how == "hangs":
+            engine.hold = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.4, engine.hold.set)
+        with pytest.raises(EngineError, match="v-good is live again"):
+            await live.load(tmp_path / "bad", version)
+
+    asyncio.run(run())
+    assert engine.events[:3] == ["check", "before", "load bad"]
+    assert engine.events[-3:] == ["load good", "reset", "rolled-back"]
+    assert engine.loaded == str(tmp_path / "good")
+    assert live.state.version == good
+    assert live.usable
+    last = read_last_good(tmp_path / "live")
+    assert last is not None
+    assert last.version == good
+
+
+def test_an_engine_that_takes_neither_is_condemned(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "bad")
+    engine.fails |= {str(tmp_path / "bad"), "base"}
+    condemned: list[bool] = []
+    live: FakeLiveWeights = live_on(engine, tmp_path, condemn=lambda: condemned.append(live.usable))
+    with pytest.raises(EngineError, match="neither the new weights nor base"):
+        asyncio.run(live.load(tmp_path / "bad", version))
+    assert condemned == [False], "no request gets in before it ends"
+    assert live.state.version == "base"
+
+
+def test_an_engine_that_dies_in_the_middle_of_a_load(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live")
+
+    async def run() -> None:
+        engine.hold = asyncio.Event()
+        loading = asyncio.create_task(live.load(tmp_path / "one", version))
+        while "load one" not in engine.events:
+            await asyncio.sleep(0.001)
+        engine.errored = True
+        with pytest.raises(EngineError, match=r"the engine died while it loaded .*again on base"):
+            await loading
+
+    asyncio.run(run())
+    assert not live.usable
+    assert live.state.version == "base"
+    assert read_last_good(tmp_path / "live") is None
+
+
+def test_a_load_gives_up_when_requests_do_not_end(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path)
+
+    async def run() -> None:
+        async with live.gate.reading(1):
+            with pytest.raises(GateTimeoutError):
+                await live.load(tmp_path / "one", version)
+
+    asyncio.run(run())
+    assert engine.events == ["check"]
+
+
+def test_a_load_goes_on_when_nobody_waits_for_it(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path)
+
+    async def run() -> None:
+        engine.hold = asyncio.Event()
+        loading = asyncio.create_task(live.load(tmp_path / "one", version))
+        while "load one" not in engine.events:
+            await asyncio.sleep(0.001)
+        loading.cancel()
+        await asyncio.sleep(0.01)
+        engine.hold.set()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+
+    asyncio.run(run())
+    assert live.state.version == version, "half a load would be worse than one too many"
+
+
+def test_two_loads_at_once_are_done_one_after_the_other(engine: FakeEngine, tmp_path: Path) -> None:
+    versions = {name: publish(tmp_path / name) for name in ("one", "two")}
+    live = live_on(engine, tmp_path)
+
+    async def run() -> None:
+        await asyncio.gather(*(live.load(tmp_path / n, v) for n, v in versions.items()))
+
+    asyncio.run(run())
+    assert [event for event in engine.events if event.startswith("load")] == [
+        "load one",
+        "load two",
+    ]
+    assert live.state.version == versions["two"]
+
+
+def test_a_checkpoint_that_may_not_be_read_is_an_input_error(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = publish(tmp_path / "one")
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", "manifest.json")
+
+    monkeypatch.setattr(admission, "read_manifest", refuse)
+    with pytest.raises(InputError, match=r"field 'path': cannot be read: .*Permission denied"):
+        asyncio.run(live_on(engine, tmp_path).load(tmp_path / "one", version))
+    assert engine.events == []
+
+
+def test_where_checkpoints_may_lie(engine: FakeEngine, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    version = publish(tmp_path / "outside")
+    publish(root / "inside")
+    (root / "link").symlink_to(tmp_path / "outside")
+    (root / "circle").symlink_to(root / "circle")
+    (root / "dangling").symlink_to(root / "nothing")
+    (root / "file").write_text("")
+    live = live_on(engine, root)
+    for path, message in (
+        (tmp_path / "outside", "outside the weights root"),
+        (root / "link", "outside the weights root"),
+        (root / ".." / "outside", "outside the weights root"),
+        (root / "nowhere", "no such folder"),
+        (Path("a\0b"), "NUL"),
+        (root / ("x" * 500), "cannot be read: .*File name too long"),
+        (root / ("x/" * 2500), "cannot be read: .*File name too long"),
+        (Path("x" * 5000), "is not absolute"),
+        (Path("root"), "is not absolute"),
+        (Path("../outside"), "is not absolute"),
+        (root / "circle", "Symlink loop|no such folder|symbolic links"),
+        (root / "dangling", "no such folder"),
+        (root / "\udcff", "cannot be read|no such folder"),
+        (root / "\ud800", "cannot be read: .*surrogates"),
+        (root / "file", "no such folder"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            asyncio.run(live.load(path, version))
+        assert caught.value.field == "path"
+    with pytest.raises(InputError, match="holds version v-inside, not other"):
+        asyncio.run(live.load(root / "inside", "other"))
+    with pytest.raises(InputError, match="without a weights root"):
+        asyncio.run(live_on(engine, None).load(root / "inside", version))
+    assert engine.events == []
+
+
+def test_an_adapter_is_merged_into_the_weights_it_was_trained_on(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the start or the live ones, but never weights that hold an adapter already."""
+    digests = {"start": "a" * 64, "whole": "b" * 64}
+    monkeypatch.setattr(admission, "base_digest", lambda folder: digests[folder.name])
+    (tmp_path / "start").mkdir()
+    versions = {"whole": publish(tmp_path / "whole")}
+    for name, base in (("one", "start"), ("two", "start"), ("three", "whole")):
+        versions[name] = publish(tmp_path / name, base_digest=digests[base])
+    versions["lost"] = publish(tmp_path / "lost", base_digest="c" * 64)
+    live = live_on(engine, tmp_path, start=tmp_path / "start", live_file=tmp_path / "live")
+
+    async def load(name: str, kind: Any = None) -> None:
+        await live.load(tmp_path / name, versions[name], kind)
+
+    async def run() -> None:
+        for name in ("one", "two", "whole", "three", "one"):
+            await load(name)
+        for name, kind in (("lost", None), ("whole", "lora"), ("one", "full")):
+            with pytest.raises(InputError):
+                await load(name, kind)
+        engine.fails.add(str(tmp_path / "two"))
+        with pytest.raises(EngineError, match="v-one is live again"):
+            await load("two")
+
+    asyncio.run(run())
+    assert [event for event in engine.events if event.startswith("load")] == [
+        "load start with one",
+        "load start with two",
+        "load whole",
+        "load whole with three",
+        "load start with one",
+        "load start with two",
+        "load start with one",
+    ]
+    assert (live.state.kind, live.state.base) == ("lora", str(tmp_path / "start"))
+    last = read_last_good(tmp_path / "live")
+    assert last is not None
+    assert (last.model, last.adapter) == (str(tmp_path / "start"), tmp_path / "one")
+    assert last.version == versions["one"]
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_a_server_that_starts_with_an_adapter(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lies: bool
+) -> None:
+    monkeypatch.setattr(admission, "base_digest", lambda folder: "a" * 64)
+    (tmp_path / "start").mkdir()
+    version = publish(tmp_path / "one", base_digest="a" * 64, lies=lies)
+    live = live_on(engine, None, start=tmp_path / "start")
+    if lies:
+        with pytest.raises(EngineError, match="at the start the probe pairs differ"):
+            asyncio.run(live.start(adapter=tmp_path / "one"))
+        return
+    asyncio.run(live.start(adapter=tmp_path / "one"))
+    asyncio.run(live.start(adapter=tmp_path / "one"))
+    assert engine.events == ["check", "load start with one", "reset", "at the start"], "once"
+    assert live.state.version == version
+
+
+def test_several_processes_know_the_same(engine: FakeEngine, tmp_path: Path) -> None:
+    """Two of them here in one process: what they share is files."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    versions = {name: publish(tmp_path / name) for name in ("one", "two")}
+    first, second = (live_on(engine, tmp_path, shared=shared) for _ in range(2))
+
+    async def run() -> None:
+        await asyncio.gather(first.start(), second.start())
+        engine.hold = asyncio.Event()
+        async with second.gate.reading(1):
+            loading = asyncio.create_task(first.load(tmp_path / "one", versions["one"]))
+            await asyncio.sleep(0.05)
+            assert engine.events == ["check"], "a request to the other process is in flight"
+        while "load one" not in engine.events:
+            await asyncio.sleep(0.001)
+        assert second.loading
+        assert not second.fit
+        with pytest.raises(GateTimeoutError):
+            async with second.gate.reading(0.02):
+                pass
+        engine.hold.set()
+        await loading
+        async with second.gate.reading(1):
+            assert second.fit
+            assert second.state == first.state
+            assert second.state.version == versions["one"]
+        engine.hold = None
+        # What a process goes back to is what is live, whoever has loaded it.
+        engine.fails.add(str(tmp_path / "two"))
+        with pytest.raises(EngineError, match="v-one is live again"):
+            await second.load(tmp_path / "two", versions["two"])
+        engine.fails.clear()
+        await asyncio.gather(
+            first.load(tmp_path / "two", versions["two"]),
+            second.load(tmp_path / "one", versions["one"]),
+        )
+
+    asyncio.run(run())
+    assert first.state == second.state
+    assert engine.loaded == first.state.path
+    assert {path.name for path in shared.iterdir()} == {"alone", "gate", "live.json", "turnstile"}
+
+
+def test_a_record_that_cannot_be_written_ends_the_server(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    version = publish(tmp_path / "one")
+    condemned: list[bool] = []
+    live = live_on(
+        engine, tmp_path, shared=tmp_path / "shared", condemn=lambda: condemned.append(True)
+    )
+
+    def full(path: Path, content: bytes) -> None:
+        if "load one" in engine.events:
+            raise InputError("No space left on device", file=path)
+        write_bytes(path, content)
+
+    monkeypatch.setattr(live_record, "write_bytes", full)
+    with pytest.raises(InputError, match="No space left"):
+        asyncio.run(live.load(tmp_path / "one", version))
+    assert condemned == [True]
+    assert not live.fit, "nobody is served by what nobody knows"

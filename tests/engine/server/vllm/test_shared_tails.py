@@ -1,0 +1,214 @@
+"""Tokens taken over from other requests' blocks: every slot must hold what its request needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("vllm")
+
+from vllm.sampling_params import SamplingParams
+from vllm.utils.hashing import sha256
+from vllm.v1.core.kv_cache_manager import KVCacheManager
+from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.request import Request
+
+from engine.server.vllm import shared_tails
+from engine.server.vllm.shared_tails import MARK, SharedTails
+
+SIZE = 4
+BUDGET = 12
+"""Tokens a block, and tokens a step."""
+
+
+def content(tokens: list[int]) -> int:
+    """What the keys and values of the last token depend on: every token up to it."""
+    return hash(tuple(tokens)) % (2**50)
+
+
+class Attention:
+    """Writes one number per token, as vLLM's attention writes keys and values."""
+
+    def update(
+        self, layer: Any, key: torch.Tensor, value: torch.Tensor, cache: Any, slots: torch.Tensor
+    ) -> None:
+        cache.view(-1)[slots] = key
+
+
+setattr(Attention, shared_tails._STOCK, Attention.update)
+
+
+@dataclass
+class Engine:
+    """vLLM's cache manager and the connector, with the steps that its scheduler would take."""
+
+    n_blocks: int
+    waiting: list[Request] = field(default_factory=list)
+    running: list[Request] = field(default_factory=list)
+    shared: int = 0
+
+    def __post_init__(self) -> None:
+        init_none_hash(sha256)
+        spec = FullAttentionSpec(block_size=SIZE, num_kv_heads=1, head_size=1, dtype=torch.float32)
+        config = KVCacheConfig(self.n_blocks, [], [KVCacheGroupSpec(["layer"], spec)])
+        self.manager = KVCacheManager(config, 1024, SIZE, SIZE)
+        transfer: Any = SimpleNamespace(kv_transfer_config=SimpleNamespace())
+        self.connector = SharedTails(transfer, None, config)  # type: ignore[arg-type]
+        self.connector.bind_kv_cache_manager(self.manager)
+        self.cache = torch.zeros(self.n_blocks, SIZE, dtype=torch.long)
+        self.connector.register_kv_caches({"layer": self.cache})
+
+    def add(self, tokens: list[int], *, marked: bool, mark: Any = None) -> None:
+        mark = len(tokens) - 1 if mark is None else mark
+        params = SamplingParams(extra_args={MARK: mark} if marked else None)
+        name = f"request-{len(self.waiting)}"
+        hasher = get_request_block_hasher(SIZE, sha256)
+        self.waiting.append(Request(name, tokens, params, None, block_hasher=hasher))
+
+    def step(self) -> None:
+        """Schedules what fits, computes it and checks every slot of every request."""
+        budget, planned = BUDGET, {}
+        for request in self.running:
+            count = min(budget, request.num_tokens - request.num_computed_tokens)
+            if count and self.manager.allocate_slots(request, count) is None:
+                count = 0
+            budget, planned[request.request_id] = budget - count, count
+        while self.waiting and budget:
+            request = self.waiting[0]
+            blocks, local, *_ = self.manager.get_computed_blocks(request)
+            external, later = self.connector.get_num_new_matched_tokens(request, local)
+            assert external is not None
+            assert not later
+            count = min(budget, request.num_tokens - local - external)
+            slots = self.manager.allocate_slots(
+                request,
+                count,
+                num_new_computed_tokens=local,
+                new_computed_blocks=blocks,
+                num_external_computed_tokens=external,
+            )
+            if slots is None:
+                break
+            self.connector.update_state_after_alloc(request, slots, external)
+            self.waiting.pop(0)
+            self.running.append(request)
+            request.num_computed_tokens = local + external
+            self.shared += external
+            budget, planned[request.request_id] = budget - count, count
+        copies = self.connector.build_connector_meta(None)
+        self.compute(planned, copies)
+        for request in list(self.running):
+            request.num_computed_tokens += planned[request.request_id]
+            self.check(request)
+            if request.num_computed_tokens == request.num_tokens:
+                self.running.remove(request)
+                self.connector.request_finished(request, [])
+                self.manager.free(request)
+
+    def slots(self, request: Request) -> list[int]:
+        (blocks,) = self.manager.get_blocks(request.request_id).get_block_ids()
+        return [block * SIZE + offset for block in blocks for offset in range(SIZE)]
+
+    def compute(self, planned: dict[str, int], copies: Any) -> None:
+        slots: list[int] = []
+        keys: list[int] = []
+        for request in self.running:
+            done, tokens = request.num_computed_tokens, list(request.all_token_ids)
+            for position in range(done, done + planned[request.request_id]):
+                slots.append(self.slots(request)[position])
+                keys.append(content(tokens[: position + 1]))
+        mapping = torch.tensor(slots, dtype=torch.long)
+        self.connector.bind_connector_metadata(copies)
+        self.connector.start_load_kv(SimpleNamespace(slot_mapping={"layer": mapping}))
+        key = torch.tensor(keys, dtype=torch.long)
+        shared_tails._update(Attention(), None, key, key, self.cache, mapping)
+        self.connector.wait_for_save()
+        self.connector.clear_connector_metadata()
+
+    def check(self, request: Request) -> None:
+        tokens, slots = list(request.all_token_ids), self.slots(request)
+        held = self.cache.view(-1)[torch.tensor(slots[: request.num_computed_tokens])].tolist()
+        expected = [content(tokens[: n + 1]) for n in range(request.num_computed_tokens)]
+        assert held == expected, request.request_id
+
+    def run(self) -> None:
+        for _ in range(10_000):
+            if not (self.waiting or self.running):
+                return
+            self.step()
+        raise AssertionError("the requests never end")
+
+
+tails = st.lists(st.integers(0, 1), min_size=1, max_size=14)
+
+
+@given(
+    prefixes=st.lists(st.integers(0, 1), min_size=0, max_size=14),
+    requests=st.lists(st.tuples(tails, st.booleans()), min_size=1, max_size=14),
+    n_blocks=st.integers(10, 60),
+)
+@settings(deadline=None, max_examples=400)
+def test_every_slot_holds_what_its_request_would_have_computed(
+    prefixes: list[int], requests: list[tuple[list[int], bool]], n_blocks: int
+) -> None:
+    engine = Engine(n_blocks)
+    for tail, marked in requests:
+        engine.add(prefixes + tail, marked=marked)
+    engine.run()
+    free = engine.manager.block_pool.get_num_free_blocks()
+    assert free == n_blocks - 1, "a block is held for ever"
+
+
+def test_a_prefix_is_shared_to_its_last_token_in_one_step_and_later() -> None:
+    engine = Engine(60)
+    prefix = [1, 2, 3, 4, 5, 6]
+    for tail in ([7, 8], [9, 10], [11, 12], [13, 14]):
+        engine.add(prefix + tail, marked=True)
+    engine.run()
+    # The first brings all; each other one finds a whole block and two tokens of the next.
+    assert engine.shared == 3 * 2
+
+
+def test_requests_without_the_mark_take_nothing() -> None:
+    engine = Engine(60)
+    for tail in ([7, 8], [9, 10]):
+        engine.add([1, 2, 3, 4, 5, 6, *tail], marked=False)
+    engine.run()
+    assert engine.shared == 0
+    assert engine.connector._copies.targets == []
+
+
+def test_the_last_token_allowed_is_computed_even_if_it_is_known() -> None:
+    engine = Engine(60)
+    for _ in range(2):
+        engine.add([1, 2, 3, 4, 5, 6, 7, 8], marked=True)
+    engine.run()
+    assert engine.shared == 3  # the eighth predicts the output
+
+
+@pytest.mark.parametrize(("mark", "shared"), [("x", 0), (10**9, 3), (-5, 0), (2.5, 0), (True, 0)])
+def test_a_mark_that_makes_no_sense_does_no_harm(mark: Any, shared: int) -> None:
+    engine = Engine(60)
+    for _ in range(2):
+        engine.add([1, 2, 3, 4, 5, 6, 7, 8], marked=True, mark=mark)
+    engine.run()
+    assert engine.shared == shared
+
+
+def test_what_is_remembered_does_not_grow_with_the_requests() -> None:
+    engine = Engine(60)
+    for number in range(300):
+        engine.add([1, 2, 3, 4, number, number, number, number, 5], marked=True)
+    engine.run()
+    index = engine.connector._index
+    assert index is not None
+    assert len(index._blocks) <= 60
+    assert all(len(few) <= shared_tails.MAX_CHILDREN for few in index._children.values())
+    assert engine.connector._filling == {}

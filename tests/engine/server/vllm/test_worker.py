@@ -1,0 +1,58 @@
+"""What vLLM's processes are given when they start."""
+
+from __future__ import annotations
+
+import multiprocessing
+from types import SimpleNamespace
+
+import pytest
+import vllm
+from vllm.model_executor.model_loader.reload import layerwise
+
+from engine.process.engine_process import PARENT_VARIABLE
+from engine.server.vllm import output_rows, shared_tails, worker
+from engine.server.vllm import patched_vllm as patched
+from engine.server.vllm.shared_tails import SharedTails
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_only_processes_of_a_server_that_jostle_started_die_with_their_parent(
+    ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents: list[int] = []
+    monkeypatch.setattr(worker, "die_with", parents.append)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(pid=7))
+    monkeypatch.delenv(PARENT_VARIABLE, raising=False)
+    if ours:
+        monkeypatch.setenv(PARENT_VARIABLE, "1")
+    worker.register()
+    assert parents == ([7] if ours else [])
+
+
+@pytest.mark.parametrize(
+    "names", [patched.OUTPUT_ROWS, patched.SHARED_TAILS, patched.INTERRUPTED_LOADS]
+)
+def test_every_private_name_is_there_in_the_installed_version(names: tuple[str, ...]) -> None:
+    assert patched.unfit(names) is None
+
+
+@pytest.mark.parametrize("version", ["0.33.0", "0.3", "1.0.320", "dev"])
+def test_on_versions_that_were_not_read_nothing_is_patched(
+    version: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(vllm, "__version__", version)
+    monkeypatch.setattr(shared_tails, "has_kv_transfer_group", lambda: True)
+    tails = SharedTails.__new__(SharedTails)
+    monkeypatch.setattr(shared_tails, "get_kv_transfer_group", lambda: tails)
+    problem = f"vLLM {version} is not among the versions it was written for (0.32.x)"
+    assert output_rows.install(SimpleNamespace()) == problem
+    assert shared_tails.install(SimpleNamespace()) == problem
+    worker._forget_interrupted_load(None)
+    assert caplog.messages == [f"a load that fails half way is healed by a restart only: {problem}"]
+
+
+def test_a_name_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(layerwise, "_place_kernel_tensors")
+    assert (patched.unfit(patched.INTERRUPTED_LOADS) or "").endswith(
+        "has no vllm.model_executor.model_loader.reload.layerwise:_place_kernel_tensors"
+    )

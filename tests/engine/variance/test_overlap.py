@@ -1,0 +1,47 @@
+"""The expected overlap against the overlap of simulated repeats."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from engine.variance.overlap import expected_overlap, in_words, repeat_in_words, top
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5, 1.0, 2.0])
+def test_expected_overlap_is_the_observed_one(noise: float) -> None:
+    rng = np.random.default_rng(0)
+    observed, expected = [], []
+    for seed in range(60):
+        true = rng.normal(0, 1, 80)
+        errors = noise * rng.uniform(0.5, 1.5, 80)
+        first, second = (true + errors * rng.normal(0, 1, 80) for _ in range(2))
+        observed.append(np.isin(top(first, 20), top(second, 20)).mean())
+        expected.append(expected_overlap(first, errors, 20, seed=seed))
+    assert np.mean(expected) == pytest.approx(np.mean(observed), abs=0.03)
+
+
+def test_without_errors_a_repeat_is_the_same() -> None:
+    assert expected_overlap([3.0, 1.0, 2.0], [0.0, 0.0, 0.0], 2) == 1.0
+
+
+def test_all_noise_gives_the_overlap_of_chance() -> None:
+    errors = [1.0] * 100
+    values = np.random.default_rng(0).normal(0, 0.5, 100)
+    assert expected_overlap(values, errors, 20) == pytest.approx(0.2, abs=0.02)
+
+
+def test_selecting_everything_overlaps_wholly() -> None:
+    assert expected_overlap([1.0, 2.0], [1.0, 1.0], 5) == 1.0
+
+
+def test_strata_are_selected_each_on_its_own() -> None:
+    # Between the strata nothing is open, inside them the order is a matter of chance.
+    values, strata = [10.0, 10.0, 0.0, 0.0], ["a", "a", "b", "b"]
+    share = expected_overlap(values, [0.001] * 4, 1, strata=strata)
+    assert share == pytest.approx(0.5, abs=0.05)
+
+
+def test_words() -> None:
+    assert in_words(0.775, 40) == "a repeat would pick about 31 of these 40 again"
+    scores = pl.DataFrame({"prompt_uncertainty": [3.0, 1.0, 2.0], "standard_error": [1e-3] * 3})
+    assert repeat_in_words(scores, 2) == "a repeat would pick about 2 of these 2 again"

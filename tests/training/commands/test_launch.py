@@ -1,0 +1,262 @@
+"""Commands as functions: plans, runs and single steps, with a stand-in for engine and trainer."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from engine.errors import EngineError, InputError
+from tests.training.fakes import FakeEngine, fake_trainer, make_pool
+from tests.training.run.test_kills import write_pool
+from tests.training.tiny import make_tokenizer
+from training.commands import launch
+from training.commands import run_command as commands
+from training.commands import single_step as single
+from training.commands.run_status import read_status
+from training.config.config_file import read_config
+from training.config.run_config import RunConfig
+from training.evaluation.evaluator import Output
+from training.evaluation.judge import read_outputs
+from training.report.display import RichProgress, evaluation_table
+from training.run.fleet import Fleet
+from training.run.run_folder import RunFolder
+from training.run.run_pools import Pools
+from training.tables.lock import RunLock
+
+CONFIG = """
+rounds = 1
+[model]
+name = "{folder}/model"
+max_model_len = 256
+[pool]
+path = "{folder}/pool"
+held_out = "{folder}/held"
+[initial]
+n_tasks = 2
+[score]
+n_instances = 2
+n_perturbations = 3
+max_output_tokens = 8
+[select]
+n_tasks = 2
+[train]
+instances_per_task = 2
+[evaluate]
+max_new_tokens = 4
+"""
+
+
+class FakeProcess:
+    """In the place of `EngineProcess`: counts starts and stops."""
+
+    events: list[str]
+    fails = False
+    url = "http://127.0.0.1:1"
+    options: dict[str, Any]
+
+    @classmethod
+    def start(cls, model: str, **options: Any) -> FakeProcess:
+        cls.events.append("start")
+        return cls()
+
+    def wait_ready(self, on_wait: Any) -> None:
+        on_wait(1.0)
+        if self.fails:
+            raise EngineError("did not answer")
+
+    def stop(self) -> None:
+        self.events.append("stop")
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    write_pool(tmp_path / "pool", 8)
+    write_pool(tmp_path / "held", 2)
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"x" * 1000)
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.format(folder=tmp_path))
+    return path
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """An engine of its own that is a fake, and a fake trainer."""
+    engine = FakeEngine()
+    process = type("Process", (FakeProcess,), {"events": engine.events, "fails": False})
+    monkeypatch.setattr(launch, "EngineProcess", process)
+    monkeypatch.setattr(launch.OwnEngine, "client", property(lambda self: engine))
+    monkeypatch.setattr(launch, "run_trainer", fake_trainer(engine.events))
+    return engine
+
+
+def silent() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def test_a_dry_run_counts_and_writes_nothing_but_the_config(
+    config_file: Path, tmp_path: Path
+) -> None:
+    console = silent()
+    config, plan = commands.plan_from_file(
+        config_file,
+        run_dir=tmp_path / "run",
+        overrides=[
+            "train.epochs=2",
+            "score.measure=output_disagreement",
+            "score.sampling.n_samples=3",
+        ],
+        pairs_per_second=10.0,
+        console=console,
+    )
+    assert [each.tasks for each in plan.rounds] == [0, 6]
+    assert [each.pairs for each in plan.rounds] == [0, 6 * 2 * 4]
+    assert [each.samples for each in plan.rounds] == [0, 6 * 2 * 4 * 3]
+    assert [each.train_rows for each in plan.rounds] == [4, 8]
+    assert plan.rounds[1].train_tokens == 2 * plan.rounds[0].train_tokens > 0
+    assert [each.evaluate_prompts for each in plan.rounds] == [6, 6]
+    # 48 pairs and 144 samples, and a trained token costs three.
+    trained = 3 * sum(each.train_tokens for each in plan.rounds)
+    scored = plan.rounds[1].score_tokens
+    assert plan.seconds == pytest.approx(19.2 * (1 + trained / scored), rel=0.01)
+    assert plan.disk_bytes is not None
+    assert plan.disk_bytes >= 3 * 1000
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.planned.toml"]
+    assert read_config(tmp_path / "run" / "config.planned.toml") == config
+    assert isinstance(console.file, io.StringIO)
+    assert "GB are free" in console.file.getvalue()
+    assert "samples" in console.file.getvalue()
+
+
+def test_a_run_starts_its_engine_and_ends_it(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine
+) -> None:
+    rows = commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
+    assert [row.name for row in rows] == ["before", "round 0", "round 1"]
+    assert (fakes.events[0], fakes.events[-1]) == ("start", "stop")
+    assert read_status(RunFolder(tmp_path / "run")).finished
+    fakes.events.clear()
+    commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
+    assert fakes.events == []  # a finished run needs no engine
+
+
+def test_another_config_is_refused_before_an_engine_is_started(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine
+) -> None:
+    commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
+    fakes.events.clear()
+    with pytest.raises(InputError, match=r"train.epochs: 1.0 -> 3.0"):
+        commands.run_from_file(
+            config_file, run_dir=tmp_path / "run", overrides=["train.epochs=3"], console=silent()
+        )
+    with RunLock(tmp_path / "run" / "run.lock"), pytest.raises(InputError, match="works on this"):
+        commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
+    assert fakes.events == []
+
+
+def test_the_engine_may_stop_while_the_trainer_works(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine
+) -> None:
+    commands.run_from_file(
+        config_file,
+        run_dir=tmp_path / "run",
+        overrides=["engine.while_training=stop"],
+        console=silent(),
+    )
+    order = [event.split()[0] for event in fakes.events if event.split()[0] in STOPS]
+    assert order == ["start", *["stop", "train", "start"] * 2, "stop"]
+
+
+STOPS = ("start", "stop", "train")
+
+
+def test_an_engine_that_does_not_come_up_is_ended(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine
+) -> None:
+    launch.EngineProcess.fails = True  # type: ignore[attr-defined]
+    with pytest.raises(EngineError, match="did not answer"):
+        commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
+    assert fakes.events == ["start", "stop"]
+
+
+def test_a_taken_port_is_told_before_the_engine_is_started(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 is taken"):
+            commands.run_from_file(
+                config_file,
+                run_dir=tmp_path / "run",
+                overrides=[f"engine.port={port}"],
+                console=silent(),
+            )
+    assert fakes.events == []
+
+
+def test_given_engines_are_used_as_one(tmp_path: Path) -> None:
+    config = RunConfig.model_validate({"engine": {"urls": ["http://a:1", "http://b:2"]}})
+    with launch.open_engine("m", RunFolder(tmp_path), config, RichProgress(silent())) as (
+        engine,
+        _,
+    ):
+        assert isinstance(engine, Fleet)
+        assert engine.alive == ["http://a:1", "http://b:2"]
+
+
+def test_training_alone_publishes_a_checkpoint(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(single, "run_trainer", fake_trainer(events))
+    tasks = tmp_path / "tasks.txt"
+    tasks.write_text("pool-01\npool-03\n")
+    config = read_config(config_file)
+    manifest = single.train_on(config, tasks, tmp_path / "out")
+    assert events == ["train from model"]
+    assert (tmp_path / "out" / "checkpoint" / "manifest.json").is_file()
+    rows = json.loads((tmp_path / "out" / "training" / "rows.json").read_text())
+    assert rows["tasks"] == ["pool-01", "pool-03"]
+    assert manifest.version.startswith("round-00-")
+    tasks.write_text("pool-99\n")
+    with pytest.raises(InputError, match=r"tasks.txt, record pool-99: the pool holds no such task"):
+        single.train_on(config, tasks, tmp_path / "other")
+    tasks.write_text("")
+    with pytest.raises(InputError, match="names no task"):
+        single.read_task_ids(tasks)
+
+
+def test_evaluation_alone_leaves_outputs_for_a_judge(config_file: Path, tmp_path: Path) -> None:
+    config = read_config(config_file, ["evaluate.gold_perplexity=true"])
+    builder = launch.make_builder(str(tmp_path / "model"), config)
+    seen: list[str] = []
+    found = single.evaluate_engine(
+        FakeEngine(),
+        str(tmp_path / "held"),
+        config.evaluate,
+        builder,
+        tmp_path / "out",
+        on_progress=lambda done, total, task: seen.append(f"{done}/{total} {task}"),
+    )
+    assert seen == ["2/2 held-01"]
+    outputs = read_outputs(tmp_path / "out" / "outputs.jsonl")
+    assert [each.output for each in outputs] == ["blue"] * 6
+    assert isinstance(outputs[0], Output)
+    console = silent()
+    console.print(evaluation_table("base", found))
+    assert isinstance(console.file, io.StringIO)
+    assert "33.3 (33.3 to 33.3)" in console.file.getvalue()
+    assert "1.65" in console.file.getvalue()  # exp(0.5)
+
+
+def test_pools_of_a_run_are_checked_first() -> None:
+    assert Pools(make_pool(2), make_pool(1, "held"), "x").shared_categories == ["color"]

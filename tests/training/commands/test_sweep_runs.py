@@ -1,0 +1,114 @@
+"""Equal steps of a sweep are done once."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from engine.errors import InputError
+from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
+from tests.training.run.test_initial_and_pruning import INITIAL
+from tests.training.run.test_rounds import BUILDER, CONFIG
+from training.commands.sweep_runs import run_folder, run_sweep, shared_steps
+from training.config.run_config import RunConfig
+from training.report.display import RichProgress, curve_table
+from training.run.rounds import Run
+from training.run.run_folder import RunFolder
+from training.run.run_pools import Pools
+
+PROGRESS = RichProgress(Console(file=io.StringIO()))
+
+
+class Runs:
+    """Runs on fakes, a fresh engine each; can die after a number of runs."""
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.events: list[str] = []
+        self.started = 0
+        self.die_at = die_at
+
+    def __call__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        pools: Pools,
+        progress: RichProgress,
+        *,
+        n_steps: int | None = None,
+    ) -> None:
+        if self.started == self.die_at:
+            raise KilledError
+        self.started += 1
+        Run(
+            folder,
+            config,
+            pool=make_pool(6),
+            held_out=make_pool(2, "held", "other"),
+            engine=FakeEngine(events=self.events),
+            builder=BUILDER,
+            base_model="base-folder",
+            train=fake_trainer(self.events),
+        ).run(n_steps)
+
+    def count(self, what: str) -> int:
+        return sum(event.startswith(what) for event in self.events)
+
+
+STRATEGIES = ["prompt_uncertainty", "random"]
+
+
+def test_the_shared_first_round_is_trained_once_per_seed(tmp_path: Path) -> None:
+    runs = Runs()
+    strategies = [*STRATEGIES, "perplexity"]
+    result = run_sweep(INITIAL, strategies, [0, 1], tmp_path, PROGRESS, runs)
+    # Per seed: the initial round once, then two rounds for each strategy.
+    assert runs.count("train") == 2 * (1 + 3 * 2)
+    assert runs.count("score 4") == 2  # the first scoring is shared too
+    assert runs.count("generate under base") == 2
+    for seed in (0, 1):
+        first, *others = (run_folder(tmp_path, name, seed).round(0) for name in strategies)
+        for other in others:
+            assert first.read_selection().task_ids == other.read_selection().task_ids
+            one, two = (each.checkpoint / "model.safetensors" for each in (first, other))
+            assert one.samefile(two)
+    assert [(point.strategy, point.round) for point in result.points][:4] == [
+        ("prompt_uncertainty", name) for name in ("before", "round 0", "round 1", "round 2")
+    ]
+    assert {point.seeds for point in result.points} == {(0, 1)}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(curve_table(result.points))
+    assert isinstance(console.file, io.StringIO)
+    assert "25.0 ± 0.0" in console.file.getvalue()
+
+
+def test_without_an_initial_round_the_first_scoring_is_shared(tmp_path: Path) -> None:
+    runs = Runs()
+    run_sweep(CONFIG, STRATEGIES, [0], tmp_path, PROGRESS, runs)
+    assert shared_steps(CONFIG) == 2
+    assert runs.count("score 6") == 1
+    assert runs.count("train") == 4
+
+
+@pytest.mark.parametrize("die_at", [1, 2, 4])
+def test_an_interrupted_sweep_goes_on(tmp_path: Path, die_at: int) -> None:
+    whole = run_sweep(INITIAL, STRATEGIES, [0, 1], tmp_path / "whole", PROGRESS, Runs())
+    runs = Runs(die_at)
+    with pytest.raises(KilledError):
+        run_sweep(INITIAL, STRATEGIES, [0, 1], tmp_path / "cut", PROGRESS, runs)
+    half = tmp_path / "cut" / "random-seed-1" / "round-00"
+    half.mkdir(parents=True, exist_ok=True)  # as if killed while copying
+    runs.die_at = None
+    assert run_sweep(INITIAL, STRATEGIES, [0, 1], tmp_path / "cut", PROGRESS, runs) == whole
+    assert runs.count("train") == 10
+
+
+def test_wrong_names_are_told_before_anything_is_run(tmp_path: Path) -> None:
+    runs = Runs()
+    with pytest.raises(InputError, match="no strategy is called 'luck'"):
+        run_sweep(CONFIG, ["random", "luck"], [0], tmp_path, PROGRESS, runs)
+    with pytest.raises(InputError, match="different names"):
+        run_sweep(CONFIG, ["random"], [0, 0], tmp_path, PROGRESS, runs)
+    assert not runs.events

@@ -1,0 +1,46 @@
+"""Where no bar can be drawn, a line a minute says how far a step is."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from training.report.display import RichProgress
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_line_a_minute_without_a_terminal(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("training.report.display.time.monotonic", lambda: now)
+    told = io.StringIO()
+    progress = RichProgress(Console(file=told, force_terminal=terminal, width=200))
+    progress.open("score", 5_000, "tasks")
+    for second in range(0, 185, 5):
+        now = 1000.0 + second
+        progress.advance(second * 10, detail=f"task [{second}]")
+    lines = told.getvalue().splitlines()
+    assert len(lines) == (0 if terminal else 3)
+    if not terminal:
+        assert lines[0].startswith("  score")
+        assert lines[0].endswith("600 of 5,000 tasks  task [60]")
+        assert "1,800 of 5,000 tasks" in lines[2]
+
+
+def test_each_step_has_its_own_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("training.report.display.time.monotonic", lambda: now)
+    told = io.StringIO()
+    progress = RichProgress(Console(file=told, width=200))
+    progress.open("one", None, "tasks")
+    now = 50.0
+    progress.open("two", None, "tasks")
+    now = 70.0
+    progress.advance(3)
+    assert told.getvalue() == ""
+    now = 110.0
+    progress.advance(4)
+    assert "4 tasks" in told.getvalue()

@@ -1,0 +1,322 @@
+"""Order of events, resumption at every point, and records, with a fake engine and trainer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from engine.errors import EngineError, InputError
+from engine.prompts import PromptBuilder
+from engine.protocol.score_config import PromptConfig, SamplingConfig
+from tests.engine.weights.served import SERVED
+from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
+from tests.training.tiny import make_tokenizer
+from training.config.run_config import RunConfig, SelectConfig
+from training.run.rounds import Run
+from training.run.run_folder import SCORE_COLUMNS, RunFolder, read_json
+from training.run.state import ROUND_STEPS, RunState, Step, plan
+from training.run.summary import RoundMetrics, read_summary
+
+CONFIG = RunConfig.model_validate(
+    {
+        "model": {"name": "tiny", "max_model_len": 128},
+        "score": {"max_output_tokens": 8},
+        "select": {"n_tasks": 2},
+        "train": {"instances_per_task": 2},
+        "evaluate": {"instances_per_task": 4, "max_new_tokens": 4},
+        "rounds": 2,
+    }
+)
+BUILDER = PromptBuilder(make_tokenizer(), PromptConfig(), 128)
+
+
+class DyingProgress:
+    """Writes steps into the events and dies at the beginning or the end of one of them."""
+
+    def __init__(self, events: list[str], die_at: tuple[str, int, Step] | None = None) -> None:
+        self.events = events
+        self.die_at = die_at
+
+    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+        self.events.append(f"begin {step} {round_index}")
+        if self.die_at == ("begin", round_index, step):
+            raise KilledError
+
+    def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
+        pass
+
+    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+        if self.die_at == ("end", round_index, step):
+            raise KilledError
+
+
+def make_run(
+    folder: Path,
+    engine: FakeEngine | None = None,
+    *,
+    config: RunConfig = CONFIG,
+    die_at: tuple[str, int, Step] | None = None,
+    pool_size: int = 6,
+) -> Run:
+    engine = engine or FakeEngine()
+    return Run(
+        RunFolder(folder),
+        config,
+        pool=make_pool(pool_size),
+        held_out=make_pool(2, "held", "other"),
+        engine=engine,
+        builder=BUILDER,
+        base_model="base-folder",
+        progress=DyingProgress(engine.events, die_at),
+        train=fake_trainer(engine.events),
+    )
+
+
+SAMPLED = CONFIG.model_copy(
+    update={
+        "score": CONFIG.score.model_copy(
+            update={
+                "measure": "output_disagreement",
+                "sampling": SamplingConfig(n_samples=2),
+            }
+        ),
+        "select": SelectConfig.model_validate({"n_tasks": 2, "strategy": "output_disagreement"}),
+        "rounds": 1,
+    }
+)
+
+
+def test_rounds_select_by_the_disagreement_of_sampled_outputs(tmp_path: Path) -> None:
+    make_run(tmp_path, config=SAMPLED, pool_size=4).run()
+    first = RunFolder(tmp_path).round(0)
+    assert first.read_selection().task_ids == ("task-3", "task-2")
+    assert first.read_scores()["output_disagreement"].to_list() == [0, 0.25, 0.5, 0.75]
+    assert pl.read_parquet(first.further["samples"]).height == 4 * 6
+    plain = make_run(tmp_path / "plain")
+    plain.run()
+    assert not any(path.exists() for path in plain.folder.round(0).further.values())
+    with pytest.raises(InputError, match=r"select.strategy.*needs score.measure = 'output_dis"):
+        make_run(tmp_path / "x", config=SAMPLED.model_copy(update={"score": CONFIG.score}))
+    assert not (tmp_path / "x").exists()
+
+
+def read_records(folder: Path) -> dict[str, Any]:
+    """What a run came to, without times and the random names of attempts."""
+    run = RunFolder(folder)
+    records: dict[str, Any] = {"before": json.loads(run.before.read_text())}
+    for each in run.rounds():
+        metrics = json.loads(each.metrics.read_text())
+        # What depends on the machine and on what the cache held, not on what the run came to.
+        del metrics["training"]["seconds"], metrics["training"]["seconds_per_step"]
+        del metrics["scoring"]["tokens_reused"]
+        records[f"metrics {each.index}"] = metrics
+        records[f"selection {each.index}"] = json.loads(each.selection.read_text())
+        if each.scores.is_file():
+            records[f"scores {each.index}"] = each.read_scores().rows()
+            records[f"pairs {each.index}"] = pl.read_parquet(each.pairs).rows()
+        if each.checkpoint.is_dir():  # not pruned
+            records[f"weights {each.index}"] = (each.checkpoint / "model.safetensors").read_bytes()
+    return records
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    make_run(folder).run()
+    return read_records(folder)
+
+
+def test_events_come_in_order(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    make_run(tmp_path, engine).run()
+    state = read_json(RunFolder(tmp_path).state, RunState)
+    first, second = state.published_version(0), state.published_version(1)
+    assert first != second
+    steps = [f"begin {step} {index}" for index, step in plan(2)]
+    assert [event for event in engine.events if event.startswith("begin")] == steps
+    told = [event for event in engine.events if not event.startswith("begin")]
+    assert told == [
+        "ask version",  # opening the run
+        "ask version",
+        "generate under base",
+        "ask version",
+        "ask version",
+        "score 6 under base",
+        "train from base-folder",
+        "ask version",
+        f"load {first}",
+        "ask version",  # believed only after the engine has said so itself
+        "ask version",
+        f"generate under {first}",
+        "ask version",
+        "ask version",
+        f"score 4 under {first}",
+        "train from base-folder",
+        "ask version",
+        f"load {second}",
+        "ask version",
+        "ask version",
+        f"generate under {second}",
+        "ask version",
+    ]
+
+
+def test_records_are_complete(tmp_path: Path) -> None:
+    make_run(tmp_path).run()
+    run = RunFolder(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.resolved.toml",
+        "tasks.json",
+        "state.json",
+        "before.json",
+        "round-00",
+        "round-01",
+    }
+    for each in run.rounds():
+        assert {path.name for path in each.path.iterdir()} == {
+            "scores.journal.jsonl",
+            "scores.parquet",
+            "pairs.parquet",
+            "selection.json",
+            "metrics.json",
+            "training",
+            "checkpoint",
+        }
+        scores = each.read_scores()
+        selected = each.read_selection().task_ids
+        assert len(selected) == 2
+        assert set(scores.filter("selected")["task_id"]) == set(selected)
+    metrics = read_json(run.round(1).metrics, RoundMetrics)
+    assert metrics.training.rows.tasks == run.trained_tasks(2)
+    assert len(set(metrics.training.rows.tasks)) == 4
+    assert metrics.evaluation.overall.exact_match == 25.0  # blue, one of four colours
+    rows = read_summary(run)
+    assert [row.name for row in rows] == ["before", "round 0", "round 1"]
+    assert [row.tasks_trained for row in rows] == [0, 2, 4]
+    assert len({row.weights_version for row in rows}) == 3
+
+
+@pytest.mark.parametrize("where", ["begin", "end"])
+@pytest.mark.parametrize(("index", "step"), plan(2))
+def test_a_run_killed_anywhere_ends_the_same(
+    tmp_path: Path, undisturbed: dict[str, Any], where: str, index: int, step: Step
+) -> None:
+    """Each start meets a fresh engine that serves the base model, as after a restart."""
+    with pytest.raises(KilledError):
+        make_run(tmp_path, die_at=(where, index, step)).run()
+    engine = FakeEngine()
+    make_run(tmp_path, engine).run()
+    assert read_records(tmp_path) == undisturbed
+    done_before = plan(2).index((index, step)) + (where == "end")
+    begun = [event for event in engine.events if event.startswith("begin")]
+    assert begun == [f"begin {name} {number}" for number, name in plan(2)[done_before:]]
+
+
+@pytest.mark.parametrize("n_scores", [0, 1, 5])
+def test_resumed_scoring_skips_finished_tasks(
+    tmp_path: Path, undisturbed: dict[str, Any], n_scores: int
+) -> None:
+    with pytest.raises(KilledError):
+        make_run(tmp_path, FakeEngine(die_after_scores=n_scores)).run()
+    engine = FakeEngine()
+    make_run(tmp_path, engine).run()
+    assert f"score {6 - n_scores} under base" in engine.events
+    assert read_records(tmp_path) == undisturbed
+
+
+def test_a_finished_run_does_nothing_when_started_again(tmp_path: Path) -> None:
+    make_run(tmp_path).run()
+    engine = FakeEngine()
+    make_run(tmp_path, engine).run()
+    assert engine.events == ["ask version"]
+
+
+def test_a_reload_that_only_claims_success_stops_the_run(tmp_path: Path) -> None:
+    engine = FakeEngine(stale=True)
+    with pytest.raises(EngineError, match="after the reload belongs to weights 'base'"):
+        make_run(tmp_path, engine).run()
+    state = read_json(RunFolder(tmp_path).state, RunState)
+    assert (state.current_round, state.current_step) == (0, Step.RELOAD)
+    assert state.live_version == "base"
+
+
+def test_a_lost_score_stops_the_run(tmp_path: Path) -> None:
+    engine = FakeEngine(lost_tasks=frozenset({"task-3"}))
+    with pytest.raises(EngineError, match="no score for task-3"):
+        make_run(tmp_path, engine).run()
+
+
+def test_an_engine_with_foreign_weights_is_refused_on_resume(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        make_run(tmp_path, die_at=("begin", 0, Step.SCORE)).run()
+    with pytest.raises(EngineError, match="the engine belongs to weights 'other', not 'base'"):
+        make_run(tmp_path, FakeEngine(version="other")).run()
+
+
+@pytest.mark.parametrize("round_index", [0, 1])
+def test_an_engine_of_another_model_is_refused_before_anything_is_trained(
+    tmp_path: Path, round_index: int
+) -> None:
+    first = FakeEngine(version=SERVED.version)
+    with pytest.raises(KilledError):
+        make_run(tmp_path, first, die_at=("begin", round_index, Step.TRAIN)).run()
+    for change in ({"weights": "3" * 64}, {"max_model_len": 4096}, {"tokenizer": "3" * 64}):
+        served = SERVED.model_copy(update=change)
+        other = FakeEngine(version=served.version, served=served)
+        with pytest.raises(InputError, match=rf"{SERVED.version}.* and .*{served.version}"):
+            make_run(tmp_path, other).run()
+        assert other.events == ["ask version"]
+
+
+def test_another_config_or_pool_is_refused_on_resume(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    other = CONFIG.model_copy(update={"seed": 9})
+    with pytest.raises(InputError, match=r"another config.*: seed: 0 -> 9"):
+        make_run(tmp_path, config=other)
+    with pytest.raises(InputError, match=r"'pool_digest': .*other tasks.*: pool: task-6 is new"):
+        make_run(tmp_path, pool_size=7)
+
+
+def test_training_may_go_on_from_the_last_checkpoint(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    train = CONFIG.train.model_copy(update={"start_from": "last"})
+    make_run(tmp_path, engine, config=CONFIG.model_copy(update={"train": train})).run()
+    assert [event for event in engine.events if event.startswith("train")] == [
+        "train from base-folder",
+        "train from checkpoint",
+    ]
+    tasks = read_json(RunFolder(tmp_path).round(1).metrics, RoundMetrics).training.rows.tasks
+    assert tasks == RunFolder(tmp_path).round(1).read_selection().task_ids
+
+
+def test_state_that_skips_a_step_is_refused(tmp_path: Path) -> None:
+    make_run(tmp_path).run()
+    run = RunFolder(tmp_path)
+    values = json.loads(run.state.read_text())
+    del values["completed"][3]
+    run.state.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="not a beginning of the plan"):
+        make_run(tmp_path)
+
+
+def test_rounds_follow_the_order_of_the_design() -> None:
+    assert [str(step) for step in ROUND_STEPS] == (
+        ["score", "select", "train", "publish", "reload", "evaluate"]
+    )
+
+
+@pytest.mark.parametrize("name", ["per_category", "classification_share", "diverse"])
+def test_strategies_know_the_tasks(tmp_path: Path, name: str) -> None:
+    strategy: dict[str, Any] = {"name": name}
+    if name == "classification_share":
+        strategy["when_short"] = "refill"
+    select = SelectConfig.model_validate({"n_tasks": 2, "strategy": strategy})
+    make_run(tmp_path, config=CONFIG.model_copy(update={"select": select, "rounds": 1})).run()
+    chosen = RunFolder(tmp_path).round(0).read_selection()
+    assert (chosen.strategy, len(chosen.tasks)) == (name, 2)
+    columns = RunFolder(tmp_path).round(0).read_scores().columns
+    assert columns == [*SCORE_COLUMNS, "ranking_estimate", "ranking_error"]

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from engine.errors import InputError
+from engine.files import write_json
+from engine.measures.compute import compute_measures
+from tests.training.fakes import make_disagreement, make_score
+from training.run.run_folder import (
+    PAIR_COLUMNS,
+    SCORE_COLUMNS,
+    RunFolder,
+    ScoreJournal,
+    write_parquet,
+)
+from training.tables.further_tables import SAMPLES
+from training.tables.score_tables import build_tables
+
+SCORES = {name: make_score(name, value) for name, value in (("a", 0.1), ("b", 0.3), ("c", 0.2))}
+
+
+def test_columns_are_those_of_the_contract() -> None:
+    assert ", ".join(SCORE_COLUMNS) == (
+        "task_id, prompt_uncertainty, standard_error, prediction_probability, perplexity, "
+        "n_instances, n_perturbations, map_category, selected, weights_version"
+    )
+    assert ", ".join(PAIR_COLUMNS) == (
+        "task_id, instance_id, perturbation, n_tokens, logprob, probability, weights_version, "
+        "n_prompt_tokens"
+    )
+
+
+def test_parquet_files_hold_the_columns_in_pool_order(tmp_path: Path) -> None:
+    tables = build_tables(SCORES.values(), ["c", "a", "b"])
+    write_parquet(tmp_path / "scores.parquet", tables.scores)
+    write_parquet(tmp_path / "pairs.parquet", tables.pairs)
+    scores = pl.read_parquet(tmp_path / "scores.parquet")
+    pairs = pl.read_parquet(tmp_path / "pairs.parquet")
+    assert dict(scores.schema) == SCORE_COLUMNS
+    assert dict(pairs.schema) == PAIR_COLUMNS
+    assert scores["task_id"].to_list() == ["c", "a", "b"]
+    assert scores["selected"].to_list() == [None] * 3, "before the selection"
+    assert scores["map_category"].to_list() == ["easy", "easy", "ambiguous"]
+    assert pairs.height == 9
+    assert pairs["weights_version"].unique().to_list() == ["base"]
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.parquet", "pairs.parquet"}
+
+
+def test_sampled_outputs_have_columns_and_a_table_of_their_own(tmp_path: Path) -> None:
+    scores = {
+        name: score.model_copy(update={"disagreement": make_disagreement(number)})
+        for number, (name, score) in enumerate(SCORES.items())
+    }
+    tables = build_tables(scores.values(), ["c", "a", "b"], SAMPLES)
+    table = tables.scores
+    assert dict(table.schema) == SCORE_COLUMNS | SAMPLES.score_columns
+    assert table["output_disagreement"].to_list() == [0.5, 0, 0.25]
+    errors = table["output_disagreement_error"].to_list()
+    assert all(error >= 0 for error in errors)
+    assert max(errors) > 0, "pooled over the tasks"
+    assert table["output_label_entropy"].to_list() == [None] * 3
+    samples = tables.further
+    assert samples is not None
+    assert dict(samples.schema) == SAMPLES.row_columns
+    assert samples["task_id"].unique(maintain_order=True).to_list() == ["c", "a", "b"]
+    measured = compute_measures(samples, "samples", ["output_disagreement"])
+    assert measured["output_disagreement"].to_list() == [0.5, 0, 0.25]
+    assert SAMPLES.build_table([SCORES["a"]]).height == 0
+
+
+def test_the_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    journal = ScoreJournal(tmp_path / "new" / "journal", "base")
+    assert journal.read() == {}
+    with journal:
+        for score in SCORES.values():
+            journal.append(score)
+    assert journal.read() == SCORES
+
+
+@pytest.mark.parametrize("cut", [1, 20, 400])
+def test_a_torn_last_line_is_ignored_and_then_overwritten(tmp_path: Path, cut: int) -> None:
+    journal = ScoreJournal(tmp_path / "journal", "base")
+    with journal:
+        journal.append(SCORES["a"])
+        journal.append(SCORES["b"])
+    content = journal.path.read_bytes()
+    journal.path.write_bytes(content[:-cut])
+    assert journal.read() == {"a": SCORES["a"]}
+    with journal:
+        journal.append(SCORES["c"])
+    assert journal.read() == {"a": SCORES["a"], "c": SCORES["c"]}
+
+
+def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_text("{}\n" + SCORES["a"].model_dump_json() + "\n")
+    with pytest.raises(InputError, match=r"record line 1.*broken line"):
+        ScoreJournal(path, "base").read()
+
+
+def test_scores_of_other_weights_do_not_count(tmp_path: Path) -> None:
+    with ScoreJournal(tmp_path / "journal", "base") as journal:
+        journal.append(SCORES["a"])
+        journal.append(make_score("b", 0.2, version="round-00-abc"))
+    assert list(ScoreJournal(tmp_path / "journal", "base").read()) == ["a"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"value": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"value": math.nan})
+    assert path.read_text() == '{\n  "value": 1\n}\n'
+
+
+def test_round_folders_are_found_in_order(tmp_path: Path) -> None:
+    for name in ("round-10", "round-02", "round-00", "rounds", "round-x"):
+        (tmp_path / name).mkdir()
+    assert [each.index for each in RunFolder(tmp_path).rounds()] == [0, 2, 10]

@@ -1,0 +1,52 @@
+"""One owner per run folder, whatever becomes of the owner."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from training.tables.lock import RunLock, live_owner
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from training.tables.lock import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(3600)
+"""
+
+
+def test_a_second_owner_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "run.lock"
+    holder = subprocess.Popen([sys.executable, "-c", _HOLD, str(path)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(InputError, match=rf"another process works .*: process {holder.pid} on"),
+            RunLock(path),
+        ):
+            pass
+        owner = live_owner(path)
+        assert owner is not None
+        assert owner.pid == holder.pid
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert live_owner(path) is None
+    with RunLock(path):  # a killed owner holds nothing
+        owner = live_owner(path)
+        assert owner is not None
+        assert owner.pid == os.getpid()
+    assert live_owner(path) is None
+
+
+def test_nobody_owns_an_absent_run(tmp_path: Path) -> None:
+    assert live_owner(tmp_path / "run.lock") is None

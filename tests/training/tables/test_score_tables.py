@@ -1,0 +1,67 @@
+"""The tables of a scored pool: what depends on all tasks is computed over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from engine.measures.disagreement import disagreement_table
+from engine.pools import open_pool
+from engine.pools.lazy import LazyPool
+from engine.protocol.api import SkippedTask, TaskScore, WeightsState
+from engine.protocol.score_config import ScoreConfig
+from engine.tasks import Task
+from engine.variance.analysis import moves_of
+from engine.variance.pooling import standard_errors
+from tests.engine.weights.served import live
+from tests.training.http_engine import fake_score
+from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
+
+N_TASKS = 502
+CONFIG = ScoreConfig(n_instances=2, n_perturbations=2, measure="output_disagreement")
+
+
+class Engine:
+    """Answers from the last task to the first."""
+
+    def score(
+        self,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
+        for task in reversed(list(tasks)):
+            yield fake_score(task, config, "base")
+
+    def weights(self) -> WeightsState:
+        return live("base")
+
+
+def make_pool(folder: Path) -> LazyPool:
+    tasks = [
+        Task.model_validate(
+            {
+                "id": f"task-{index}",
+                "definition": "say color of",
+                "instances": [
+                    {"id": name, "input": name, "outputs": ["blue"]} for name in ("sky", "sea")
+                ],
+            }
+        )
+        for index in range(N_TASKS)
+    ]
+    path = folder / "pool.jsonl"
+    path.write_text("".join(task.model_dump_json() + "\n" for task in tasks))
+    return open_pool(str(path))
+
+
+def test_standard_errors_are_pooled_over_all_tasks(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path)
+    files = ScoreFiles(tmp_path / "s.parquet")
+    table = score_pool(pool, survey_pool(pool, CONFIG), Engine(), CONFIG, files)
+    scores = [fake_score(task, CONFIG, "base") for task in pool]
+    expected = standard_errors([moves_of(score.pairs) for score in scores])
+    assert table["standard_error"].to_list() == expected
+    samples = [score.disagreement.samples for score in scores if score.disagreement]
+    expected = standard_errors([disagreement_table(each) for each in samples])
+    assert table["output_disagreement_error"].to_list() == expected

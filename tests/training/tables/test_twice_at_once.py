@@ -1,0 +1,88 @@
+"""One scoring, and one race, at a time into a file; what two have written is told apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from engine.pools import open_pool
+from engine.protocol.api import SkippedTask, TaskScore, Usage
+from engine.protocol.score_config import ScoreConfig
+from engine.tasks import Task
+from tests.training.fakes import make_score
+from tests.training.tables.test_score_tables import Engine
+from training.run.run_folder import ScoreJournal
+from training.tables.pool_racing import RaceFiles
+from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
+
+CONFIG = ScoreConfig(n_instances=1, n_perturbations=2)
+
+
+def score(pool: Path, output: Path, engine: Engine) -> None:
+    opened, files = open_pool(str(pool)), ScoreFiles(output)
+    with files.claim():
+        score_pool(opened, survey_pool(opened, CONFIG), engine, CONFIG, files)
+
+
+class Meanwhile(Engine):
+    """Somebody starts the same scoring when the first task is scored."""
+
+    def __init__(self, again: Callable[[], None]) -> None:
+        self.again = again
+
+    def score(
+        self,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
+        for number, each in enumerate(super().score(tasks, config)):
+            yield each
+            if number == 0:
+                self.again()
+
+
+def test_a_second_scoring_of_the_same_is_refused_and_told_who_is_at_it(tmp_path: Path) -> None:
+    pool, output = tmp_path / "pool.jsonl", tmp_path / "s.parquet"
+    pool.write_text(
+        '{"id": "a", "definition": "say color", "instances": [{"id": "1", "input": "sky"}]}\n'
+        '{"id": "b", "definition": "say taste", "instances": [{"id": "1", "input": "pie"}]}\n'
+    )
+
+    def again() -> None:
+        with pytest.raises(InputError, match=rf"works on this scoring: process {os.getpid()} on"):
+            score(pool, output, Engine())
+
+    score(pool, output, Meanwhile(again))
+    journal = ScoreJournal(output.with_suffix(".journal.jsonl"), "base")
+    assert len(list(journal.records())) == 2
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_whoever_is_at_a_race_keeps_its_files(tmp_path: Path, overwrite: bool) -> None:
+    files = RaceFiles(tmp_path / "top.txt")
+    with files.claim():
+        files.journal.write_text("kept")
+        with (
+            pytest.raises(InputError, match=r"top.txt: another process works on this race"),
+            RaceFiles(tmp_path / "top.txt").claim(overwrite=overwrite),
+        ):
+            pass
+        assert files.journal.read_text() == "kept"
+    with files.claim(overwrite=True):
+        assert not files.journal.exists()
+
+
+def test_equal_scores_of_a_task_count_once_and_different_ones_are_refused(tmp_path: Path) -> None:
+    first, second = make_score("a", 0.5), make_score("b", 0.2)
+    with ScoreJournal(tmp_path / "journal", "base") as journal:
+        for each in (first, second, first.model_copy(update={"usage": Usage(pairs=3)})):
+            journal.append(each)
+        assert list(journal.scores()) == [first, second]
+        journal.append(make_score("a", 0.4))
+        with pytest.raises(InputError, match=r"record a: has two scores, and they differ"):
+            list(journal.scores())

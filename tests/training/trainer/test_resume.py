@@ -1,0 +1,67 @@
+"""Which checkpoint of an interrupted training is gone on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.protocol.api import TokenPair
+from training.config.run_config import TrainConfig
+from training.trainer.resume import (
+    CheckpointMarker,
+    fingerprint,
+    mark_checkpoint,
+    newest_checkpoint,
+    remove_attempts,
+)
+from training.trainer.trainer_process import TrainJob
+
+
+def make_checkpoint(work: Path, attempt: str, step: int, of: str | None = "a") -> Path:
+    folder = work / f"attempt-{attempt}" / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    if of is not None:
+        mark_checkpoint(folder, CheckpointMarker(fingerprint=of, step=step, seconds=1.0))
+    return folder
+
+
+def test_the_furthest_whole_checkpoint_of_the_same_training_counts(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path, "a") is None
+    make_checkpoint(tmp_path, "0", 8)
+    best = make_checkpoint(tmp_path, "1", 12)
+    make_checkpoint(tmp_path, "1", 16, of=None)  # cut off while it was written
+    make_checkpoint(tmp_path, "2", 20, of="b")  # of another training
+    assert newest_checkpoint(tmp_path, "a") == best
+    (tmp_path / "attempt-1" / "checkpoint-12" / "jostle.json").write_text('{"step"')
+    found = newest_checkpoint(tmp_path, "a")
+    assert found is not None
+    assert found.name == "checkpoint-8"
+
+
+def test_useless_attempts_are_removed(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, "0", 8)
+    make_checkpoint(tmp_path, "1", 16, of=None)
+    make_checkpoint(tmp_path, "2", 20, of="b")
+    remove_attempts(tmp_path, keep="a")
+    assert [each.name for each in tmp_path.iterdir()] == ["attempt-0"]
+    remove_attempts(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_fingerprint_holds_all_that_decides_the_outcome(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(b"1")
+    job = TrainJob(
+        model="m",
+        config=TrainConfig(),
+        rows=tmp_path / "rows",
+        attempt=tmp_path / "attempt-0",
+        probes=(TokenPair(prompt_token_ids=(1,), completion_token_ids=(2,)),),
+        output=tmp_path / "output",
+        progress=tmp_path / "progress",
+        result=tmp_path / "result",
+    )
+    first = fingerprint(job)
+    assert fingerprint(job.model_copy(update={"attempt": tmp_path / "attempt-1"})) == first
+    assert fingerprint(job.model_copy(update={"model": "n"})) != first
+    assert fingerprint(job.model_copy(update={"config": TrainConfig(seed=1)})) != first
+    (tmp_path / "rows").write_bytes(b"2")
+    assert fingerprint(job) != first

@@ -1,0 +1,85 @@
+"""What TRL is told, from a job; no model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from engine.errors import TrainingError
+from engine.protocol.api import TokenPair
+from training.config.run_config import TrainConfig
+from training.trainer.trainer_process import TrainJob
+from training.trainer.training_rows import ROW_COLUMNS
+
+
+def arguments(folder: Path, *, validation: bool = False, **train: Any) -> Any:
+    from training.trainer.sft import training_arguments
+
+    rows = pl.DataFrame(
+        {
+            "task_id": ["a", "a"],
+            "instance_id": ["1", "2"],
+            "prompt_token_ids": [[1, 2, 3], [1]],
+            "completion_token_ids": [[4], [5, 6]],
+        },
+        schema=ROW_COLUMNS,
+    )
+    rows.write_parquet(folder / "rows.parquet")
+    job = TrainJob(
+        model="m",
+        config=TrainConfig.model_validate(train),
+        rows=folder / "rows.parquet",
+        validation_rows=folder / "rows.parquet" if validation else None,
+        attempt=folder / "attempt-0",
+        probes=(TokenPair(prompt_token_ids=(1,), completion_token_ids=(2,)),),
+        output=folder / "output",
+        progress=folder / "progress",
+        result=folder / "result",
+    )
+    return training_arguments(job, mixed=False)
+
+
+def test_nothing_is_saved_unless_asked_for(tmp_path: Path) -> None:
+    plain = arguments(tmp_path)
+    assert plain.save_strategy == "no"
+    assert plain.eval_strategy == "no"
+    assert plain.completion_only_loss
+    assert plain.max_length is None
+
+
+def test_checkpoints_and_validation_go_together(tmp_path: Path) -> None:
+    resumable = arguments(tmp_path, checkpoint_steps=7)
+    assert (resumable.save_strategy, resumable.save_steps) == ("steps", 7)
+    assert resumable.save_total_limit == 1
+    assert not resumable.load_best_model_at_end
+    assert Path(resumable.output_dir).name == "attempt-0"
+    chosen = arguments(tmp_path, validation=True)
+    assert (chosen.save_strategy, chosen.eval_strategy) == ("epoch", "epoch")
+    assert chosen.load_best_model_at_end
+    assert (chosen.metric_for_best_model, chosen.greater_is_better) == ("eval_loss", False)
+    both = arguments(tmp_path, validation=True, checkpoint_steps=7)
+    assert (both.eval_strategy, both.eval_steps, both.save_steps) == ("steps", 7, 7)
+
+
+def test_packing_takes_the_longest_row(tmp_path: Path) -> None:
+    packed = arguments(tmp_path, packing=True, attention="flash_attention_2")
+    assert packed.packing
+    assert packed.max_length == 4
+
+
+def test_any_argument_is_passed_on_and_wrong_ones_are_told(tmp_path: Path) -> None:
+    assert arguments(tmp_path, arguments={"weight_decay": 0.1}).weight_decay == 0.1
+    with pytest.raises(TrainingError, match=r"train.arguments.wait_decay: no such argument"):
+        arguments(tmp_path, arguments={"wait_decay": 1})
+
+
+def test_adapters_are_pefts(tmp_path: Path) -> None:
+    from training.trainer.sft import adapter_config
+
+    assert adapter_config(TrainConfig()) is None
+    found = adapter_config(TrainConfig.model_validate({"lora": {"rank": 4}}))
+    assert found is not None
+    assert (found.r, found.lora_alpha, found.target_modules) == (4, 32, "all-linear")

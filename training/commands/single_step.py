@@ -1,0 +1,136 @@
+"""Single steps of a run by themselves: train on named tasks, evaluate what an engine serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.files import write_bytes, write_json
+from engine.pools.checks import LeftOut
+from engine.pools.names import read_names
+from engine.pools.opening import open_pool
+from engine.pools.writing import write_left_out
+from engine.prompts import PromptBuilder
+from engine.weights.manifest import Manifest
+from engine.weights.models import resolve_model
+from training.commands.launch import make_builder
+from training.config.run_config import EvaluateConfig, RunConfig
+from training.evaluation.evaluator import Evaluation, Evaluator, Generator, build_evaluation_set
+from training.run.finetune import train_rows
+from training.run.run_pools import load_pools, take_validation
+from training.selection import Selection
+from training.tables.lock import RunLock
+from training.tables.record_files import read_json
+from training.trainer.checkpoint import publish
+from training.trainer.trainer_process import TrainProgress, run_trainer
+
+EVALUATION_FILES = ("evaluation.json", "outputs.jsonl", "skipped.jsonl")
+"""What `evaluate_engine` writes."""
+
+
+def train_on(
+    config: RunConfig,
+    tasks: Path,
+    output: Path,
+    *,
+    on_progress: Callable[[TrainProgress], None] = lambda _: None,
+) -> Manifest:
+    """Fine-tune the config's model on some tasks of its pool, and publish the checkpoint.
+
+    Started again, it goes on where it was interrupted.
+
+    Args:
+        config: Model, pool and `train` are used.
+        tasks: A `selection.json`, or a file with one task id a line.
+        output: Folder for `checkpoint/` and the trainer's files.
+        on_progress: Called as the training goes on.
+
+    Raises:
+        InputError: If a task is not in the pool, or has no usable row.
+        TrainingError: If the trainer fails.
+    """
+    if (output / "checkpoint").exists():
+        raise InputError("is there already; name another folder", file=output / "checkpoint")
+    pools = load_pools(config)
+    pool, validation = take_validation(
+        pools.pool, config.train.validation_tasks, config.evaluate.seed
+    )
+    ids = read_task_ids(tasks)
+    known = {task.id for task in pool}
+    for task_id in ids:
+        if task_id not in known:
+            raise InputError("the pool holds no such task to train on", file=tasks, record=task_id)
+    location = str(resolve_model(config.model.name))
+    with RunLock(output / "run.lock"):
+        write_left_out(output / "skipped.jsonl", pools.left_out)
+        result = train_rows(
+            output / "training",
+            config,
+            tasks=pool.subset(ids),
+            validation=validation,
+            builder=make_builder(location, config),
+            model=location,
+            train=run_trainer,
+            on_progress=on_progress,
+        )
+        return publish(result, output / "checkpoint", 0)
+
+
+def read_task_ids(path: Path) -> tuple[str, ...]:
+    """Task ids of a `selection.json`, or of a file with one a line.
+
+    Raises:
+        InputError: If the file cannot be read, or names no task.
+    """
+    if path.suffix == ".json":
+        ids = read_json(path, Selection).task_ids
+    else:
+        ids = tuple(dict.fromkeys(read_names(path)))
+    if not ids:
+        raise InputError("names no task", file=path)
+    return ids
+
+
+def evaluate_engine(
+    engine: Generator,
+    pool: str,
+    config: EvaluateConfig,
+    builder: PromptBuilder,
+    output: Path | None = None,
+    *,
+    max_tasks: int | None = None,
+    left_out: LeftOut | None = None,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, task: None,
+) -> Evaluation:
+    """Evaluate what an engine serves on a pool.
+
+    Args:
+        engine: A client.
+        pool: What `engine.pools.open_pool` takes.
+        config: How to evaluate.
+        builder: Prompts as the engine builds them.
+        output: Folder for `evaluation.json` and `outputs.jsonl`, the latter for `jostle judge`.
+        max_tasks: The first so many tasks only.
+        left_out: Takes what cannot be read or evaluated, which is left out and, with `output`,
+            listed in `skipped.jsonl` there.
+        on_progress: Called with tasks done, tasks in all, and the last task's id.
+
+    Raises:
+        InputError: If the pool is faulty, or a task cannot be evaluated.
+        EngineError: If the engine fails.
+    """
+    opened = open_pool(pool, faults=left_out)
+    if left_out is not None:
+        opened = opened.where(lambda task: build_evaluation_set([task], builder, config))
+    tasks = list(opened)[:max_tasks]
+    evaluator = Evaluator(build_evaluation_set(tasks, builder, config), config.max_new_tokens)
+    for done, task_id in evaluator.run(engine):
+        on_progress(done, evaluator.n_tasks, task_id)
+    evaluation = evaluator.result()
+    if output is not None:
+        write_json(output / EVALUATION_FILES[0], evaluation.model_dump(mode="json"))
+        lines = b"".join(each.model_dump_json().encode() + b"\n" for each in evaluator.outputs)
+        write_bytes(output / EVALUATION_FILES[1], lines)
+        write_left_out(output / EVALUATION_FILES[2], opened.faults.found)
+    return evaluation

@@ -1,0 +1,207 @@
+"""Several strategies and seeds side by side; what is equal between them is done once.
+
+Runs of one seed differ in their strategy alone, and nothing depends on that before the first
+selection. So the steps before it (the base model's evaluation, the initial round, the first
+scoring) are done in a folder of their own, and every strategy starts from a copy of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Protocol
+
+from engine.errors import InputError
+from engine.files import sync_folder, write_bytes, write_json
+from engine.tasks import Record
+from training.config.run_config import RunConfig
+from training.report.display import RichProgress
+from training.run.run_folder import RunFolder
+from training.run.run_pools import Pools, load_pools
+from training.run.state import RunState, Step, check_same_run, plan, save_state
+from training.run.summary import read_summary
+from training.selection import check_measured, parse_strategy
+from training.tables.lock import RunLock
+from training.tables.record_files import read_json
+
+SHARED_STRATEGY = "random"
+"""Stands in the config of the shared steps, where it has no effect."""
+
+
+class RunOne(Protocol):
+    """What a sweep needs of `training.commands.launch.run_config`."""
+
+    def __call__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        pools: Pools,
+        progress: RichProgress,
+        *,
+        n_steps: int | None = None,
+    ) -> None:
+        """Go through the rounds of a config, or its first so many steps."""
+        ...
+
+
+class CurvePoint(Record):
+    """A point of a learning curve: one strategy after one round, over all seeds.
+
+    Attributes:
+        strategy: Name of the strategy.
+        round: `before`, or `round 0` and so on.
+        tasks_trained: Tasks trained on.
+        seeds: Seeds that have got so far.
+        rouge_l: Mean over seeds.
+        rouge_l_spread: Standard deviation over seeds; none for one seed.
+        exact_match: Mean over seeds.
+        exact_match_spread: Standard deviation over seeds; none for one seed.
+    """
+
+    strategy: str
+    round: str
+    tasks_trained: int
+    seeds: tuple[int, ...]
+    rouge_l: float
+    rouge_l_spread: float | None
+    exact_match: float
+    exact_match_spread: float | None
+
+
+class SweepResult(Record):
+    """Content of `sweep.json`."""
+
+    points: tuple[CurvePoint, ...]
+
+
+def run_sweep(
+    config: RunConfig,
+    strategies: Sequence[str],
+    seeds: Sequence[int],
+    folder: Path,
+    progress: RichProgress,
+    run_one: RunOne,
+) -> SweepResult:
+    """Run every strategy with every seed; a sweep that is started again goes on.
+
+    Args:
+        config: What all runs have in common.
+        strategies: Names of strategies.
+        seeds: Each replaces the seeds of the run, the scoring and the training. The evaluation
+            keeps its own, so that all runs are compared on the same tasks and instances.
+        folder: Where the run folders go, and `sweep.json`.
+        progress: Who is told.
+        run_one: Does a run.
+
+    Raises:
+        InputError: If a strategy is unknown, named twice or needs what is not measured, or a run
+            folder belongs to another run.
+        EngineError: If an engine fails.
+        TrainingError: If a trainer fails.
+    """
+    for names in (strategies, seeds):
+        if not names or len(set(names)) != len(names):
+            raise InputError("needs different names, at least one", field="sweep")
+    for strategy in strategies:
+        config_of(config, strategy, config.seed)
+        check_measured(strategy, config.score)
+    with RunLock(folder / "sweep.lock"):
+        for seed in seeds:
+            shared_config = config_of(config, SHARED_STRATEGY, seed)
+            pools = load_pools(shared_config)
+            shared = RunFolder(folder / f"shared-seed-{seed}")
+            run_one(shared, shared_config, pools, progress, n_steps=shared_steps(config))
+            for strategy in strategies:
+                target = run_folder(folder, strategy, seed)
+                own = config_of(config, strategy, seed)
+                fork(shared, target, shared_config, own)
+                run_one(target, own, pools, progress)
+        result = learning_curves(folder, strategies, seeds)
+        write_json(folder / "sweep.json", result.model_dump(mode="json"))
+    return result
+
+
+def run_folder(folder: Path, strategy: str, seed: int) -> RunFolder:
+    """The folder of one run of a sweep."""
+    return RunFolder(folder / f"{strategy}-seed-{seed}")
+
+
+def config_of(config: RunConfig, strategy: str, seed: int) -> RunConfig:
+    """The config of one run of a sweep; the config's own strategy keeps its settings."""
+    own = config.select.strategy
+    chosen = own if own.name == strategy else parse_strategy(strategy)
+    return config.model_copy(
+        update={
+            "seed": seed,
+            "score": config.score.model_copy(update={"seed": seed}),
+            "train": config.train.model_copy(update={"seed": seed}),
+            "select": config.select.model_copy(update={"strategy": chosen}),
+        }
+    )
+
+
+def shared_steps(config: RunConfig) -> int:
+    """How many steps come before the first one that depends on the strategy."""
+    initial = config.initial.n_tasks > 0
+    return plan(config.total_rounds, initial).index((int(initial), Step.SELECT))
+
+
+def fork(source: RunFolder, target: RunFolder, shared: RunConfig, config: RunConfig) -> None:
+    """Start a run from a copy of the shared steps; nothing happens if it has begun already.
+
+    Checkpoints are hard links where the file system has them: no step writes into one.
+
+    Raises:
+        InputError: If the source holds another run's steps.
+    """
+    if target.state.is_file():
+        return
+    state = read_json(source.state, RunState)
+    check_same_run(source, state, shared)
+    if target.path.exists():  # a copy that was interrupted: it has no state yet
+        shutil.rmtree(target.path)
+    skipped = shutil.ignore_patterns(
+        source.state.name, source.lock.name, source.progress.name, source.engine_log.name
+    )
+    shutil.copytree(source.path, target.path, ignore=skipped, copy_function=_link)
+    write_bytes(target.config, config.to_toml().encode())
+    sync_folder(target.path)
+    save_state(target, state.model_copy(update={"config_digest": config.digest()}))
+
+
+def _link(source: str, target: str) -> str:
+    """Link what never changes in place, copy the rest."""
+    if "/checkpoint/" in source:
+        try:
+            Path(target).hardlink_to(source)
+            return target
+        except OSError:  # another file system, or one without links
+            pass
+    return str(shutil.copyfile(source, target))
+
+
+def learning_curves(folder: Path, strategies: Sequence[str], seeds: Sequence[int]) -> SweepResult:
+    """Means and spreads over seeds, by strategy and round."""
+    points = []
+    for strategy in strategies:
+        tables = {seed: read_summary(run_folder(folder, strategy, seed)) for seed in seeds}
+        for index in range(max(len(rows) for rows in tables.values())):
+            rows = {seed: table[index] for seed, table in tables.items() if index < len(table)}
+            rouge = [row.rouge_l for row in rows.values()]
+            exact = [row.exact_match for row in rows.values()]
+            first = next(iter(rows.values()))
+            points.append(
+                CurvePoint(
+                    strategy=strategy,
+                    round=first.name,
+                    tasks_trained=first.tasks_trained,
+                    seeds=tuple(rows),
+                    rouge_l=fmean(rouge),
+                    rouge_l_spread=stdev(rouge) if len(rouge) > 1 else None,
+                    exact_match=fmean(exact),
+                    exact_match_spread=stdev(exact) if len(exact) > 1 else None,
+                )
+            )
+    return SweepResult(points=tuple(points))

@@ -1,0 +1,1 @@
+"""How good a model's outputs are: against gold outputs, and to a judge."""

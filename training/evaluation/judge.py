@@ -1,0 +1,324 @@
+"""Pairwise comparison of two sets of answers by a judge model (Zheng et al., 2023).
+
+The judge sees each pair of answers in both orders, because judges favour a position. An answer wins
+if it is preferred in both; all else is a tie and stays in the counts. Any endpoint that speaks
+OpenAI's chat completions can judge. Every verdict goes to a journal, so an interrupted comparison
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import httpx
+from pydantic import ValidationError
+
+from engine.client.wire import chat_sampling, server_address
+from engine.errors import EngineError, InputError
+from engine.files import LineJournal
+from engine.tasks import Record
+from training.evaluation.evaluator import Output
+
+Choice = Literal["first", "second", "tie", "unclear"]
+
+PROMPT = """Compare two answers to the same instruction. Judge how well each follows the \
+instruction, whether it is correct, and whether it is useful. Do not let the order or the length \
+of the answers sway you.
+
+[Instruction]
+{instruction}
+
+[Answer A]
+{first}
+
+[Answer B]
+{second}
+
+Reply with [[A]] if answer A is better, [[B]] if answer B is better, or [[C]] for a tie."""
+
+_VERDICT = re.compile(r"\[\[([ABC])\]\]")
+_MEANING: dict[str, Choice] = {"A": "first", "B": "second", "C": "tie"}
+_ATTEMPTS = 4
+REPLY_TOKENS = 512
+"""Most tokens of a reply; a judge may reason before it decides."""
+
+
+class Verdict(Record):
+    """One reply of the judge, a line of the journal.
+
+    Attributes:
+        key: Names the two answers, the judge and the prompt.
+        task_id: The task.
+        instance_id: The instance.
+        swapped: Whether the right-hand answer was shown first.
+        choice: What the judge preferred, by position as shown; `unclear` if it did not say.
+        reply: What it said.
+    """
+
+    key: str
+    task_id: str
+    instance_id: str
+    swapped: bool
+    choice: Choice
+    reply: str
+
+
+class Comparison(Record):
+    """What all verdicts come to.
+
+    Attributes:
+        pairs: Pairs of answers compared.
+        wins: Pairs in which the left answer was preferred in both orders.
+        losses: The same of the right answer.
+        ties: All other pairs.
+        unclear: Verdicts, of two per pair, in which the judge named no preference in the way it was
+            asked to; their pairs are ties.
+        inconsistent: Pairs in which the judge preferred the same position both times.
+        win_rate: (wins + ties / 2) / pairs, in [0, 1]; none without pairs.
+    """
+
+    pairs: int
+    wins: int
+    losses: int
+    ties: int
+    unclear: int
+    inconsistent: int
+    win_rate: float | None
+
+
+class Judge:
+    """A judge model; a context manager.
+
+    Args:
+        base_url: Endpoint, with `/v1`.
+        model: Name of the model there.
+        api_key: Sent as bearer token, if given.
+        timeout_s: Longest wait for one reply.
+        pause_s: Wait before the second attempt at a reply; doubled for each further one.
+
+    Raises:
+        InputError: If `base_url` is no address.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 120.0,
+        pause_s: float = 1.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        server_address(base_url)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.model = model
+        self._pause_s = pause_s
+        self._http = httpx.Client(
+            base_url=base_url,
+            headers=headers,
+            timeout=timeout_s,
+            trust_env=False,
+            transport=transport,
+        )
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._http.close()
+
+    @cached_property
+    def _sampling(self) -> dict[str, float]:
+        try:
+            return chat_sampling(self._http.get("models").json())
+        except (httpx.HTTPError, ValueError):  # not every endpoint lists its models
+            return chat_sampling(None)
+
+    def ask(self, prompt: str) -> str:
+        """The reply to a prompt: the judge's greedy one.
+
+        Raises:
+            EngineError: If the endpoint refuses, or does not answer after some attempts.
+        """
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": 0,
+            "max_tokens": REPLY_TOKENS,
+            **self._sampling,
+        }
+        problem = ""
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(self._pause_s * 2 ** (attempt - 1))
+            try:
+                response = self._http.post("chat/completions", json=body)
+            except httpx.HTTPError as error:
+                problem = str(error) or type(error).__name__
+                continue
+            if response.status_code == httpx.codes.OK:
+                return _content(response)
+            problem = f"{response.status_code}: {response.text[:300]}"
+            if response.status_code != 429 and response.status_code < 500:
+                break
+        raise EngineError(f"the judge does not answer: {problem}")
+
+
+def _content(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["choices"][0]["message"]["content"] or "")
+    except (ValueError, LookupError, TypeError) as error:
+        raise EngineError("the judge's answer is not understood") from error
+
+
+def read_outputs(path: Path) -> list[Output]:
+    """The lines of an `outputs.jsonl`.
+
+    Raises:
+        InputError: If the file cannot be read or a line is broken.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
+    outputs = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            outputs.append(Output.model_validate_json(line))
+        except ValidationError as error:
+            problem = f"broken line: {error.errors()[0]['msg']}"
+            raise InputError(problem, file=path, record=f"line {number}") from error
+    return outputs
+
+
+def compare(
+    left: Sequence[Output],
+    right: Sequence[Output],
+    judge: Judge,
+    journal: Path,
+    *,
+    at_once: int = 8,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Comparison:
+    """Have a judge compare two sets of answers to the same instances.
+
+    Args:
+        left: Answers of one model.
+        right: Answers of the other, in any order.
+        judge: The judge.
+        journal: File of verdicts; those that are there already are not asked for again.
+        at_once: Requests under way together.
+        on_progress: Called with verdicts done and verdicts in all.
+
+    Raises:
+        InputError: If the two sets do not answer the same instances, or the journal is broken.
+        EngineError: If the judge fails; verdicts that came before stay in the journal.
+    """
+    pairs = _match(left, right)
+    asked = {
+        _key(one, other, judge.model, swapped): (one, other, swapped)
+        for one, other in pairs
+        for swapped in (False, True)
+    }
+    lines = LineJournal(journal, Verdict)
+    known = {verdict.key: verdict for verdict in lines.records() if verdict.key in asked}
+    waiting = [key for key in asked if key not in known]
+    on_progress(len(known), len(asked))
+    stopped = threading.Event()
+
+    def work(key: str) -> Verdict | None:
+        return None if stopped.is_set() else _ask(judge, key, *asked[key])
+
+    failure: BaseException | None = None
+    with lines, ThreadPoolExecutor(at_once) as pool:
+        try:
+            for future in as_completed([pool.submit(work, key) for key in waiting]):
+                error = future.exception()
+                if error is not None:
+                    failure = failure or error
+                    stopped.set()
+                elif (verdict := future.result()) is not None:  # also after a failure: it is paid
+                    lines.append(verdict)
+                    known[verdict.key] = verdict
+                    on_progress(len(known), len(asked))
+        finally:
+            stopped.set()
+    if failure is not None:
+        raise failure
+    return summarise(_by_pair(pairs, known, judge.model))
+
+
+def _match(left: Sequence[Output], right: Sequence[Output]) -> list[tuple[Output, Output]]:
+    others = {(each.task_id, each.instance_id): each for each in right}
+    names = [(each.task_id, each.instance_id) for each in left]
+    for task_id, instance_id in set(names) ^ others.keys():
+        raise InputError("only one side has an answer", record=f"{task_id}/{instance_id}")
+    return [(each, others[name]) for each, name in zip(left, names, strict=True)]
+
+
+def _key(left: Output, right: Output, model: str, swapped: bool) -> str:
+    text = "\0".join((PROMPT, model, _instruction(left), left.output, right.output, str(swapped)))
+    name = f"{left.task_id}\0{left.instance_id}\0"
+    return hashlib.sha256((name + text).encode()).hexdigest()
+
+
+def _instruction(output: Output) -> str:
+    return f"{output.definition}\n\n{output.input}" if output.input else output.definition
+
+
+def _ask(judge: Judge, key: str, left: Output, right: Output, swapped: bool) -> Verdict:
+    first, second = (right, left) if swapped else (left, right)
+    prompt = PROMPT.format(instruction=_instruction(left), first=first.output, second=second.output)
+    reply = judge.ask(prompt)
+    said = _VERDICT.findall(reply)
+    return Verdict(
+        key=key,
+        task_id=left.task_id,
+        instance_id=left.instance_id,
+        swapped=swapped,
+        choice=_MEANING[said[-1]] if said else "unclear",
+        reply=reply,
+    )
+
+
+def _by_pair(
+    pairs: Sequence[tuple[Output, Output]], known: Mapping[str, Verdict], model: str
+) -> Iterator[tuple[Choice, Choice]]:
+    for left, right in pairs:
+        straight, swapped = (
+            known[_key(left, right, model, order)].choice for order in (False, True)
+        )
+        yield straight, swapped
+
+
+def summarise(choices: Iterator[tuple[Choice, Choice]]) -> Comparison:
+    """Wins, losses and ties from the choice in each order, by position as shown."""
+    wins = losses = ties = unclear = inconsistent = 0
+    for straight, swapped in choices:
+        unclear += (straight == "unclear") + (swapped == "unclear")
+        if (straight, swapped) == ("first", "second"):
+            wins += 1
+        elif (straight, swapped) == ("second", "first"):
+            losses += 1
+        else:
+            ties += 1
+            inconsistent += straight == swapped and straight in ("first", "second")
+    pairs = wins + losses + ties
+    return Comparison(
+        pairs=pairs,
+        wins=wins,
+        losses=losses,
+        ties=ties,
+        unclear=unclear,
+        inconsistent=inconsistent,
+        win_rate=(wins + ties / 2) / pairs if pairs else None,
+    )

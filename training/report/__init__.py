@@ -1,0 +1,1 @@
+"""Scores and runs as people see them: pictures, pages, tables, bars."""

@@ -1,0 +1,277 @@
+"""A run as a person sees it: progress bars while it goes on, a table when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from training.evaluation.evaluator import Evaluation, Score
+from training.run.planning import RunPlan
+from training.run.state import Step
+from training.run.summary import SummaryRow
+
+if TYPE_CHECKING:
+    from training.commands.sweep_runs import CurvePoint
+
+LINE_SECONDS = 60.0
+"""How often a step tells how far it is where no bar can be drawn."""
+
+TITLES = {
+    Step.BEFORE: "evaluate the base model",
+    Step.SCORE: "score",
+    Step.SELECT: "select",
+    Step.TRAIN: "fine-tune",
+    Step.PUBLISH: "publish",
+    Step.RELOAD: "reload",
+    Step.EVALUATE: "evaluate",
+}
+
+
+class RichProgress:
+    """Draws the step that is going on as a bar, and leaves a line for each that is done.
+
+    A context manager. Implements `training.run.progress.Progress`.
+
+    Args:
+        console: Where to draw. Without a terminal there is a line for each finished step, and one
+            a minute of how far the step is.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TextColumn("about"),
+            TimeRemainingColumn(),
+            TextColumn("left [dim]{task.fields[detail]}"),
+            console=console,
+            transient=True,
+            # A bar of the last minute's pace: the first task of a step pays for the warm-up.
+            speed_estimate_period=60,
+        )
+        self._current: TaskID | None = None
+        self._told = 0.0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+        """Put a bar up."""
+        self.open(_title(round_index, step), total, unit)
+
+    def waiting(self, what: str, seconds: float, expected: float) -> None:
+        """Show that something without steps goes on, against the time it usually takes.
+
+        Args:
+            what: What is waited for.
+            seconds: How long it has taken so far.
+            expected: How long it usually takes.
+        """
+        if self._current is None:
+            self.open(what, round(expected), "s")
+        self.advance(min(round(seconds), round(expected) - 1))
+
+    def done(self, what: str, seconds: float, summary: str) -> None:
+        """Take the bar down and leave a line."""
+        if self._current is not None:
+            self._bars.remove_task(self._current)
+            self._current = None
+        self.console.print(
+            f"  [green]\N{CHECK MARK}[/] {escape(what):<32} [dim]{_clock(seconds):>6}[/]"
+            f"  {escape(summary)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
+        """Move the bar."""
+        assert self._current is not None
+        # rich takes none as "leave the total as it is".
+        self._bars.update(self._current, completed=done, total=total, detail=escape(detail))
+        if not self.console.is_terminal and time.monotonic() - self._told >= LINE_SECONDS:
+            self._tell(self._current)
+
+    def _tell(self, current: TaskID) -> None:
+        """How far the step is, as a line."""
+        self._told = time.monotonic()
+        bar = next(task for task in self._bars.tasks if task.id == current)
+        whole = "" if bar.total is None else f" of {bar.total:,.0f}"
+        far = f"{bar.completed:,.0f}{whole} {bar.fields['unit']}  {bar.fields['detail']}"
+        line = f"  {bar.description:<34} {_clock(bar.elapsed or 0.0):>6}  {far}"
+        self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
+
+    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+        """Take the bar down and leave a line."""
+        self.done(_title(round_index, step), seconds, summary)
+
+    def open(self, title: str, total: int | None, unit: str) -> None:
+        """Put a bar up for what is no step of a run."""
+        if self._current is not None:
+            self._bars.remove_task(self._current)
+        self._current = self._bars.add_task(title, total=total, unit=unit, detail="")
+        self._told = time.monotonic()
+
+
+def summary_table(rows: Sequence[SummaryRow]) -> Table:
+    """The run as a table, 80 columns wide at most; later rows show their gain over the first."""
+    table = Table(
+        title="Held-out tasks",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("", no_wrap=True)
+    for heading in ("trained on", "ROUGE-L", "exact match", "steps", "s/step", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        first = row is rows[0]
+        table.add_row(
+            row.name,
+            "" if first else f"{row.tasks_trained} tasks",
+            _with_gain(row.rouge_l, None if first else rows[0].rouge_l),
+            _with_gain(row.exact_match, None if first else rows[0].exact_match),
+            "" if row.steps is None else str(row.steps),
+            "" if row.seconds_per_step is None else f"{row.seconds_per_step:.2f}",
+            _clock(row.seconds),
+        )
+    return table
+
+
+def plan_table(plan: RunPlan) -> Table:
+    """What a run will take, a row per round; samples only where there are some."""
+    sampled = any(each.samples for each in plan.rounds)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("", no_wrap=True)
+    scoring = ("tasks", "pairs", *(("samples",) if sampled else ()), "computed tokens")
+    for heading in (*scoring, "rows", "trained tokens", "prompts"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in plan.rounds:
+        numbers = (
+            each.tasks,
+            each.pairs,
+            *((each.samples,) if sampled else ()),
+            each.score_tokens,
+            each.train_rows,
+            each.train_tokens,
+            each.evaluate_prompts,
+        )
+        table.add_row(each.name, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def describe_plan(plan: RunPlan) -> list[str]:
+    """Time and disk of a plan, in words."""
+    time = "unknown without a rate (--pairs-per-second)"
+    if plan.seconds is not None:
+        minutes = plan.seconds / 60
+        long = f"{plan.seconds:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
+        time = f"about {long} of scoring and training, starts not counted"
+    disk = "unknown: the model is not a folder"
+    if plan.disk_bytes is not None:
+        disk = f"{plan.disk_bytes / 1e9:.2f} GB at most, {plan.free_bytes / 1e9:.1f} GB are free"
+        if plan.disk_bytes > plan.free_bytes:
+            disk += ": too little"
+    return [
+        f"tokens   estimated from {plan.sampled_tasks} tasks",
+        f"time     {time}",
+        f"disk     {disk}",
+    ]
+
+
+def evaluation_table(name: str, evaluation: Evaluation) -> Table:
+    """Metrics of all, of each kind and of each category, with their intervals."""
+    table = Table(title=escape(name), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in ("ROUGE-L", "exact match", "gold perplexity", "instances"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    groups = {"all": evaluation.overall, **evaluation.kinds, **evaluation.categories}
+    for group, score in groups.items():
+        perplexity = score.gold_perplexity
+        table.add_row(
+            escape(group),
+            _with_interval(score.rouge_l, score.rouge_l_interval),
+            _with_interval(score.exact_match, score.exact_match_interval),
+            "" if perplexity is None else f"{perplexity:.2f}{_of_fewer(score)}",
+            str(score.n_instances),
+        )
+    return table
+
+
+def _of_fewer(score: Score) -> str:
+    """How many gold outputs fit the context, where not all do."""
+    some = score.gold_instances
+    return "" if some is None or some == score.n_instances else f" [dim](of {some})[/]"
+
+
+def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    shown = "" if interval is None else f" [dim]({interval[0]:.1f} to {interval[1]:.1f})[/]"
+    return f"{value:.1f}{shown}"
+
+
+def curve_table(points: Sequence[CurvePoint]) -> Table:
+    """The learning curves of a sweep: means over seeds, with their standard deviations."""
+    table = Table(title="Held-out tasks", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("strategy", "after"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("trained on", "ROUGE-L", "exact match", "seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in points:
+        table.add_row(
+            escape(point.strategy),
+            point.round,
+            f"{point.tasks_trained} tasks",
+            _with_spread(point.rouge_l, point.rouge_l_spread),
+            _with_spread(point.exact_match, point.exact_match_spread),
+            str(len(point.seeds)),
+        )
+    return table
+
+
+def _with_spread(value: float, spread: float | None) -> str:
+    return f"{value:.1f}" if spread is None else f"{value:.1f} \N{PLUS-MINUS SIGN} {spread:.1f}"
+
+
+def _with_gain(value: float, before: float | None) -> str:
+    if before is None:
+        return f"{value:.1f}"
+    gain = value - before
+    return f"{value:.1f} [{'green' if gain > 0 else 'red'}]({gain:+.1f})[/]"
+
+
+def _title(round_index: int, step: Step) -> str:
+    return TITLES[step] if step == Step.BEFORE else f"round {round_index}: {TITLES[step]}"
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"

@@ -1,0 +1,1 @@
+"""A run: its folder, state and rounds, and the engines it asks."""

@@ -1,0 +1,152 @@
+"""The train step: from the selected tasks to the trainer's output folder."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from engine.files import write_json
+from engine.prompts import PromptBuilder
+from engine.tasks import Pool
+from training.config.run_config import RunConfig
+from training.run.run_folder import RunFolder, write_parquet
+from training.run.summary import RowsSummary
+from training.trainer.resume import fingerprint, newest_checkpoint, remove_attempts
+from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
+from training.trainer.training_rows import build_rows, choose_probes
+
+
+class Train(Protocol):
+    """What the loop needs of `training.trainer.trainer_process.run_trainer`."""
+
+    def __call__(
+        self,
+        job: TrainJob,
+        *,
+        job_file: Path,
+        log_file: Path,
+        on_progress: Callable[[TrainProgress], None],
+    ) -> TrainResult:
+        """Train and leave a checkpoint in `job.output`."""
+        ...
+
+
+def tasks_to_train(folder: RunFolder, config: RunConfig, round_index: int) -> tuple[str, ...]:
+    """Ids of this round's tasks, or of all selected so far when training starts from the base."""
+    if config.train.start_from == "base":
+        return folder.trained_tasks(round_index + 1)
+    return folder.round(round_index).read_selection().task_ids
+
+
+def starting_model(folder: RunFolder, config: RunConfig, round_index: int, base_model: str) -> str:
+    """What the training starts from: the base model or the last round's checkpoint."""
+    if config.train.start_from == "base" or round_index == 0:
+        return base_model
+    return str(folder.round(round_index - 1).checkpoint)
+
+
+def fine_tune(
+    folder: RunFolder,
+    config: RunConfig,
+    round_index: int,
+    *,
+    pool: Pool,
+    validation: Pool,
+    builder: PromptBuilder,
+    base_model: str,
+    train: Train,
+    on_progress: Callable[[TrainProgress], None],
+) -> TrainResult:
+    """Write rows and job of a round, and run the trainer on them.
+
+    A training that was interrupted goes on from its newest whole checkpoint, if it is the same
+    training: same rows, same start, same config.
+
+    Raises:
+        InputError: If a task has no usable row.
+        TrainingError: If the trainer fails.
+    """
+    ids = tasks_to_train(folder, config, round_index)
+    return train_rows(
+        folder.round(round_index).training,
+        config,
+        tasks=pool.subset(ids),
+        validation=validation,
+        builder=builder,
+        model=starting_model(folder, config, round_index, base_model),
+        train=train,
+        on_progress=on_progress,
+    )
+
+
+def train_rows(
+    work: Path,
+    config: RunConfig,
+    *,
+    tasks: Pool,
+    validation: Pool,
+    builder: PromptBuilder,
+    model: str,
+    train: Train,
+    on_progress: Callable[[TrainProgress], None],
+) -> TrainResult:
+    """The same for any tasks and any folder.
+
+    Args:
+        work: Folder for rows, job, log and result.
+        config: The run's config.
+        tasks: The tasks to train on.
+        validation: The tasks to choose the best weights by; none: the last weights.
+        builder: Prompts as the engine builds them.
+        model: Folder or hub id to start from.
+        train: Runs the trainer.
+        on_progress: Called as the training goes on.
+
+    Raises:
+        InputError: If a task has no usable row.
+        TrainingError: If the trainer fails.
+    """
+    rows = build_rows(tasks, builder, config)
+    work.mkdir(parents=True, exist_ok=True)
+    for stale in work.glob("output-*"):
+        shutil.rmtree(stale)
+    write_parquet(work / "rows.parquet", rows.frame)
+    summary = RowsSummary(
+        tasks=tuple(task.id for task in tasks),
+        rows=rows.frame.height,
+        tokens=rows.n_tokens,
+        too_long=rows.too_long,
+    )
+    write_json(work / "rows.json", summary.model_dump(mode="json"))
+    validation_rows = None
+    if len(validation):
+        validation_rows = work / "validation.parquet"
+        chosen = build_rows(validation, builder, config, config.train.validation_instances)
+        write_parquet(validation_rows, chosen.frame)
+    # Folders per attempt: a trainer left over from a killed run writes elsewhere.
+    attempt = secrets.token_hex(4)
+    job = TrainJob(
+        model=model,
+        trust_remote_code=config.model.trust_remote_code,
+        config=config.train,
+        rows=work / "rows.parquet",
+        validation_rows=validation_rows,
+        attempt=work / f"attempt-{attempt}",
+        probes=choose_probes(rows.frame),
+        output=work / f"output-{attempt}",
+        progress=work / "progress.jsonl",
+        result=work / "result.json",
+    )
+    resume_from = newest_checkpoint(work, fingerprint(job))
+    remove_attempts(work, keep=fingerprint(job))
+    result = train(
+        job.model_copy(update={"resume_from": resume_from}),
+        job_file=work / "job.json",
+        log_file=work / "trainer.log",
+        on_progress=on_progress,
+    )
+    remove_attempts(work)
+    return result

@@ -1,0 +1,43 @@
+"""What a run tells whoever watches it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from training.run.state import Step
+
+
+class Progress(Protocol):
+    """Receives what happens, in order. Steps do not overlap."""
+
+    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+        """A step starts.
+
+        Args:
+            round_index: The round; 0 for `before`.
+            step: The step.
+            total: How many units it has; none when that is not known yet.
+            unit: What is counted: `tasks`, `steps`, ...
+        """
+        ...
+
+    def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
+        """The step has got to `done` units in all; `total` corrects the one given before."""
+        ...
+
+    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+        """The step is done and recorded; `summary` says in a phrase what came out."""
+        ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+        """Ignored."""
+
+    def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
+        """Ignored."""
+
+    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+        """Ignored."""

@@ -1,0 +1,82 @@
+"""How far a run is, for those who look from outside: `progress.json`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from engine.files import write_json
+from engine.tasks import Record
+from training.run.progress import Progress
+from training.run.state import Step
+
+_SECONDS_BETWEEN = 0.5
+
+
+class StepProgress(Record):
+    """Content of `progress.json`: the step that is going on.
+
+    Attributes:
+        round: The round.
+        step: The step.
+        done: Units done.
+        total: Units in all; none while that is not known.
+        unit: What is counted.
+        detail: What came last, as a phrase.
+        started: When the step began, in seconds since 1970.
+        seen: When this was written.
+    """
+
+    round: int
+    step: Step
+    done: int = 0
+    total: int | None = None
+    unit: str = ""
+    detail: str = ""
+    started: float
+    seen: float
+
+
+class ProgressFile:
+    """Passes progress on and writes it to a file, at most twice a second.
+
+    Implements `training.run.progress.Progress`.
+
+    Args:
+        path: The file.
+        inner: Who is told as well.
+    """
+
+    def __init__(self, path: Path, inner: Progress) -> None:
+        self.path = path
+        self.inner = inner
+        self._now: StepProgress | None = None
+        self._written = 0.0
+
+    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+        """A step starts."""
+        now = time.time()
+        self._now = StepProgress(
+            round=round_index, step=step, total=total, unit=unit, started=now, seen=now
+        )
+        self._write(now)
+        self.inner.begin(round_index, step, total, unit)
+
+    def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
+        """The step has got further."""
+        assert self._now is not None
+        now = time.time()
+        new = {"done": done, "total": total or self._now.total, "detail": detail, "seen": now}
+        self._now = self._now.model_copy(update=new)
+        if now - self._written >= _SECONDS_BETWEEN:
+            self._write(now)
+        self.inner.advance(done, total, detail)
+
+    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+        """The step is done."""
+        self.inner.end(round_index, step, seconds, summary)
+
+    def _write(self, now: float) -> None:
+        assert self._now is not None
+        write_json(self.path, self._now.model_dump(mode="json"))
+        self._written = now

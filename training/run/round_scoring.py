@@ -1,0 +1,169 @@
+"""How the tasks of a round are scored: all by one design, or in a race within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import polars as pl
+
+from engine.design.measurement import perturbation_strength
+from engine.design.race_plan import RaceResult
+from engine.design.ranking_columns import ranking_columns
+from engine.files import write_json
+from engine.prompts import PromptBuilder
+from engine.protocol.api import Usage
+from engine.protocol.score_config import ScoreConfig
+from engine.tasks import Task
+from training.run.live_engine import Engine, check_version
+from training.run.progress import Progress
+from training.run.round_races import RoundRaces
+from training.run.run_folder import (
+    RoundFolder,
+    ScoreJournal,
+    read_json,
+    write_parquet,
+)
+from training.run.state import Step
+from training.run.summary import uncertainty_in_words, unmeasurable_in_words
+from training.tables.further_tables import FURTHER
+from training.tables.pool_racing import race_scores, race_with_journal
+from training.tables.score_tables import build_tables
+from training.tables.task_columns import with_columns_of
+
+
+class RoundScoring(Protocol):
+    """Leaves `scores.parquet` and `pairs.parquet`; what its journal holds is not asked again."""
+
+    def score(
+        self,
+        engine: Engine,
+        folder: RoundFolder,
+        tasks: Sequence[Task],
+        version: str,
+        progress: Progress,
+    ) -> str:
+        """Score the tasks of a round; what came of it, as a phrase.
+
+        Args:
+            engine: Serves the weights of this version.
+            folder: The round's.
+            tasks: Those not yet trained on.
+            version: That of the live weights.
+            progress: Who is told.
+
+        Raises:
+            InputError: If the engine finds fault with a task, or a journal cannot be read.
+            EngineError: If the engine fails, or answers with other weights.
+        """
+        ...
+
+    def usage(self, folder: RoundFolder, version: str) -> Usage:
+        """What the scoring of a round has cost."""
+        ...
+
+
+class DesignScoring:
+    """All tasks by the design of `score`.
+
+    Args:
+        config: What to measure.
+    """
+
+    def __init__(self, config: ScoreConfig) -> None:
+        self._config = config
+        self._strengths: dict[str, float | None] = {}
+
+    def score(
+        self,
+        engine: Engine,
+        folder: RoundFolder,
+        tasks: Sequence[Task],
+        version: str,
+        progress: Progress,
+    ) -> str:
+        """See `RoundScoring.score`."""
+        journal = ScoreJournal(folder.journal, version)
+        finished = journal.read()
+        left = {task.id: task for task in tasks if task.id not in finished}
+        progress.begin(folder.index, Step.SCORE, len(tasks), "tasks")
+        progress.advance(len(finished))
+        with journal:
+            for score in engine.score([*left.values()], self._config) if left else ():
+                check_version(score.weights_version, version, f"the score of {score.task_id}")
+                journal.append(score)
+                finished[score.task_id] = score
+                self._strength(left[score.task_id])  # while the engine is at others
+                progress.advance(len(finished), detail=score.task_id)
+        further = FURTHER.get(self._config.measure)
+        tables = build_tables(finished.values(), [task.id for task in tasks], further)
+        ranking = ranking_columns(tables.pairs, {task.id: self._strength(task) for task in tasks})
+        scores = with_columns_of(tables.scores, ranking)
+        write_parquet(folder.pairs, tables.pairs)
+        if further and tables.further is not None:
+            write_parquet(folder.further[further.name], tables.further)
+        write_parquet(folder.scores, scores)
+        return uncertainty_in_words(scores)
+
+    def usage(self, folder: RoundFolder, version: str) -> Usage:
+        """See `RoundScoring.usage`."""
+        scores = ScoreJournal(folder.journal, version).read().values()
+        return sum((score.usage for score in scores), Usage())
+
+    def _strength(self, task: Task) -> float | None:
+        """The task's `perturbation_strength`; it is the same in every round."""
+        if task.id not in self._strengths:
+            self._strengths[task.id] = perturbation_strength(task, self._config)
+        return self._strengths[task.id]
+
+
+class RaceScoring:
+    """Pairs go where it is open which tasks are the most uncertain; leaves `race.json` too.
+
+    Args:
+        config: Prompts, perturbations and seed.
+        races: The races of the run.
+        builder: Prompts as the engine builds them.
+    """
+
+    def __init__(self, config: ScoreConfig, races: RoundRaces, builder: PromptBuilder) -> None:
+        self._config = config
+        self._races = races
+        self._builder = builder
+
+    def score(
+        self,
+        engine: Engine,
+        folder: RoundFolder,
+        tasks: Sequence[Task],
+        version: str,
+        progress: Progress,
+    ) -> str:
+        """See `RoundScoring.score`."""
+        rules = self._races.config
+        progress.begin(folder.index, Step.SCORE, round(rules.budget), "tokens")
+        race = self._races.race(tasks)
+        racing = [task for task in tasks if task.id not in race.unmeasurable]
+        result, pairs = race_with_journal(
+            race,
+            engine,
+            racing,
+            self._config,
+            self._builder,
+            folder.race_journal,
+            version,
+            lambda tokens: progress.advance(round(tokens)),
+        )
+        scores = race_scores(result, pairs, self._config)
+        write_json(folder.race, result.model_dump(mode="json"))
+        write_parquet(folder.pairs, pairs)
+        write_parquet(folder.scores, scores.with_columns(selected=pl.lit(None, pl.Boolean)))
+        return (
+            f"{len(racing)} tasks, {pairs.height:,} pairs, {result.tokens:,.0f} tokens, "
+            f"{len(result.open)} memberships of the top {rules.n_select} are open"
+            f"{unmeasurable_in_words(len(race.unmeasurable))}"
+        )
+
+    def usage(self, folder: RoundFolder, version: str) -> Usage:
+        """See `RoundScoring.usage`."""
+        return read_json(folder.race, RaceResult).usage

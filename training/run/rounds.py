@@ -1,0 +1,254 @@
+"""The loop: score, select, train, publish, reload, evaluate, round after round.
+
+Each step reads the records of the steps before it and leaves records of its own; only then is it
+marked as done in `state.json`. A run that is started again goes on at the first step that is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from engine.files import write_json
+from engine.prompts import PromptBuilder
+from engine.protocol.api import Usage
+from engine.tasks import Pool
+from engine.variance.overlap import repeat_in_words
+from training.config.run_config import RunConfig
+from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
+from training.run.finetune import Train, fine_tune
+from training.run.live_engine import Engine, check_model, check_version, make_live, require_live
+from training.run.progress import Progress, Silent
+from training.run.pruning import prune
+from training.run.round_races import RoundRaces
+from training.run.round_scoring import DesignScoring, RaceScoring, RoundScoring
+from training.run.run_folder import RunFolder, read_json, write_parquet
+from training.run.run_pools import draw_initial, take_validation
+from training.run.state import Step, open_run, save_state
+from training.run.summary import (
+    BeforeMetrics,
+    RoundMetrics,
+    RowsSummary,
+    TrainingMetrics,
+    mean_uncertainty,
+)
+from training.selection import Strategy, check_measured, select
+from training.selection.ranking import Column, PromptUncertainty
+from training.tables.task_columns import task_row, task_table
+from training.trainer.checkpoint import publish
+from training.trainer.trainer_process import TrainProgress, TrainResult, run_trainer
+
+
+class Run:
+    """One run, new or resumed.
+
+    Args:
+        folder: The run folder.
+        config: The resolved config.
+        pool: The tasks to score and train on.
+        held_out: The tasks to evaluate on.
+        engine: A client of an engine that serves the base model, or weights of this run.
+        builder: Prompts as the engine builds them.
+        base_model: Folder or hub id that `config.model.name` stands for.
+        progress: Who is told.
+        train: Runs the trainer.
+        races: Those of `select.race`, if their costs have been counted already.
+
+    Raises:
+        InputError: If the folder belongs to another run, the strategy needs what is not measured,
+            a held-out task cannot be evaluated, the rounds cannot be raced for, or the engine
+            serves another model than the run began with.
+        EngineError: If the engine cannot be reached.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        *,
+        pool: Pool,
+        held_out: Pool,
+        engine: Engine,
+        builder: PromptBuilder,
+        base_model: str,
+        progress: Progress | None = None,
+        train: Train = run_trainer,
+        races: RoundRaces | None = None,
+    ) -> None:
+        check_measured(config.select.strategy.name, config.score)
+        self.folder = folder
+        self.config = config
+        self.pool, self.validation = take_validation(
+            pool, config.train.validation_tasks, config.evaluate.seed
+        )
+        self.engine = engine
+        self.builder = builder
+        self.base_model = base_model
+        self.progress = progress or Silent()
+        self.train = train
+        self.scoring: RoundScoring = DesignScoring(config.score)
+        if config.select.race is not None:
+            races = races or RoundRaces(self.pool, config, builder)
+            self.scoring = RaceScoring(config.score, races, builder)
+        self.evaluator = Evaluator(
+            build_evaluation_set(held_out, builder, config.evaluate), config.evaluate.max_new_tokens
+        )
+        weights = engine.weights()
+        self.state = open_run(folder, config, pool, held_out, weights)
+        check_model(weights, self.state)
+
+    def run(self, n_steps: int | None = None) -> None:
+        """Do all steps that are not done.
+
+        Args:
+            n_steps: Stop when so many steps of the plan are done; none: at its end.
+
+        Raises:
+            InputError: If a record cannot be read or written.
+            EngineError: If the engine fails, or other weights are live than ought to be.
+            TrainingError: If the trainer fails.
+        """
+        while self.state.current_step is not None:
+            if n_steps is not None and len(self.state.completed) >= n_steps:
+                return
+            assert self.state.current_round is not None
+            self._do(self.state.current_round, self.state.current_step)
+
+    def _do(self, index: int, step: Step) -> None:
+        """One step, and then its record."""
+        actions: dict[Step, Callable[[int], tuple[str, str]]] = {
+            Step.BEFORE: self._before,
+            Step.SCORE: self._score,
+            Step.SELECT: self._select,
+            Step.TRAIN: self._train,
+            Step.PUBLISH: self._publish,
+            Step.RELOAD: self._reload,
+            Step.EVALUATE: self._evaluate,
+        }
+        started = time.monotonic()
+        version, summary = actions[step](index)
+        seconds = time.monotonic() - started
+        self.state = self.state.complete(seconds, version)
+        save_state(self.folder, self.state)
+        if step == Step.EVALUATE:
+            prune(self.folder, self.state, self.config.checkpoints)
+        self.progress.end(index, step, seconds, summary)
+
+    def _before(self, index: int) -> tuple[str, str]:
+        version = require_live(self.engine, self.folder, self.state)
+        evaluation = self._evaluate_live(index, Step.BEFORE, version)
+        metrics = BeforeMetrics(weights_version=version, evaluation=evaluation)
+        write_json(self.folder.before, metrics.model_dump(mode="json"))
+        return version, _evaluation_phrase(evaluation)
+
+    def _score(self, index: int) -> tuple[str, str]:
+        """Score all tasks not yet trained on."""
+        version = require_live(self.engine, self.folder, self.state)
+        trained = set(self.folder.trained_tasks(index))
+        tasks = [task for task in self.pool if task.id not in trained]
+        return version, self.scoring.score(
+            self.engine, self.folder.round(index), tasks, version, self.progress
+        )
+
+    def _select(self, index: int) -> tuple[str, str]:
+        self.progress.begin(index, Step.SELECT, None, "tasks")
+        round_folder = self.folder.round(index)
+        if self.state.initial and index == 0:
+            selection = draw_initial(
+                self.pool, self.config.initial.n_tasks, self.config.seed, self.state.live_version
+            )
+            write_json(round_folder.selection, selection.model_dump(mode="json"))
+            return self.state.live_version, f"{len(selection.tasks)} tasks drawn at random"
+        scores = round_folder.read_scores()
+        chosen = self.config.select
+        tasks = task_table(task_row(task) for task in self.pool)
+        known = scores.join(tasks, on="task_id", how="left", maintain_order="left")
+        strategy: Strategy = chosen.strategy
+        if chosen.race is not None and isinstance(strategy, PromptUncertainty):
+            strategy = Column(column="ranking_estimate", direction=strategy.direction)
+        selection = select(known, strategy, chosen.n_tasks, self.config.seed)
+        write_json(round_folder.selection, selection.model_dump(mode="json"))
+        selected = scores["task_id"].is_in(list(selection.task_ids)).alias("selected")
+        write_parquet(round_folder.scores, scores.with_columns(selected))
+        named, others = selection.task_ids[:3], len(selection.task_ids[3:])
+        rest = f" and {others} more" if others else ""
+        if selection.strategy == "prompt_uncertainty":
+            rest += f"; {repeat_in_words(scores, len(selection.tasks))}"
+        return self.state.live_version, ", ".join(named) + rest
+
+    def _train(self, index: int) -> tuple[str, str]:
+        self.progress.begin(index, Step.TRAIN, None, "steps")
+        result = fine_tune(
+            self.folder,
+            self.config,
+            index,
+            pool=self.pool,
+            validation=self.validation,
+            builder=self.builder,
+            base_model=self.base_model,
+            train=self.train,
+            on_progress=self._on_training,
+        )
+        return self.state.live_version, f"{result.rows} rows, loss {result.losses[-1]:.3f}"
+
+    def _on_training(self, seen: TrainProgress) -> None:
+        detail = seen.phase if seen.loss is None else f"loss {seen.loss:.3f}"
+        if seen.seconds_per_step is not None:
+            detail += f", {seen.seconds_per_step:.1f} s per step"
+        self.progress.advance(seen.step, seen.total or None, detail)
+
+    def _publish(self, index: int) -> tuple[str, str]:
+        self.progress.begin(index, Step.PUBLISH, None, "files")
+        round_folder = self.folder.round(index)
+        result = read_json(round_folder.training / "result.json", TrainResult)
+        manifest = publish(result, round_folder.checkpoint, index)
+        return manifest.version, manifest.version
+
+    def _reload(self, index: int) -> tuple[str, str]:
+        """Make the round's checkpoint live, and believe it only when the engine says so itself."""
+        self.progress.begin(index, Step.RELOAD, None, "weights")
+        version = self.state.published_version(index)
+        make_live(self.engine, self.folder.round(index).checkpoint, version)
+        return version, version
+
+    def _evaluate(self, index: int) -> tuple[str, str]:
+        version = require_live(self.engine, self.folder, self.state)
+        round_folder = self.folder.round(index)
+        result = read_json(round_folder.training / "result.json", TrainResult)
+        rows = read_json(round_folder.training / "rows.json", RowsSummary)
+        uncertainty, scoring = None, Usage()
+        if round_folder.scores.is_file():
+            scores = round_folder.read_scores()
+            uncertainty = mean_uncertainty(scores)
+            scoring = self.scoring.usage(round_folder, scores["weights_version"][0])
+        evaluation = self._evaluate_live(index, Step.EVALUATE, version)
+        metrics = RoundMetrics(
+            round=index,
+            weights_version=version,
+            selected=round_folder.read_selection().task_ids,
+            mean_prompt_uncertainty=uncertainty,
+            scoring=scoring,
+            training=TrainingMetrics(
+                rows=rows,
+                steps=result.steps,
+                seconds=result.seconds,
+                seconds_per_step=result.seconds_per_step,
+                first_loss=result.losses[0],
+                last_loss=result.losses[-1],
+            ),
+            evaluation=evaluation,
+        )
+        write_json(round_folder.metrics, metrics.model_dump(mode="json"))
+        return version, _evaluation_phrase(evaluation)
+
+    def _evaluate_live(self, index: int, step: Step, version: str) -> Evaluation:
+        self.progress.begin(index, step, self.evaluator.n_tasks, "tasks")
+        for done, task_id in self.evaluator.run(self.engine):
+            self.progress.advance(done, detail=task_id)
+        check_version(self.engine.weights().version, version, "the evaluation")
+        return self.evaluator.result()
+
+
+def _evaluation_phrase(evaluation: Evaluation) -> str:
+    overall = evaluation.overall
+    return f"ROUGE-L {overall.rouge_l:.1f}, exact match {overall.exact_match:.1f}"

@@ -1,0 +1,1 @@
+"""Scores and races of a whole pool as tables on disk."""

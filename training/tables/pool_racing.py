@@ -1,0 +1,306 @@
+"""A race on disk: what `jostle race` does.
+
+OUT                        ids of the selected tasks, one per line
+OUT.race.json              pairs, interval and membership of every task
+OUT.race.parquet           the same as a table, with the measures of those pairs
+OUT.race.pairs.parquet     every scored pair, from which any other measure is computed
+OUT.race.skipped.jsonl     instances that were left out, and why, where that was asked for
+OUT.race.settings.json     what the race depends on
+OUT.race.journal.jsonl     the engine's answers, a line each; a broken-off race goes on from here
+OUT.race.lock              which process is at it
+OUT.race.engine.log        output of the engine, if one was started
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, Self
+
+import polars as pl
+
+from engine.design.entries import RaceConfig
+from engine.design.live_race import Answer, LiveTables, Scoring
+from engine.design.race_plan import RaceResult, fit_instances, plan_race, run_race
+from engine.design.race_rules import Race
+from engine.errors import InputError
+from engine.files import LineJournal, write_json
+from engine.measures import map_categories
+from engine.measures.compute import compute_measures
+from engine.measures.measure import Input
+from engine.pools.checks import LeftOut
+from engine.pools.names import write_names
+from engine.pools.writing import write_left_out
+from engine.prompts import PromptBuilder
+from engine.protocol.api import WeightsState
+from engine.protocol.score_config import ScoreConfig
+from engine.tasks import Pool, Task, digest_tasks
+from training.run.run_folder import SCORE_COLUMNS, pair_table, write_parquet
+from training.tables.overwriting import AskedOf, check_same, claimed
+from training.tables.task_columns import task_row, task_table, with_columns_of
+
+_OF_EVERY_SCORE = ("prediction_probability", "perplexity")
+
+
+class RacingEngine(Scoring, Protocol):
+    """What a race on disk needs of `engine.client.EngineClient`."""
+
+    def weights(self) -> WeightsState:
+        """The live weights."""
+        ...
+
+
+class RaceFiles:
+    """The files of one race; none of them is a scoring's of the same name.
+
+    Args:
+        selected: `OUT`.
+
+    Raises:
+        InputError: If it is no name of a file.
+    """
+
+    def __init__(self, selected: Path) -> None:
+        if not selected.name:
+            raise InputError("is a folder; name a file in it", file=selected)
+        self.selected = selected
+        self.result = selected.with_suffix(".race.json")
+        self.scores = selected.with_suffix(".race.parquet")
+        self.pairs = selected.with_suffix(".race.pairs.parquet")
+        self.skipped = selected.with_suffix(".race.skipped.jsonl")
+        self.settings = selected.with_suffix(".race.settings.json")
+        self.journal = selected.with_suffix(".race.journal.jsonl")
+        self.lock = selected.with_suffix(".race.lock")
+        self.paraphrases = selected.with_suffix(".race.paraphrases.jsonl")
+        self.engine_log = selected.with_suffix(".race.engine.log")
+
+    def claim(
+        self, *, overwrite: bool = False, inputs: Iterable[object] = ()
+    ) -> AbstractContextManager[None]:
+        """Hold them for this process, sure that nothing is lost by writing here.
+
+        Args:
+            overwrite: Remove what is there, an unfinished race too.
+            inputs: What is read.
+
+        Raises:
+            InputError: If there is a selection already, an input would be replaced, the folder
+                is missing, or another process is at this race.
+        """
+        beside = (self.result, self.scores, self.pairs, self.skipped, self.journal)
+        return claimed(
+            self.selected,
+            self.settings,
+            beside,
+            lock=self.lock,
+            what="race",
+            overwrite=overwrite,
+            inputs=inputs,
+        )
+
+
+class RaceSettings(AskedOf):
+    """Content of `OUT.settings.json`: everything the race depends on.
+
+    Attributes:
+        pool_digest: sha256 over the tasks.
+        config: Prompts, perturbations and seed.
+        race: How it is run.
+        by_category: Whether each category races on its own.
+    """
+
+    pool_digest: str
+    config: ScoreConfig
+    race: RaceConfig
+    by_category: bool
+
+    @classmethod
+    def of(
+        cls,
+        race: Race,
+        tasks: Sequence[Task],
+        weights: WeightsState,
+        config: ScoreConfig,
+        *,
+        by_category: bool,
+    ) -> Self:
+        """Those of a race over an engine with these weights."""
+        return cls(
+            pool_digest=digest_tasks(tasks),
+            weights=weights,
+            config=config,
+            # With more to spend it goes on all the same.
+            race=race.config.model_copy(update={"budget": 0.0}),
+            by_category=by_category,
+        )
+
+
+def plan_pool_race(
+    pool: Pool,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    rules: RaceConfig,
+    files: RaceFiles,
+    *,
+    by_category: bool = False,
+    left_out: LeftOut | None = None,
+    on_task: Callable[[int], None] | None = None,
+) -> tuple[Race, list[Task]]:
+    """A race for the top N of a pool, and its tasks.
+
+    The race names the tasks that cannot be measured; they are not among its tasks.
+
+    Args:
+        pool: The tasks.
+        config: Prompts, perturbations and seed.
+        builder: Prompts as the engine builds them.
+        rules: How many are wanted, and the budget.
+        files: Where it goes.
+        by_category: Whether the top N of every category are wanted.
+        left_out: Takes instances that cannot be scored, which are left out and written down with
+            what it holds already.
+        on_task: Called with the number of tasks whose prompts have been measured.
+
+    Raises:
+        InputError: If an instance cannot be scored, or with `left_out` none can, or the budget
+            does not pay for the start.
+    """
+    tasks: list[Task] = []
+
+    def fitting() -> Iterator[Task]:
+        for task in pool:
+            fit = fit_instances(
+                task,
+                config,
+                builder,
+                rules.max_perturbations,
+                source=pool.source,
+                on_fault=None if left_out is None else left_out.add,
+            )
+            if fit.instances:
+                tasks.append(fit)
+                yield fit
+
+    race = plan_race(fitting(), config, builder, rules, by_category=by_category, on_task=on_task)
+    if left_out is not None:
+        write_left_out(files.skipped, left_out.found)
+    if not tasks:
+        raise InputError(f"no instance can be scored; {files.skipped} says why", file=pool.source)
+    return race, [task for task in tasks if task.id not in race.unmeasurable]
+
+
+def race_on_disk(
+    race: Race,
+    tasks: Sequence[Task],
+    engine: RacingEngine,
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    files: RaceFiles,
+    *,
+    by_category: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> RaceResult:
+    """Runs a race, or goes on where an earlier call broke off.
+
+    A race decides by what it has been told and by nothing else, so one that broke off is run again
+    from its start, with the answers that are known: only the others are asked of the engine. The
+    budget may be another one.
+
+    Args:
+        race: The race, see `engine.design.race_plan.plan_race`.
+        tasks: Its tasks.
+        engine: A client.
+        config: Prompts, perturbations and seed.
+        builder: Prompts as the engine builds them.
+        files: Where it goes.
+        by_category: Whether the race was planned so.
+        on_progress: Called with the tokens that are spent, after each answer and each batch.
+
+    Raises:
+        InputError: If another unfinished race is there, or the engine finds fault with a task.
+        EngineError: If the engine fails, or its weights change on the way.
+    """
+    weights = engine.weights()
+    settings = RaceSettings.of(race, tasks, weights, config, by_category=by_category)
+    check_same(settings, files.settings, files.journal, "race")
+    write_json(files.settings, settings.model_dump(mode="json"))
+    result, pairs = race_with_journal(
+        race, engine, tasks, config, builder, files.journal, weights.version, on_progress
+    )
+    known = task_table(task_row(task) for task in tasks)
+    write_parquet(files.pairs, pairs)
+    write_parquet(files.scores, with_columns_of(race_scores(result, pairs, config), known))
+    write_json(files.result, result.model_dump(mode="json"))
+    write_names(files.selected, result.selected)
+    return result
+
+
+def race_with_journal(
+    race: Race,
+    engine: Scoring,
+    tasks: Sequence[Task],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    journal_file: Path,
+    version: str,
+    on_progress: Callable[[float], None] | None = None,
+) -> tuple[RaceResult, pl.DataFrame]:
+    """Runs a race with the answers of a journal, to which further ones are added.
+
+    Args:
+        race: The race.
+        engine: Asked for what the journal does not hold.
+        tasks: Its tasks.
+        config: Prompts, perturbations and seed.
+        builder: Prompts as the engine builds them.
+        journal_file: Of this very race.
+        version: The weights that all answers must come from.
+        on_progress: Called with the tokens that are spent, after each answer and each batch.
+
+    Returns:
+        Its result, and the pairs of all tasks with the columns of `pairs.parquet`.
+
+    Raises:
+        InputError: If the journal cannot be read, or the engine finds fault with a task.
+        EngineError: If the engine fails, or an answer comes from other weights.
+    """
+    journal = LineJournal(journal_file, Answer)
+    known = tuple(journal.records())
+    spent = 0.0
+
+    def show(tokens: float) -> None:
+        nonlocal spent
+        spent = max(spent, tokens)
+        if on_progress is not None:
+            on_progress(spent)
+
+    def keep(answer: Answer) -> None:
+        journal.append(answer)
+        show(tables.usage.tokens_computed)
+
+    tables = LiveTables(
+        engine, tasks, config, builder, version=version, answers=known, on_answer=keep
+    )
+    with journal:
+        result = run_race(race, tables, on_batch=lambda now: show(now.tokens))
+    return result, pair_table((task.id, tables.pairs(task.id), version) for task in tasks)
+
+
+def race_scores(result: RaceResult, pairs: pl.DataFrame, config: ScoreConfig) -> pl.DataFrame:
+    """Where every task stands, with what `jostle score` measures of its pairs.
+
+    Args:
+        result: A race.
+        pairs: Its pairs.
+        config: What it was run with.
+    """
+    standings = pl.DataFrame([each.model_dump() for each in result.standings])
+    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
+    known = with_columns_of(
+        standings.with_columns(weights_version=pl.lit(pairs["weights_version"][0])),
+        compute_measures(pairs, "pairs", _OF_EVERY_SCORE),
+        compute_measures(pairs, needs),
+    )
+    table = known.with_columns(map_categories(known).cast(pl.String).alias("map_category"))
+    return table.select(*SCORE_COLUMNS, pl.exclude(*SCORE_COLUMNS))

@@ -1,0 +1,296 @@
+"""Scores of a whole pool on disk: what `jostle score` does.
+
+OUT.parquet            one row per task: measures, map category, category, definition
+OUT.pairs.parquet      every scored pair, from which any other measure is computed
+OUT.samples.parquet    every sampled output, where the measure asks for some
+OUT.labels.parquet     every label under every prompt, where the measure asks for these
+OUT.settings.json      what the scores depend on
+OUT.journal.jsonl      finished tasks, a line each; scoring that broke off goes on from here
+OUT.lock               which process is at it
+OUT.engine.log         output of the engine, if one was started
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from engine.design.measurement import perturbation_strength
+from engine.design.ranking_columns import ranking_columns
+from engine.errors import EngineError, InputError
+from engine.files import write_json
+from engine.measures.compute import compute_measures
+from engine.measures.measure import Input
+from engine.pools.lazy import LazyPool
+from engine.pools.writing import write_left_out
+from engine.protocol.api import SkippedTask, TaskScore, WeightsState
+from engine.protocol.score_config import ScoreConfig
+from engine.tasks import Task, check_task, digest_tasks
+from training.run.run_folder import (
+    ScoreJournal,
+    write_parquet,
+)
+from training.tables.further_tables import FURTHER
+from training.tables.overwriting import AskedOf, check_same, claimed
+from training.tables.score_tables import build_tables
+from training.tables.task_columns import task_row, task_table, with_columns_of
+
+
+class ScoringEngine(Protocol):
+    """What scoring needs of `engine.client.EngineClient`."""
+
+    def score(
+        self,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
+        """Scores as tasks finish; tasks that cannot be scored go to `on_skip`, if it is given."""
+        ...
+
+    def weights(self) -> WeightsState:
+        """The live weights."""
+        ...
+
+
+class ScoreFiles:
+    """The files of one scoring.
+
+    Args:
+        scores: `OUT.parquet`.
+
+    Raises:
+        InputError: If it does not end in `.parquet`.
+    """
+
+    def __init__(self, scores: Path) -> None:
+        if scores.suffix != ".parquet":
+            raise InputError("the output's name must end in .parquet", file=scores)
+        self.scores = scores
+        self.pairs = scores.with_suffix(".pairs.parquet")
+        self.further = {
+            each.name: scores.with_suffix(f".{each.name}.parquet") for each in FURTHER.values()
+        }
+        self.settings = scores.with_suffix(".settings.json")
+        self.journal = scores.with_suffix(".journal.jsonl")
+        self.lock = scores.with_suffix(".lock")
+        self.paraphrases = scores.with_suffix(".paraphrases.jsonl")
+        self.skipped = scores.with_suffix(".skipped.jsonl")
+        self.engine_log = scores.with_suffix(".engine.log")
+
+    def claim(
+        self, *, overwrite: bool = False, inputs: Iterable[object] = ()
+    ) -> AbstractContextManager[None]:
+        """Hold them for this process, sure that nothing is lost by writing here.
+
+        Args:
+            overwrite: Remove what is there, an unfinished scoring too.
+            inputs: What is read.
+
+        Raises:
+            InputError: If there are scores already, an input would be replaced, the folder is
+                missing, or another process is scoring to it.
+        """
+        beside = (self.pairs, *self.further.values(), self.journal, self.skipped)
+        return claimed(
+            self.scores,
+            self.settings,
+            beside,
+            lock=self.lock,
+            what="scoring",
+            overwrite=overwrite,
+            inputs=inputs,
+        )
+
+
+class ScoreSettings(AskedOf):
+    """Content of `OUT.settings.json`: everything the scores depend on.
+
+    Attributes:
+        pool: Where the tasks came from.
+        pool_digest: sha256 over the tasks.
+        config: The design, prompts and perturbations.
+    """
+
+    pool: str
+    pool_digest: str
+    config: ScoreConfig
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a pool once it has been gone through.
+
+    Attributes:
+        tasks: `task_id` and `TASK_COLUMNS`, in pool order.
+        digest: sha256 over all tasks.
+        n_pairs: Pairs that scoring takes, those of a prompt and a label included.
+        n_samples: Outputs that it samples.
+    """
+
+    tasks: pl.DataFrame
+    digest: str
+    n_pairs: int
+    n_samples: int
+
+
+def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
+    """Goes through a pool once, so that bad input fails before anything is started.
+
+    Raises:
+        InputError: The first fault; a task without instances; a missing gold output, if these are
+            to be scored.
+    """
+    rows: list[dict[str, Any]] = []
+    n_pairs = n_samples = 0
+
+    def watched() -> Iterator[Task]:
+        nonlocal n_pairs, n_samples
+        for task in _measurable(pool, config):
+            n_prompts = config.n_prompts(len(task.instances))
+            n_pairs += n_prompts * (1 + len(config.labels_to_score(task)))
+            n_samples += n_prompts * config.samples_per_prompt
+            rows.append(task_row(task))
+            yield task
+
+    digest = digest_tasks(watched())
+    if not rows:
+        why = "".join(f" that is in order; the first fault: {one}" for one in pool.faults.found[:1])
+        raise InputError(f"holds no task{why}", file=pool.source)
+    return Survey(task_table(rows), digest, n_pairs, n_samples)
+
+
+def _measurable(pool: LazyPool, config: ScoreConfig) -> LazyPool:
+    """The pool in which tasks are at fault, too, that lack what is to be scored."""
+
+    def check(task: Task) -> None:
+        check_task(task)
+        if config.reference == "gold":
+            for instance in task.sample_instances(config.n_instances, config.seed):
+                if not instance.golds:
+                    record = f"{task.id}/{instance.id}"
+                    raise InputError("has no gold output to score", record=record, field="outputs")
+
+    return pool.where(check)
+
+
+def score_pool(
+    pool: LazyPool,
+    survey: Survey,
+    engine: ScoringEngine,
+    config: ScoreConfig,
+    files: ScoreFiles,
+    on_score: Callable[[int, str], None] | None = None,
+    *,
+    skip_faulty: bool = False,
+) -> pl.DataFrame:
+    """Scores a pool, or goes on where an earlier call broke off; the content of `OUT.parquet`.
+
+    Args:
+        pool: The tasks.
+        survey: What `survey_pool` says of them.
+        engine: A client.
+        config: What to measure.
+        files: Where it goes.
+        on_score: Called with the number of finished tasks and the name of the latest, or "" at the
+            start.
+        skip_faulty: Leave tasks out that cannot be scored, and write them to `OUT.skipped.jsonl`
+            with what the pool has left out.
+
+    Raises:
+        InputError: If an unfinished scoring of something else is there, or the engine finds fault
+            with a task.
+        EngineError: If the engine fails, or its weights change under way.
+    """
+    pool = _measurable(pool, config)
+    weights = engine.weights()
+    settings = ScoreSettings(
+        pool=pool.source,
+        pool_digest=survey.digest,
+        weights=weights,
+        config=config,
+    )
+    check_same(settings, files.settings, files.journal, "scoring", free=("pool",))
+    write_json(files.settings, settings.model_dump(mode="json"))
+    journal = ScoreJournal(files.journal, weights.version)
+    finished = {score.task_id for score in journal.scores()}
+    if on_score is not None:
+        on_score(len(finished), "")
+    strengths: dict[str, float | None] = {}
+    skipped: list[SkippedTask] = []
+    if len(finished) < survey.tasks.height:
+        left = (task for task in pool if task.id not in finished)
+        measured = _with_strengths(left, config, strengths)
+        scores = engine.score(measured, config, skipped.append if skip_faulty else None)
+        _keep(scores, journal, finished, on_score)
+    if skip_faulty:
+        faults = [InputError(s.reason, record=s.task_id, field=s.field) for s in skipped]
+        write_left_out(files.skipped, [*pool.faults.found, *faults])
+    if finished - strengths.keys():  # those that an earlier call scored
+        earlier = (task for task in pool if task.id not in strengths)
+        deque(_with_strengths(earlier, config, strengths), maxlen=0)
+    return _write(journal, survey, config, files, {one.task_id for one in skipped}, strengths)
+
+
+def _keep(
+    scores: Iterable[TaskScore],
+    journal: ScoreJournal,
+    finished: set[str],
+    on_score: Callable[[int, str], None] | None,
+) -> None:
+    """Journals scores as they come, and counts their tasks among the finished ones."""
+    with journal:
+        for score in scores:
+            if score.weights_version != journal.weights_version:
+                raise EngineError(
+                    f"the weights changed from {journal.weights_version} to "
+                    f"{score.weights_version} at {score.task_id}"
+                )
+            journal.append(score)
+            finished.add(score.task_id)
+            if on_score is not None:
+                on_score(len(finished), score.task_id)
+
+
+def _with_strengths(
+    tasks: Iterable[Task], config: ScoreConfig, strengths: dict[str, float | None]
+) -> Iterator[Task]:
+    """The tasks; each one's `perturbation_strength` is noted as it goes by."""
+    for task in tasks:
+        strengths[task.id] = perturbation_strength(task, config)
+        yield task
+
+
+def _write(
+    journal: ScoreJournal,
+    survey: Survey,
+    config: ScoreConfig,
+    files: ScoreFiles,
+    skipped: set[str],
+    strengths: Mapping[str, float | None],
+) -> pl.DataFrame:
+    """All tables, from the journal."""
+    order = [name for name in survey.tasks["task_id"] if name not in skipped]
+    if not order:
+        raise EngineError(f"no task could be scored; {files.skipped} says why")
+    further = FURTHER.get(config.measure)
+    tables = build_tables(journal.scores(), order, further)
+    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
+    measures = [
+        compute_measures(tables.pairs, needs, source=files.pairs),
+        ranking_columns(tables.pairs, strengths),
+    ]
+    if further and tables.further is not None:
+        path = files.further[further.name]
+        measures.append(compute_measures(tables.further, further.needs, source=path))
+        write_parquet(path, tables.further)
+    table = with_columns_of(tables.scores, *measures, survey.tasks)
+    write_parquet(files.pairs, tables.pairs)
+    write_parquet(files.scores, table)
+    return table

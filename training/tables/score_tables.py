@@ -1,0 +1,90 @@
+"""From the scores of a pool to its tables, for `jostle score` and the rounds of a run alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import polars as pl
+
+from engine.errors import EngineError
+from engine.measures import map_categories
+from engine.protocol.api import TaskScore
+from engine.variance.analysis import Moves, moves_of
+from engine.variance.pooling import standard_errors
+from training.run.run_folder import PAIR_COLUMNS, SCORE_COLUMNS, pair_table
+from training.tables.further_tables import Further
+
+_AT_ONCE = 500  # scores held in memory
+
+
+@dataclass(frozen=True)
+class ScoreTables:
+    """The tables of a scored pool, tasks in the pool's order.
+
+    Attributes:
+        scores: `SCORE_COLUMNS`, and the columns of the further measurement; a row per task.
+        pairs: `PAIR_COLUMNS`.
+        further: The further measurement's own table; none where there is no such measurement.
+    """
+
+    scores: pl.DataFrame
+    pairs: pl.DataFrame
+    further: pl.DataFrame | None
+
+
+def build_tables(
+    scores: Iterable[TaskScore], order: Sequence[str], further: Further | None = None
+) -> ScoreTables:
+    """The tables of a scored pool; standard errors and map categories go by all of its tasks.
+
+    Args:
+        scores: Taken one by one, in any order; those of other tasks are passed over.
+        order: Task ids in pool order.
+        further: What was measured beside likelihoods.
+
+    Raises:
+        EngineError: If a task has no score.
+    """
+    wanted = set(order)
+    rows: dict[str, dict[str, Any]] = {}
+    moves: dict[str, dict[str, Moves]] = {}
+    pairs, own = [pl.DataFrame(schema=PAIR_COLUMNS)], []
+    stream = (score for score in scores if score.task_id in wanted)
+    while part := list(islice(stream, _AT_ONCE)):
+        pairs.append(pair_table((each.task_id, each.pairs, each.weights_version) for each in part))
+        if further:
+            own.append(further.build_table(part))
+        for score in part:
+            row = {name: getattr(score, name) for name in SCORE_COLUMNS if hasattr(score, name)}
+            rows[score.task_id] = {**row, **(further.values(score) if further else {})}
+            moves[score.task_id] = {"standard_error": moves_of(score.pairs)}
+            if further:
+                moves[score.task_id][further.error_column] = further.table(score)
+    for task_id in order:
+        if task_id not in rows:
+            raise EngineError(f"the engine returned no score for {task_id}")
+    errors = [
+        pl.Series(name, standard_errors([moves[task_id][name] for task_id in order]), pl.Float64)
+        for name in next(iter(moves.values()), {})
+    ]
+    columns = SCORE_COLUMNS | (further.score_columns if further else {})
+    table = pl.DataFrame([rows[task_id] for task_id in order], schema=columns).with_columns(errors)
+    categories = map_categories(table).cast(pl.String).alias("map_category")
+    return ScoreTables(
+        scores=table.with_columns(categories),
+        pairs=_in_order(pairs, order),
+        further=_in_order(own, order) if own else None,
+    )
+
+
+def _in_order(parts: Sequence[pl.DataFrame], order: Sequence[str]) -> pl.DataFrame:
+    """The rows of tables, tasks in the pool's order."""
+    positions = pl.DataFrame(
+        {"task_id": order, "position": range(len(order))},
+        schema={"task_id": pl.String, "position": pl.Int64},
+    )
+    rows = pl.concat(parts).join(positions, on="task_id", maintain_order="left")
+    return rows.sort("position", maintain_order=True).drop("position")

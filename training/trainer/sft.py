@@ -1,0 +1,335 @@
+"""The trainer process: `python -m training.trainer.sft JOB.json`.
+
+Runs TRL's SFTTrainer on rows of token ids with the loss on completions only, writes a checkpoint
+folder, and computes the probes of its manifest from the model in memory.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+import torch
+from datasets import Dataset  # type: ignore[import-untyped]
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from engine.errors import InputError, TrainingError
+from engine.files import write_json
+from engine.process.lifetime import die_with
+from engine.protocol.api import TokenPair
+from engine.weights.manifest import Probe
+from training.config.run_config import TrainConfig
+from training.run.run_folder import read_json
+from training.trainer.patched_trl import project_completion_rows_only
+from training.trainer.resume import fingerprint
+from training.trainer.sft_progress import ProgressWriter
+from training.trainer.trainer_process import PARENT_VARIABLE, TrainJob, TrainProgress, TrainResult
+
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+)
+"""Patterns of the files that are copied from the base model, so that token ids stay the same."""
+
+
+def load_rows(path: Path) -> Dataset:
+    """The rows as TRL takes pre-tokenised ones: `input_ids` and a mask of the completion."""
+    frame = pl.read_parquet(path)
+    prompts = frame["prompt_token_ids"].to_list()
+    completions = frame["completion_token_ids"].to_list()
+    pairs = list(zip(prompts, completions, strict=True))
+    return Dataset.from_dict(
+        {
+            "input_ids": [prompt + completion for prompt, completion in pairs],
+            "completion_mask": [
+                [0] * len(prompt) + [1] * len(completion) for prompt, completion in pairs
+            ],
+        }
+    )
+
+
+def training_arguments(job: TrainJob, mixed: bool) -> SFTConfig:
+    """The trainer's arguments.
+
+    Args:
+        job: The job.
+        mixed: Whether to compute in bfloat16 over float32 weights.
+
+    Raises:
+        TrainingError: If `config.arguments` names what TRL does not know, or a wrong value.
+    """
+    config = job.config
+    unknown = sorted(config.arguments.keys() - {each.name for each in fields(SFTConfig)})
+    if unknown:
+        raise TrainingError(f"train.arguments.{unknown[0]}: no such argument of the trainer")
+    saving: Literal["no", "steps", "epoch"] = "no"
+    if config.checkpoint_steps is not None:
+        saving = "steps"
+    elif job.validation_rows is not None:
+        saving = "epoch"
+    chosen: dict[str, Any] = {
+        "output_dir": str(job.attempt),
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule,
+        "warmup_steps": config.warmup_steps,
+        "num_train_epochs": config.epochs,
+        "per_device_train_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "completion_only_loss": True,
+        # Rows have been measured already; TRL would cut long ones without a word.
+        "max_length": None,
+        "packing": False,
+        "bf16": mixed,
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "logging_steps": 1,
+        "save_strategy": saving,
+        # The new one is written before the old one goes.
+        "save_total_limit": 1,
+        "report_to": list(config.report_to) or "none",
+        "disable_tqdm": True,
+    }
+    if config.packing:
+        # TRL packs up to a length, which it takes from max_length; no row is longer.
+        chosen |= {"packing": True, "max_length": longest_row(job.rows)}
+    if config.checkpoint_steps is not None:
+        chosen["save_steps"] = config.checkpoint_steps
+    if job.validation_rows is not None:
+        chosen |= {
+            "eval_strategy": saving,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
+            "per_device_eval_batch_size": config.batch_size,
+            "prediction_loss_only": True,
+        }
+        if config.checkpoint_steps is not None:
+            chosen["eval_steps"] = config.checkpoint_steps
+    try:
+        return SFTConfig(**(chosen | config.arguments))
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"train.arguments: {error}") from error
+
+
+def longest_row(path: Path) -> int:
+    """Tokens of the longest row."""
+    frame = pl.read_parquet(path)
+    lengths = frame["prompt_token_ids"].list.len() + frame["completion_token_ids"].list.len()
+    return int(lengths.to_numpy().max())
+
+
+def load_model(job: TrainJob) -> Any:
+    """The model to start from, in float32: bfloat16 would swallow small updates."""
+    attention = {"attn_implementation": job.config.attention} if job.config.attention else {}
+    return AutoModelForCausalLM.from_pretrained(
+        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code, **attention
+    )
+
+
+def adapter_config(config: TrainConfig) -> Any | None:
+    """Peft's config of the adapters; none when all weights are trained."""
+    if config.lora is None:
+        return None
+    import peft
+
+    names = config.lora.target_modules
+    return peft.LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules="all-linear" if names == ("all-linear",) else list(names),
+        task_type="CAUSAL_LM",
+    )
+
+
+def gather_model(trainer: Any, job: TrainJob) -> Any | None:
+    """The trained model, whole, its adapters still apart; nothing but in the first process.
+
+    Where FSDP or DeepSpeed has spread the weights, every process takes part in gathering them, and
+    the first puts them into a model of its own.
+    """
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if sharded and job.config.lora is not None:
+        raise TrainingError("train.lora cannot be combined with FSDP or DeepSpeed")
+    state = trainer.accelerator.get_state_dict(trainer.model) if sharded else None
+    if not trainer.is_world_process_zero():
+        return None
+    if state is not None:
+        model = load_model(job)
+        model.load_state_dict(state)
+        return model
+    return trainer.accelerator.unwrap_model(trainer.model)
+
+
+def probe_logprobs(model: Any, pairs: Sequence[TokenPair]) -> tuple[Probe, ...]:
+    """Log-probabilities under the model in memory: eval mode, log-softmax in float32."""
+    model.eval()
+    probes = []
+    for pair in pairs:
+        ids = [*pair.prompt_token_ids, *pair.completion_token_ids]
+        inputs = torch.tensor([ids], device=model.device)
+        start = len(pair.prompt_token_ids)
+        with torch.no_grad():
+            logits = model(input_ids=inputs, use_cache=False).logits[0, start - 1 : -1]
+        table = torch.log_softmax(logits.float(), dim=-1)
+        chosen = table.gather(1, inputs[0, start:, None])[:, 0]
+        probes.append(
+            Probe(
+                prompt_token_ids=pair.prompt_token_ids,
+                completion_token_ids=pair.completion_token_ids,
+                token_logprobs=tuple(min(value, 0.0) for value in chosen.tolist()),
+            )
+        )
+    return tuple(probes)
+
+
+def check_finite(model: Any) -> None:
+    """`TrainingError` if a weight is not finite."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise TrainingError(f"tensor {name} holds NaN or infinity after the training")
+
+
+def finish(model: Any, job: TrainJob, dtype: torch.dtype, configs: tuple[Any, Any]) -> Any:
+    """Write what is published into the job's output folder; the model that it stands for.
+
+    Args:
+        model: The trained model, its adapters still apart.
+        job: The job.
+        dtype: Of the weights that are written, and of the model that is returned. An adapter stays
+            in float32: the engine merges it in float32.
+        configs: The model's config and generation config, as they were before the training.
+
+    Raises:
+        TrainingError: If a weight is not finite.
+    """
+    check_finite(model)
+    if job.config.publish == "adapter":
+        model.save_pretrained(job.output, save_embedding_layers=False)
+        (job.output / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+    whole = model if job.config.lora is None else model.merge_and_unload()
+    whole.config, whole.generation_config = configs
+    whole.to(dtype)
+    if job.config.publish == "merged":
+        save_checkpoint(whole, job)
+    return whole
+
+
+def save_checkpoint(model: Any, job: TrainJob) -> None:
+    """Write weights, config and tokenizer files into the job's output folder."""
+    model.save_pretrained(job.output)
+    base = Path(job.model)
+    if not base.is_dir():
+        tokenizer = AutoTokenizer.from_pretrained(
+            job.model, trust_remote_code=job.trust_remote_code
+        )
+        tokenizer.save_pretrained(job.output)
+        return
+    # Copied, not saved anew: TRL has set a padding token on the tokenizer it was given.
+    for pattern in TOKENIZER_FILES:
+        for source in base.glob(pattern):
+            if source.is_file():
+                shutil.copyfile(source, job.output / source.name)
+
+
+def train(job: TrainJob) -> TrainResult | None:
+    """Do the job; the result, or nothing in a process that is not the launcher's first."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    low = job.config.precision == "bfloat16" or (
+        job.config.precision == "auto" and device == "cuda"
+    )
+    dtype: Literal["bfloat16", "float32"] = "bfloat16" if low else "float32"
+    arguments = training_arguments(job, mixed=low)
+    writer = ProgressWriter(job.progress, fingerprint(job), active=arguments.process_index == 0)
+    writer.write(TrainProgress(phase="loading"))
+    model = load_model(job)
+    tokenizer = AutoTokenizer.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
+    # TRL writes special tokens into both; the published checkpoint keeps the model's own.
+    configs = copy.deepcopy((model.config, model.generation_config))
+    rows = load_rows(job.rows)
+    if reason := project_completion_rows_only(device):
+        print(f"prompt rows are projected as well, which is slower: {reason}", flush=True)
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=None if job.validation_rows is None else load_rows(job.validation_rows),
+        processing_class=tokenizer,
+        callbacks=[writer],
+        peft_config=adapter_config(job.config),
+    )
+    kept: Any = trainer.train_dataset
+    assert job.config.packing or len(kept) == len(rows), "TRL dropped rows"
+    if job.resume_from is not None:
+        writer.go_on_from(job.resume_from)
+    trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+    steps = trainer.state.global_step
+    writer.write(TrainProgress(phase="saving", step=steps, total=steps))
+    trained = gather_model(trainer, job)
+    if trained is None:
+        return None
+    whole = finish(trained, job, getattr(torch, dtype), configs)
+    history = trainer.state.log_history
+    return TrainResult(
+        output=job.output,
+        base_model=job.model,
+        dtype=dtype,
+        rows=len(rows),
+        steps=steps,
+        seconds=writer.seconds,
+        seconds_per_step=writer.seconds / steps,
+        losses=tuple(float(entry["loss"]) for entry in history if "loss" in entry),
+        validation_losses=tuple(
+            (int(entry["step"]), float(entry["eval_loss"]))
+            for entry in history
+            if "eval_loss" in entry
+        ),
+        best_step=trainer.state.best_global_step if job.validation_rows is not None else None,
+        probes=probe_logprobs(whole, job.probes),
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one job file; the exit code. The last line on stderr says what went wrong."""
+    if len(arguments) != 1:
+        print("usage: python -m training.trainer.sft JOB.json", file=sys.stderr)
+        return 2
+    # With a launcher the parent is the launcher, or what it has started on another machine.
+    die_with(int(os.environ.get(PARENT_VARIABLE, os.getppid())))
+    try:
+        job = read_json(Path(arguments[0]), TrainJob)
+        result = train(job)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except TrainingError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:  # such as a full disk
+        print(f"cannot be read or written: {error}", file=sys.stderr)
+        return 1
+    if result is not None:
+        write_json(job.result, result.model_dump(mode="json"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,120 @@
+"""Training rows and probe pairs, as the exact token ids that scoring uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from engine.errors import InputError
+from engine.prompts import PromptBuilder
+from engine.protocol.api import TokenPair
+from engine.tasks import Task
+from training.config.run_config import RunConfig
+
+ROW_COLUMNS: dict[str, Any] = {
+    "task_id": pl.String,
+    "instance_id": pl.String,
+    "prompt_token_ids": pl.List(pl.Int64),
+    "completion_token_ids": pl.List(pl.Int64),
+}
+"""Columns of `rows.parquet`, which the trainer reads."""
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What a fine-tuning is fed with.
+
+    Attributes:
+        frame: One row per instance, the columns of `ROW_COLUMNS`.
+        too_long: `task/instance` of the rows left out for their length.
+    """
+
+    frame: pl.DataFrame
+    too_long: tuple[str, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of one epoch, prompts and completions together."""
+        lengths = self.frame["prompt_token_ids"].list.len() + (
+            self.frame["completion_token_ids"].list.len()
+        )
+        return int(lengths.sum())
+
+
+def build_rows(
+    tasks: Sequence[Task],
+    builder: PromptBuilder,
+    config: RunConfig,
+    instances_per_task: int | None = None,
+) -> TrainingRows:
+    """Rows of the tasks: a seeded sample of instances that have a gold output, the first of them.
+
+    The prompt is laid out exactly as in scoring, with the same number of examples. Rows that are
+    longer than `config.max_row_length` are left out and reported.
+
+    Args:
+        tasks: The tasks.
+        builder: Prompts as the engine builds them.
+        config: The run's config.
+        instances_per_task: Instances of each task, at most; `config.train` says it when unset.
+
+    Raises:
+        InputError: If a task has no instance with a gold output, or no row of it is short enough.
+    """
+    rows: list[dict[str, object]] = []
+    too_long: list[str] = []
+    for task in map(builder.clean, tasks):
+        answered = [instance for instance in task.instances if instance.outputs]
+        if not answered:
+            raise InputError(
+                "no instance has an output to train on", record=task.id, field="outputs"
+            )
+        with_gold = task.model_copy(update={"instances": tuple(answered)})
+        before = len(rows)
+        for instance in with_gold.sample_instances(
+            instances_per_task or config.train.instances_per_task, config.train.seed
+        ):
+            prompt = builder.prompt(task, instance, config.score.max_output_tokens).token_ids
+            completion = builder.completion(instance.outputs[0])
+            if len(prompt) + len(completion) > config.max_row_length:
+                too_long.append(f"{task.id}/{instance.id}")
+                continue
+            rows.append(
+                {
+                    "task_id": task.id,
+                    "instance_id": instance.id,
+                    "prompt_token_ids": prompt,
+                    "completion_token_ids": completion,
+                }
+            )
+        if len(rows) == before:
+            problem = f"every row is longer than {config.max_row_length} tokens"
+            raise InputError(problem, record=task.id, field="instances")
+    return TrainingRows(pl.DataFrame(rows, schema=ROW_COLUMNS), tuple(too_long))
+
+
+def choose_probes(frame: pl.DataFrame, n_probes: int = 8) -> tuple[TokenPair, ...]:
+    """Pairs that tell one set of weights from another.
+
+    Rows are taken at equal distances. Every second prompt is followed by the completion of another
+    row: a fine-tuned model is nearly sure of its own rows, and a log-probability near zero would
+    hide a difference.
+
+    Args:
+        frame: Rows, see `ROW_COLUMNS`; at least one.
+        n_probes: How many pairs, at most.
+    """
+    n = min(n_probes, frame.height)
+    picked = frame[[index * frame.height // n for index in range(n)]]
+    prompts = picked["prompt_token_ids"].to_list()
+    completions = picked["completion_token_ids"].to_list()
+    return tuple(
+        TokenPair(
+            prompt_token_ids=tuple(prompts[index]),
+            completion_token_ids=tuple(completions[(index + index % 2) % n]),
+        )
+        for index in range(n)
+    )
