@@ -31,7 +31,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
 from engine.tasks import Pool, Task
 from engine.weights.models import BUNDLED_MODEL, resolve_model
-from training.run.run_folder import ScoreJournal
+from training.tables.score_journal import ScoreJournal
 
 STORED = Path(__file__).parent / "data" / "reference_pairs.parquet"
 SECOND = Path(__file__).parent / "data" / "bundled_pairs.parquet"

@@ -54,7 +54,7 @@ def task_map(
     from engine.measures.task_map import CATEGORIES, UNMEASURABLE, MapConfig
     from engine.pools.names import read_names
     from training.report.map_page import map_table, write_map_page
-    from training.run.run_folder import write_parquet
+    from training.tables.record_files import write_parquet
 
     if output.suffix not in (".html", ".png"):
         raise InputError("the output's name must end in .html or .png", file=output)

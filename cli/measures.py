@@ -51,7 +51,7 @@ def measures(
     from engine.files import check_output
     from engine.measures.compute import compute_measures
     from engine.measures.measure import INPUTS
-    from training.run.run_folder import write_parquet
+    from training.tables.record_files import write_parquet
 
     if output is not None:
         if output.suffix != ".parquet":

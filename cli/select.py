@@ -101,7 +101,7 @@ def read_table(path: Path) -> pl.DataFrame:
     import polars as pl
 
     from engine.errors import InputError
-    from training.run.run_folder import PAIR_COLUMNS, SCORE_COLUMNS
+    from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS
     from training.tables.task_columns import TASK_COLUMNS
 
     if not path.is_file():

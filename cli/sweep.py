@@ -28,9 +28,9 @@ def sweep(
     from engine.errors import InputError
     from training.commands.launch import run_config
     from training.commands.run_command import default_folder
-    from training.commands.sweep_runs import run_sweep
+    from training.commands.sweep_runs import curve_table, run_sweep
     from training.config.config_file import read_config
-    from training.report.display import RichProgress, curve_table
+    from training.report.display import RichProgress
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]

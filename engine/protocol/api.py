@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.protocol.measurements import LabelUncertainty, OutputDisagreement
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.served_model import ServedModel
 from engine.schema_text import describe
 from engine.tasks import Record, Task
-from engine.weights.identity import ServedModel
 
 TokenIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 

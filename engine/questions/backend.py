@@ -5,12 +5,39 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from engine.errors import EngineError
 
-if TYPE_CHECKING:
-    from engine.questions.sample_plan import PlannedSample
+
+@dataclass(frozen=True, slots=True)
+class PlannedSample:
+    """One output to sample.
+
+    Attributes:
+        task_id: The task.
+        instance_id: The instance.
+        perturbation: j; 0 is the original prompt.
+        sample: Its number among the samples of this prompt, from 0.
+        prompt: The prompt's token ids.
+        seed: Of the draw alone, in [0, 2 ** 63).
+        temperature: What logits are divided by; 0 takes the likeliest token.
+        top_p: Share of the probability that is drawn from.
+    """
+
+    task_id: str
+    instance_id: str
+    perturbation: int
+    sample: int
+    prompt: tuple[int, ...]
+    seed: int
+    temperature: float
+    top_p: float
+
+    @property
+    def name(self) -> str:
+        """task/instance/perturbation/sample, for messages."""
+        return f"{self.task_id}/{self.instance_id}/j={self.perturbation}/sample={self.sample}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from engine.prompts import EncodedPrompt, PromptBuilder
 from engine.protocol.api import PairScore, Reference, SkippedTask, TaskScore, Usage
 from engine.protocol.measurements import LabelUncertainty, OutputDisagreement, Sample
 from engine.protocol.score_config import ScoreConfig
-from engine.questions.backend import Backend, Generated
+from engine.questions.backend import Backend, Generated, PlannedSample
 from engine.questions.label_plan import (
     LabelPair,
     ScoredLabel,
@@ -33,7 +33,7 @@ from engine.questions.label_plan import (
     plan_labels,
 )
 from engine.questions.pair_plan import Pair, TaskPlan, plan_pairs, plan_task, reusable_tokens
-from engine.questions.sample_plan import PlannedSample, keep_sample, plan_samples
+from engine.questions.sample_plan import keep_sample, plan_samples
 from engine.tasks import Instance, Task
 
 _T = TypeVar("_T")

@@ -18,17 +18,13 @@ from engine.keys import check_exposure, read_keys
 from engine.process.engine_process import ADAPTER_VARIABLE, WEIGHTS_ROOT_VARIABLE
 from engine.protocol.api import WeightsState
 from engine.protocol.limits import read_limits
+from engine.protocol.served_model import ServedModel, template_identity, tokenizer_identity
 from engine.server.http.attach import attach
 from engine.server.keep_running import pulse
 from engine.server.reload.live_record import SHARED_FOLDER_VARIABLE
 from engine.server.reload.live_weights import LiveWeights
 from engine.server.vllm.selftest import enable_extensions
-from engine.weights.identity import (
-    ServedModel,
-    template_identity,
-    tokenizer_identity,
-    weights_identity,
-)
+from engine.weights.identity import weights_identity
 from engine.weights.live_file import LIVE_FILE_VARIABLE
 from engine.weights.manifest import MANIFEST_NAME, read_manifest
 from engine.weights.models import local_folder

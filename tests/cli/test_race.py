@@ -14,8 +14,8 @@ from engine.errors import EngineError
 from engine.measures.compute import compute_measures
 from engine.protocol.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.served_model import tokenizer_identity
 from engine.tasks import Task
-from engine.weights.identity import tokenizer_identity
 from tests.engine.design.test_live_race import Engine
 from tests.engine.small_tokenizers import gpt2
 from tests.engine.weights.served import SERVED, live

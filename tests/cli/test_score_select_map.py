@@ -18,11 +18,8 @@ from engine.pools import open_pool
 from engine.protocol.score_config import ScoreConfig
 from tests.engine.weights.served import SERVED
 from tests.training.http_engine import HttpEngine, http_engine
-from training.run.run_folder import (
-    PAIR_COLUMNS,
-    SCORE_COLUMNS,
-)
 from training.tables.further_tables import LABELS, SAMPLES
+from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from cli.client import builder_at
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.protocol.score_config import PromptConfig
-from engine.weights.identity import template_identity, tokenizer_identity, weights_identity
+from engine.protocol.served_model import template_identity, tokenizer_identity
+from engine.weights.identity import weights_identity
 from tests.engine.small_tokenizers import chat, gpt2
 from tests.engine.weights.served import SERVED, live
 from tests.training.http_engine import HttpEngine, http_engine

@@ -77,7 +77,7 @@ def test_from_scores_to_map(jostle: Any, mixed: Path, tmp_path: Path) -> None:
 
     chosen = tmp_path / "chosen.txt"
     for strategy in ("prompt_uncertainty", "random", "perplexity", "diverse", "per_category"):
-        asked = ("select", scores, "--strategy", strategy, "-n", 9, "-o", chosen)
+        asked = ("select", scores, "--strategy", strategy, "-n", 9, "-o", chosen, "--overwrite")
         code, shown = jostle(*asked)
         assert code == 0, shown
         assert "note: 2 tasks were left out, such as task_6: their prompt uncertainty" in shown

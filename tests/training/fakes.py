@@ -20,8 +20,8 @@ from engine.protocol.api import (
 )
 from engine.protocol.measurements import OutputDisagreement, Sample
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.served_model import ServedModel
 from engine.tasks import Instance, Pool, Task
-from engine.weights.identity import ServedModel
 from engine.weights.manifest import Probe, read_manifest
 from tests.engine.weights.served import SERVED, live
 from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult

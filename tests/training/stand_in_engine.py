@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.protocol.api import PromptUncertaintyRequest, StreamTotals, Usage
-from engine.weights.identity import template_identity, tokenizer_identity, weights_identity
+from engine.protocol.served_model import template_identity, tokenizer_identity
+from engine.weights.identity import weights_identity
 from engine.weights.manifest import check_files, read_manifest
 from tests.engine.weights.served import SERVED
 from tests.training.fakes import make_score

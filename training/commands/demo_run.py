@@ -14,10 +14,11 @@ from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.commands.launch import run_config
 from training.config.run_config import PoolConfig, RunConfig
 from training.report.display import RichProgress, summary_table
-from training.run.run_folder import RunFolder, read_json
+from training.run.run_folder import RunFolder
 from training.run.run_pools import BUNDLED, Pools, check_pools, load_pools
 from training.run.state import RunState
 from training.run.summary import SummaryRow, read_summary
+from training.tables.record_files import read_json
 
 # All that decides how long the demo takes and what it learns. Sized for two CPU cores: eight
 # minutes in all, of which the engine's start takes 40 s and the trainer's two starts 15 s each.

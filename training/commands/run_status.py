@@ -14,10 +14,11 @@ from engine.errors import InputError
 from engine.tasks import Record
 from training.report.display import TITLES, summary_table
 from training.run.progress_file import StepProgress
-from training.run.run_folder import RunFolder, read_json
+from training.run.run_folder import RunFolder
 from training.run.state import RunState, Step, plan
 from training.run.summary import SummaryRow, read_summary
 from training.tables.lock import Owner, live_owner
+from training.tables.record_files import read_json
 
 
 class StepStatus(Record):

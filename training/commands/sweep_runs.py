@@ -13,6 +13,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Protocol
 
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
 from engine.errors import InputError
 from engine.files import sync_folder, write_bytes, write_json
 from engine.tasks import Record
@@ -205,3 +209,26 @@ def learning_curves(folder: Path, strategies: Sequence[str], seeds: Sequence[int
                 )
             )
     return SweepResult(points=tuple(points))
+
+
+def curve_table(points: Sequence[CurvePoint]) -> Table:
+    """The learning curves of a sweep: means over seeds, with their standard deviations."""
+    table = Table(title="Held-out tasks", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("strategy", "after"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("trained on", "ROUGE-L", "exact match", "seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in points:
+        table.add_row(
+            escape(point.strategy),
+            point.round,
+            f"{point.tasks_trained} tasks",
+            _with_spread(point.rouge_l, point.rouge_l_spread),
+            _with_spread(point.exact_match, point.exact_match_spread),
+            str(len(point.seeds)),
+        )
+    return table
+
+
+def _with_spread(value: float, spread: float | None) -> str:
+    return f"{value:.1f}" if spread is None else f"{value:.1f} \N{PLUS-MINUS SIGN} {spread:.1f}"

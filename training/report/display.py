@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich import box
 from rich.console import Console
@@ -25,9 +25,6 @@ from training.evaluation.evaluator import Evaluation, Score
 from training.run.planning import RunPlan
 from training.run.state import Step
 from training.run.summary import SummaryRow
-
-if TYPE_CHECKING:
-    from training.commands.sweep_runs import CurvePoint
 
 LINE_SECONDS = 60.0
 """How often a step tells how far it is where no bar can be drawn."""
@@ -236,29 +233,6 @@ def _of_fewer(score: Score) -> str:
 def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
     shown = "" if interval is None else f" [dim]({interval[0]:.1f} to {interval[1]:.1f})[/]"
     return f"{value:.1f}{shown}"
-
-
-def curve_table(points: Sequence[CurvePoint]) -> Table:
-    """The learning curves of a sweep: means over seeds, with their standard deviations."""
-    table = Table(title="Held-out tasks", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("strategy", "after"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("trained on", "ROUGE-L", "exact match", "seeds"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for point in points:
-        table.add_row(
-            escape(point.strategy),
-            point.round,
-            f"{point.tasks_trained} tasks",
-            _with_spread(point.rouge_l, point.rouge_l_spread),
-            _with_spread(point.exact_match, point.exact_match_spread),
-            str(len(point.seeds)),
-        )
-    return table
-
-
-def _with_spread(value: float, spread: float | None) -> str:
-    return f"{value:.1f}" if spread is None else f"{value:.1f} \N{PLUS-MINUS SIGN} {spread:.1f}"
 
 
 def _with_gain(value: float, before: float | None) -> str:

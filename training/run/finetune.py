@@ -12,8 +12,9 @@ from engine.files import write_json
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool
 from training.config.run_config import RunConfig
-from training.run.run_folder import RunFolder, write_parquet
+from training.run.run_folder import RunFolder
 from training.run.summary import RowsSummary
+from training.tables.record_files import write_parquet
 from training.trainer.resume import fingerprint, newest_checkpoint, remove_attempts
 from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
 from training.trainer.training_rows import build_rows, choose_probes

@@ -18,16 +18,13 @@ from engine.tasks import Task
 from training.run.live_engine import Engine, check_version
 from training.run.progress import Progress
 from training.run.round_races import RoundRaces
-from training.run.run_folder import (
-    RoundFolder,
-    ScoreJournal,
-    read_json,
-    write_parquet,
-)
+from training.run.run_folder import RoundFolder
 from training.run.state import Step
 from training.run.summary import uncertainty_in_words, unmeasurable_in_words
 from training.tables.further_tables import FURTHER
 from training.tables.pool_racing import race_scores, race_with_journal
+from training.tables.record_files import read_json, write_parquet
+from training.tables.score_journal import ScoreJournal
 from training.tables.score_tables import build_tables
 from training.tables.task_columns import with_columns_of
 

@@ -22,7 +22,7 @@ from training.run.progress import Progress, Silent
 from training.run.pruning import prune
 from training.run.round_races import RoundRaces
 from training.run.round_scoring import DesignScoring, RaceScoring, RoundScoring
-from training.run.run_folder import RunFolder, read_json, write_parquet
+from training.run.run_folder import RunFolder
 from training.run.run_pools import draw_initial, take_validation
 from training.run.state import Step, open_run, save_state
 from training.run.summary import (
@@ -34,6 +34,7 @@ from training.run.summary import (
 )
 from training.selection import Strategy, check_measured, select
 from training.selection.ranking import Column, PromptUncertainty
+from training.tables.record_files import read_json, write_parquet
 from training.tables.task_columns import task_row, task_table
 from training.trainer.checkpoint import publish
 from training.trainer.trainer_process import TrainProgress, TrainResult, run_trainer

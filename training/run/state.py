@@ -12,8 +12,9 @@ from engine.files import write_bytes, write_json
 from engine.protocol.api import WeightsState
 from engine.tasks import Pool, Record
 from training.config.run_config import RunConfig, config_differences, load_config
-from training.run.run_folder import RunFolder, read_json
+from training.run.run_folder import RunFolder
 from training.run.task_digests import TaskDigests
+from training.tables.record_files import read_json
 
 
 class Step(StrEnum):

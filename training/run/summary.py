@@ -7,8 +7,9 @@ import polars as pl
 from engine.protocol.api import Usage
 from engine.tasks import Record
 from training.evaluation.evaluator import Evaluation
-from training.run.run_folder import RunFolder, read_json
+from training.run.run_folder import RunFolder
 from training.run.state import RunState, Step
+from training.tables.record_files import read_json
 
 
 class RowsSummary(Record):

@@ -36,8 +36,9 @@ from engine.prompts import PromptBuilder
 from engine.protocol.api import WeightsState
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Pool, Task, digest_tasks
-from training.run.run_folder import SCORE_COLUMNS, pair_table, write_parquet
 from training.tables.overwriting import AskedOf, check_same, claimed
+from training.tables.record_files import write_parquet
+from training.tables.score_tables import SCORE_COLUMNS, pair_table
 from training.tables.task_columns import task_row, task_table, with_columns_of
 
 _OF_EVERY_SCORE = ("prediction_probability", "perplexity")

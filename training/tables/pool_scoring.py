@@ -32,12 +32,10 @@ from engine.pools.writing import write_left_out
 from engine.protocol.api import SkippedTask, TaskScore, WeightsState
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task, check_task, digest_tasks
-from training.run.run_folder import (
-    ScoreJournal,
-    write_parquet,
-)
 from training.tables.further_tables import FURTHER
 from training.tables.overwriting import AskedOf, check_same, claimed
+from training.tables.record_files import write_parquet
+from training.tables.score_journal import ScoreJournal
 from training.tables.score_tables import build_tables
 from training.tables.task_columns import task_row, task_table, with_columns_of
 

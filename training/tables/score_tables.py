@@ -11,13 +11,44 @@ import polars as pl
 
 from engine.errors import EngineError
 from engine.measures import map_categories
-from engine.protocol.api import TaskScore
+from engine.protocol.api import PairScore, TaskScore
 from engine.variance.analysis import Moves, moves_of
 from engine.variance.pooling import standard_errors
-from training.run.run_folder import PAIR_COLUMNS, SCORE_COLUMNS, pair_table
 from training.tables.further_tables import Further
 
 _AT_ONCE = 500  # scores held in memory
+
+SCORE_COLUMNS: dict[str, Any] = {
+    "task_id": pl.String,
+    "prompt_uncertainty": pl.Float64,
+    "standard_error": pl.Float64,
+    "prediction_probability": pl.Float64,
+    "perplexity": pl.Float64,
+    "n_instances": pl.Int64,
+    "n_perturbations": pl.Int64,
+    "map_category": pl.String,
+    "selected": pl.Boolean,
+    "weights_version": pl.String,
+}
+"""Columns of `scores.parquet`, in order. `selected` is null until the selection has been made.
+
+`standard_error` is that of prompt uncertainty, over repeats with other instances and perturbations.
+Behind them stand further measurements (`training.tables.further_tables`), `ranking_estimate` and
+`ranking_error` (`engine.design.ranking_columns`); after a race all that an
+`engine.design.entries.Standing` says, and the other measures of its pairs.
+"""
+
+PAIR_COLUMNS: dict[str, Any] = {
+    "task_id": pl.String,
+    "instance_id": pl.String,
+    "perturbation": pl.Int64,
+    "n_tokens": pl.Int64,
+    "logprob": pl.Float64,
+    "probability": pl.Float64,
+    "weights_version": pl.String,
+    "n_prompt_tokens": pl.Int64,
+}
+"""Columns of `pairs.parquet`, in order."""
 
 
 @dataclass(frozen=True)
@@ -88,3 +119,17 @@ def _in_order(parts: Sequence[pl.DataFrame], order: Sequence[str]) -> pl.DataFra
     )
     rows = pl.concat(parts).join(positions, on="task_id", maintain_order="left")
     return rows.sort("position", maintain_order=True).drop("position")
+
+
+def pair_table(tasks: Iterable[tuple[str, Iterable[PairScore], str]]) -> pl.DataFrame:
+    """A frame of pairs.
+
+    Args:
+        tasks: Of each its id, its pairs and the version of the weights.
+    """
+    rows = [
+        {"task_id": task_id, **pair.model_dump(), "weights_version": version}
+        for task_id, pairs, version in tasks
+        for pair in pairs
+    ]
+    return pl.DataFrame(rows, schema=PAIR_COLUMNS)

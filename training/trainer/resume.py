@@ -16,7 +16,7 @@ from engine.errors import InputError
 from engine.files import write_json
 from engine.tasks import Record
 from engine.weights.manifest import file_digest
-from training.run.run_folder import read_json
+from training.tables.record_files import read_json
 
 if TYPE_CHECKING:
     from training.trainer.trainer_process import TrainJob

@@ -28,7 +28,7 @@ from engine.process.lifetime import die_with
 from engine.protocol.api import TokenPair
 from engine.weights.manifest import Probe
 from training.config.run_config import TrainConfig
-from training.run.run_folder import read_json
+from training.tables.record_files import read_json
 from training.trainer.patched_trl import project_completion_rows_only
 from training.trainer.resume import fingerprint
 from training.trainer.sft_progress import ProgressWriter

@@ -28,7 +28,7 @@ from engine.protocol.api import TokenPair
 from engine.tasks import Record
 from engine.weights.manifest import Probe
 from training.config.run_config import TrainConfig
-from training.run.run_folder import read_json
+from training.tables.record_files import read_json
 
 PARENT_VARIABLE = "JOSTLE_TRAINER_PARENT"
 """Environment variable: the process whose end ends the trainer, where no launcher is between."""

@@ -41,7 +41,8 @@ from engine.questions.backend import Scored
 from engine.questions.pair_plan import Pair, check_length
 from engine.questions.scorer import TaskScorer
 from engine.server.http.answers import RETRY_AFTER_SECONDS, error_body, error_response
-from engine.server.http.observe import count_usage, request_id
+from engine.server.http.observe import request_id
+from engine.server.keep_running.metrics import count_usage
 from engine.server.keep_running.pulse import Pulse
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.live_weights import LiveWeights

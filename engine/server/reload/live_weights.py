@@ -14,7 +14,7 @@ from vllm.engine.protocol import EngineClient
 from engine.errors import EngineError, InputError
 from engine.protocol.api import WeightsKind, WeightsState
 from engine.protocol.limits import Limits
-from engine.server.http.observe import RELOAD_SECONDS, RELOADS, show_version
+from engine.server.keep_running.metrics import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.reload.admission import Admission
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.live_record import LiveRecord, Memory, SharedFolder

@@ -18,8 +18,7 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from engine.errors import EngineError
-from engine.questions.backend import Generated, Sampled, Scored, checked_logprobs
-from engine.questions.sample_plan import PlannedSample
+from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import output_rows, shared_tails
 
 _Rows = tuple[list[float | None], int, int]

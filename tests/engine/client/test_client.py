@@ -12,7 +12,7 @@ import pytest
 
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
-from engine.protocol.api import TokenPair, Usage
+from engine.protocol.api import SkippedTask, TokenPair, Usage
 from engine.protocol.score_config import ScoreConfig
 from tests.engine.client.canned_server import (
     CONFIG,
@@ -27,6 +27,7 @@ from tests.engine.client.canned_server import (
     well_behaved,
 )
 from tests.engine.examples import make_task
+from tests.engine.weights.served import live
 
 # --- Scoring ----------------------------------------------------------------------------------
 
@@ -59,9 +60,16 @@ def test_lines_may_be_cut_anywhere_on_the_way(server: Server, client: EngineClie
 
 
 def test_texts_may_hold_what_unicode_calls_a_line_end(server: Server, client: EngineClient) -> None:
-    name = "a\u2028b\u2029c\x85d"
-    server.answer = well_behaved
-    assert score_ids(client, name) == [name]
+    text = "a\u2028b\u2029c\x85d"
+    server.answer = lambda request: Answer(
+        chunks=[
+            json.dumps({"task_id": "t", "reason": text}, ensure_ascii=False).encode() + b"\n",
+            totals_line(0).replace(b'"done"', b'"skipped": 1, "done"'),
+        ]
+    )
+    skipped: list[SkippedTask] = []
+    assert list(client.score([make_task("t")], CONFIG, on_skip=skipped.append)) == []
+    assert [one.reason for one in skipped] == [text]
 
 
 def test_only_the_sampled_instances_are_sent(server: Server, client: EngineClient) -> None:
@@ -124,8 +132,8 @@ def test_completion_logprobs(server: Server, client: EngineClient) -> None:
 
 
 def test_weights(server: Server, client: EngineClient, tmp_path: Path) -> None:
-    state = {"version": "v2", "path": str(tmp_path), "seconds": 0.5}
-    server.answer = lambda request: Answer(chunks=[json.dumps(state).encode()])
+    state = live("v2", str(tmp_path)).model_copy(update={"seconds": 0.5})
+    server.answer = lambda request: Answer(chunks=[state.model_dump_json().encode()])
     assert client.weights().version == "v2"
     loaded = client.load_weights(tmp_path / "." / "x" / "..", "v2")
     assert loaded.seconds == 0.5

@@ -133,5 +133,5 @@ def test_nobody_listens() -> None:
 
 
 def test_an_address_that_is_none() -> None:
-    with EngineClient("localhost:8000") as client, pytest.raises(EngineError):
-        client.weights()
+    with pytest.raises(InputError, match="no address of the form"):
+        EngineClient("localhost:8000")

@@ -16,7 +16,7 @@ from engine.pools.options import PoolOptions
 from engine.tasks import Task
 from tests.engine.pools.test_bundled_rules.vocabulary import GROUPS
 
-BUNDLED = Path(bundled.__file__).parent
+BUNDLED = Path(bundled.__file__).with_name("bundled_pool")
 TASKS = [*training_pool(), *held_out_pool()]
 
 

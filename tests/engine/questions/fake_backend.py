@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.questions.backend import Generated, Sampled, Scored, checked_logprobs
-from engine.questions.sample_plan import PlannedSample
+from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from tests.engine.small_tokenizers import gpt2
 
 Latency = Callable[[], int]

@@ -25,9 +25,8 @@ from tests.engine.design.test_live_race import CONFIG, Engine, make_builder, rac
 from tests.engine.examples import make_task
 from tests.engine.questions.fake_backend import FakeBackend
 from tests.engine.questions.in_memory import design, score_all
-from training.run.run_folder import pair_table
 from training.tables.further_tables import FURTHER
-from training.tables.score_tables import build_tables
+from training.tables.score_tables import build_tables, pair_table
 
 
 def bare(definition: str = "Translate", task_id: str = "bare") -> Task:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.protocol.api import WeightsState
-from engine.weights.identity import ServedModel
+from engine.protocol.served_model import ServedModel
 
 SERVED = ServedModel(
     model="some/model",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError
-from engine.weights.identity import template_identity, tokenizer_identity, weights_identity
+from engine.protocol.served_model import template_identity, tokenizer_identity
+from engine.weights.identity import weights_identity
 from tests.engine.small_tokenizers import gpt2
 from tests.engine.weights.served import SERVED, live
 

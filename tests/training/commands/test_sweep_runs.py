@@ -12,9 +12,9 @@ from engine.errors import InputError
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.run.test_initial_and_pruning import INITIAL
 from tests.training.run.test_rounds import BUILDER, CONFIG
-from training.commands.sweep_runs import run_folder, run_sweep, shared_steps
+from training.commands.sweep_runs import curve_table, run_folder, run_sweep, shared_steps
 from training.config.run_config import RunConfig
-from training.report.display import RichProgress, curve_table
+from training.report.display import RichProgress
 from training.run.rounds import Run
 from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools

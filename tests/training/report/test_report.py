@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from engine.measures import map_categories
 from training.report.label_placement import place_labels
 from training.report.map_picture import draw_run
-from training.run.run_folder import SCORE_COLUMNS, RunFolder, write_parquet
+from training.run.run_folder import RunFolder
 from training.run.summary import mean_uncertainty, uncertainty_in_words
+from training.tables.record_files import write_parquet
+from training.tables.score_tables import SCORE_COLUMNS
 
 unit = st.floats(0.1, 0.9)
 

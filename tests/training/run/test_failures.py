@@ -19,8 +19,10 @@ from engine.files import write_json
 from engine.process.ports import check_port
 from tests.training.fakes import FakeEngine, KilledError, make_score
 from tests.training.run.test_rounds import CONFIG, make_run, read_records
-from training.run.run_folder import RunFolder, ScoreJournal, write_parquet
+from training.run.run_folder import RunFolder
 from training.run.state import Step
+from training.tables.record_files import write_parquet
+from training.tables.score_journal import ScoreJournal
 
 
 @contextmanager

@@ -21,9 +21,11 @@ from training.config.run_config import RunConfig, parse_config
 from training.run.planning import plan_run
 from training.run.round_races import RoundRaces
 from training.run.rounds import Run
-from training.run.run_folder import SCORE_COLUMNS, RunFolder, read_json
+from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools, take_validation
 from training.run.summary import RoundMetrics
+from training.tables.record_files import read_json
+from training.tables.score_tables import SCORE_COLUMNS
 
 VALUES: dict[str, Any] = {
     "score": {"max_output_tokens": 8},

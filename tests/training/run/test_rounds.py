@@ -17,9 +17,11 @@ from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_poo
 from tests.training.tiny import make_tokenizer
 from training.config.run_config import RunConfig, SelectConfig
 from training.run.rounds import Run
-from training.run.run_folder import SCORE_COLUMNS, RunFolder, read_json
+from training.run.run_folder import RunFolder
 from training.run.state import ROUND_STEPS, RunState, Step, plan
 from training.run.summary import RoundMetrics, read_summary
+from training.tables.record_files import read_json
+from training.tables.score_tables import SCORE_COLUMNS
 
 CONFIG = RunConfig.model_validate(
     {

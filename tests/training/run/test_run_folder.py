@@ -10,15 +10,11 @@ from engine.errors import InputError
 from engine.files import write_json
 from engine.measures.compute import compute_measures
 from tests.training.fakes import make_disagreement, make_score
-from training.run.run_folder import (
-    PAIR_COLUMNS,
-    SCORE_COLUMNS,
-    RunFolder,
-    ScoreJournal,
-    write_parquet,
-)
+from training.run.run_folder import RunFolder
 from training.tables.further_tables import SAMPLES
-from training.tables.score_tables import build_tables
+from training.tables.record_files import write_parquet
+from training.tables.score_journal import ScoreJournal
+from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS, build_tables
 
 SCORES = {name: make_score(name, value) for name, value in (("a", 0.1), ("b", 0.3), ("c", 0.2))}
 

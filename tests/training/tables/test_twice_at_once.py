@@ -15,9 +15,9 @@ from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from tests.training.fakes import make_score
 from tests.training.tables.test_score_tables import Engine
-from training.run.run_folder import ScoreJournal
 from training.tables.pool_racing import RaceFiles
 from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
+from training.tables.score_journal import ScoreJournal
 
 CONFIG = ScoreConfig(n_instances=1, n_perturbations=2)
 

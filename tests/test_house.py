@@ -1,0 +1,86 @@
+"""The house as its imports draw it: who may ask whom, no circle, no name twice."""
+
+import ast
+from collections import Counter
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("engine", "training", "cli")
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for room in ROOMS
+    for path in sorted((ROOT / room).rglob("*.py"))
+}
+
+
+def folder(module: str) -> str:
+    return module if FILES[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def imports(module: str, *, at_start: bool = False) -> set[str]:
+    """The modules of the house that a module imports: wherever in its file, or when it starts."""
+    found: set[str] = set()
+    tree = ast.parse(FILES[module].read_text())
+    for node in tree.body if at_start else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in FILES else str(node.module) for name in named}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name in FILES and name != module}
+
+
+ARROWS = {module: imports(module) for module in FILES}
+
+
+def test_each_room_asks_only_those_below() -> None:
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in ARROWS.items()
+        for other in others
+        if ROOMS.index(other.partition(".")[0]) > ROOMS.index(module.partition(".")[0])
+    ]
+    assert not wrong
+
+
+def test_no_circle_of_folders() -> None:
+    graph: dict[str, set[str]] = {}
+    for module, others in ARROWS.items():
+        ends = {folder(other) for other in others}
+        graph.setdefault(folder(module), set()).update(ends - {folder(module)})
+    TopologicalSorter(graph).prepare()  # CycleError names the circle
+
+
+def test_no_circle_of_modules() -> None:
+    TopologicalSorter({module: imports(module, at_start=True) for module in FILES}).prepare()
+
+
+def test_no_file_name_twice() -> None:
+    names = Counter(path.name for path in FILES.values() if not path.name.startswith("__"))
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_engine_and_training_keep_their_files_in_folders() -> None:
+    vocabulary = {"tasks", "errors", "files", "validation", "keys", "schema_text", "__init__"}
+    loose = {path.stem for path in (ROOT / "engine").glob("*.py")}
+    assert loose <= vocabulary
+    assert {path.stem for path in (ROOT / "training").glob("*.py")} == {"__init__"}
+
+
+def test_vllm_trl_and_plotting_are_imported_in_one_place_each() -> None:
+    allowed = {
+        "vllm": ("engine.server.",),
+        "trl": ("training.trainer.",),
+        "matplotlib": ("training.report.",),
+    }
+    for module, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom):
+                names = [str(node.module)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                rooms = allowed.get(name.partition(".")[0])
+                assert rooms is None or module.startswith(rooms), f"{module} imports {name}"

@@ -1,0 +1,52 @@
+"""The journal of a scoring: finished tasks, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.files import LineJournal
+from engine.protocol.api import TaskScore
+
+
+class ScoreJournal(LineJournal[TaskScore]):
+    """Finished task scores, one JSON line each, synced as they come.
+
+    Use as a context manager to append; `read` works at any time.
+
+    Args:
+        path: The journal file.
+        weights_version: Lines of any other version are not part of this scoring.
+    """
+
+    def __init__(self, path: Path, weights_version: str) -> None:
+        super().__init__(path, TaskScore)
+        self.weights_version = weights_version
+
+    def read(self) -> dict[str, TaskScore]:
+        """Finished scores by task id; a torn last line is ignored.
+
+        Raises:
+            InputError: If a line other than the last is broken.
+        """
+        return {score.task_id: score for score in self.scores()}
+
+    def scores(self) -> Iterator[TaskScore]:
+        """Finished scores, one at a time, each task's once; a torn last line is ignored.
+
+        Raises:
+            InputError: If a line other than the last is broken, or a task has two scores that are
+                not equal.
+        """
+        seen: dict[str, int] = {}
+        for score in self.records():
+            if score.weights_version != self.weights_version:
+                continue
+            content = hash(score.model_dump_json(exclude={"usage"}))
+            if score.task_id not in seen:
+                seen[score.task_id] = content
+                yield score
+            elif seen[score.task_id] != content:
+                problem = "has two scores, and they differ"
+                raise InputError(problem, file=self.path, record=score.task_id)
