@@ -16,6 +16,10 @@ OUTPUT_ROWS_VARIABLE = "JOSTLE_OUTPUT_ROWS"
 SHARED_TAILS_VARIABLE = "JOSTLE_SHARED_TAILS"
 """Environment variables: `0` leaves the stock path on, to compare with it."""
 
+FLOAT32_VARIABLE = "TRITON_F32_DEFAULT"
+"""Environment variable of Triton: how its kernels, vLLM's attention among them, multiply float32 on
+CUDA. Unless it is `ieee` they do so in TF32, with 10 bits of mantissa."""
+
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
@@ -57,14 +61,18 @@ def choose_settings(extra_args: Sequence[str] = (), *, long_running: bool = True
     chosen.append(("--no-enable-log-requests", "prompts stay out of the log"))
     given = {_setting(arg) for arg in extra_args if arg.startswith("--")}
     kept = [(flag, why) for flag, why in chosen if _setting(flag) not in given]
-    environment = _cpu_environment() if device == "cpu" else {}
+    dtype = flag_value([*(flag for flag, _ in kept), *extra_args], "dtype")
+    environment = _cpu_environment() if device == "cpu" else _cuda_environment(dtype)
     environment = {key: os.environ.get(key, value) for key, value in environment.items()}
     return EngineSettings(
         device=device,
         flags=tuple(flag for flag, _ in kept),
         environment=environment,
         reasons=tuple(f"{flag.split('={')[0]}: {why}" for flag, why in kept if why)
-        + tuple(f"{key}={value}" for key, value in environment.items()),
+        + tuple(
+            f"{key}={value}" + (f": {_EXACT}" if (key, value) == (FLOAT32_VARIABLE, "ieee") else "")
+            for key, value in environment.items()
+        ),
     )
 
 
@@ -116,6 +124,13 @@ def _version(distribution: str) -> str:
 
 def _cuda_flags() -> list[tuple[str, str]]:
     return [("--dtype=bfloat16", "the usual choice on CUDA")]
+
+
+_EXACT = "exact, at a quarter of the speed of tf32 (log-probabilities off by 0.03)"
+
+
+def _cuda_environment(dtype: str | None) -> dict[str, str]:
+    return {FLOAT32_VARIABLE: "ieee"} if dtype in ("float32", "float") else {}
 
 
 def _cpu_environment() -> dict[str, str]:

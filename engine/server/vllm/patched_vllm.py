@@ -27,6 +27,17 @@ INTERRUPTED_LOADS = tuple(
 )
 """Called by `engine.server.vllm.worker` to heal what a failed load has left."""
 
+CAST_WARNING = (
+    "vllm.model_executor.models.utils",
+    "Attempted to load weight %s with dtype %s into parameter with dtype %s",
+)
+UNLOADED_WARNING = (
+    "vllm.model_executor.model_loader.reload.layerwise",
+    "%s: Failed to load weights",
+)
+"""Loggers and messages that `engine.server.vllm.worker` keeps back: a checkpoint in float32 for an
+engine in half precision, and an output projection that shares the weights of the embeddings."""
+
 
 def unfit(names: tuple[str, ...]) -> str | None:
     """Why what builds on these names must stay off here; None if it need not."""

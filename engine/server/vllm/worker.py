@@ -5,6 +5,7 @@ Registered as a general plugin, so that every vLLM process of the server loads i
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import multiprocessing
@@ -15,7 +16,7 @@ from typing import Any
 
 from engine.process.engine_process import PARENT_VARIABLE
 from engine.process.lifetime import die_with
-from engine.server.vllm.patched_vllm import INTERRUPTED_LOADS, unfit
+from engine.server.vllm.patched_vllm import CAST_WARNING, INTERRUPTED_LOADS, UNLOADED_WARNING, unfit
 from engine.weights.adapter import merged
 
 logger = logging.getLogger("vllm.jostle")
@@ -69,12 +70,45 @@ def load_weights(worker: Any, path: str, adapter: str | None = None) -> None:
     """
     model = worker.model_runner.get_model()
     _forget_interrupted_load(model)
-    if adapter is None:
-        worker.reload_weights(weights_path=path)
-    else:
-        tensors = merged(_tensors(worker, model, path), Path(adapter), worker.device)
-        worker.reload_weights(weights_iterator=tensors)
+    tied = bool(getattr(worker.vllm_config.model_config.hf_config, "tie_word_embeddings", False))
+    with quiet_load(type(getattr(model, "lm_head", None)).__name__ if tied else None):
+        if adapter is None:
+            worker.reload_weights(weights_path=path)
+        else:
+            tensors = merged(_tensors(worker, model, path), Path(adapter), worker.device)
+            worker.reload_weights(weights_iterator=tensors)
     _repack_tied_head(model)
+
+
+@contextlib.contextmanager
+def quiet_load(tied_head: str | None) -> Iterator[None]:
+    """Keeps back what vLLM warns of at every good load: one line for all tensors that are cast.
+
+    Args:
+        tied_head: Class of an output projection that gets no weights of its own; None: there is
+            none, and whatever is left without weights is told.
+    """
+    casts: dict[str, int] = {}
+
+    def is_cast(record: logging.LogRecord) -> bool:
+        if record.msg != CAST_WARNING[1] or not isinstance(record.args, tuple):
+            return True
+        _, stored, held = record.args
+        kinds = f"{stored} to {held}".replace("torch.", "")
+        casts[kinds] = casts.get(kinds, 0) + 1
+        return False
+
+    def is_tied_head(record: logging.LogRecord) -> bool:
+        return record.msg != UNLOADED_WARNING[1] or record.args != (tied_head,)
+
+    with contextlib.ExitStack() as stack:
+        for name, keep in ((CAST_WARNING[0], is_cast), (UNLOADED_WARNING[0], is_tied_head)):
+            source = logging.getLogger(name)
+            source.addFilter(keep)
+            stack.callback(source.removeFilter, keep)
+        yield
+    for kinds, count in casts.items():
+        logger.info("%d tensors were cast from %s", count, kinds)
 
 
 def _tensors(worker: Any, model: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.process.settings import EngineSettings, choose_settings
+from engine.process.settings import FLOAT32_VARIABLE, EngineSettings, choose_settings
 
 
 @pytest.fixture
@@ -44,6 +44,23 @@ def test_a_machine_with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "--dtype=bfloat16" in settings.flags
     assert settings.environment == {}
     assert "--block-size" not in names(settings)
+
+
+@pytest.mark.parametrize("given", [["--dtype=float32"], ["--dtype", "float"]])
+def test_float32_on_a_gpu_is_not_rounded_to_tf32_unless_the_user_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str]
+) -> None:
+    monkeypatch.delenv(FLOAT32_VARIABLE, raising=False)
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU 0: Something (UUID: 1)'")
+    settings = choose_settings(given)
+    assert settings.environment == {FLOAT32_VARIABLE: "ieee"}
+    (reason,) = [line for line in settings.reasons if FLOAT32_VARIABLE in line]
+    assert "exact" in reason
+    assert len(reason) < 120
+    monkeypatch.setenv(FLOAT32_VARIABLE, "tf32")
+    settings = choose_settings(given)
+    assert settings.environment == {FLOAT32_VARIABLE: "tf32"}
+    assert f"{FLOAT32_VARIABLE}=tf32" in settings.reasons
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import multiprocessing
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -56,3 +59,38 @@ def test_a_name_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (patched.unfit(patched.INTERRUPTED_LOADS) or "").endswith(
         "has no vllm.model_executor.model_loader.reload.layerwise:_place_kernel_tensors"
     )
+
+
+def test_a_load_into_half_precision_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    casts, unloaded = (
+        logging.getLogger(name) for name, _ in (patched.CAST_WARNING, patched.UNLOADED_WARNING)
+    )
+
+    def warn() -> None:
+        for index in range(3):
+            casts.warning(patched.CAST_WARNING[1], f"w{index}", "torch.float32", "torch.bfloat16")
+        for layer in ("ParallelLMHead", "RMSNorm"):
+            unloaded.warning(patched.UNLOADED_WARNING[1], layer)
+        casts.warning("something else")
+
+    with worker.quiet_load("ParallelLMHead"):
+        warn()
+    assert caplog.messages == [
+        "RMSNorm: Failed to load weights",
+        "something else",
+        "3 tensors were cast from float32 to bfloat16",
+    ]
+    caplog.clear()
+    with worker.quiet_load(None):
+        warn()
+    assert "ParallelLMHead: Failed to load weights" in caplog.messages, "it has weights of its own"
+    caplog.clear()
+    warn()
+    assert len(caplog.messages) == 6, "other loads than ours keep their warnings"
+
+
+@pytest.mark.parametrize("told", [patched.CAST_WARNING, patched.UNLOADED_WARNING])
+def test_vllm_still_words_its_warnings_so(told: tuple[str, str]) -> None:
+    source = inspect.getsource(import_module(told[0])).replace('"\n                    "', "")
+    assert told[1] in source
