@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -27,6 +26,7 @@ from engine.protocol.api import (
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import Pair, check_length, perturbed_prompts, plan_task
 from engine.tasks import Instance, Record, Task
+from engine.variance.pair_grid import PairGrid
 
 
 class Scoring(Protocol):
@@ -110,7 +110,10 @@ class LiveTables:
         self._add_instances(batch)
         self._add_pairs(batch)
         self._scored |= {each.task_id: each.scored for each in batch}
-        return {each.task_id: self._measured(each) for each in batch}
+        return {
+            each.task_id: Measurement.of_grid(PairGrid.of(self.pairs(each.task_id)))
+            for each in batch
+        }
 
     def pairs(self, task_id: str) -> list[PairScore]:
         """The pairs of a task's table, originals among them, by instance and perturbation."""
@@ -227,21 +230,6 @@ class LiveTables:
     def _of_step(self, step: Extension) -> list[Reference]:
         """Its reference outputs; a race that broke off may have been further."""
         return self._references[step.task_id][: len(step.scored)]
-
-    def _measured(self, step: Extension) -> Measurement:
-        known, references = self._pairs[step.task_id], self._of_step(step)
-        p = {key: pair.probability for key, pair in known.items()}
-        columns = range(1, step.scored.shape[1] + 1)
-        originals = np.array([p[each.instance_id, 0] for each in references])
-        perturbed = np.array(
-            [[p.get((each.instance_id, j), math.nan) for j in columns] for each in references]
-        )
-        moves = np.where(step.scored, np.abs(perturbed - originals[:, None]), math.nan)
-        return Measurement.of_likelihoods(
-            moves,
-            originals,
-            [len(each.token_ids) for each in references],
-        )
 
     def _design(self, n: int, k: int, first: int = 1) -> ScoreConfig:
         return self._config.model_copy(

@@ -25,6 +25,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
 from engine.tasks import Task
 from engine.variance.analysis import Moves
+from engine.variance.pair_grid import PairGrid
 
 _CERTAIN = 0.02
 """Probabilities closer to 0 or 1 count as this far away: the first order is not all there."""
@@ -49,8 +50,16 @@ class Measurement:
     sensitivity: float = 1.0
 
     @classmethod
+    def of_grid(cls, grid: PairGrid) -> Self:
+        """That of one task's pairs."""
+        return cls.of_likelihoods(grid.moves, grid.originals, grid.n_tokens[:, 0])
+
+    @classmethod
     def of_likelihoods(
-        cls, moves: Moves, originals: NDArray[np.float64], n_tokens: Sequence[int]
+        cls,
+        moves: Moves,
+        originals: NDArray[np.float64],
+        n_tokens: Sequence[int] | NDArray[np.float64],
     ) -> Self:
         """A measurement by likelihoods: the mean over instances of p (1 - p) / sqrt(T).
 

@@ -1,23 +1,22 @@
 """Measures of tasks: what each is, and how it is computed from stored pairs.
 
-task.py         the paper's measures of one task, in plain Python, as the server computes them
+measure.py           what a measure declares: inputs, direction, range, formula, source
+likelihood.py        measures from scored pairs
+label_measures.py    measures from probabilities of labels
+output_measures.py   measures from sampled outputs
 disagreement.py, label_uncertainty.py
-                those of sampled outputs and of labels, likewise
-measure.py      what a measure declares: inputs, direction, range, formula, source
-likelihood.py   measures from scored pairs
-labels.py       measures from probabilities of labels
-outputs.py      measures from sampled outputs
-registry.py     all measures by name, those of installed packages included
-compute.py      the measures of a table
-task_map.py     ambiguous, easy, difficult
-stability.py    how sure a task's category is
-testing.py      a test kit for measures of one's own
+                     what the server answers of sampled outputs and of labels
+measure_registry.py  all measures by name, those of installed packages included
+compute.py           the measures of a table
+task_map.py          ambiguous, easy, difficult
+stability.py         how sure a task's category is
+measure_testing.py   a test kit for measures of one's own
 """
 
 from __future__ import annotations
 
+from engine.measures.likelihood import perplexity, prediction_probability, prompt_uncertainty
 from engine.measures.task_map import MapConfig, Thresholds, map_categories
-from engine.measures.task_measures import perplexity, prediction_probability, prompt_uncertainty
 
 __all__ = [
     "MapConfig",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import polars as pl
 
 from engine.errors import InputError
 from engine.measures.measure import INPUTS, Input, Measure
 from engine.measures.measure_registry import find_measures
+from engine.variance.pair_grid import grids_of_table, rows_by_task
 
 _KEYS: dict[Input, tuple[str, ...]] = {
     "pairs": ("task_id", "instance_id", "perturbation"),
@@ -43,15 +45,34 @@ def compute_measures(
     """
     measures = find_measures(names, needs)
     check_table(table, needs, source)
-    used = table.select(list(INPUTS[needs])).lazy()
-    found = table.select(pl.col("task_id").unique(maintain_order=True))
+    rows = [
+        (task_id, *(each.compute(task) for each in measures))
+        for task_id, task in tasks_of_table(table, needs)
+    ]
+    columns = {each.name: pl.Float64 for each in measures}
+    found = pl.DataFrame(rows, schema={"task_id": pl.String, **columns}, orient="row")
     perturbed = table.filter(pl.col("perturbation") > 0)["task_id"].unique().implode()
     for measure in measures:
-        values = measure.compute(used).collect().rename({"value": measure.name})
-        found = found.join(values, on="task_id", how="left", maintain_order="left", validate="1:1")
         measured = pl.col("task_id").is_in(perturbed) | pl.col(measure.name).is_not_null()
         _check_values(found.filter(measured), measure, source)
     return found
+
+
+def tasks_of_table(table: pl.DataFrame, needs: Input) -> Iterator[tuple[str, Any]]:
+    """The id of each task, in the order of its first row, and what its measures are given."""
+    if needs in ("pairs", "gold_pairs"):
+        yield from grids_of_table(table.select(list(INPUTS[needs])))
+        return
+    columns = ("instance_id", "perturbation", *list(INPUTS[needs])[3:])
+    for task_id, rows in rows_by_task(table):
+        of_task: dict[str, dict[int, Any]] = {}
+        for instance_id, j, which, value in rows.select(columns).iter_rows():
+            prompts = of_task.setdefault(instance_id, {})
+            if needs == "samples":
+                prompts.setdefault(j, []).append(value)
+            else:
+                prompts.setdefault(j, {})[which] = value
+        yield task_id, of_task
 
 
 def check_table(table: pl.DataFrame, needs: Input, source: object | None = None) -> None:
@@ -64,8 +85,9 @@ def check_table(table: pl.DataFrame, needs: Input, source: object | None = None)
         if column not in table.columns:
             there = ", ".join(table.columns)
             raise InputError(f"the column is missing; there are {there}", file=source, field=column)
-        if table.schema[column] != kind:
-            problem = f"holds {table.schema[column]}, not {kind}"
+        wanted = pl.DataType.from_python(kind)
+        if table.schema[column] != wanted:
+            problem = f"holds {table.schema[column]}, not {wanted}"
             raise InputError(problem, file=source, field=column)
         missing = table.filter(pl.col(column).is_null())
         if missing.height:

@@ -8,69 +8,54 @@ Entropies are in nats.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import polars as pl
+from engine.measures.measure import LabelProbabilities, Measure, mean
 
-from engine.measures.measure import Measure, mean_over_instances
-
-_Q = pl.col("q")
-_INSTANCE = ("task_id", "instance_id")
-_PROMPT = (*_INSTANCE, "perturbation")
+Distribution = Mapping[str, float]
+"""The probability of each outcome; one that is not there has probability 0."""
 
 
-def entropy(q: pl.Expr) -> pl.Expr:
+def entropy(q: Iterable[float]) -> float:
     """-sum q ln q of a distribution, in nats; 0 ln 0 is 0."""
-    # What rounding leaves below 0 is 0.
-    return (-pl.when(q > 0).then(q * q.log()).otherwise(0.0).sum()).clip(lower_bound=0.0)
+    # What rounding leaves below 0 is 0; nan stays nan.
+    return max(-math.fsum(each * math.log(each) for each in q if not each <= 0), 0.0)
 
 
-def mixture_entropy(prompts: pl.LazyFrame, outcome: str) -> pl.LazyFrame:
-    """H(mean over prompts of q) of each instance, as `value`.
-
-    Args:
-        prompts: Columns `task_id`, `instance_id`, `perturbation`, the outcome, and its probability
-            `q`; an outcome that a prompt does not list has probability 0 there.
-        outcome: Name of the column that tells outcomes apart.
-    """
-    n_prompts = pl.col("perturbation").n_unique().over(_INSTANCE)
-    mixed = (
-        prompts.with_columns(q=_Q / n_prompts)
-        .group_by(*_INSTANCE, outcome, maintain_order=True)
-        .agg(_Q.sum())
-    )
-    return mixed.group_by(_INSTANCE, maintain_order=True).agg(entropy(_Q).alias("value"))
+def mixture_entropy(prompts: Sequence[Distribution]) -> float:
+    """H(mean over prompts of q), in nats; at least one prompt."""
+    mixed: dict[str, float] = {}
+    for q in prompts:
+        for outcome, probability in q.items():
+            mixed[outcome] = mixed.get(outcome, 0.0) + probability / len(prompts)
+    return entropy(mixed.values())
 
 
-def mutual_information(prompts: pl.LazyFrame, outcome: str) -> pl.LazyFrame:
-    """H(mean over prompts of q) - mean over prompts of H(q), of each instance, as `value`.
-
-    Arguments as for `mixture_entropy`.
-    """
-    within = (
-        prompts.group_by(_PROMPT, maintain_order=True)
-        .agg(entropy(_Q).alias("entropy"))
-        .group_by(_INSTANCE, maintain_order=True)
-        .agg(pl.col("entropy").mean())
-    )
-    joined = mixture_entropy(prompts, outcome).join(
-        within, on=_INSTANCE, how="left", maintain_order="left"
-    )
-    gain = (pl.col("value") - pl.col("entropy")).clip(lower_bound=0.0)
-    return joined.with_columns(gain.alias("value")).select(*_INSTANCE, "value")
+def mutual_information(prompts: Sequence[Distribution]) -> float:
+    """H(mean over prompts of q) - mean over prompts of H(q), in nats; at least one prompt."""
+    within = math.fsum(entropy(q.values()) for q in prompts) / len(prompts)
+    return max(mixture_entropy(prompts) - within, 0.0)
 
 
-def _perturbed(labels: pl.LazyFrame) -> pl.LazyFrame:
-    total = pl.col("probability").sum().over(_PROMPT)
-    perturbed = labels.filter(pl.col("perturbation") > 0)
-    return perturbed.with_columns(q=pl.col("probability") / total)
+def _mean_over_instances(
+    labels: LabelProbabilities, of_instance: Callable[[Sequence[Distribution]], float]
+) -> float | None:
+    instances = ([_scaled(q) for j, q in prompts.items() if j > 0] for prompts in labels.values())
+    return mean([of_instance(prompts) for prompts in instances if prompts])
 
 
-def _bald(labels: pl.LazyFrame) -> pl.LazyFrame:
-    return mean_over_instances(mutual_information(_perturbed(labels), "label"))
+def _scaled(q: Distribution) -> Distribution:
+    """The distribution, made to sum to 1; nan where all of it is 0."""
+    total = math.fsum(q.values()) or math.nan
+    return {label: probability / total for label, probability in q.items()}
 
 
-def _entropy(labels: pl.LazyFrame) -> pl.LazyFrame:
-    return mean_over_instances(mixture_entropy(_perturbed(labels), "label"))
+def _bald(labels: LabelProbabilities) -> float | None:
+    return _mean_over_instances(labels, mutual_information)
+
+
+def _entropy(labels: LabelProbabilities) -> float | None:
+    return _mean_over_instances(labels, mixture_entropy)
 
 
 LABEL_MEASURES = (

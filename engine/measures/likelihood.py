@@ -2,80 +2,65 @@
 
 p(i, j) is `probability`, the geometric mean per token. Instances and perturbations count the same,
 so the mean over all pairs of a task is the mean over instances of the mean over perturbations
-wherever every instance has the same perturbations.
+wherever every instance has the same perturbations. Numpy is all they need: the server computes
+what it answers by the same functions.
 """
 
 from __future__ import annotations
 
 import math
 
-import polars as pl
+import numpy as np
 
-from engine.measures.measure import Measure, mean_over_instances
+from engine.measures.measure import Measure, mean
+from engine.variance.pair_grid import PairGrid
 
 _KUNG = "Kung et al. (2023), arXiv 2311.00288"
-_P = pl.col("probability")
-_ORIGINAL = pl.col("perturbation") == 0
-_BY_INSTANCE = ("task_id", "instance_id")
 
 
-def _perturbed(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    """The pairs with j >= 1, with `move` = p(i, j) - p(i, 0) and `ratio` = p(i, j) / p(i, 0)."""
-    per_token = pl.col("logprob") / pl.col("n_tokens")
-    originals = pairs.filter(_ORIGINAL).select(
-        *_BY_INSTANCE, _P.alias("original"), per_token.alias("original_logprob")
-    )
-    return (
-        pairs.filter(~_ORIGINAL)
-        .join(originals, on=_BY_INSTANCE, how="left", maintain_order="left")
-        .with_columns(
-            move=_P - pl.col("original"),
-            # From the logarithms: the probabilities themselves may both be too small to divide.
-            ratio=(per_token - pl.col("original_logprob")).exp(),
-        )
-    )
+def prompt_uncertainty(grid: PairGrid) -> float | None:
+    """U: mean of |p(i, j) - p(i, 0)| over instances i and perturbations j >= 1, in [0, 1].
+
+    Kung et al. (2023), equation 1, with the length-normalised likelihood of the authors' code.
+    A perturbed prompt that equals its original counts as a move of zero, for it is a fair draw, as
+    long as another prompt of the task differs; where none does, nothing was measured, and
+    `engine.questions.pair_plan.plan_pairs` makes no perturbed pair.
+    """
+    return mean(grid.moves[grid.scored[:, 1:]])
 
 
-def _mean_by_task(pairs: pl.LazyFrame, value: pl.Expr) -> pl.LazyFrame:
-    return pairs.group_by("task_id", maintain_order=True).agg(value.mean().alias("value"))
+def prediction_probability(grid: PairGrid) -> float:
+    """P: mean of p(i, 0) over instances i, in [0, 1]."""
+    return float(grid.originals.mean())
 
 
-def _uncertainty(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    return _mean_by_task(_perturbed(pairs), pl.col("move").abs())
+def perplexity(grid: PairGrid) -> float:
+    """exp(-mean over instances of logprob / n_tokens) under the original prompt, >= 1."""
+    return math.exp(-(grid.logprobs[:, 0] / grid.n_tokens[:, 0]).mean())
 
 
-def _signed(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    return _mean_by_task(_perturbed(pairs), pl.col("move"))
+def _signed(grid: PairGrid) -> float | None:
+    return mean(grid.changes[grid.scored[:, 1:]])
 
 
-def _relative(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    return _mean_by_task(_perturbed(pairs), (pl.col("ratio") - 1).abs())
+def _relative(grid: PairGrid) -> float | None:
+    # From the logarithms: the probabilities themselves may both be too small to divide.
+    per_token = grid.logprobs / grid.n_tokens
+    with np.errstate(over="ignore"):
+        ratio = np.exp(per_token[:, 1:] - per_token[:, :1])
+    return mean(np.abs(ratio - 1)[grid.scored[:, 1:]])
 
 
-def _largest(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    moves = _perturbed(pairs).group_by(_BY_INSTANCE, maintain_order=True)
-    return mean_over_instances(moves.agg(pl.col("move").abs().max().alias("value")))
+def _largest(grid: PairGrid) -> float | None:
+    scored = grid.scored[:, 1:]
+    moved = scored.any(axis=1)
+    return mean(np.max(grid.moves[moved], axis=1, where=scored[moved], initial=0.0))
 
 
-def _deviation(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    prompts = pairs.group_by(_BY_INSTANCE, maintain_order=True).agg(
-        pl.len().alias("prompts"), _P.std(ddof=0).alias("value")
-    )
+def _deviation(grid: PairGrid) -> float | None:
     # One prompt alone says nothing of the spread.
-    return mean_over_instances(prompts.filter(pl.col("prompts") > 1))
-
-
-def _probability(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    return _mean_by_task(pairs.filter(_ORIGINAL), _P)
-
-
-def _perplexity(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    mean = (pl.col("logprob") / pl.col("n_tokens")).mean()
-    return (
-        pairs.filter(_ORIGINAL)
-        .group_by("task_id", maintain_order=True)
-        .agg((-mean).exp().alias("value"))
-    )
+    several = grid.scored.sum(axis=1) > 1
+    return mean(np.std(grid.probabilities[several], axis=1, where=grid.scored[several]))
 
 
 LIKELIHOOD_MEASURES = (
@@ -88,7 +73,7 @@ LIKELIHOOD_MEASURES = (
         uncertain="high",
         lowest=0,
         highest=1,
-        compute=_uncertainty,
+        compute=prompt_uncertainty,
     ),
     Measure(
         name="prompt_uncertainty_signed",
@@ -143,7 +128,7 @@ LIKELIHOOD_MEASURES = (
         uncertain="low",
         lowest=0,
         highest=1,
-        compute=_probability,
+        compute=prediction_probability,
     ),
     Measure(
         name="perplexity",
@@ -154,7 +139,7 @@ LIKELIHOOD_MEASURES = (
         uncertain="high",
         lowest=1,
         highest=math.inf,
-        compute=_perplexity,
+        compute=perplexity,
     ),
     Measure(
         name="gold_prompt_uncertainty",
@@ -165,7 +150,7 @@ LIKELIHOOD_MEASURES = (
         uncertain="high",
         lowest=0,
         highest=1,
-        compute=_uncertainty,
+        compute=prompt_uncertainty,
     ),
     Measure(
         name="gold_probability",
@@ -176,7 +161,7 @@ LIKELIHOOD_MEASURES = (
         uncertain="low",
         lowest=0,
         highest=1,
-        compute=_probability,
+        compute=prediction_probability,
     ),
     Measure(
         name="gold_perplexity",
@@ -187,7 +172,7 @@ LIKELIHOOD_MEASURES = (
         uncertain="high",
         lowest=1,
         highest=math.inf,
-        compute=_perplexity,
+        compute=perplexity,
     ),
 )
 """All measures from scored pairs."""

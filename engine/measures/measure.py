@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import polars as pl
+import numpy as np
+from numpy.typing import NDArray
 
 Input = Literal["pairs", "gold_pairs", "label_probabilities", "samples"]
 
-_PAIRS: dict[str, pl.DataType] = {
-    "task_id": pl.String(),
-    "instance_id": pl.String(),
-    "perturbation": pl.Int64(),
-    "n_tokens": pl.Int64(),
-    "logprob": pl.Float64(),
-    "probability": pl.Float64(),
+_PAIRS: dict[str, type] = {
+    "task_id": str,
+    "instance_id": str,
+    "perturbation": int,
+    "n_tokens": int,
+    "logprob": float,
+    "probability": float,
 }
 
-INPUTS: dict[Input, dict[str, pl.DataType]] = {
+INPUTS: dict[Input, dict[str, type]] = {
     "pairs": _PAIRS,
     "gold_pairs": _PAIRS,
     "label_probabilities": {
-        "task_id": pl.String(),
-        "instance_id": pl.String(),
-        "perturbation": pl.Int64(),
-        "label": pl.String(),
-        "probability": pl.Float64(),
+        "task_id": str,
+        "instance_id": str,
+        "perturbation": int,
+        "label": str,
+        "probability": float,
     },
     "samples": {
-        "task_id": pl.String(),
-        "instance_id": pl.String(),
-        "perturbation": pl.Int64(),
-        "sample": pl.Int64(),
-        "output": pl.String(),
+        "task_id": str,
+        "instance_id": str,
+        "perturbation": int,
+        "sample": int,
+        "output": str,
     },
 }
 """Columns of each kind of table that a measure may be computed from.
@@ -45,6 +46,12 @@ INPUTS: dict[Input, dict[str, pl.DataType]] = {
 `samples`: outputs drawn from the model; a row per draw, `sample` counts from 0.
 In all of them `perturbation` is j, and 0 is the original prompt.
 """
+
+LabelProbabilities = Mapping[str, Mapping[int, Mapping[str, float]]]
+"""How likely each label of one task is, by instance, j and label."""
+
+Outputs = Mapping[str, Mapping[int, Sequence[str]]]
+"""The sampled outputs of one task, by instance and j."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,9 @@ class Measure:
         uncertain: The end at which the model wavers: `high` or `low` values.
         lowest: The least value it can take.
         highest: The greatest value it can take; infinity if there is none.
-        compute: From that table, a row per task with the columns `task_id` and `value`, in any
-            order. The value of a task depends on the rows of that task alone, not on their order.
+        compute: The number of one task, none where it has nothing to be measured by. It is given
+            the task's `engine.variance.pair_grid.PairGrid` of pairs and of gold pairs, its
+            `LabelProbabilities`, or its `Outputs`; the order of their rows must not matter.
     """
 
     name: str
@@ -72,9 +80,9 @@ class Measure:
     uncertain: Literal["high", "low"]
     lowest: float
     highest: float
-    compute: Callable[[pl.LazyFrame], pl.LazyFrame]
+    compute: Callable[[Any], float | None]
 
 
-def mean_over_instances(per_instance: pl.LazyFrame) -> pl.LazyFrame:
-    """The mean of `value` over the rows of each task."""
-    return per_instance.group_by("task_id", maintain_order=True).agg(pl.col("value").mean())
+def mean(values: Sequence[float] | NDArray[np.float64]) -> float | None:
+    """The mean, over instances for example; none of nothing."""
+    return float(np.mean(values)) if len(values) else None

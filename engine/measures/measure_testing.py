@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from engine.measures.compute import tasks_of_table
 from engine.measures.measure import INPUTS, Input, Measure
 
 
@@ -82,7 +83,9 @@ def _rows_of_prompt(needs: Input, draw: random.Random, n_tokens: int) -> list[di
 
 
 def _values(measure: Measure, table: pl.DataFrame) -> dict[str, float]:
-    found = measure.compute(table.lazy()).collect()
-    assert set(found.columns) == {"task_id", "value"}, f"the columns are {found.columns}"
-    assert sorted(found["task_id"]) == sorted(table["task_id"].unique()), "not a row per task"
-    return dict(found.select("task_id", "value").iter_rows())
+    found = {}
+    for task_id, task in tasks_of_table(table, measure.needs):
+        value = measure.compute(task)
+        assert value is not None, "measures nothing where there is something"
+        found[task_id] = value
+    return found

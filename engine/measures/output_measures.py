@@ -3,87 +3,71 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Callable, Sequence
 
-import polars as pl
-
-from engine.measures.disagreement import mean_rouge_distance
-from engine.measures.label_measures import mixture_entropy, mutual_information
-from engine.measures.measure import Measure, mean_over_instances
-
-_INSTANCE = ("task_id", "instance_id")
-_PROMPT = (*_INSTANCE, "perturbation")
+from engine.measures.disagreement import mean_rouge_distance, most_frequent
+from engine.measures.label_measures import Distribution, mixture_entropy, mutual_information
+from engine.measures.measure import Measure, Outputs, mean
 
 
-def _stripped(samples: pl.LazyFrame) -> pl.LazyFrame:
-    return samples.with_columns(pl.col("output").str.strip_chars())
+def _stripped(samples: Outputs) -> list[dict[int, list[str]]]:
+    """Of each instance the outputs by perturbation, white space around them left out."""
+    return [
+        {j: [output.strip() for output in outputs] for j, outputs in prompts.items()}
+        for prompts in samples.values()
+    ]
 
 
-def _majority(samples: pl.LazyFrame) -> pl.LazyFrame:
-    """Most frequent output under the original prompt, `majority`, and its share of the samples.
+def _consistency(samples: Outputs) -> float | None:
+    originals = [prompts[0] for prompts in _stripped(samples)]
+    return mean([outputs.count(most_frequent(outputs)) / len(outputs) for outputs in originals])
 
-    Of equally frequent outputs it is the first in the order of the alphabet.
-    """
-    counts = (
-        samples.filter(pl.col("perturbation") == 0)
-        .group_by(*_INSTANCE, "output", maintain_order=True)
-        .len("count")
+
+def _mean_against_original(
+    samples: Outputs, of_prompt: Callable[[Sequence[str], Sequence[str]], float]
+) -> float | None:
+    """Within a prompt first, so that one with more samples does not count for more."""
+    instances = [
+        mean([of_prompt(outputs, prompts[0]) for j, outputs in prompts.items() if j > 0])
+        for prompts in _stripped(samples)
+    ]
+    return mean([each for each in instances if each is not None])
+
+
+def _share_that_differs(outputs: Sequence[str], originals: Sequence[str]) -> float:
+    majority = most_frequent(originals)
+    return sum(output != majority for output in outputs) / len(outputs)
+
+
+def _disagreement(samples: Outputs) -> float | None:
+    return _mean_against_original(samples, _share_that_differs)
+
+
+def _rouge_distance(samples: Outputs) -> float | None:
+    return _mean_against_original(samples, mean_rouge_distance)
+
+
+def _mean_over_instances(
+    samples: Outputs, of_instance: Callable[[Sequence[Distribution]], float]
+) -> float | None:
+    instances = (
+        [_frequencies(outputs) for j, outputs in prompts.items() if j > 0]
+        for prompts in _stripped(samples)
     )
-    ordered = counts.sort("count", "output", descending=[True, False])
-    return ordered.group_by(_INSTANCE, maintain_order=True).agg(
-        pl.col("output").first().alias("majority"),
-        (pl.col("count").first() / pl.col("count").sum()).alias("share"),
-    )
+    return mean([of_instance(prompts) for prompts in instances if prompts])
 
 
-def _consistency(samples: pl.LazyFrame) -> pl.LazyFrame:
-    majority = _majority(_stripped(samples))
-    return mean_over_instances(majority.with_columns(pl.col("share").alias("value")))
+def _frequencies(outputs: Sequence[str]) -> Distribution:
+    return {output: count / len(outputs) for output, count in Counter(outputs).items()}
 
 
-def _disagreement(samples: pl.LazyFrame) -> pl.LazyFrame:
-    stripped = _stripped(samples)
-    perturbed = stripped.filter(pl.col("perturbation") > 0).join(
-        _majority(stripped), on=_INSTANCE, how="left", maintain_order="left"
-    )
-    differs = (pl.col("output") != pl.col("majority")).cast(pl.Float64)
-    # First within a prompt, so that a prompt with more samples does not count for more.
-    per_prompt = perturbed.group_by(_PROMPT, maintain_order=True).agg(differs.mean().alias("value"))
-    return mean_over_instances(
-        per_prompt.group_by(_INSTANCE, maintain_order=True).agg(pl.col("value").mean())
-    )
+def _entropy(samples: Outputs) -> float | None:
+    return _mean_over_instances(samples, mixture_entropy)
 
 
-def _rouge_distance(samples: pl.LazyFrame) -> pl.LazyFrame:
-    prompts = samples.group_by(_PROMPT, maintain_order=True).agg(pl.col("output"))
-    originals = prompts.filter(pl.col("perturbation") == 0).select(
-        *_INSTANCE, pl.col("output").alias("original")
-    )
-    distance = pl.struct("output", "original").map_elements(
-        lambda row: mean_rouge_distance(row["output"], row["original"]), return_dtype=pl.Float64
-    )
-    per_prompt = (
-        prompts.filter(pl.col("perturbation") > 0)
-        .join(originals, on=_INSTANCE, how="left", maintain_order="left")
-        .with_columns(distance.alias("value"))
-    )
-    return mean_over_instances(
-        per_prompt.group_by(_INSTANCE, maintain_order=True).agg(pl.col("value").mean())
-    )
-
-
-def _frequencies(samples: pl.LazyFrame) -> pl.LazyFrame:
-    """Of every perturbed prompt its different outputs, `q` the share of the samples each has."""
-    perturbed = _stripped(samples).filter(pl.col("perturbation") > 0)
-    counts = perturbed.group_by(*_PROMPT, "output", maintain_order=True).len("count")
-    return counts.with_columns(q=pl.col("count") / pl.col("count").sum().over(_PROMPT))
-
-
-def _entropy(samples: pl.LazyFrame) -> pl.LazyFrame:
-    return mean_over_instances(mixture_entropy(_frequencies(samples), "output"))
-
-
-def _bald(samples: pl.LazyFrame) -> pl.LazyFrame:
-    return mean_over_instances(mutual_information(_frequencies(samples), "output"))
+def _bald(samples: Outputs) -> float | None:
+    return _mean_over_instances(samples, mutual_information)
 
 
 OUTPUT_MEASURES = (

@@ -8,14 +8,13 @@ follow its borders, where these are quantiles, and from both every task's catego
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from engine.measures.compute import check_table
 from engine.measures.task_map import CATEGORIES, MapConfig, Thresholds, categorise, find_thresholds
+from engine.variance.pair_grid import grids_of_table
 
 _Floats = npt.NDArray[np.float64]
 
@@ -56,11 +55,11 @@ def map_stability(
     point: list[tuple[float, float]] = []
     u = np.empty((pairs["task_id"].n_unique(), n_replicates))
     p = np.empty_like(u)
-    for index, (task_id, originals, moves) in enumerate(_grids(pairs)):
+    for index, (task_id, grid) in enumerate(grids_of_table(pairs)):
         task_ids.append(task_id)
-        point.append((float(np.nanmean(moves)), float(originals.mean())))
+        point.append((float(np.nanmean(grid.moves)), float(grid.originals.mean())))
         draw = np.random.default_rng((seed, index))
-        u[index], p[index] = _replicates(originals, moves, n_replicates, draw)
+        u[index], p[index] = _replicates(grid.originals, grid.moves, n_replicates, draw)
     table = pl.DataFrame(
         [(task_id, *values) for task_id, values in zip(task_ids, point, strict=True)],
         schema={
@@ -89,18 +88,6 @@ def map_stability(
         own.alias("map_stability"),
         *(f"share_{name}" for name in CATEGORIES),
     )
-
-
-def _grids(pairs: pl.DataFrame) -> Iterator[tuple[str, _Floats, _Floats]]:
-    """Of each task p(i, 0), shape (n,), and |p(i, j) - p(i, 0)|, shape (n, k), NaN if unscored."""
-    columns = ("task_id", "instance_id", "perturbation", "probability")
-    for rows in pairs.select(columns).partition_by("task_id", maintain_order=True):
-        i = rows["instance_id"].rank("dense").to_numpy().astype(np.int64) - 1
-        # Perturbations need not be 0..k without gaps: adaptive designs leave some out.
-        j = rows["perturbation"].rank("dense").to_numpy().astype(np.int64) - 1
-        grid = np.full((i.max() + 1, j.max() + 1), np.nan)
-        grid[i, j] = rows["probability"].to_numpy()
-        yield rows["task_id"][0], grid[:, 0], np.abs(grid[:, 1:] - grid[:, :1])
 
 
 def _replicates(

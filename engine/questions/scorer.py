@@ -35,6 +35,7 @@ from engine.questions.label_plan import (
 from engine.questions.pair_plan import Pair, TaskPlan, plan_pairs, plan_task, reusable_tokens
 from engine.questions.sample_plan import keep_sample, plan_samples
 from engine.tasks import Instance, Task
+from engine.variance.pair_grid import PairGrid
 
 _T = TypeVar("_T")
 _Piece = Pair | PlannedSample | LabelPair
@@ -350,11 +351,12 @@ class TaskScorer:
             (sample for sample, _ in results if isinstance(sample, Sample)),
             key=lambda each: (order[each.instance_id], each.perturbation, each.sample),
         )
+        grid = PairGrid.of(pairs)
         return TaskScore(
             task_id=ready.plan.task.id,
-            prompt_uncertainty=prompt_uncertainty(pairs),
-            prediction_probability=prediction_probability(pairs),
-            perplexity=perplexity(pairs),
+            prompt_uncertainty=prompt_uncertainty(grid),
+            prediction_probability=prediction_probability(grid),
+            perplexity=perplexity(grid),
             n_instances=len(ready.plan.instances),
             n_perturbations=self._config.n_perturbations,
             weights_version=self._version,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.protocol.api import PairScore
 from engine.variance.components import Components
 
 Moves = NDArray[np.float64]
@@ -115,20 +113,3 @@ class Analysis:
     def variance(self, components: Components) -> float:
         """Variance of the mean, given the components of a move."""
         return components.variance(self.effective_n, self.effective_k, self.cells)
-
-
-def moves_of(pairs: Sequence[PairScore]) -> Moves:
-    """The table of moves of one task, instances in order of appearance; (n, 0) of originals alone.
-
-    Raises:
-        ValueError: If an instance lacks its original.
-    """
-    table: dict[str, dict[int, float]] = {}
-    for pair in pairs:
-        table.setdefault(pair.instance_id, {})[pair.perturbation] = pair.probability
-    numbers = sorted({pair.perturbation for pair in pairs} - {0})
-    if any(0 not in row for row in table.values()):
-        raise ValueError("every instance needs its original")
-    return np.array(
-        [[abs(row.get(j, math.nan) - row[0]) for j in numbers] for row in table.values()]
-    ).reshape(len(table), len(numbers))

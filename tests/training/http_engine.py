@@ -30,6 +30,7 @@ from engine.questions.label_plan import LabelPair, ScoredLabel, keep_labels
 from engine.questions.pair_plan import Pair
 from engine.questions.sample_plan import find_label
 from engine.tasks import Task
+from engine.variance.pair_grid import PairGrid
 from tests.engine.weights.served import SERVED
 
 
@@ -88,11 +89,12 @@ def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
         )
         for instance in task.instances
     )
+    grid = PairGrid.of(pairs)
     return TaskScore(
         task_id=task.id,
-        prompt_uncertainty=prompt_uncertainty(pairs),
-        prediction_probability=prediction_probability(pairs),
-        perplexity=perplexity(pairs),
+        prompt_uncertainty=prompt_uncertainty(grid),
+        prediction_probability=prediction_probability(grid),
+        perplexity=perplexity(grid),
         n_instances=len(task.instances),
         n_perturbations=config.n_perturbations,
         weights_version=version,

@@ -12,7 +12,8 @@ import polars as pl
 from engine.errors import EngineError
 from engine.measures import map_categories
 from engine.protocol.api import PairScore, TaskScore
-from engine.variance.analysis import Moves, moves_of
+from engine.variance.analysis import Moves
+from engine.variance.pair_grid import PairGrid
 from engine.variance.pooling import standard_errors
 from training.tables.further_tables import Further
 
@@ -91,7 +92,7 @@ def build_tables(
         for score in part:
             row = {name: getattr(score, name) for name in SCORE_COLUMNS if hasattr(score, name)}
             rows[score.task_id] = {**row, **(further.values(score) if further else {})}
-            moves[score.task_id] = {"standard_error": moves_of(score.pairs)}
+            moves[score.task_id] = {"standard_error": PairGrid.of(score.pairs).moves}
             if further:
                 moves[score.task_id][further.error_column] = further.table(score)
     for task_id in order:

@@ -27,7 +27,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_task
 from engine.questions.scorer import TaskScorer
 from engine.tasks import Task
-from engine.variance.analysis import moves_of
+from engine.variance.pair_grid import PairGrid
 from tests.engine.examples import make_task
 from tests.engine.questions.fake_backend import FakeBackend, output_logprobs
 
@@ -107,8 +107,8 @@ def test_a_table_grown_in_steps_is_the_table_scored_at_once() -> None:
     assert engine.columns == [2, 12]
     at_once = make_tables(Engine(), [task]).extend([step(crossed(6, 5))])["colors"].moves
     assert found == pytest.approx(at_once, abs=1e-12)
-    whole = moves_of(next(Engine().score([task], CONFIG.model_copy(
-        update={"n_instances": 6, "n_perturbations": 5}))).pairs)  # fmt: skip
+    whole = PairGrid.of(next(Engine().score([task], CONFIG.model_copy(
+        update={"n_instances": 6, "n_perturbations": 5}))).pairs).moves  # fmt: skip
     assert sorted(map(tuple, found.round(9))) == sorted(map(tuple, whole.round(9)))
 
 

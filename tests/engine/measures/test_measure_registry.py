@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 from importlib.metadata import EntryPoint
 
-import polars as pl
 import pytest
 
 from engine.errors import InputError
@@ -23,9 +22,7 @@ OWN = Measure(
     uncertain="high",
     lowest=1,
     highest=1e6,
-    compute=lambda pairs: pairs.group_by("task_id").agg(
-        pl.col("n_tokens").max().cast(pl.Float64).alias("value")
-    ),
+    compute=lambda grid: grid.n_tokens.max(),
 )
 
 
@@ -44,16 +41,9 @@ def broken(**changes: object) -> Measure:
         (broken(name="Longest Output"), "no column name"),
         (broken(source=""), "has no source"),
         (broken(highest=2), "range"),
+        (broken(compute=lambda grid: None), "measures nothing"),
         (
-            broken(compute=lambda pairs: pairs.select("task_id", value=pl.col("probability"))),
-            "not a row per task",
-        ),
-        (
-            broken(
-                compute=lambda pairs: pairs.group_by("task_id").agg(
-                    value=pl.col("n_tokens").first().cast(pl.Float64)
-                )
-            ),
+            broken(needs="samples", compute=lambda samples: ord(next(iter(samples))[1]) + 1.0),
             "the order of the rows matters",
         ),
     ],

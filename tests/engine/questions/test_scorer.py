@@ -22,7 +22,7 @@ from engine.questions.backend import checked_logprobs
 from engine.questions.pair_plan import Pair, plan_pairs, plan_task
 from engine.questions.scorer import TaskScorer
 from engine.tasks import Task
-from engine.variance.analysis import moves_of
+from engine.variance.pair_grid import PairGrid
 from tests.engine.examples import make_task
 from tests.engine.questions.fake_backend import (
     FakeBackend,
@@ -144,7 +144,7 @@ def test_an_incomplete_design_scores_some_pairs_of_the_crossed_one() -> None:
     assert len(score.pairs) == 6 + 4 * 3
     assert score.usage.pairs == 4 * 3
     assert score.references == crossed.references
-    moves = moves_of(score.pairs)
+    moves = PairGrid.of(score.pairs).moves
     assert np.isfinite(moves).sum() == 4 * 3
     assert score.prompt_uncertainty == pytest.approx(np.nanmean(moves))
 

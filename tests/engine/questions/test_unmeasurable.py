@@ -19,7 +19,7 @@ from engine.perturb import DropWords, LetterCase, OrderExamples, Paraphrase, Res
 from engine.perturb.base import Step
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
-from engine.variance.analysis import moves_of
+from engine.variance.pair_grid import PairGrid
 from engine.variance.pooling import standard_errors
 from tests.engine.design.test_live_race import CONFIG, Engine, make_builder, race
 from tests.engine.examples import make_task
@@ -65,7 +65,7 @@ def test_prompts_that_never_change_measure_nothing(task: Task, step: Step) -> No
 def test_perturbations_that_happen_to_change_nothing_are_moves_of_zero() -> None:
     config = design(n=1, k=12, perturbation=DropWords(rate=0.3))
     (score,) = score_all([bare("Say it")], config)
-    moves = moves_of(score.pairs)
+    moves = PairGrid.of(score.pairs).moves
     assert moves.shape == (1, 12)
     assert 0 < (moves == 0).sum() < 12
     assert score.prompt_uncertainty == pytest.approx(moves.mean())
@@ -119,7 +119,7 @@ def test_errors_are_missing_and_the_pool_s_are_as_without_it() -> None:
     scores = score_all(
         [bare(), *(make_task(f"t{n}", definition=f"Say {n}") for n in range(3))], design()
     )
-    tables = [moves_of(score.pairs) for score in scores]
+    tables = [PairGrid.of(score.pairs).moves for score in scores]
     assert tables[0].shape == (2, 0)
     assert standard_errors(tables) == [None, *standard_errors(tables[1:])]
 

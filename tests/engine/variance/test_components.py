@@ -7,8 +7,9 @@ import pytest
 
 from engine.protocol.api import PairScore
 from engine.questions.incidence import incidence
-from engine.variance.analysis import Analysis, Moves, moves_of
+from engine.variance.analysis import Analysis, Moves
 from engine.variance.components import TYPICAL, Components
+from engine.variance.pair_grid import PairGrid
 from engine.variance.pooling import Pooled, standard_errors
 
 TRUE = Components(instances=0.0009, perturbations=0.0004, interaction=0.0016)
@@ -147,9 +148,9 @@ def pair(instance: str, j: int, probability: float) -> PairScore:
 
 def test_moves_of_scored_pairs() -> None:
     pairs = [pair("a", 0, 0.5), pair("a", 1, 0.25), pair("b", 0, 0.5), pair("b", 1, 1.0)]
-    assert moves_of(pairs).tolist() == [[0.25], [0.5]]
+    assert PairGrid.of(pairs).moves.tolist() == [[0.25], [0.5]]
     with pytest.raises(ValueError, match="needs its original"):
-        moves_of(pairs[1:])
-    some = moves_of(pairs[:-1])
+        PairGrid.of(pairs[1:])
+    some = PairGrid.of(pairs[:-1]).moves
     assert some[0, 0] == 0.25
     assert math.isnan(some[1, 0])

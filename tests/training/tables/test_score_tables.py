@@ -11,7 +11,7 @@ from engine.pools.lazy import LazyPool
 from engine.protocol.api import SkippedTask, TaskScore, WeightsState
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
-from engine.variance.analysis import moves_of
+from engine.variance.pair_grid import PairGrid
 from engine.variance.pooling import standard_errors
 from tests.engine.weights.served import live
 from tests.training.http_engine import fake_score
@@ -60,7 +60,7 @@ def test_standard_errors_are_pooled_over_all_tasks(tmp_path: Path) -> None:
     files = ScoreFiles(tmp_path / "s.parquet")
     table = score_pool(pool, survey_pool(pool, CONFIG), Engine(), CONFIG, files)
     scores = [fake_score(task, CONFIG, "base") for task in pool]
-    expected = standard_errors([moves_of(score.pairs) for score in scores])
+    expected = standard_errors([PairGrid.of(score.pairs).moves for score in scores])
     assert table["standard_error"].to_list() == expected
     samples = [score.disagreement.samples for score in scores if score.disagreement]
     expected = standard_errors([disagreement_table(each) for each in samples])
