@@ -120,16 +120,7 @@ class EngineProcess:
             LIVE_FILE_VARIABLE: _absolute(live_file),
             ADAPTER_VARIABLE: _absolute(adapter),
         }
-        environment = {
-            **os.environ,
-            **settings.environment,
-            "VLLM_PLUGINS": _plugins(os.environ.get("VLLM_PLUGINS", "")),
-            "VLLM_NO_USAGE_STATS": "1",
-            PARENT_VARIABLE: str(os.getpid()),
-            SERVER_VARIABLE: name,
-            **{name: value for name, value in told.items() if value is not None},
-        }
-        process = _start(command, environment, log_file)
+        process = _start(command, _environment(settings, {SERVER_VARIABLE: name, **told}), log_file)
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         address = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
         return cls(process, address, flag_value(extra_args, "uds"), name, log_file, settings)
@@ -239,6 +230,18 @@ class EngineProcess:
         # The log may hold older starts; each begins with its command.
         said = last_words(self._log_file.read_text(errors="replace").rpartition("$ ")[2])
         return f": {said or 'it said nothing'} (log: {self._log_file})"
+
+
+def _environment(settings: EngineSettings, told: Mapping[str, str | None]) -> dict[str, str]:
+    """This process's own, and what the server is told; None: nothing."""
+    return {
+        **os.environ,
+        **settings.environment,
+        "VLLM_PLUGINS": _plugins(os.environ.get("VLLM_PLUGINS", "")),
+        "VLLM_NO_USAGE_STATS": "1",
+        PARENT_VARIABLE: str(os.getpid()),
+        **{name: value for name, value in told.items() if value is not None},
+    }
 
 
 def _plugins(given: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,10 +123,11 @@ class FakeEngine:
 
     def score(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         config: ScoreConfig,
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> Iterator[TaskScore]:
+        tasks = list(tasks)
         self.events.append(f"score {len(tasks)} under {self.version}")
         # Backwards: the loop must not rely on the order of arrival.
         for count, task in enumerate(reversed(tasks)):

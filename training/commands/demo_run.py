@@ -116,14 +116,9 @@ def run_demo(
         from training.report.map_picture import draw_run
 
         task_map = draw_run(folder)
-    rows = read_summary(folder)
-    console.print()
-    console.print(summary_table(rows))
-    console.print(
-        f"\nTask map  {task_map}\nRecords   {folder.path}", highlight=False, soft_wrap=True
-    )
-    console.print(f"Took      {(time.monotonic() - started) / 60:.1f} minutes", highlight=False)
-    return DemoResult(folder, rows, task_map)
+    result = DemoResult(folder, read_summary(folder), task_map)
+    _conclude(console, result, time.monotonic() - started)
+    return result
 
 
 def demo_config(
@@ -191,6 +186,14 @@ def choose_folder(run_dir: Path, config: RunConfig) -> RunFolder:
             if state.current_step is not None and state.config_digest == config.digest():
                 return folder
         number += 1
+
+
+def _conclude(console: Console, result: DemoResult, seconds: float) -> None:
+    console.print()
+    console.print(summary_table(result.rows))
+    where = f"\nTask map  {result.task_map}\nRecords   {result.folder.path}"
+    console.print(where, highlight=False, soft_wrap=True)
+    console.print(f"Took      {seconds / 60:.1f} minutes", highlight=False)
 
 
 def _announce(console: Console, config: RunConfig, pools: Pools, folder: RunFolder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +159,7 @@ class OwnEngine:
 
     def score(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         config: ScoreConfig,
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> Iterator[TaskScore]:

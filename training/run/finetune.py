@@ -94,17 +94,11 @@ def train_rows(
     train: Train,
     on_progress: Callable[[TrainProgress], None],
 ) -> TrainResult:
-    """The same for any tasks and any folder.
+    """The same for any tasks and any folder (`work`: rows, job, log and result).
 
     Args:
-        work: Folder for rows, job, log and result.
-        config: The run's config.
-        tasks: The tasks to train on.
-        validation: The tasks to choose the best weights by; none: the last weights.
-        builder: Prompts as the engine builds them.
+        validation: Tasks to choose the best weights by; none: the last weights.
         model: Folder or hub id to start from.
-        train: Runs the trainer.
-        on_progress: Called as the training goes on.
 
     Raises:
         InputError: If a task has no usable row.
@@ -122,11 +116,9 @@ def train_rows(
         too_long=rows.too_long,
     )
     write_json(work / "rows.json", summary.model_dump(mode="json"))
-    validation_rows = None
     if len(validation):
-        validation_rows = work / "validation.parquet"
         chosen = build_rows(validation, builder, config, config.train.validation_instances)
-        write_parquet(validation_rows, chosen.frame)
+        write_parquet(work / "validation.parquet", chosen.frame)
     # Folders per attempt: a trainer left over from a killed run writes elsewhere.
     attempt = secrets.token_hex(4)
     job = TrainJob(
@@ -134,7 +126,7 @@ def train_rows(
         trust_remote_code=config.model.trust_remote_code,
         config=config.train,
         rows=work / "rows.parquet",
-        validation_rows=validation_rows,
+        validation_rows=work / "validation.parquet" if len(validation) else None,
         attempt=work / f"attempt-{attempt}",
         probes=choose_probes(rows.frame),
         output=work / f"output-{attempt}",

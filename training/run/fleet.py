@@ -63,7 +63,7 @@ class Fleet:
 
     def score(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         config: ScoreConfig,
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> Iterator[TaskScore]:
@@ -79,6 +79,7 @@ class Fleet:
             InputError: If a task is at fault.
             EngineError: If all engines have failed.
         """
+        tasks = list(tasks)
         numbers = {task.id: index for index, task in enumerate(tasks)}
 
         def ask(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,35 +10,19 @@ from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
 from engine.protocol.api import (
     CompletionLogprobsResponse,
-    SkippedTask,
-    TaskScore,
     TokenPair,
     WeightsState,
 )
-from engine.protocol.score_config import ScoreConfig
-from engine.tasks import Task
 from engine.weights.identity import weights_identity
 from engine.weights.manifest import MANIFEST_NAME, read_manifest
 from engine.weights.models import local_folder
 from training.run.run_folder import RunFolder
 from training.run.state import RunState
+from training.tables.journaled_scoring import ScoringEngine
 
 
-class Engine(Protocol):
+class Engine(ScoringEngine, Protocol):
     """What the loop needs of `engine.client.EngineClient`."""
-
-    def score(
-        self,
-        tasks: Sequence[Task],
-        config: ScoreConfig,
-        on_skip: Callable[[SkippedTask], None] | None = None,
-    ) -> Iterator[TaskScore]:
-        """Scores as tasks finish; tasks that cannot be scored go to `on_skip`, if it is given."""
-        ...
-
-    def weights(self) -> WeightsState:
-        """The live weights."""
-        ...
 
     def load_weights(self, path: Path, version: str) -> WeightsState:
         """Load a published checkpoint; `EngineError` if it did not become live."""

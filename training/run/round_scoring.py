@@ -7,26 +7,22 @@ from typing import Protocol
 
 import polars as pl
 
-from engine.design.measurement import perturbation_strength
 from engine.design.race_plan import RaceResult
-from engine.design.ranking_columns import ranking_columns
 from engine.files import write_json
 from engine.prompts import PromptBuilder
 from engine.protocol.api import Usage
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
-from training.run.live_engine import Engine, check_version
+from training.run.live_engine import Engine
 from training.run.progress import Progress
 from training.run.round_races import RoundRaces
 from training.run.run_folder import RoundFolder
 from training.run.state import Step
 from training.run.summary import uncertainty_in_words, unmeasurable_in_words
-from training.tables.further_tables import FURTHER
+from training.tables.journaled_scoring import JournaledScoring
 from training.tables.pool_racing import race_scores, race_with_journal
 from training.tables.record_files import read_json, write_parquet
 from training.tables.score_journal import ScoreJournal
-from training.tables.score_tables import build_tables
-from training.tables.task_columns import with_columns_of
 
 
 class RoundScoring(Protocol):
@@ -69,7 +65,7 @@ class DesignScoring:
 
     def __init__(self, config: ScoreConfig) -> None:
         self._config = config
-        self._strengths: dict[str, float | None] = {}
+        self._strengths: dict[str, float | None] = {}  # they are the same in every round
 
     def score(
         self,
@@ -80,38 +76,16 @@ class DesignScoring:
         progress: Progress,
     ) -> str:
         """See `RoundScoring.score`."""
-        journal = ScoreJournal(folder.journal, version)
-        finished = journal.read()
-        left = {task.id: task for task in tasks if task.id not in finished}
+        order = [task.id for task in tasks]
+        scoring = JournaledScoring(tasks, order, self._config, folder, version, self._strengths)
         progress.begin(folder.index, Step.SCORE, len(tasks), "tasks")
-        progress.advance(len(finished))
-        with journal:
-            for score in engine.score([*left.values()], self._config) if left else ():
-                check_version(score.weights_version, version, f"the score of {score.task_id}")
-                journal.append(score)
-                finished[score.task_id] = score
-                self._strength(left[score.task_id])  # while the engine is at others
-                progress.advance(len(finished), detail=score.task_id)
-        further = FURTHER.get(self._config.measure)
-        tables = build_tables(finished.values(), [task.id for task in tasks], further)
-        ranking = ranking_columns(tables.pairs, {task.id: self._strength(task) for task in tasks})
-        scores = with_columns_of(tables.scores, ranking)
-        write_parquet(folder.pairs, tables.pairs)
-        if further and tables.further is not None:
-            write_parquet(folder.further[further.name], tables.further)
-        write_parquet(folder.scores, scores)
-        return uncertainty_in_words(scores)
+        scoring.ask(engine, lambda done, name: progress.advance(done, detail=name))
+        return uncertainty_in_words(scoring.write())
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:
         """See `RoundScoring.usage`."""
         scores = ScoreJournal(folder.journal, version).read().values()
         return sum((score.usage for score in scores), Usage())
-
-    def _strength(self, task: Task) -> float | None:
-        """The task's `perturbation_strength`; it is the same in every round."""
-        if task.id not in self._strengths:
-            self._strengths[task.id] = perturbation_strength(task, self._config)
-        return self._strengths[task.id]
 
 
 class RaceScoring:

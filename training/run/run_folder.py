@@ -76,7 +76,9 @@ class RoundFolder:
         self.race_journal = path / "race.journal.jsonl"
         self.scores = path / "scores.parquet"
         self.pairs = path / "pairs.parquet"
-        self.further = {each.name: path / f"{each.name}.parquet" for each in FURTHER.values()}
+        self.further: dict[str, Path] = {
+            each.name: path / f"{each.name}.parquet" for each in FURTHER.values()
+        }
         self.selection = path / "selection.json"
         self.metrics = path / "metrics.json"
         self.checkpoint = path / "checkpoint"

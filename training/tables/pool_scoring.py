@@ -12,49 +12,25 @@ OUT.engine.log         output of the engine, if one was started
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
-from engine.design.measurement import perturbation_strength
-from engine.design.ranking_columns import ranking_columns
 from engine.errors import EngineError, InputError
 from engine.files import write_json
-from engine.measures.compute import compute_measures
-from engine.measures.measure import Input
 from engine.pools.lazy import LazyPool
 from engine.pools.writing import write_left_out
-from engine.protocol.api import SkippedTask, TaskScore, WeightsState
+from engine.protocol.api import SkippedTask
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task, check_task, digest_tasks
 from training.tables.further_tables import FURTHER
+from training.tables.journaled_scoring import JournaledScoring, ScoringEngine
 from training.tables.overwriting import AskedOf, check_same, claimed
-from training.tables.record_files import write_parquet
-from training.tables.score_journal import ScoreJournal
-from training.tables.score_tables import build_tables
-from training.tables.task_columns import task_row, task_table, with_columns_of
-
-
-class ScoringEngine(Protocol):
-    """What scoring needs of `engine.client.EngineClient`."""
-
-    def score(
-        self,
-        tasks: Iterable[Task],
-        config: ScoreConfig,
-        on_skip: Callable[[SkippedTask], None] | None = None,
-    ) -> Iterator[TaskScore]:
-        """Scores as tasks finish; tasks that cannot be scored go to `on_skip`, if it is given."""
-        ...
-
-    def weights(self) -> WeightsState:
-        """The live weights."""
-        ...
+from training.tables.task_columns import task_row, task_table
 
 
 class ScoreFiles:
@@ -72,7 +48,7 @@ class ScoreFiles:
             raise InputError("the output's name must end in .parquet", file=scores)
         self.scores = scores
         self.pairs = scores.with_suffix(".pairs.parquet")
-        self.further = {
+        self.further: dict[str, Path] = {
             each.name: scores.with_suffix(f".{each.name}.parquet") for each in FURTHER.values()
         }
         self.settings = scores.with_suffix(".settings.json")
@@ -216,79 +192,13 @@ def score_pool(
     )
     check_same(settings, files.settings, files.journal, "scoring", free=("pool",))
     write_json(files.settings, settings.model_dump(mode="json"))
-    journal = ScoreJournal(files.journal, weights.version)
-    finished = {score.task_id for score in journal.scores()}
-    if on_score is not None:
-        on_score(len(finished), "")
-    strengths: dict[str, float | None] = {}
+    order = survey.tasks["task_id"].to_list()
+    scoring = JournaledScoring(pool, order, config, files, weights.version)
     skipped: list[SkippedTask] = []
-    if len(finished) < survey.tasks.height:
-        left = (task for task in pool if task.id not in finished)
-        measured = _with_strengths(left, config, strengths)
-        scores = engine.score(measured, config, skipped.append if skip_faulty else None)
-        _keep(scores, journal, finished, on_score)
+    scoring.ask(engine, on_score, skipped.append if skip_faulty else None)
     if skip_faulty:
         faults = [InputError(s.reason, record=s.task_id, field=s.field) for s in skipped]
         write_left_out(files.skipped, [*pool.faults.found, *faults])
-    if finished - strengths.keys():  # those that an earlier call scored
-        earlier = (task for task in pool if task.id not in strengths)
-        deque(_with_strengths(earlier, config, strengths), maxlen=0)
-    return _write(journal, survey, config, files, {one.task_id for one in skipped}, strengths)
-
-
-def _keep(
-    scores: Iterable[TaskScore],
-    journal: ScoreJournal,
-    finished: set[str],
-    on_score: Callable[[int, str], None] | None,
-) -> None:
-    """Journals scores as they come, and counts their tasks among the finished ones."""
-    with journal:
-        for score in scores:
-            if score.weights_version != journal.weights_version:
-                raise EngineError(
-                    f"the weights changed from {journal.weights_version} to "
-                    f"{score.weights_version} at {score.task_id}"
-                )
-            journal.append(score)
-            finished.add(score.task_id)
-            if on_score is not None:
-                on_score(len(finished), score.task_id)
-
-
-def _with_strengths(
-    tasks: Iterable[Task], config: ScoreConfig, strengths: dict[str, float | None]
-) -> Iterator[Task]:
-    """The tasks; each one's `perturbation_strength` is noted as it goes by."""
-    for task in tasks:
-        strengths[task.id] = perturbation_strength(task, config)
-        yield task
-
-
-def _write(
-    journal: ScoreJournal,
-    survey: Survey,
-    config: ScoreConfig,
-    files: ScoreFiles,
-    skipped: set[str],
-    strengths: Mapping[str, float | None],
-) -> pl.DataFrame:
-    """All tables, from the journal."""
-    order = [name for name in survey.tasks["task_id"] if name not in skipped]
-    if not order:
+    if len(skipped) == len(order):
         raise EngineError(f"no task could be scored; {files.skipped} says why")
-    further = FURTHER.get(config.measure)
-    tables = build_tables(journal.scores(), order, further)
-    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
-    measures = [
-        compute_measures(tables.pairs, needs, source=files.pairs),
-        ranking_columns(tables.pairs, strengths),
-    ]
-    if further and tables.further is not None:
-        path = files.further[further.name]
-        measures.append(compute_measures(tables.further, further.needs, source=path))
-        write_parquet(path, tables.further)
-    table = with_columns_of(tables.scores, *measures, survey.tasks)
-    write_parquet(files.pairs, tables.pairs)
-    write_parquet(files.scores, table)
-    return table
+    return scoring.write(survey.tasks, measure=True)

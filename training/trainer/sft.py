@@ -67,21 +67,17 @@ def training_arguments(job: TrainJob, mixed: bool) -> SFTConfig:
     """The trainer's arguments.
 
     Args:
-        job: The job.
         mixed: Whether to compute in bfloat16 over float32 weights.
 
     Raises:
         TrainingError: If `config.arguments` names what TRL does not know, or a wrong value.
     """
     config = job.config
-    unknown = sorted(config.arguments.keys() - {each.name for each in fields(SFTConfig)})
-    if unknown:
+    if unknown := sorted(config.arguments.keys() - {each.name for each in fields(SFTConfig)}):
         raise TrainingError(f"train.arguments.{unknown[0]}: no such argument of the trainer")
-    saving: Literal["no", "steps", "epoch"] = "no"
+    saving = "no" if job.validation_rows is None else "epoch"
     if config.checkpoint_steps is not None:
         saving = "steps"
-    elif job.validation_rows is not None:
-        saving = "epoch"
     chosen: dict[str, Any] = {
         "output_dir": str(job.attempt),
         "learning_rate": config.learning_rate,

@@ -42,14 +42,10 @@ def serve(
     Args:
         model: `smollm2-135m`, a folder or a hub id.
         host: Address to listen on; anything but loopback needs an API key.
-        port: Port to listen on.
         weights_root: Folder below which checkpoints may be loaded; None: none may.
         live_file: Where the server writes down which weights are live. If it exists, the server
             starts on what it names. None: a file that is forgotten in the end.
-        trust_remote_code: Whether code that comes with the model may run.
         long_running: Whether compiling the model pays.
-        limits: What the server takes.
-        watch: How patient the watcher is.
         extra_args: vLLM flags, passed through.
         say: Takes the lines meant for a person.
 
@@ -63,10 +59,6 @@ def serve(
     elif port:
         check_port(port, host)
     resolved = str(resolve_model(model))
-    told_to_stop = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        told_to_stop.set()
 
     def start(last: LastGood | None) -> EngineProcess:
         engine = EngineProcess.start(
@@ -87,11 +79,22 @@ def serve(
             say(f"  {reason}")
         return engine
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    told_to_stop = _told_to_stop()
     with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
         record = live_file or Path(folder) / "live.json"
         Watcher(start, record, told_to_stop.wait, say, watch or WatchSettings()).run()
+
+
+def _told_to_stop() -> threading.Event:
+    """Set once a signal tells the process to stop."""
+    event = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        event.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return event
 
 
 def check_flags(host: str, extra_args: Sequence[str]) -> None:

@@ -42,7 +42,7 @@ class Mortal(FakeEngine):
 
     def score(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         config: ScoreConfig,
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> Iterator[TaskScore]:
@@ -116,11 +116,11 @@ def test_a_fault_of_a_task_is_not_the_engines() -> None:
     class Strict(FakeEngine):
         def score(
             self,
-            tasks: Sequence[Task],
+            tasks: Iterable[Task],
             config: ScoreConfig,
             on_skip: Callable[[SkippedTask], None] | None = None,
         ) -> Iterator[TaskScore]:
-            raise InputError("too long", record=tasks[0].id)
+            raise InputError("too long", record=next(iter(tasks)).id)
             yield
 
     fleet = Fleet({"one": Strict(), "two": Strict()})
@@ -250,7 +250,7 @@ class Picky(Mortal):
 
     def score(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         config: ScoreConfig,
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> Iterator[TaskScore]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class RacingEngine(FakeEngine):
 
     def score(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         config: ScoreConfig,
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> Iterator[TaskScore]:
