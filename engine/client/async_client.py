@@ -1,17 +1,19 @@
-"""The client of a scoring server for asyncio; the same calls as `engine.client.EngineClient`."""
+"""The client of a scoring server, for asyncio; `EngineClient` is its blocking face."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
 
 from engine.client import wire
+from engine.client.paraphrase_journal import ParaphraseJournal
+from engine.client.paraphrases import asks_for_paraphrases, fill_from
 from engine.protocol.api import (
     CompletionLogprobsRequest,
     CompletionLogprobsResponse,
@@ -27,11 +29,32 @@ from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Record, Task
 
 _R = TypeVar("_R", bound=Record)
+_T = TypeVar("_T")
 
 
 class AsyncEngineClient:
-    """Talks to one scoring server; an async context manager. See `EngineClient` for arguments,
-    errors and what is tried again.
+    """Talks to one scoring server; an async context manager.
+
+    What may be tried again is: a refused connection, a 503, an answer that was cut. A stream of
+    scores that is cut is taken up with the tasks that are missing. Only a load of weights that was
+    cut is not tried again, as it may have been done; nor is a call that took too long. Calls may
+    run side by side.
+
+    Args:
+        base_url: Where the server is, such as `http://127.0.0.1:8000`; `/v1` at its end is let go.
+        api_key: Sent as bearer token, if given.
+        timeout_s: Longest silence of the server in the middle of an answer, in seconds. A load of
+            weights or the first task of a large request may take long; nothing may take for ever.
+        tasks_per_request: Tasks sent at once. Bounds the memory of both sides.
+        paraphrases: The file that keeps paraphrases. With it, those that a design lacks are asked
+            for before its tasks are scored; see `engine.client.paraphrases`.
+        admin_key: The key that loading weights wants, if the server has one.
+        patience_s: Seconds to go on trying without any progress, once the server has answered at
+            all: long enough for an engine to be started again. 0: one try. A server that was given
+            up is not waited for again until it answers.
+
+    Raises:
+        InputError: If `base_url` is no address.
     """
 
     def __init__(
@@ -41,6 +64,7 @@ class AsyncEngineClient:
         timeout_s: float = 600.0,
         tasks_per_request: int = 64,
         *,
+        paraphrases: Path | None = None,
         admin_key: str | None = None,
         patience_s: float = 180.0,
     ) -> None:
@@ -49,8 +73,12 @@ class AsyncEngineClient:
             headers=wire.headers(api_key, admin_key),
             timeout=httpx.Timeout(timeout_s, connect=10.0),
             trust_env=False,
+            transport=self._transport(),
         )
         self._tasks_per_request = tasks_per_request
+        self._api_key = api_key
+        self._paraphrases = None if paraphrases is None else ParaphraseJournal(paraphrases)
+        self._files = ExitStack()
         self._patience_s = patience_s
         self._met = False
         self._model: str | None = None
@@ -58,11 +86,12 @@ class AsyncEngineClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and the file of paraphrases."""
+        self._files.close()
         await self._http.aclose()
 
     async def score(
@@ -73,14 +102,25 @@ class AsyncEngineClient:
     ) -> AsyncGenerator[TaskScore, None]:
         """Yields the score of each task as it is finished, each task once.
 
-        `on_skip` is as in `engine.client.EngineClient.score`.
+        Args:
+            tasks: The tasks.
+            config: What to measure.
+            on_skip: Called with every task that cannot be scored; without it, such a task is an
+                error.
 
-        Closing the generator closes the connection, and the server stops the work.
+        Only the instances that the design samples are sent. A stream that breaks off is taken up
+        where it ended; should other weights be live by then, the scores say so. Closing the
+        generator closes the connection, and the server stops the work.
+
+        Raises:
+            InputError: If the server finds fault with a task, or a text has no paraphrase.
+            EngineError: If the server cannot be reached, fails, or its answer breaks off.
         """
         patience = self._patience()
         waiting = iter(tasks)
         while some := tuple(itertools.islice(waiting, self._tasks_per_request)):
-            batch = wire.Batch.of(some, config, "skip" if on_skip else "error")
+            design = await self._with_paraphrases(config, some)
+            batch = wire.Batch.of(some, design, "skip" if on_skip else "error")
             while not batch.complete:
                 try:
                     async with aclosing(self._stream(batch)) as scores:
@@ -92,9 +132,92 @@ class AsyncEngineClient:
                             elif on_skip is not None:
                                 on_skip(score)
                 except wire.UnavailableError as error:
-                    await asyncio.sleep(patience.pause(error))
+                    await self._pause(patience, error)
+
+    async def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        """Log-probabilities of fixed completions.
+
+        Raises:
+            InputError: If a pair is longer than the context or holds an unknown token id.
+            EngineError: If the server cannot be reached or fails.
+        """
+        body = CompletionLogprobsRequest(pairs=tuple(pairs))
+        return await self._ask("POST", "/v1/completion_logprobs", body, CompletionLogprobsResponse)
+
+    async def weights(self) -> WeightsState:
+        """Which weights are live.
+
+        Raises:
+            EngineError: If the server cannot be reached or fails.
+        """
+        return await self._ask("GET", "/v1/weights", None, WeightsState)
+
+    async def ready(self) -> Readiness:
+        """Returns when the server can score.
+
+        Raises:
+            EngineError: If it cannot be reached, or does not get ready in time.
+        """
+        return await self._ask("GET", "/ready", None, Readiness)
+
+    async def load_weights(
+        self, path: Path, version: str, kind: WeightsKind | None = None
+    ) -> WeightsState:
+        """Makes a published checkpoint or adapter live; returns when the server has verified it.
+
+        Args:
+            path: Its folder.
+            version: The version its manifest names.
+            kind: The kind its manifest must name; None: any.
+
+        Raises:
+            InputError: If it was refused before anything was touched.
+            EngineError: If it could not be made live.
+        """
+        body = LoadWeightsRequest(path=str(path.resolve()), version=version, kind=kind)
+        return await self._ask("POST", "/v1/weights", body, WeightsState)
+
+    async def generate(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int | None = None
+    ) -> list[str]:
+        """Greedy outputs of prompts given as token ids, decoded, in order.
+
+        They are over at the model's own end of sequence, or at the token `end`.
+
+        Raises:
+            EngineError: If the server cannot be reached or fails.
+        """
+        if not prompts:
+            return []
+        if self._model is None:
+            self._model = wire.first_model(await self._call("GET", "/v1/models"), "/v1/models")
+        path = "/v1/completions"
+        body = wire.completion_body(self._model, prompts, max_tokens, end)
+        return wire.completion_texts(await self._call("POST", path, body), len(prompts), path)
+
+    # What waits, and so is another thing for callers that block.
+
+    def _transport(self) -> httpx.AsyncBaseTransport | None:
+        return None
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def _aside(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.to_thread(work)
+
+    async def _with_paraphrases(self, config: ScoreConfig, tasks: Sequence[Task]) -> ScoreConfig:
+        """The design with the paraphrases that it lacks."""
+        journal = self._paraphrases
+        if journal is None or not asks_for_paraphrases(config):
+            return config
+        if not journal.is_open:  # it stays so: it may be large
+            self._files.enter_context(journal)
+        url = str(self._http.base_url)
+        return await self._aside(lambda: fill_from(journal, config, tasks, url, self._api_key))
 
     async def _stream(self, batch: wire.Batch) -> AsyncGenerator[TaskScore | SkippedTask, None]:
+        """The scores of one request; returns after right totals."""
         buffer = wire.LineBuffer()
         try:
             async with self._http.stream(
@@ -110,44 +233,21 @@ class AsyncEngineClient:
                             return
                         yield score
         except httpx.HTTPError as error:
-            raise wire.cut(error) from error
+            raise wire.lost(error, "scoring broke off") from error
         raise batch.broken_off()
-
-    async def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
-        """Log-probabilities of fixed completions."""
-        body = CompletionLogprobsRequest(pairs=tuple(pairs))
-        return await self._ask("POST", "/v1/completion_logprobs", body, CompletionLogprobsResponse)
-
-    async def weights(self) -> WeightsState:
-        """Which weights are live."""
-        return await self._ask("GET", "/v1/weights", None, WeightsState)
-
-    async def ready(self) -> Readiness:
-        """Returns when the server can score."""
-        return await self._ask("GET", "/ready", None, Readiness)
-
-    async def load_weights(
-        self, path: Path, version: str, kind: WeightsKind | None = None
-    ) -> WeightsState:
-        """Makes a published checkpoint or adapter live; returns when the server has verified it."""
-        body = LoadWeightsRequest(path=str(path.resolve()), version=version, kind=kind)
-        return await self._ask("POST", "/v1/weights", body, WeightsState)
-
-    async def generate(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int | None = None
-    ) -> list[str]:
-        """Greedy outputs of prompts given as token ids, decoded, in order; see `EngineClient`."""
-        if not prompts:
-            return []
-        if self._model is None:
-            self._model = wire.first_model(await self._call("GET", "/v1/models"), "/v1/models")
-        path = "/v1/completions"
-        body = wire.completion_body(self._model, prompts, max_tokens, end)
-        return wire.completion_texts(await self._call("POST", path, body), len(prompts), path)
 
     def _patience(self) -> wire.Patience:
         # One per call: calls run side by side, and the progress of one is not that of another.
         return wire.Patience(self._patience_s, self._met)
+
+    async def _pause(self, patience: wire.Patience, error: wire.UnavailableError) -> None:
+        """Wait for the next try; raises the error when there is to be none."""
+        try:
+            seconds = patience.pause(error)
+        except wire.UnavailableError:
+            self._met = False
+            raise
+        await self._sleep(seconds)
 
     async def _ask(self, method: str, path: str, body: Record | None, kind: type[_R]) -> _R:
         answer = await self._call(method, path, body.model_dump_json() if body else None)
@@ -157,18 +257,19 @@ class AsyncEngineClient:
         patience = self._patience()
         while True:
             try:
-                response = await self._http.request(
-                    method, path, content=content, headers=wire.JSON
-                )
-                answer = wire.decoded(response, path)
-            except httpx.HTTPError as error:
-                url = str(self._http.base_url).rstrip("/") + path
-                failed = wire.unreachable(error, method, url)
-                if not isinstance(failed, wire.UnavailableError):
-                    raise failed from error
-                await asyncio.sleep(patience.pause(failed))
-            except wire.UnavailableError as unavailable:
-                await asyncio.sleep(patience.pause(unavailable))
+                answer = await self._try(method, path, content)
+            except wire.UnavailableError as error:
+                await self._pause(patience, error)
             else:
                 self._met = True
                 return answer
+
+    async def _try(self, method: str, path: str, content: str | None) -> Any:
+        try:
+            response = await self._http.request(method, path, content=content, headers=wire.JSON)
+        except httpx.HTTPError as error:
+            url = str(self._http.base_url).rstrip("/") + path
+            # A load of weights may have been done.
+            again = (method, path) != ("POST", "/v1/weights")
+            raise wire.lost(error, f"{method} {url}", again=again) from error
+        return wire.decoded(response, path)

@@ -326,22 +326,16 @@ def failure(status: int, body: bytes, headers: httpx.Headers | None = None) -> E
     return UnavailableError(message, retry_after=float(after) if after.isdecimal() else 0.0)
 
 
-def unreachable(error: httpx.HTTPError, method: str, url: str) -> EngineError:
-    """The error of a call that got no answer.
+def lost(error: httpx.HTTPError, doing: str, *, again: bool = True) -> EngineError:
+    """The error of an answer that did not come, or was cut.
 
-    A request that never arrived may be made again, and so may one that was cut, as asking changes
-    nothing on the server; but a load of weights may have been done.
+    Args:
+        error: What went wrong on the way.
+        doing: What it interrupted.
+        again: Whether what was cut may be asked for again; what never arrived always may.
     """
-    message = f"{method} {url}: {str(error) or type(error).__name__}"
-    harmless = method == "GET" or not url.endswith("/v1/weights")
-    again = isinstance(error, _NEVER_ARRIVED) or (harmless and isinstance(error, _CUT))
+    message = f"{doing}: {str(error) or type(error).__name__}"
     there = not isinstance(error, _NEVER_ARRIVED)
-    return UnavailableError(message, there=there) if again else EngineError(message)
-
-
-def cut(error: httpx.HTTPError) -> EngineError:
-    """The error of a stream of scores that was cut; what is missing may be asked for again."""
-    message = f"scoring broke off: {str(error) or type(error).__name__}"
-    again = isinstance(error, (*_NEVER_ARRIVED, *_CUT))
-    there = not isinstance(error, _NEVER_ARRIVED)
-    return UnavailableError(message, there=there) if again else EngineError(message)
+    if there and not (again and isinstance(error, _CUT)):
+        return EngineError(message)
+    return UnavailableError(message, there=there)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,21 @@ def test_a_server_that_went_away_is_waited_for() -> None:
             assert [one.task_id for one in scores] == ["b", "c"]
         finally:
             again[0].close()
+
+
+def test_a_server_that_was_given_up_is_not_waited_for_again() -> None:
+    first = Server()
+    first.answer = well_behaved
+    with EngineClient(first.url, timeout_s=600, patience_s=0.6) as client:
+        assert len(list(client.score([make_task("a")], CONFIG))) == 1
+        first.close()
+        seconds = []
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(EngineError, match="refused"):
+                client.weights()
+            seconds.append(time.monotonic() - started)
+    assert seconds[0] >= 0.25 > seconds[1]
 
 
 def test_generate_and_ready(call: Call, server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.client import EngineClient, chat_client
+from engine.client import AsyncEngineClient, EngineClient, chat_client
 from engine.client.paraphrases import fill_paraphrases
 from engine.errors import EngineError, InputError
 from engine.perturb import Compose, DropWords, Paraphrase, ResampleExamples, Typos
@@ -338,7 +339,23 @@ def test_a_request_carries_the_paraphrases_of_its_own_tasks() -> None:
     assert composed == Compose(steps=(Paraphrase(texts={"Name it": ("Call",)}), DropWords()))
 
 
-def test_the_client_has_them_written_before_it_scores(server: Server, tmp_path: Path) -> None:
+def score_blocking(url: str, kept: Path) -> list[str]:
+    with EngineClient(url, tasks_per_request=1, paraphrases=kept) as client:
+        return [score.task_id for score in client.score(TASKS, design())]
+
+
+def score_in_a_loop(url: str, kept: Path) -> list[str]:
+    async def run() -> list[str]:
+        async with AsyncEngineClient(url, tasks_per_request=1, paraphrases=kept) as client:
+            return [score.task_id async for score in client.score(TASKS, design())]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("score", [score_blocking, score_in_a_loop])
+def test_the_client_has_them_written_before_it_scores(
+    server: Server, tmp_path: Path, score: Callable[[str, Path], list[str]]
+) -> None:
     seen: list[str] = []
 
     def answer(request: Request) -> Answer:
@@ -349,16 +366,15 @@ def test_the_client_has_them_written_before_it_scores(server: Server, tmp_path: 
         (task,) = request.body["tasks"]
         assert list(step["texts"]) == [task["definition"]]
         assert len(step["texts"][task["definition"]]) == 2
-        score = make_score(task["id"]).model_dump_json()
+        line = make_score(task["id"]).model_dump_json()
         totals = StreamTotals(tasks=1, weights_version="v", usage=Usage())
-        return Answer(chunks=[f"{score}\n{totals.model_dump_json()}\n".encode()])
+        return Answer(chunks=[f"{line}\n{totals.model_dump_json()}\n".encode()])
 
     server.answer = answer
     kept = tmp_path / "kept.jsonl"
-    with EngineClient(server.url, tasks_per_request=1, paraphrases=kept) as client:
-        assert [score.task_id for score in client.score(TASKS, design())] == ["a", "b"]
-        first, seen[:] = list(seen), []
-        assert [score.task_id for score in client.score(TASKS, design())] == ["a", "b"]
+    assert score(server.url, kept) == ["a", "b"]
+    first, seen[:] = list(seen), []
+    assert score(server.url, kept) == ["a", "b"]
     part = ["/v1/models", *["/v1/chat/completions"] * 2, "/v1/prompt_uncertainty"]
     assert first == part * 2
     assert seen == ["/v1/models", "/v1/prompt_uncertainty"] * 2
