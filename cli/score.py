@@ -202,9 +202,9 @@ def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]
     Raises:
         InputError: If a value is wrong, or samples are described and none are drawn.
     """
-    from cli.toml import validate
     from engine.errors import InputError
     from engine.protocol.score_config import ScoreConfig
+    from engine.validation import validated
     from training.config.toml_file import put_template, read_toml
 
     values: dict[str, Any] = {}
@@ -215,7 +215,7 @@ def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]
     if given := {name: value for name, value in sampling.items() if value is not None}:
         before = values.get("sampling", {})
         values["sampling"] = (before if isinstance(before, dict) else {}) | given
-    config = validate(ScoreConfig, values, file)
+    config = validated(ScoreConfig, values, file)
     if given and not config.samples_per_prompt:
         option = {"n_samples": "--samples", "temperature": "--temperature", "top_p": "--top-p"}
         raise InputError("goes with --measure output_disagreement", field=option[next(iter(given))])

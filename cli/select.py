@@ -40,11 +40,10 @@ def select(
     overwrite: Overwrite = False,
 ) -> None:
     """Choose tasks; what is written beside OUTPUT says why each was taken."""
-    from cli.toml import parse_settings
     from engine.files import check_output, write_json
     from engine.pools.names import write_names
     from engine.variance.overlap import repeat_in_words
-    from training.config.toml_file import read_toml
+    from training.config.toml_file import put_setting, read_toml
     from training.selection import parse_strategy
     from training.selection import select as choose
 
@@ -55,7 +54,8 @@ def select(
     values: dict[str, Any] = {"name": "prompt_uncertainty"}
     values |= {} if config is None else read_toml(config)
     values |= {} if strategy is None else {"name": strategy}
-    values |= parse_settings(setting or [])
+    for word in setting or ():
+        put_setting(values, word)
     table = read_table(scores)
     chosen = choose(
         table,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from engine.perturb.apply import Perturbation, make_perturbation
 from engine.perturb.base import Change, Shown
-from engine.perturb.compose import PERTURBATIONS, Compose, PerturbationConfig, summary
+from engine.perturb.compose import PERTURBATIONS, Compose, PerturbationConfig
 from engine.perturb.examples import DropExampleInputs, OrderExamples, ResampleExamples
 from engine.perturb.form import Formatting, LetterCase
 from engine.perturb.paraphrase import Paraphrase
@@ -34,5 +34,4 @@ __all__ = [
     "ShuffleWords",
     "Typos",
     "make_perturbation",
-    "summary",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from inspect import getdoc
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -124,8 +123,3 @@ PerturbationConfig = Annotated[
     Single | Compose, Field(discriminator="name"), BeforeValidator(_checked_name)
 ]
 """The configuration of any perturbation, told apart by its `name`; `drop_words` without one."""
-
-
-def summary(name: str) -> str:
-    """What a perturbation does, in one sentence: the first one of its class's documentation."""
-    return (getdoc(PERTURBATIONS[name]) or "").split("\n\n")[0].replace("\n", " ")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import textwrap
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
@@ -14,10 +12,9 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engine.errors import InputError
+from engine.schema_text import field_notes, summary
 from training.config.run_config import RunConfig, complete, load_values, parse_config
-
-_ATTRIBUTE = re.compile(r"^(\w+): (.*)$")
+from training.config.toml_file import put_setting
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -33,30 +30,9 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     values = load_values(path)
     for override in overrides:
-        _put(values, override)
+        put_setting(values, override)
     complete(values, Path.cwd(), "--set")
     return parse_config(values, f"{path} with --set" if overrides else path)
-
-
-def _put(values: dict[str, Any], override: str) -> None:
-    """Put `section.field=value` into nested values."""
-    name, equals, text = override.partition("=")
-    *sections, field = name.strip().split(".")
-    if not equals or not field or not all(sections):
-        raise InputError("is not of the form section.field=value", record=override, field="--set")
-    place = values
-    for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
-            raise InputError(f"{section} is no section", record=override, field="--set")
-    place[field] = _value(text.strip())
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def config_template() -> str:
@@ -68,7 +44,7 @@ def config_template() -> str:
         "",
     ]
     sections = []
-    notes = _attributes(RunConfig)
+    notes = field_notes(RunConfig)
     for name, field in RunConfig.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             sections.append((name, field.annotation))
@@ -81,10 +57,9 @@ def config_template() -> str:
 
 def _section(path: str, model: type[BaseModel], note: str, hidden: bool = False) -> list[str]:
     """The lines of a section and of the sections in it."""
-    first = (model.__doc__ or "").strip().split("\n\n")[0]
     mark = "# " if hidden else ""
-    lines = ["#" * 3 + f" {path}", *_comment(first or note), f"{mark}[{path}]"]
-    notes = _attributes(model)
+    lines = ["#" * 3 + f" {path}", *_comment(summary(model) or note), f"{mark}[{path}]"]
+    notes = field_notes(model)
     inner: list[str] = []
     for name, field in model.model_fields.items():
         nested = _nested(field)
@@ -125,21 +100,3 @@ def _assignment(name: str, default: Any) -> str:
 
 def _comment(text: str) -> list[str]:
     return [f"# {line}" for line in textwrap.wrap(text, 92)]
-
-
-def _attributes(model: type[BaseModel]) -> dict[str, str]:
-    """What the docstrings of a record and of those it extends say of each field."""
-    notes: dict[str, str] = {}
-    for kind in reversed(model.__mro__):
-        if not issubclass(kind, BaseModel):
-            continue
-        _, _, listed = (kind.__doc__ or "").partition("Attributes:\n")
-        current: str | None = None
-        for line in textwrap.dedent(listed).splitlines():
-            found = _ATTRIBUTE.match(line)
-            if found:
-                current = found[1]
-                notes[current] = found[2]
-            elif current and line.strip():
-                notes[current] += " " + line.strip()
-    return notes

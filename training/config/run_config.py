@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from engine.client.paraphrases import asks_for_paraphrases
 from engine.errors import InputError
 from engine.pools.options import Columns
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Record
-from engine.validation import first_fault
+from engine.validation import validated
 from training.config.toml_file import put_template, read_toml, resolve_paths
 from training.config.train_config import LoraConfig, TrainConfig
 from training.selection import AnyStrategy
@@ -249,14 +248,7 @@ def parse_config(values: dict[str, Any], source: object) -> RunConfig:
     Raises:
         InputError: Naming the file and the field.
     """
-    try:
-        config = RunConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem, field = first_fault(error)
-        if first["type"] == "extra_forbidden":
-            problem = f"unknown key; valid here: {', '.join(_valid_keys(first['loc']))}"
-        raise InputError(problem, file=source, field=field) from error
+    config = validated(RunConfig, values, source)
     if config.select.race is not None:
         check_racing(config.score, source, "score.")
         strategy = config.select.strategy
@@ -344,13 +336,3 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
-
-
-def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields that stand where an unknown key was found."""
-    section: Any = RunConfig
-    for part in location[:-1]:
-        section = section.model_fields[str(part)].annotation
-        if isinstance(section, UnionType):
-            section = next(each for each in get_args(section) if each is not type(None))
-    return sorted(section.model_fields)

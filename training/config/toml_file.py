@@ -28,6 +28,29 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"not valid TOML: {error}", file=path) from error
 
 
+def put_setting(values: dict[str, Any], word: str) -> None:
+    """Put `KEY=VALUE` into nested values; a dot in the key goes a level down.
+
+    The value is a TOML value, or else taken as text: `share=0.5`, `direction=low`,
+    `shares.easy=0.2`.
+
+    Raises:
+        InputError: If the word is of another form, or a section is given a value.
+    """
+    key, equals, text = (part.strip() for part in word.partition("="))
+    *sections, field = key.split(".")
+    if not (equals and field and all(sections)):
+        raise InputError(f"expected KEY=VALUE, found {word!r}", field="--set")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"{section} is no section", record=word, field="--set")
+    try:
+        values[field] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[field] = text
+
+
 def put_template(section: Any, folder: Path, source: object, field: str) -> None:
     """Put the text of a template in the place of its file's name, for a config says it all.
 

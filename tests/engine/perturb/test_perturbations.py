@@ -35,12 +35,12 @@ from engine.perturb import (
     ShuffleWords,
     Typos,
     make_perturbation,
-    summary,
 )
 from engine.perturb.base import Step
 from engine.prompts import PromptBuilder, super_natural_instructions
 from engine.protocol.score_config import PromptConfig, ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
+from engine.schema_text import summary
 from engine.tasks import Example, Task
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import gpt2
@@ -288,8 +288,8 @@ def test_every_perturbation_is_listed_with_what_it_does() -> None:
     assert {step.name for step in EVERYTHING} | {"paraphrase"} == set(PERTURBATIONS)
     for name, kind in PERTURBATIONS.items():
         assert kind.model_fields["name"].default == name
-        assert summary(name).endswith(".")
-        assert len(summary(name)) < 120
+        assert summary(PERTURBATIONS[name]).endswith(".")
+        assert len(summary(PERTURBATIONS[name])) < 120
 
 
 @pytest.mark.parametrize("step", EVERYTHING, ids=lambda step: step.name)

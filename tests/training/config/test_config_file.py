@@ -52,8 +52,8 @@ def test_overrides_win_and_take_any_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("rounds", "not of the form"),
-        (".rounds=1", "not of the form"),
+        ("rounds", "expected KEY=VALUE"),
+        (".rounds=1", "expected KEY=VALUE"),
         ("rounds.x=1", "rounds is no section"),
         ("train.lerning_rate=1", "with --set.*unknown key; valid here: .*learning_rate"),
         ("train.lora.rang=1", "unknown key; valid here: alpha, dropout, rank"),
