@@ -147,6 +147,7 @@ def render_prompt(task: Task, number: int, config: ScoreConfig, builder: PromptB
     if not 1 <= number <= len(task.instances):
         problem = f"no instance {number}; the task has {len(task.instances)}"
         raise InputError(problem, record=task.id, field="instances")
+    task = builder.clean(task)
     instance = task.instances[number - 1]
     fitted = builder.prompt(task, instance, config.max_output_tokens)
     shown = Shown(fitted.n_positive_examples, fitted.n_negative_examples)

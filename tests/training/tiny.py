@@ -26,26 +26,39 @@ def make_tokenizer() -> Any:
     )
 
 
-def save_tiny_model(folder: Path, *, tied: bool, seed: int = 0) -> None:
-    """Write model and tokenizer as a checkpoint folder."""
+def save_tiny_model(
+    folder: Path, *, tied: bool, seed: int = 0, tokenizer: Any = None, **config: Any
+) -> None:
+    """Write model and tokenizer as a checkpoint folder.
+
+    Args:
+        folder: Where to.
+        tied: Whether input and output embeddings are the same.
+        seed: Of the weights.
+        tokenizer: That of `make_tokenizer` when none.
+        config: What differs from the smallest Llama.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    tokenizer = make_tokenizer()
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
+    tokenizer = tokenizer or make_tokenizer()
+    smallest = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+    }
+    chosen = LlamaConfig(
+        **(smallest | config),
         tie_word_embeddings=tied,
         pad_token_id=None,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
     )
-    model: Any = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
+    model: Any = LlamaForCausalLM(chosen)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
