@@ -12,6 +12,7 @@ FILES = {
     for room in ROOMS
     for path in sorted((ROOT / room).rglob("*.py"))
 }
+LONGEST_FUNCTION = 60
 
 
 def folder(module: str) -> str:
@@ -66,6 +67,19 @@ def test_engine_and_training_keep_their_files_in_folders() -> None:
     loose = {path.stem for path in (ROOT / "engine").glob("*.py")}
     assert loose <= vocabulary
     assert {path.stem for path in (ROOT / "training").glob("*.py")} == {"__init__"}
+
+
+def test_functions_fit_a_screen() -> None:
+    """Those of `cli` are lists of options."""
+    long = [
+        f"{module}.{node.name}"
+        for module, path in FILES.items()
+        if not module.startswith("cli")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
+    ]
+    assert not long
 
 
 def test_vllm_trl_and_plotting_are_imported_in_one_place_each() -> None:

@@ -8,6 +8,8 @@ follow its borders, where these are quantiles, and from both every task's catego
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -15,6 +17,12 @@ import polars as pl
 from engine.measures.compute import check_table
 from engine.measures.task_map import CATEGORIES, MapConfig, Thresholds, categorise, find_thresholds
 from engine.variance.pair_grid import grids_of_table
+
+_POINT: dict[str, Any] = {
+    "task_id": pl.String,
+    "prompt_uncertainty": pl.Float64,
+    "prediction_probability": pl.Float64,
+}
 
 _Floats = npt.NDArray[np.float64]
 
@@ -51,28 +59,16 @@ def map_stability(
     config = config or MapConfig()
     check_table(pairs, "pairs", source)
     pairs = pairs.filter((pl.col("perturbation") > 0).any().over("task_id"))
-    task_ids: list[str] = []
-    point: list[tuple[float, float]] = []
+    points: list[tuple[str, float, float]] = []
     u = np.empty((pairs["task_id"].n_unique(), n_replicates))
     p = np.empty_like(u)
     for index, (task_id, grid) in enumerate(grids_of_table(pairs)):
-        task_ids.append(task_id)
-        point.append((float(np.nanmean(grid.moves)), float(grid.originals.mean())))
+        points.append((task_id, float(np.nanmean(grid.moves)), float(grid.originals.mean())))
         draw = np.random.default_rng((seed, index))
         u[index], p[index] = _replicates(grid.originals, grid.moves, n_replicates, draw)
-    table = pl.DataFrame(
-        [(task_id, *values) for task_id, values in zip(task_ids, point, strict=True)],
-        schema={
-            "task_id": pl.String,
-            "prompt_uncertainty": pl.Float64,
-            "prediction_probability": pl.Float64,
-        },
-        orient="row",
-    )
-    if table.is_empty():
-        category = categorise(table, Thresholds(uncertainty=0, probability=0))
-    else:
-        category = categorise(table, find_thresholds(table, config))
+    table = pl.DataFrame(points, schema=_POINT, orient="row")
+    borders = Thresholds(uncertainty=0, probability=0)
+    category = categorise(table, borders if table.is_empty() else find_thresholds(table, config))
     shares = dict(zip(CATEGORIES, _category_shares(u, p, config), strict=True))
     table = table.with_columns(
         category, **{f"share_{name}": pl.Series(values) for name, values in shares.items()}
@@ -81,9 +77,7 @@ def map_stability(
         pl.when(pl.col("map_category") == name).then(pl.col(f"share_{name}")) for name in CATEGORIES
     )
     return table.select(
-        "task_id",
-        "prompt_uncertainty",
-        "prediction_probability",
+        *_POINT,
         "map_category",
         own.alias("map_stability"),
         *(f"share_{name}" for name in CATEGORIES),
