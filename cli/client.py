@@ -87,9 +87,6 @@ def builder_at(
     """Prompts as the engine at a URL builds them.
 
     Args:
-        url: Where it runs.
-        api_key: Its key.
-        prompt: How they are laid out.
         model: Where its tokenizer is taken from; None: where the engine says.
         max_model_len: What its context must be, in tokens; None: whatever it is.
         trust_remote_code: Whether code that comes with the model may run.
@@ -123,11 +120,8 @@ def engine_at(
 
     Args:
         url: Where an engine runs; None: one is started.
-        api_key: Its key.
         location: Folder or hub id of the model that is started otherwise.
         model: Its context, and whether its code may run.
-        files: Where it reads and writes.
-        progress: Who is told of a start.
 
     Raises:
         InputError: As `connect`.

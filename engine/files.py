@@ -49,7 +49,6 @@ def check_output(path: Path, *, overwrite: bool, inputs: Iterable[object] = ()) 
     """That a command may write a file: the one rule for all outputs.
 
     Args:
-        path: The file.
         overwrite: Whether a file that is there may be replaced.
         inputs: What the same command reads; names that are no files count for nothing.
 
@@ -130,10 +129,6 @@ class LineJournal(Generic[_R]):
 
     Several may append at once, of one process or of many: each line is written under a lock of the
     file (`flock`), and only who holds it cuts off what a killed writer left of its last line.
-
-    Args:
-        path: The file.
-        kind: Record of a line.
     """
 
     def __init__(self, path: Path, kind: type[_R]) -> None:

@@ -118,7 +118,6 @@ def read_keys(environ: Mapping[str, str], arguments: Iterable[str] = ()) -> Keys
     """The keys a server was given.
 
     Args:
-        environ: Environment variables.
         arguments: Keys that vLLM itself was given as arguments; they win over the variable there,
             and so they do here.
 
@@ -140,8 +139,6 @@ def check_exposure(host: str | None, keys: Keys, environ: Mapping[str, str]) -> 
 
     Args:
         host: The address to listen on; None or empty means every address.
-        keys: The server's keys.
-        environ: Environment variables.
 
     Raises:
         InputError: If the address is no loopback address and there is no API key, or a variable

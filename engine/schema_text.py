@@ -14,7 +14,6 @@ def describe(schema: dict[str, Any], model: type) -> None:
 
     Args:
         schema: The schema, changed in place.
-        model: The pydantic model.
     """
     if text := _own(model).partition("\nAttributes:\n")[0]:
         schema["description"] = " ".join(text.replace("`", "").split())

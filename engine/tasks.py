@@ -164,7 +164,6 @@ def check_task(task: Task, source: object | None = None) -> None:
     """That a task has none of the `task_faults`.
 
     Args:
-        task: The task.
         source: Where it comes from, for messages.
 
     Raises:

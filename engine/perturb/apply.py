@@ -29,8 +29,6 @@ class Perturbation:
         The instances are left alone: the question put to the model must stay the same question.
 
         Args:
-            task: The task, with all its examples.
-            j: Number of the perturbation.
             shown: How many examples of either kind the prompt shows, and the perturbed task has;
                 all when not given.
         """

@@ -123,7 +123,6 @@ class Step(Options):
 
         Args:
             task: With all its examples, also those that are not shown.
-            streams: Where to draw from.
             shown: How many examples of either kind the prompt shows.
         """
 
@@ -195,8 +194,6 @@ class TextStep(Step):
         """The perturbed text; a non-empty text never becomes empty.
 
         Args:
-            text: The text.
-            rng: Where to draw from.
             protected: Ranges of the text that must stay as they are.
         """
 

@@ -51,9 +51,7 @@ class ExampleStep(Step):
         """The examples that are shown in place of `examples[:count]`, as many of them.
 
         Args:
-            examples: All examples of the kind.
             count: How many are shown, at least 1.
-            rng: Where to draw from.
         """
 
 

@@ -18,10 +18,6 @@ class TaskBuilder:
     """Makes one task of its rows.
 
     Args:
-        task_id: The task's id.
-        form: The format of the rows.
-        options: How they are read.
-        faults: Where faults are told.
         column: The column by which the rows are grouped.
     """
 

@@ -98,8 +98,6 @@ class Checker:
     record whose checker is `bad` in the end must not become a task.
 
     Args:
-        faults: Where faults are told.
-        file: The file the record is in.
         record: The record: a line, a row, a task id.
 
     Attributes:
@@ -191,7 +189,6 @@ class Checker:
         """That a task has none of `engine.tasks.task_faults`.
 
         Args:
-            task: The task.
             names: What its fields are called in the record, where they have other names.
         """
         for problem, field, part in task_faults(task):

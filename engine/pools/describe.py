@@ -136,10 +136,8 @@ def render_prompt(task: Task, number: int, config: ScoreConfig, builder: PromptB
     """The original prompt of a task's instance, with the examples that fit the context.
 
     Args:
-        task: The task.
         number: Which of its instances, counted from 1.
         config: Says how many examples are shown and how much room the output needs.
-        builder: Lays the prompt out.
 
     Raises:
         InputError: If there is no such instance, or its prompt does not fit without examples.

@@ -118,10 +118,7 @@ def estimate(
 
     Args:
         n_measured: Instances that the design samples, over all tasks of the pool.
-        sample: Tasks that stand for the others.
-        config: The design.
         builder: Lays the prompts out; over a `WordTokenizer`, words are taken for tokens.
-        rate: How fast the engine is.
         price_per_hour: What an hour of it costs.
     """
     in_words = isinstance(builder.tokenizer, WordTokenizer)

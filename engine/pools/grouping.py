@@ -55,13 +55,7 @@ class _Survey:
 
 @dataclass(frozen=True)
 class Grouping:
-    """Groups rows into tasks by the values of a column.
-
-    Args:
-        form: The format of the rows.
-        options: How they are read.
-        column: The column.
-    """
+    """Groups rows into tasks by the values of a column."""
 
     form: InstanceFormat
     options: PoolOptions

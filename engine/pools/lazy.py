@@ -26,8 +26,6 @@ class LazyPool:
         source: Where the tasks come from, for messages.
         format: Name of the format, see `engine.pools.formats.FORMATS`.
         files: The files it is read from; none for what is not read from files.
-        read: Reads the tasks.
-        options: How they are read.
 
     Attributes:
         source: As given.

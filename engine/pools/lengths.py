@@ -36,11 +36,7 @@ class Lengths(Record):
 
 
 class LengthCounter:
-    """Measures texts in batches and keeps how often each length occurs.
-
-    Args:
-        measure: Measures a batch.
-    """
+    """Measures texts in batches and keeps how often each length occurs."""
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure

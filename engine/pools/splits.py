@@ -98,7 +98,6 @@ def write_split(
 
     Args:
         tasks: The tasks of the pool; gone through once for each side.
-        split: The split.
         folder: Where the files go; made if it is not there.
         lists_only: Leave out the pools, `train.jsonl` and `test.jsonl`.
         overwrite: Whether files that are there may be replaced.
@@ -144,7 +143,6 @@ def new_split(tasks: Iterable[Task], *, by: str, share: float, seed: int, source
         tasks: The tasks; gone through once.
         by: `category` or `task`.
         share: Share of the tasks that is held out, in (0, 1).
-        seed: Decides which.
         source: Where the tasks come from, for messages.
 
     Raises:

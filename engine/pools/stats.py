@@ -65,7 +65,6 @@ def collect_stats(
     """Go through the tasks once.
 
     Args:
-        tasks: The tasks.
         config: The design, which says how many instances are measured.
         tokenizer: A transformers tokenizer to measure lengths in tokens, special tokens left out;
             in words when none.

@@ -33,7 +33,6 @@ def tell_unused(values: Asked, check: Checker, known: Collection[str] = ()) -> N
     """Tell of keys that nothing has asked for.
 
     Args:
-        values: A record that has been read.
         check: Is told of a fault where something would be lost that changes the meaning.
         known: Keys that need no note.
     """

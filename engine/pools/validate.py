@@ -49,8 +49,6 @@ def validate_pool(
     pool leaves its whole task out of the count. Everything else is told independently.
 
     Args:
-        spec: See `engine.pools.open_pool`.
-        options: How it is read.
         tell: Called with every fault as it is found.
     """
     faults = ToldFaults(tell)

@@ -29,8 +29,6 @@ def write_pool(
     The file is written beside itself and renamed into place when it is whole.
 
     Args:
-        tasks: The tasks.
-        path: The file.
         overwrite: Whether a file that is there may be replaced.
         inputs: The files that the tasks are read from.
 

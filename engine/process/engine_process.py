@@ -87,7 +87,6 @@ class EngineProcess:
             model: Folder or hub id.
             weights_root: Folder below which checkpoints may be loaded; None: none may.
             log_file: Where its output goes, appended; None: to this process's own output.
-            host: Address to listen on.
             port: Port to listen on; None: a free one.
             trust_remote_code: Whether code that comes with the model may run.
             long_running: Whether it runs long enough for compilation to pay.
@@ -142,7 +141,6 @@ class EngineProcess:
         """Returns when the server can score.
 
         Args:
-            timeout_s: Seconds to wait at most.
             on_wait: Called about twice a second with the seconds waited so far.
 
         Raises:

@@ -15,11 +15,7 @@ _SECOND_HAND = ("root cause", "initialization failed", "WorkerProc failed", "val
 
 
 def last_words(text: str) -> str:
-    """The last error that is no report of another one; else the last line; else nothing.
-
-    Args:
-        text: What the process has printed.
-    """
+    """The last error that is no report of another one; else the last line; else nothing."""
     lines = [_WHO.sub("", _COLOUR.sub("", line)).strip() for line in text.splitlines()]
     causes = [line for line in lines if _CAUSE.fullmatch(line)]
     own = [line for line in causes if not any(phrase in line for phrase in _SECOND_HAND)]

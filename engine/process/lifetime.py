@@ -19,7 +19,6 @@ def die_with(parent: int, signal_number: int = signal.SIGKILL) -> None:
 
     Args:
         parent: Process id of the parent. If it is gone already, this process ends at once.
-        signal_number: The signal.
     """
 
     def watch() -> None:

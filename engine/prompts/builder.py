@@ -42,7 +42,6 @@ class PromptBuilder:
 
     Args:
         tokenizer: A transformers tokenizer.
-        config: The layout.
         max_model_len: The model's context, in tokens, prompt and output together.
 
     Attributes:
@@ -187,8 +186,6 @@ class PromptBuilder:
         Negative examples give way first, then positive ones, the last before the first.
 
         Args:
-            task: The task.
-            instance: The instance.
             max_output_tokens: Longest output, in tokens.
             also: Other forms of the task with so many examples, whose prompts must fit as well.
 

@@ -17,7 +17,6 @@ class ChatTemplate:
 
     Args:
         tokenizer: A transformers tokenizer that has one.
-        special: Its special tokens.
 
     Attributes:
         tail: What the template puts behind the last question.

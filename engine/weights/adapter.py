@@ -191,8 +191,6 @@ def merged(
 
     Args:
         tensors: Names and tensors of the base model, in any order.
-        folder: The adapter.
-        device: Where to multiply.
 
     Yields:
         Name and tensor, in the same order; one tensor at a time is in memory.

@@ -63,8 +63,6 @@ def check_adapter(folder: Path, manifest: Manifest, base: Path) -> None:
     """Compares an adapter with its manifest and with the model it shall be merged into.
 
     Args:
-        folder: The published adapter.
-        manifest: Its manifest.
         base: Folder of the base model, whose digest is the one that the manifest names.
 
     Raises:

@@ -41,8 +41,6 @@ def check_checkpoint(folder: Path, manifest: Manifest, live: Path) -> None:
     """Compares a checkpoint with its manifest and with the weights that are live.
 
     Args:
-        folder: The published checkpoint.
-        manifest: Its manifest.
         live: Folder of the live checkpoint; the comparison is left out when it is not a folder
             (a model served straight from the hub), and the probes alone decide.
 

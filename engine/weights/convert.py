@@ -33,7 +33,6 @@ def convert_once(gguf: Path, sha256: str, target: Path) -> Path:
     once, one wins and both get the same folder.
 
     Args:
-        gguf: The input file.
         sha256: What its content must hash to, as 64 hex digits.
         target: The folder to make.
 

@@ -26,7 +26,6 @@ def load_tokenizer(
     """The tokenizer that a server lays prompts out with.
 
     Args:
-        served: What the server says.
         model: Where to take it from, see `engine.weights.models.find_model`; None: where the
             server does.
         trust_remote_code: Whether code that comes with the model may run.

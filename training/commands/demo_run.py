@@ -81,14 +81,11 @@ def run_demo(
     Args:
         pool: Folder of Super-NaturalInstructions files; the bundled pool when none.
         tasks: Tasks scored, at most.
-        rounds: Rounds to go.
         model: `smollm2-135m`, a hub id or a folder.
         run_dir: Where the records go; `-2`, `-3`, ... is added when that is taken.
-        seed: Of every random choice.
         instances: Instances measured per task.
         perturbations: Perturbed prompts per task.
         trust_remote_code: Whether code that comes with the model may run.
-        console: Where progress and table are shown.
 
     Raises:
         InputError: If the pool, the model or an argument is at fault; before anything is started.

@@ -75,8 +75,6 @@ class OwnEngine:
     Args:
         location: Folder or hub id of the base model.
         model: Its context, and whether its code may run.
-        files: Where it reads and writes.
-        progress: Who is told of a start.
         config: Flags, port and the like; its `urls` are of no use here.
     """
 
@@ -196,7 +194,6 @@ def make_client(url: str, paraphrases: Path, *, patience_s: float | None) -> Eng
 
     Args:
         url: Where the engine is, without `/v1`.
-        paraphrases: Keeps paraphrases.
         patience_s: Seconds to wait for an engine that went away; None: the client's own.
     """
     keys = client_keys(os.environ)
@@ -273,9 +270,6 @@ def run_config(
 
     Args:
         folder: The run folder; held by this process for as long as it takes.
-        config: The resolved config.
-        pools: The tasks it names.
-        progress: Who is told.
         location: What the model's name stands for, if that is known already.
         n_steps: Stop when so many steps of the plan are done; none: at its end.
 

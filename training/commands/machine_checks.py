@@ -46,7 +46,6 @@ def examine(folder: Path = Path("runs"), port: int = 8000) -> Iterator[Finding]:
     """All checks, in order; each takes at most some seconds and changes nothing.
 
     Args:
-        folder: Where run folders are to go.
         port: Port that `jostle serve` listens on by default.
     """
     checks: tuple[Callable[[], Finding], ...] = (

@@ -37,7 +37,6 @@ def run_from_file(
         config_file: TOML, see `training.config.run_config.RunConfig`.
         run_dir: The run folder; `runs/` and the name of the config file when unset.
         overrides: `section.field=value`.
-        console: Where progress and table are shown.
 
     Raises:
         InputError: If config, pool, model or run folder are at fault.
@@ -74,11 +73,7 @@ def plan_from_file(
     """Write the resolved config and show what the run will take; nothing is started.
 
     Args:
-        config_file: See `run_from_file`.
-        run_dir: See `run_from_file`.
-        overrides: See `run_from_file`.
         pairs_per_second: How fast the engine is, to reckon time with.
-        console: Where the plan is shown.
 
     Raises:
         InputError: If config, pool or model are at fault.

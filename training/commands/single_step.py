@@ -44,7 +44,6 @@ def train_on(
         config: Model, pool and `train` are used.
         tasks: A `selection.json`, or a file with one task id a line.
         output: Folder for `checkpoint/` and the trainer's files.
-        on_progress: Called as the training goes on.
 
     Raises:
         InputError: If a task is not in the pool, or has no usable row.
@@ -106,10 +105,7 @@ def evaluate_engine(
     """Evaluate what an engine serves on a pool.
 
     Args:
-        engine: A client.
         pool: What `engine.pools.open_pool` takes.
-        config: How to evaluate.
-        builder: Prompts as the engine builds them.
         output: Folder for `evaluation.json` and `outputs.jsonl`, the latter for `jostle judge`.
         max_tasks: The first so many tasks only.
         left_out: Takes what cannot be read or evaluated, which is left out and, with `output`,

@@ -92,12 +92,9 @@ def run_sweep(
 
     Args:
         config: What all runs have in common.
-        strategies: Names of strategies.
         seeds: Each replaces the seeds of the run, the scoring and the training. The evaluation
             keeps its own, so that all runs are compared on the same tasks and instances.
         folder: Where the run folders go, and `sweep.json`.
-        progress: Who is told.
-        run_one: Does a run.
 
     Raises:
         InputError: If a strategy is unknown, named twice or needs what is not measured, or a run

@@ -21,7 +21,6 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """A config file with values of the command line put in.
 
     Args:
-        path: The TOML file.
         overrides: `section.field=value`; the value as TOML has it, or else as plain text.
 
     Raises:

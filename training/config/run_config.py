@@ -262,7 +262,6 @@ def check_racing(config: ScoreConfig, source: object, section: str = "") -> None
     """That a race can go by this config.
 
     Args:
-        config: What to measure.
         source: The file it came from, for messages.
         section: Where it stands there, with a dot.
 

@@ -99,7 +99,6 @@ class Judge:
 
     Args:
         base_url: Endpoint, with `/v1`.
-        model: Name of the model there.
         api_key: Sent as bearer token, if given.
         timeout_s: Longest wait for one reply.
         pause_s: Wait before the second attempt at a reply; doubled for each further one.
@@ -214,7 +213,6 @@ def compare(
     Args:
         left: Answers of one model.
         right: Answers of the other, in any order.
-        judge: The judge.
         journal: File of verdicts; those that are there already are not asked for again.
         at_once: Requests under way together.
         on_progress: Called with verdicts done and verdicts in all.

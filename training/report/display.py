@@ -89,7 +89,6 @@ class RichProgress:
         """Show that something without steps goes on, against the time it usually takes.
 
         Args:
-            what: What is waited for.
             seconds: How long it has taken so far.
             expected: How long it usually takes.
         """

@@ -115,10 +115,7 @@ def write_map_page(
     """Writes the page.
 
     Args:
-        path: The HTML file.
         table: What `map_table` gives.
-        thresholds: The borders, which are drawn.
-        title: Its heading.
         n_replicates: Bootstrap replicates, as told on the page.
     """
     data = {

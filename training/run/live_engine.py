@@ -70,8 +70,6 @@ def check_prompts(weights: WeightsState, builder: PromptBuilder, model: str, *, 
     """That an engine which was started by others serves the model that a run trains.
 
     Args:
-        weights: What it serves.
-        builder: Prompts of the run.
         model: Folder or hub id of the run's model.
         new: Whether the run begins.
 

@@ -15,7 +15,6 @@ class Progress(Protocol):
 
         Args:
             round_index: The round; 0 for `before`.
-            step: The step.
             total: How many units it has; none when that is not known yet.
             unit: What is counted: `tasks`, `steps`, ...
         """

@@ -43,7 +43,6 @@ class ProgressFile:
     Implements `training.run.progress.Progress`.
 
     Args:
-        path: The file.
         inner: Who is told as well.
     """
 

@@ -20,7 +20,6 @@ class RoundRaces:
     Args:
         tasks: The run's pool, without validation tasks.
         config: With `select.race`.
-        builder: Prompts as the engine builds them.
         on_task: Called with the number of tasks whose prompts have been measured.
 
     Raises:

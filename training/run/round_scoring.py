@@ -39,11 +39,7 @@ class RoundScoring(Protocol):
         """Score the tasks of a round; what came of it, as a phrase.
 
         Args:
-            engine: Serves the weights of this version.
-            folder: The round's.
             tasks: Those not yet trained on.
-            version: That of the live weights.
-            progress: Who is told.
 
         Raises:
             InputError: If the engine finds fault with a task, or a journal cannot be read.
@@ -57,11 +53,7 @@ class RoundScoring(Protocol):
 
 
 class DesignScoring:
-    """All tasks by the design of `score`.
-
-    Args:
-        config: What to measure.
-    """
+    """All tasks by the design of `score`."""
 
     def __init__(self, config: ScoreConfig) -> None:
         self._config = config
@@ -89,13 +81,7 @@ class DesignScoring:
 
 
 class RaceScoring:
-    """Pairs go where it is open which tasks are the most uncertain; leaves `race.json` too.
-
-    Args:
-        config: Prompts, perturbations and seed.
-        races: The races of the run.
-        builder: Prompts as the engine builds them.
-    """
+    """Pairs go where it is open which tasks are the most uncertain; leaves `race.json` too."""
 
     def __init__(self, config: ScoreConfig, races: RoundRaces, builder: PromptBuilder) -> None:
         self._config = config

@@ -44,15 +44,10 @@ class Run:
     """One run, new or resumed.
 
     Args:
-        folder: The run folder.
         config: The resolved config.
         pool: The tasks to score and train on.
-        held_out: The tasks to evaluate on.
         engine: A client of an engine that serves the base model, or weights of this run.
-        builder: Prompts as the engine builds them.
         base_model: Folder or hub id that `config.model.name` stands for.
-        progress: Who is told.
-        train: Runs the trainer.
         races: Those of `select.race`, if their costs have been counted already.
 
     Raises:

@@ -64,7 +64,6 @@ class RoundFolder:
     """Paths of a round.
 
     Args:
-        path: The folder.
         index: The round; 0 is the first.
     """
 

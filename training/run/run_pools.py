@@ -188,8 +188,6 @@ def draw_initial(pool: Pool, n_tasks: int, seed: int, version: str) -> Selection
 
     Args:
         pool: Without validation tasks.
-        n_tasks: How many.
-        seed: The run's.
         version: The weights that are live.
     """
     ids = [task.id for task in pool]

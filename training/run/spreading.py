@@ -84,7 +84,6 @@ class Spreading(Generic[_Answer]):
         """Yields the answer to each item once, as they come.
 
         Args:
-            n_items: How many there are.
             at_once: How many make a part.
 
         Raises:

@@ -119,7 +119,6 @@ class RunState(Record):
         """The state after the current step.
 
         Args:
-            seconds: How long the step took.
             weights_version: See `StepRecord`.
         """
         assert self.current_round is not None
@@ -158,10 +157,7 @@ def open_run(
     """Start a run, or find where an earlier start of the same run got to.
 
     Args:
-        folder: The run folder.
-        config: The resolved config.
         pool: The tasks that are scored and trained on.
-        held_out: The tasks that are evaluated.
         base: What the engine says of the base model; only a new run takes it.
 
     Raises:

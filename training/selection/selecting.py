@@ -26,7 +26,6 @@ def select(
 
     Args:
         scores: One row per task, in any order, with the columns of `scores.parquet`.
-        strategy: The rule.
         n_tasks: How many to take, forced ones included; all candidates when there are fewer.
         seed: For strategies that draw.
         forced: Ids of tasks that are taken in any case, before all others, in this order.

@@ -55,8 +55,6 @@ class JournaledScoring:
     Args:
         tasks: Gone through once to ask, and once more if an earlier call has asked for some.
         order: Their ids.
-        config: What to measure.
-        files: Where it goes.
         version: The weights that all scores must come from.
         strengths: Takes each task's `perturbation_strength`, unless it holds it.
     """
@@ -87,7 +85,6 @@ class JournaledScoring:
         """Journals the scores of all tasks.
 
         Args:
-            engine: Serves the weights of this version.
             on_score: Called with the number of finished tasks and the name of the latest, or "" at
                 the start.
             on_skip: Called with every task that cannot be scored; without it, that is an error.

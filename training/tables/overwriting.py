@@ -27,15 +27,6 @@ def claimed(
 ) -> Iterator[None]:
     """Holds an output and what lies beside it for this process, once there is room for it.
 
-    Args:
-        output: See `make_room`.
-        settings: See there.
-        beside: See there.
-        lock: The lock file.
-        what: What the work is called.
-        overwrite: See there.
-        inputs: See there.
-
     Raises:
         InputError: As `make_room`, or if another process is at it, which is named.
     """

@@ -153,11 +153,7 @@ def plan_pool_race(
     The race names the tasks that cannot be measured; they are not among its tasks.
 
     Args:
-        pool: The tasks.
-        config: Prompts, perturbations and seed.
-        builder: Prompts as the engine builds them.
         rules: How many are wanted, and the budget.
-        files: Where it goes.
         by_category: Whether the top N of every category are wanted.
         left_out: Takes instances that cannot be scored, which are left out and written down with
             what it holds already.
@@ -210,11 +206,6 @@ def race_on_disk(
 
     Args:
         race: The race, see `engine.design.race_plan.plan_race`.
-        tasks: Its tasks.
-        engine: A client.
-        config: Prompts, perturbations and seed.
-        builder: Prompts as the engine builds them.
-        files: Where it goes.
         by_category: Whether the race was planned so.
         on_progress: Called with the tokens that are spent, after each answer and each batch.
 
@@ -250,11 +241,7 @@ def race_with_journal(
     """Runs a race with the answers of a journal, to which further ones are added.
 
     Args:
-        race: The race.
         engine: Asked for what the journal does not hold.
-        tasks: Its tasks.
-        config: Prompts, perturbations and seed.
-        builder: Prompts as the engine builds them.
         journal_file: Of this very race.
         version: The weights that all answers must come from.
         on_progress: Called with the tokens that are spent, after each answer and each batch.
@@ -289,13 +276,7 @@ def race_with_journal(
 
 
 def race_scores(result: RaceResult, pairs: pl.DataFrame, config: ScoreConfig) -> pl.DataFrame:
-    """Where every task stands, with what `jostle score` measures of its pairs.
-
-    Args:
-        result: A race.
-        pairs: Its pairs.
-        config: What it was run with.
-    """
+    """Where every task stands, with what `jostle score` measures of its pairs."""
     standings = pl.DataFrame([each.model_dump() for each in result.standings])
     needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
     known = with_columns_of(

@@ -167,11 +167,7 @@ def score_pool(
     """Scores a pool, or goes on where an earlier call broke off; the content of `OUT.parquet`.
 
     Args:
-        pool: The tasks.
         survey: What `survey_pool` says of them.
-        engine: A client.
-        config: What to measure.
-        files: Where it goes.
         on_score: Called with the number of finished tasks and the name of the latest, or "" at the
             start.
         skip_faulty: Leave tasks out that cannot be scored, and write them to `OUT.skipped.jsonl`

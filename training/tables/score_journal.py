@@ -16,7 +16,6 @@ class ScoreJournal(LineJournal[TaskScore]):
     Use as a context manager to append; `read` works at any time.
 
     Args:
-        path: The journal file.
         weights_version: Lines of any other version are not part of this scoring.
     """
 

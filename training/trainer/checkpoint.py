@@ -74,7 +74,6 @@ def publish(result: TrainResult, checkpoint: Path, round_index: int) -> Manifest
     checkpoint folder is whole or absent. Publishing again after an interruption finishes the work.
 
     Args:
-        result: What the trainer left.
         checkpoint: Where the checkpoint shall stand, on the same file system.
         round_index: The round; part of the version.
 

@@ -209,7 +209,6 @@ def finish(model: Any, job: TrainJob, dtype: torch.dtype, configs: tuple[Any, An
 
     Args:
         model: The trained model, its adapters still apart.
-        job: The job.
         dtype: Of the weights that are written, and of the model that is returned. An adapter stays
             in float32: the engine merges it in float32.
         configs: The model's config and generation config, as they were before the training.

@@ -36,8 +36,6 @@ class ProgressWriter(TrainerCallback):
     """Appends progress lines, times the steps, and declares checkpoints whole.
 
     Args:
-        path: The progress file.
-        fingerprint: Of the training.
         active: Whether this process is the one that reports.
     """
 

@@ -56,9 +56,6 @@ def build_rows(
     longer than `config.max_row_length` are left out and reported.
 
     Args:
-        tasks: The tasks.
-        builder: Prompts as the engine builds them.
-        config: The run's config.
         instances_per_task: Instances of each task, at most; `config.train` says it when unset.
 
     Raises:

@@ -39,10 +39,6 @@ class AccessMiddleware:
     /metrics answer anybody. Without any key everything is open, which `engine.keys.check_exposure`
     allows on loopback only. Once there is an API key, the admin routes want an admin key; if none
     was configured they are closed.
-
-    Args:
-        app: The application behind.
-        keys: The server's keys.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:

@@ -28,7 +28,6 @@ def error_body(
     """The body of an error.
 
     Args:
-        status: HTTP status.
         message: What is wrong; names record and field as well.
         param: The field at fault.
         record: The record at fault: a task id, or `pairs[3]`. vLLM has no such key.

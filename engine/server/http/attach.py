@@ -21,11 +21,6 @@ def attach(app: FastAPI, keys: Keys, limits: Limits) -> None:
 
     vLLM gives its shape to FastAPI's exceptions only; those of Starlette below it (no such route,
     a body that is no text) would look different.
-
-    Args:
-        app: The application.
-        keys: The server's keys.
-        limits: The server's limits.
     """
     app.include_router(router)
     app.add_exception_handler(HTTPException, _http_error)

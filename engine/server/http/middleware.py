@@ -27,7 +27,6 @@ class GateMiddleware:
     /health is 503 when the engine cannot score any more, so that no balancer sends requests here.
 
     Args:
-        app: The application behind.
         wait: Seconds a request waits for a load to end before it gets a 503.
     """
 
@@ -68,10 +67,6 @@ class LimitMiddleware:
     """Refuses bodies that are too large, and scoring requests beyond what is taken at once.
 
     A refused request costs no memory: its body is not read.
-
-    Args:
-        app: The application behind.
-        limits: The server's limits.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:

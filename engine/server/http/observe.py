@@ -37,9 +37,6 @@ class ObserveMiddleware:
     """Counts and times requests to our routes and gives each an id, logged and sent back.
 
     A client's own `X-Request-Id` is kept when it is short and plain, so that it cannot forge lines.
-
-    Args:
-        app: The application behind.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -74,7 +74,6 @@ class Pulse:
 
     Args:
         ask: Returns when the engine's main loop has answered.
-        processes: The engine's processes.
         silence: Seconds without an answer or any work after which the engine is killed; without an
             answer, but at work, it is 15 times as long.
         excused: Whether the engine may be silent now, as it is while it loads weights.

@@ -72,7 +72,6 @@ class Watcher:
         live_file: Where the server writes down which weights are live.
         stop: Waits for so many seconds; true as soon as the watcher is told to stop.
         say: Takes the lines meant for a person.
-        settings: How patient to be.
     """
 
     def __init__(

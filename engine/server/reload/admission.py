@@ -32,7 +32,6 @@ class Admission:
             path: Folder of the checkpoint or adapter.
             version: The version that its manifest must name.
             kind: The kind that its manifest must name; None: any.
-            live: The live weights.
 
         Raises:
             InputError: If it must not be loaded.

@@ -34,11 +34,9 @@ class LiveWeights:
     """The one place that knows the live version; owns the gate before the engine.
 
     Args:
-        client: The engine client.
         root: Folder below which checkpoints may be loaded; none may be if it is None.
         first: The weights the server started with; their path is a folder, or a hub id when there
             is no local copy.
-        limits: The server's limits.
         live_file: Where to write down which weights are live; None: nowhere.
         shared: Folder that all API processes of the server share; None: there is only this one.
         condemn: Called when the engine can neither use new weights nor old ones; it must end.
@@ -108,7 +106,6 @@ class LiveWeights:
         """Makes a published checkpoint or adapter live.
 
         Args:
-            path: Its folder.
             version: The version that its manifest must name.
             kind: The kind that its manifest must name; None: any.
 

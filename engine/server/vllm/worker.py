@@ -62,7 +62,6 @@ def load_weights(worker: Any, path: str, adapter: str | None = None) -> None:
 
     Args:
         worker: The vLLM worker this is a method of.
-        path: Folder of the checkpoint.
         adapter: Folder of an adapter to merge into it on the way; None: none.
 
     Raises:
