@@ -21,12 +21,13 @@ from benchmarks.reference_pairs import DESIGN, STORED
 from benchmarks.stored_pairs import StoredTask, load
 from engine.client import EngineClient
 from engine.design.entries import RaceConfig, Standing
-from engine.design.live_race import LiveTables, Scoring, race_order
+from engine.design.live_race import LiveTables, race_order
 from engine.design.race_rules import Race
 from engine.pools.niv2 import load_niv2_task, task_files
 from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
 from engine.protocol.api import Usage
+from engine.protocol.engine_calls import Engine
 from engine.tasks import Task
 from engine.variance.overlap import top
 from engine.weights.models import BUNDLED_MODEL, resolve_model
@@ -50,7 +51,7 @@ def simulate(stored: list[StoredTask], config: RaceConfig) -> Race:
 
 
 def race_live(
-    client: Scoring,
+    client: Engine,
     tasks: list[Task],
     stored: list[StoredTask],
     builder: PromptBuilder,

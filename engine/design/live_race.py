@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Protocol
 
 import numpy as np
 from pydantic import Field
@@ -16,29 +15,17 @@ from engine.design.measurement import Measurement
 from engine.errors import EngineError
 from engine.prompts import PromptBuilder
 from engine.protocol.api import (
-    CompletionLogprobsResponse,
     PairScore,
     Reference,
     TaskScore,
     TokenPair,
     Usage,
 )
+from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import Pair, check_length, perturbed_prompts, plan_task
 from engine.tasks import Instance, Record, Task
 from engine.variance.pair_grid import PairGrid
-
-
-class Scoring(Protocol):
-    """What the race needs of `engine.client.EngineClient`."""
-
-    def score(self, tasks: Sequence[Task], config: ScoreConfig) -> Iterator[TaskScore]:
-        """The score of each task."""
-        ...
-
-    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
-        """Log-probabilities of fixed completions, in order."""
-        ...
 
 
 class Answer(Record):
@@ -78,7 +65,7 @@ class LiveTables:
 
     def __init__(
         self,
-        engine: Scoring,
+        engine: Engine,
         tasks: Sequence[Task],
         config: ScoreConfig,
         builder: PromptBuilder,

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Protocol
+from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import Field
 
 from engine.errors import InputError
 from engine.pools.word_tokenizer import TOKENS_PER_WORD, WordTokenizer
 from engine.prompts import PromptBuilder
-from engine.protocol.api import TaskScore
+from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task, reusable_tokens
 from engine.tasks import Record, Task
 
 SAMPLE_TASKS = 32
 """Tasks whose pairs are laid out to count tokens."""
-
-
-class Engine(Protocol):
-    """What measures a rate: `engine.client.EngineClient`."""
-
-    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterable[TaskScore]:
-        """Score tasks."""
-        ...
 
 
 class Rate(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,13 @@ import pytest
 
 from engine.errors import EngineError
 from engine.measures.compute import compute_measures
-from engine.protocol.api import CompletionLogprobsResponse, TaskScore, TokenPair, WeightsState
+from engine.protocol.api import (
+    CompletionLogprobsResponse,
+    SkippedTask,
+    TaskScore,
+    TokenPair,
+    WeightsState,
+)
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.served_model import tokenizer_identity
 from engine.tasks import Task
@@ -43,7 +49,12 @@ class Client(Engine):
     def weights(self) -> WeightsState:
         return live(self.version).model_copy(update={"served": self.served})
 
-    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+    def score(
+        self,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
         for score in super().score(tasks, config):
             self._count()
             yield score

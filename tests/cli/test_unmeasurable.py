@@ -22,7 +22,7 @@ class ScoringClient(Client):
     """Stands for the client of an engine that scores what it is asked."""
 
     def score(
-        self, tasks: Iterable[Task], config: ScoreConfig, _on_skip: object = None
+        self, tasks: Iterable[Task], config: ScoreConfig, on_skip: object = None
     ) -> Iterator[TaskScore]:
         return super().score(tasks, config)
 

@@ -23,6 +23,7 @@ from engine.protocol.api import (
     TokenPair,
     WeightsState,
 )
+from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from engine.weights.models import resolve_model
@@ -30,7 +31,7 @@ from training.config.run_config import EngineConfig, ModelConfig, RunConfig
 from training.report.display import RichProgress
 from training.run.finetune import Train
 from training.run.fleet import Fleet
-from training.run.live_engine import Engine, check_prompts
+from training.run.live_engine import check_prompts
 from training.run.progress_file import ProgressFile
 from training.run.round_races import RoundRaces
 from training.run.rounds import Run
@@ -70,7 +71,7 @@ class EngineFiles:
 class OwnEngine:
     """An engine of one's own, which can be stopped and started again; a context manager.
 
-    Implements `training.run.live_engine.Engine`.
+    Implements `engine.protocol.engine_calls.Engine`.
 
     Args:
         location: Folder or hub id of the base model.

@@ -12,11 +12,12 @@ from engine.pools.names import read_names
 from engine.pools.opening import open_pool
 from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
+from engine.protocol.engine_calls import Engine
 from engine.weights.manifest import Manifest
 from engine.weights.models import resolve_model
 from training.commands.launch import make_builder
 from training.config.run_config import EvaluateConfig, RunConfig
-from training.evaluation.evaluator import Evaluation, Evaluator, Generator, build_evaluation_set
+from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
 from training.run.finetune import train_rows
 from training.run.run_pools import load_pools, take_validation
 from training.selection import Selection
@@ -92,7 +93,7 @@ def read_task_ids(path: Path) -> tuple[str, ...]:
 
 
 def evaluate_engine(
-    engine: Generator,
+    engine: Engine,
     pool: str,
     config: EvaluateConfig,
     builder: PromptBuilder,

@@ -13,14 +13,14 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, geometric_mean
-from typing import Protocol
 
 import regex  # type: ignore[import-untyped]
 
 from engine.errors import InputError
 from engine.perturb.boundaries import words
 from engine.prompts import PromptBuilder
-from engine.protocol.api import CompletionLogprobsResponse, TokenPair
+from engine.protocol.api import TokenPair
+from engine.protocol.engine_calls import Engine
 from engine.tasks import Record, Task
 from training.config.run_config import EvaluateConfig
 from training.evaluation.bootstrap import mean_interval
@@ -30,18 +30,6 @@ _LATIN_OR_OTHER = regex.compile(
     r"|[a-z0-9]+"
 )
 _DROP_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-class Generator(Protocol):
-    """What evaluation needs of the engine's client."""
-
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
-        """Greedy outputs, decoded, in the order of the prompts, over with the token `end`."""
-        ...
-
-    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
-        """Log-probabilities of fixed completions, in order."""
-        ...
 
 
 class Score(Record):
@@ -226,7 +214,7 @@ class Evaluator:
         """Tasks in the set."""
         return len(self.data.tasks)
 
-    def run(self, generator: Generator) -> Iterator[tuple[int, str]]:
+    def run(self, engine: Engine) -> Iterator[tuple[int, str]]:
         """Evaluate all tasks; yields how many are done, and the id of the last of them."""
         self._scores, self.outputs = [], []
         first = 0
@@ -236,8 +224,8 @@ class Evaluator:
                 n_prompts += len(self.data.prompts[after])
                 after += 1
             prompts = [row for rows in self.data.prompts[first:after] for row in rows]
-            texts = iter(generator.generate(prompts, self.max_new_tokens, self.data.end))
-            perplexities = self._gold_perplexities(generator, first, after)
+            texts = iter(engine.generate(prompts, self.max_new_tokens, self.data.end))
+            perplexities = self._gold_perplexities(engine, first, after)
             for task, gold in zip(self.data.tasks[first:after], perplexities, strict=True):
                 answers = self.compare(task, [next(texts) for _ in task.instances])
                 self.outputs += answers
@@ -274,14 +262,14 @@ class Evaluator:
         )
 
     def _gold_perplexities(
-        self, generator: Generator, first: int, after: int
+        self, engine: Engine, first: int, after: int
     ) -> list[tuple[float | None, int | None]]:
         """Of the tasks from `first` to `after`, in one request, with the number of gold outputs."""
         if not self.data.golds:
             return [(None, None)] * (after - first)
         by_task = self.data.golds[first:after]
         pairs = [pair for each in by_task for pair in each]
-        results = iter(generator.completion_logprobs(pairs).results if pairs else ())
+        results = iter(engine.completion_logprobs(pairs).results if pairs else ())
         found: list[tuple[float | None, int | None]] = []
         for each in by_task:
             means = [fmean(next(results).token_logprobs) for _ in each]

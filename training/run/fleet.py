@@ -20,9 +20,9 @@ from engine.protocol.api import (
     Usage,
     WeightsState,
 )
+from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
-from training.run.live_engine import Engine
 from training.run.spreading import Ask, FaultyItemError, Spreading
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _PAIRS_AT_ONCE = 8
 
 
 class Fleet:
-    """Implements `training.run.live_engine.Engine` over several of them.
+    """Implements `engine.protocol.engine_calls.Engine` over several of them.
 
     A task goes to one engine as a whole, because its pairs share their prefixes. An engine that
     does not answer any more, or fails at what another engine can do, gets no more work from this

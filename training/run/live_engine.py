@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
 from engine.protocol.api import (
-    CompletionLogprobsResponse,
-    TokenPair,
     WeightsState,
 )
+from engine.protocol.engine_calls import Engine
 from engine.weights.identity import weights_identity
 from engine.weights.manifest import MANIFEST_NAME, read_manifest
 from engine.weights.models import local_folder
 from training.run.run_folder import RunFolder
 from training.run.state import RunState
-from training.tables.journaled_scoring import ScoringEngine
-
-
-class Engine(ScoringEngine, Protocol):
-    """What the loop needs of `engine.client.EngineClient`."""
-
-    def load_weights(self, path: Path, version: str) -> WeightsState:
-        """Load a published checkpoint; `EngineError` if it did not become live."""
-        ...
-
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
-        """Greedy outputs, decoded, in order."""
-        ...
-
-    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
-        """Log-probabilities of fixed completions, in order."""
-        ...
 
 
 def require_live(engine: Engine, folder: RunFolder, state: RunState) -> str:

@@ -11,9 +11,9 @@ from engine.design.race_plan import RaceResult
 from engine.files import write_json
 from engine.prompts import PromptBuilder
 from engine.protocol.api import Usage
+from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
-from training.run.live_engine import Engine
 from training.run.progress import Progress
 from training.run.round_races import RoundRaces
 from training.run.run_folder import RoundFolder

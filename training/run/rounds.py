@@ -12,12 +12,13 @@ from collections.abc import Callable
 from engine.files import write_json
 from engine.prompts import PromptBuilder
 from engine.protocol.api import Usage
+from engine.protocol.engine_calls import Engine
 from engine.tasks import Pool
 from engine.variance.overlap import repeat_in_words
 from training.config.run_config import RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
 from training.run.finetune import Train, fine_tune
-from training.run.live_engine import Engine, check_model, check_version, make_live, require_live
+from training.run.live_engine import check_model, check_version, make_live, require_live
 from training.run.progress import Progress, Silent
 from training.run.pruning import prune
 from training.run.round_races import RoundRaces

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Generic, NamedTuple, TypeVar
 
 from engine.errors import EngineError
-from training.run.live_engine import Engine
+from engine.protocol.engine_calls import Engine
 
 _Answer = TypeVar("_Answer")
 

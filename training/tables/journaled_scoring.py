@@ -13,7 +13,8 @@ from engine.design.ranking_columns import ranking_columns
 from engine.errors import EngineError
 from engine.measures.compute import compute_measures
 from engine.measures.measure import Input
-from engine.protocol.api import SkippedTask, TaskScore, WeightsState
+from engine.protocol.api import SkippedTask
+from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from training.tables.further_tables import FURTHER
@@ -21,23 +22,6 @@ from training.tables.record_files import write_parquet
 from training.tables.score_journal import ScoreJournal
 from training.tables.score_tables import build_tables
 from training.tables.task_columns import with_columns_of
-
-
-class ScoringEngine(Protocol):
-    """What scoring needs of `engine.client.EngineClient`."""
-
-    def score(
-        self,
-        tasks: Iterable[Task],
-        config: ScoreConfig,
-        on_skip: Callable[[SkippedTask], None] | None = None,
-    ) -> Iterator[TaskScore]:
-        """Scores as tasks finish; tasks that cannot be scored go to `on_skip`, if it is given."""
-        ...
-
-    def weights(self) -> WeightsState:
-        """The live weights."""
-        ...
 
 
 class TableFiles(Protocol):
@@ -78,7 +62,7 @@ class JournaledScoring:
 
     def ask(
         self,
-        engine: ScoringEngine,
+        engine: Engine,
         on_score: Callable[[int, str], None] | None = None,
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> None:

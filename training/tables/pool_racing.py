@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import polars as pl
 
 from engine.design.entries import RaceConfig
-from engine.design.live_race import Answer, LiveTables, Scoring
+from engine.design.live_race import Answer, LiveTables
 from engine.design.race_plan import RaceResult, fit_instances, plan_race, run_race
 from engine.design.race_rules import Race
 from engine.errors import InputError
@@ -34,6 +34,7 @@ from engine.pools.names import write_names
 from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
 from engine.protocol.api import WeightsState
+from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Pool, Task, digest_tasks
 from training.tables.overwriting import AskedOf, check_same, claimed
@@ -42,14 +43,6 @@ from training.tables.score_tables import SCORE_COLUMNS, pair_table
 from training.tables.task_columns import task_row, task_table, with_columns_of
 
 _OF_EVERY_SCORE = ("prediction_probability", "perplexity")
-
-
-class RacingEngine(Scoring, Protocol):
-    """What a race on disk needs of `engine.client.EngineClient`."""
-
-    def weights(self) -> WeightsState:
-        """The live weights."""
-        ...
 
 
 class RaceFiles:
@@ -190,7 +183,7 @@ def plan_pool_race(
 def race_on_disk(
     race: Race,
     tasks: Sequence[Task],
-    engine: RacingEngine,
+    engine: Engine,
     config: ScoreConfig,
     builder: PromptBuilder,
     files: RaceFiles,
@@ -230,7 +223,7 @@ def race_on_disk(
 
 def race_with_journal(
     race: Race,
-    engine: Scoring,
+    engine: Engine,
     tasks: Sequence[Task],
     config: ScoreConfig,
     builder: PromptBuilder,

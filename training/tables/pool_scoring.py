@@ -25,10 +25,11 @@ from engine.files import write_json
 from engine.pools.lazy import LazyPool
 from engine.pools.writing import write_left_out
 from engine.protocol.api import SkippedTask
+from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task, check_task, digest_tasks
 from training.tables.further_tables import FURTHER
-from training.tables.journaled_scoring import JournaledScoring, ScoringEngine
+from training.tables.journaled_scoring import JournaledScoring
 from training.tables.overwriting import AskedOf, check_same, claimed
 from training.tables.task_columns import task_row, task_table
 
@@ -157,7 +158,7 @@ def _measurable(pool: LazyPool, config: ScoreConfig) -> LazyPool:
 def score_pool(
     pool: LazyPool,
     survey: Survey,
-    engine: ScoringEngine,
+    engine: Engine,
     config: ScoreConfig,
     files: ScoreFiles,
     on_score: Callable[[int, str], None] | None = None,

@@ -19,6 +19,7 @@ from engine.prompts import PromptBuilder
 from engine.protocol.api import (
     CompletionLogprobs,
     CompletionLogprobsResponse,
+    SkippedTask,
     TaskScore,
     TokenPair,
     Usage,
@@ -29,12 +30,13 @@ from engine.questions.scorer import TaskScorer
 from engine.tasks import Task
 from engine.variance.pair_grid import PairGrid
 from tests.engine.examples import make_task
+from tests.engine.no_engine import NoEngine
 from tests.engine.questions.fake_backend import FakeBackend, output_logprobs
 
 CONFIG = ScoreConfig(max_output_tokens=8)
 
 
-class Engine:
+class Engine(NoEngine):
     """Answers like a server and counts pairs."""
 
     def __init__(self) -> None:
@@ -43,7 +45,12 @@ class Engine:
         self.scored: list[tuple[int, int, int]] = []
         self.columns: list[int] = []
 
-    def score(self, tasks: Iterable[Task], config: ScoreConfig) -> Iterator[TaskScore]:
+    def score(
+        self,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
         given = list(tasks)
         self.scored.append((len(given), config.n_instances, config.n_perturbations))
 

@@ -13,6 +13,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from engine.variance.pair_grid import PairGrid
 from engine.variance.pooling import standard_errors
+from tests.engine.no_engine import NoEngine
 from tests.engine.weights.served import live
 from tests.training.http_engine import fake_score
 from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
@@ -21,7 +22,7 @@ N_TASKS = 502
 CONFIG = ScoreConfig(n_instances=2, n_perturbations=2, measure="output_disagreement")
 
 
-class Engine:
+class Engine(NoEngine):
     """Answers from the last task to the first."""
 
     def score(
