@@ -85,8 +85,7 @@ def score(
     measure: Annotated[
         str | None,
         typer.Option(
-            help="On top of prompt_uncertainty: output_disagreement of sampled outputs, or "
-            "label_bald of labels.",
+            help="Asked on top of prompt_uncertainty, such as output_disagreement or label_bald.",
             show_default="prompt_uncertainty",
         ),
     ] = None,
@@ -119,10 +118,10 @@ def score(
 
     from engine.pools import open_pool
     from engine.pools.checks import LeftOut
+    from engine.questions.question_registry import find_question
     from training.commands.launch import EngineFiles
     from training.report.display import RichProgress
     from training.run.summary import uncertainty_in_words
-    from training.tables.further_tables import FURTHER
     from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
 
     files = ScoreFiles(output)
@@ -188,10 +187,10 @@ def score(
         )
     typer.echo(f"{output}: {uncertainty_in_words(table)}")
     typer.echo(f"{files.pairs}: their pairs")
-    if further := FURTHER.get(asked.measure):
-        values, title = table[asked.measure].drop_nulls(), asked.measure.replace("_", " ")
+    if question := find_question(asked):
+        values, title = table[question.name].drop_nulls(), question.name.replace("_", " ")
         told = f"mean {title} {values.to_numpy().mean():.4f}" if values.len() else f"no {title}"
-        typer.echo(f"{files.further[further.name]}: {told}")
+        typer.echo(f"{files.questions[question.name]}: {told}")
     if left_out := n_tasks - table.height + len(opened.faults.found):
         typer.echo(f"{files.skipped}: {left_out:,} record(s) left out, and why")
 
@@ -204,6 +203,7 @@ def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]
     """
     from engine.errors import InputError
     from engine.protocol.score_config import ScoreConfig
+    from engine.questions.question_registry import all_questions, find_question
     from engine.validation import validated
     from training.config.toml_file import put_template, read_toml
 
@@ -216,9 +216,11 @@ def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]
         before = values.get("sampling", {})
         values["sampling"] = (before if isinstance(before, dict) else {}) | given
     config = validated(ScoreConfig, values, file)
-    if given and not config.samples_per_prompt:
+    question = find_question(config, file)
+    if given and not (question and question.draws):
         option = {"n_samples": "--samples", "temperature": "--temperature", "top_p": "--top-p"}
-        raise InputError("goes with --measure output_disagreement", field=option[next(iter(given))])
+        names = " or ".join(name for name, each in all_questions().items() if each.draws)
+        raise InputError(f"goes with --measure {names}", field=option[next(iter(given))])
     return config
 
 
@@ -232,10 +234,11 @@ def _choose(
 ) -> tuple[LazyPool, ScoreConfig, str]:
     """The pool without what cannot be planned, the config with the chosen design, and in words."""
     from engine.errors import InputError
+    from engine.questions.question_registry import find_question
 
     if design != "auto" or budget is None:
         raise InputError("--design auto and --budget TOKENS go together", field="--design")
-    if config.measure != "prompt_uncertainty":
+    if find_question(config):
         problem = f"does not count what {config.measure} takes on top; give n and k instead"
         raise InputError(problem, field="--design")
     from cli.select import read_table

@@ -1,7 +1,4 @@
-"""How much sampled outputs of one task differ, in plain Python, as the server computes it.
-
-`engine.measures.output_measures` computes the same, and more, for whole pools.
-"""
+"""How much sampled outputs of one task differ."""
 
 from __future__ import annotations
 
@@ -9,59 +6,35 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from engine.measures.measure import Outputs
 from engine.perturb.boundaries import words
-from engine.protocol.measurements import OutputDisagreement, Sample
 from engine.variance.analysis import Moves
-from engine.variance.pooling import standard_errors
 
 _WORD = re.compile(r"[^\W_]+")
 
 
-def measure_disagreement(samples: Sequence[Sample], *, labelled: bool) -> OutputDisagreement:
-    """The measures of one task's samples.
-
-    Args:
-        samples: Of every instance under j = 0 and the same j >= 1, ordered by instance,
-            perturbation and number. Without any under j >= 1 nothing is measured.
-        labelled: Whether the task has labels.
-
-    Raises:
-        ValueError: If an instance lacks the samples of a prompt that another one has.
-    """
-    table = disagreement_table(samples)
-    (error,) = standard_errors([table])
-    return OutputDisagreement(
-        output_disagreement=float(table.mean()) if table.size else None,
-        standard_error=error,
-        rouge_distance=_rouge(_outputs(samples)),
-        label_entropy=_label_entropy(samples) if labelled else None,
-        samples=tuple(samples),
-    )
-
-
-def disagreement_table(samples: Sequence[Sample]) -> Moves:
+def disagreement_table(samples: Outputs) -> Moves:
     """Share of samples that differ from the most frequent one under j = 0; shape (n, k), [0, 1].
 
-    Disagreement by vote (Seung et al., 1992), perturbed prompts as the committee. Instances are in
-    order of appearance.
-
-    Without samples under j >= 1 its shape is (n, 0).
+    Disagreement by vote (Seung et al., 1992), perturbed prompts as the committee; white space
+    around outputs aside. Without samples under j >= 1 its shape is (n, 0).
 
     Raises:
         ValueError: If an instance lacks the samples of a prompt that another one has.
     """
-    outputs = _outputs(samples)
-    numbers = sorted({sample.perturbation for sample in samples} - {0})
-    if any(row.keys() != {0, *numbers} for row in outputs.values()):
+    numbers = sorted({j for prompts in samples.values() for j in prompts} - {0})
+    if any(prompts.keys() != {0, *numbers} for prompts in samples.values()):
         raise ValueError("every instance needs samples under j = 0 and the same j >= 1")
     rows = []
-    for row in outputs.values():
+    for prompts in samples.values():
+        row = {j: [output.strip() for output in outputs] for j, outputs in prompts.items()}
         majority = most_frequent(row[0])
         rows.append([sum(o != majority for o in row[j]) / len(row[j]) for j in numbers])
-    return np.array(rows).reshape(len(outputs), len(numbers))
+    return np.array(rows).reshape(len(samples), len(numbers))
 
 
 def most_frequent(outputs: Sequence[str]) -> str:
@@ -115,35 +88,20 @@ def _common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
     return len(a) - row.bit_count()
 
 
-def _outputs(samples: Sequence[Sample]) -> dict[str, dict[int, list[str]]]:
-    """Stripped outputs by instance and perturbation."""
-    outputs: dict[str, dict[int, list[str]]] = {}
-    for sample in samples:
-        row = outputs.setdefault(sample.instance_id, {})
-        row.setdefault(sample.perturbation, []).append(sample.output.strip())
-    return outputs
+def label_entropy(samples: Iterable[Mapping[str, Any]]) -> float | None:
+    """Mean over instances of the entropy, in nats, of `label` over all rows under j >= 1.
 
-
-def _rouge(outputs: Mapping[str, Mapping[int, Sequence[str]]]) -> float | None:
-    return _mean(
-        mean_rouge_distance(row[j], row[0]) for row in outputs.values() for j in row if j > 0
-    )
-
-
-def _label_entropy(samples: Sequence[Sample]) -> float | None:
+    Rows without a label have one label more in common. None without rows under j >= 1.
+    """
     counts: dict[str, Counter[str | None]] = {}
-    for sample in samples:
-        if sample.perturbation > 0:
-            counts.setdefault(sample.instance_id, Counter())[sample.label] += 1
-    return _mean(_entropy(count) for count in counts.values())
+    for row in samples:
+        if row["perturbation"] > 0:
+            counts.setdefault(row["instance_id"], Counter())[row["label"]] += 1
+    entropies = [_entropy(count) for count in counts.values()]
+    return math.fsum(entropies) / len(entropies) if entropies else None
 
 
 def _entropy(counts: Counter[str | None]) -> float:
     """-sum q ln q of the frequencies, in nats."""
     total = counts.total()
     return max(0.0, -math.fsum(n / total * math.log(n / total) for n in counts.values()))
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return math.fsum(found) / len(found) if found else None

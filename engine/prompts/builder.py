@@ -26,11 +26,13 @@ class EncodedPrompt:
         token_ids: The ids, special tokens included.
         n_positive_examples: Positive examples that fit the context.
         n_negative_examples: Negative examples that fit the context.
+        also: Token ids of the other forms that had to fit, see `PromptBuilder.prompt`.
     """
 
     token_ids: tuple[int, ...]
     n_positive_examples: int
     n_negative_examples: int
+    also: tuple[tuple[int, ...], ...] = ()
 
 
 class PromptBuilder:
@@ -202,7 +204,7 @@ class PromptBuilder:
             token_ids, *others = self.token_ids((form, instance) for form in forms)
             longest = max(map(len, [token_ids, *others]))
             if longest <= room:
-                return EncodedPrompt(token_ids, n_positive, n_negative)
+                return EncodedPrompt(token_ids, n_positive, n_negative, tuple(others))
             if n_negative:
                 n_negative -= 1
             elif n_positive:

@@ -9,9 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from engine.protocol.measurements import LabelUncertainty, OutputDisagreement
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.served_model import ServedModel
 from engine.schema_text import describe
@@ -157,6 +156,23 @@ class Usage(Record):
         return Usage(**{name: mine[name] + theirs[name] for name in mine})
 
 
+class QuestionAnswer(Record):
+    """What a question brought of one task.
+
+    Attributes:
+        values: Its measures by name, the one that names the question first; null where there is
+            nothing to measure, such as no perturbed prompt that differs from its original.
+        standard_error: Of the first, over repeats with other instances and perturbations, judged
+            from this task alone.
+        rows: All that was kept, rows of the question's table, ordered by instance, perturbation and
+            place.
+    """
+
+    values: dict[str, float | None]
+    standard_error: float | None
+    rows: tuple[dict[str, str | int | float | bool | None], ...]
+
+
 class TaskScore(Record):
     """The measures of one task.
 
@@ -175,9 +191,7 @@ class TaskScore(Record):
         pairs: All scored pairs, ordered by instance and perturbation; originals alone where prompt
             uncertainty cannot be measured.
         usage: What it cost.
-        disagreement: How much sampled outputs differ; null unless the measure asked for is
-            output_disagreement.
-        labels: How unsure the label is; null unless the measure asked for is label_bald.
+        answers: What was asked on top, by the name of the question.
     """
 
     task_id: str
@@ -190,8 +204,16 @@ class TaskScore(Record):
     references: tuple[Reference, ...]
     pairs: tuple[PairScore, ...]
     usage: Usage
-    disagreement: OutputDisagreement | None = None
-    labels: LabelUncertainty | None = None
+    answers: dict[str, QuestionAnswer] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_journals(cls, given: Any) -> Any:
+        """What likelihoods alone left empty there."""
+        if isinstance(given, dict):
+            unasked = [name for name in ("disagreement", "labels") if given.get(name, 0) is None]
+            return {name: value for name, value in given.items() if name not in unasked}
+        return given
 
 
 class SkippedTask(Record):

@@ -8,10 +8,12 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.perturb import DropWords, PerturbationConfig
-from engine.tasks import Record, Task
+from engine.tasks import Record
 
 Layout = Literal["super_natural_instructions", "plain", "alpaca", "chat", "template"]
-MeasureName = Literal["prompt_uncertainty", "output_disagreement", "label_bald"]
+
+BASE_MEASURE = "prompt_uncertainty"
+"""The measure that asks no question on top."""
 
 
 class PromptConfig(Record):
@@ -96,10 +98,8 @@ class ScoreConfig(Record):
         prompt: How prompts are laid out.
         perturbation: How prompts are perturbed; told apart by its `name`, see `engine.perturb`.
         measure: `prompt_uncertainty` measures how far the likelihood of the reference outputs
-            moves. The others measure more on top: `output_disagreement` samples outputs under every
-            prompt and measures how much they differ; `label_bald` scores every label of a
-            classification under every prompt and measures how unsure the label is.
-        sampling: How those outputs are sampled.
+            moves. Any other name asks a question on top, see `engine.questions.question_registry`.
+        sampling: How outputs are sampled, where the question samples some.
     """
 
     n_instances: Annotated[int, Field(ge=1, le=10_000)] = 10
@@ -111,27 +111,18 @@ class ScoreConfig(Record):
     seed: int = 0
     prompt: PromptConfig = PromptConfig()
     perturbation: PerturbationConfig = DropWords()
-    measure: MeasureName = "prompt_uncertainty"
+    measure: str = BASE_MEASURE
     sampling: SamplingConfig = SamplingConfig()
 
     @model_validator(mode="after")
     def _design_is_whole(self) -> ScoreConfig:
         r = self.instances_per_perturbation
-        if r is None or r >= self.n_instances:
-            return self
-        if r * self.n_perturbations < self.n_instances:
+        if r is not None and r * self.n_perturbations < self.n_instances:
             raise PydanticCustomError(
                 "design",
                 "{pairs} perturbed pairs leave some of {n} instances without any: "
                 "instances_per_perturbation times n_perturbations must be at least n_instances",
                 {"pairs": r * self.n_perturbations, "n": self.n_instances},
-            )
-        if self.measure != "prompt_uncertainty":
-            raise PydanticCustomError(
-                "design",
-                "{measure} needs every perturbed prompt with every instance: leave "
-                "instances_per_perturbation out",
-                {"measure": self.measure},
             )
         return self
 
@@ -151,12 +142,7 @@ class ScoreConfig(Record):
         return n + min(n, r) * self.n_perturbations
 
     @property
-    def samples_per_prompt(self) -> int:
-        """Outputs sampled under each prompt; 0 where the measure needs none."""
-        if self.measure != "output_disagreement":
-            return 0
-        return self.sampling.n_samples if self.sampling.temperature > 0 else 1
-
-    def labels_to_score(self, task: Task) -> tuple[str, ...]:
-        """The different labels of a task that are scored under each prompt, in its order."""
-        return tuple(dict.fromkeys(task.labels)) if self.measure == "label_bald" else ()
+    def is_crossed(self) -> bool:
+        """Whether every perturbed prompt meets every instance."""
+        r = self.instances_per_perturbation
+        return r is None or r >= self.n_instances

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.errors import EngineError
+from engine.protocol.api import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class PlannedSample:
         seed: Of the draw alone, in [0, 2 ** 63).
         temperature: What logits are divided by; 0 takes the likeliest token.
         top_p: Share of the probability that is drawn from.
+        max_tokens: Its longest length, in tokens.
+        end: The token that ends it.
     """
 
     task_id: str
@@ -33,11 +36,33 @@ class PlannedSample:
     seed: int
     temperature: float
     top_p: float
+    max_tokens: int
+    end: int
 
     @property
     def name(self) -> str:
         """task/instance/perturbation/sample, for messages."""
         return f"{self.task_id}/{self.instance_id}/j={self.perturbation}/sample={self.sample}"
+
+    @property
+    def submitted(self) -> tuple[int, ...]:
+        """What goes to the engine."""
+        return self.prompt
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of the prompt and of the longest output."""
+        return len(self.prompt) + self.max_tokens
+
+    async def ask(self, backend: Backend, group: int) -> tuple[Sampled, Usage]:
+        """The output and what it cost."""
+        sampled = await backend.sample(self, group)
+        return sampled, Usage(
+            samples=1,
+            tokens_submitted=sampled.n_submitted,
+            tokens_reused=sampled.n_reused,
+            tokens_sampled=len(sampled.token_ids),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +143,7 @@ class Backend(Protocol):
         """How likely the output is after the prompt."""
         ...
 
-    async def sample(
-        self, planned: PlannedSample, max_tokens: int, end: int, group: int
-    ) -> Sampled:
+    async def sample(self, planned: PlannedSample, group: int) -> Sampled:
         """A sampled output: that of the planned seed, whatever else is going on."""
         ...
 

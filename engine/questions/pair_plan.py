@@ -9,25 +9,57 @@ from functools import cache
 from engine.errors import InputError
 from engine.perturb import Shown, make_perturbation
 from engine.prompts import EncodedPrompt, PromptBuilder
+from engine.protocol.api import Usage
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.backend import Backend, Scored
 from engine.questions.incidence import incidence
 from engine.tasks import Instance, Task, check_task
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One (prompt, output) to score, with the name that errors and records carry."""
+    """One (prompt, output) to score, with the name that errors and records carry.
+
+    Attributes:
+        about: What tells it from other pairs of its prompt, for messages.
+    """
 
     task_id: str
     instance_id: str
     perturbation: int
     prompt: tuple[int, ...]
     output: tuple[int, ...]
+    about: str = ""
+
+    @property
+    def of_prompt(self) -> str:
+        """task/instance/perturbation, for messages."""
+        return f"{self.task_id}/{self.instance_id}/j={self.perturbation}"
 
     @property
     def name(self) -> str:
-        """task/instance/perturbation, for messages."""
-        return f"{self.task_id}/{self.instance_id}/j={self.perturbation}"
+        """The same, and what the pair is about."""
+        return self.of_prompt + self.about
+
+    @property
+    def submitted(self) -> tuple[int, ...]:
+        """What goes to the engine, which predicts the last token."""
+        return self.prompt + self.output[:-1]
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of prompt and output."""
+        return len(self.prompt) + len(self.output)
+
+    async def ask(self, backend: Backend, group: int) -> tuple[Scored, Usage]:
+        """The log-probabilities of the output's tokens and what they cost."""
+        scored = await backend.score(self.prompt, self.output, self.name, group)
+        return scored, Usage(
+            pairs=1,
+            tokens_submitted=scored.n_submitted,
+            tokens_reused=scored.n_reused,
+            pairs_rescored=int(scored.rescored),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +70,18 @@ class TaskPlan:
         task: The task, as `PromptBuilder.clean` leaves it.
         instances: The sample of instances, in the task's order.
         originals: The original prompt of each instance, in the same order.
+        rendered: The numbers j whose prompts are `EncodedPrompt.also`.
     """
 
     task: Task
     instances: tuple[Instance, ...]
     originals: tuple[EncodedPrompt, ...]
+    rendered: range = range(0)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all its prompts."""
+        return sum(len(each) for one in self.originals for each in (one.token_ids, *one.also))
 
 
 def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPlan:
@@ -67,17 +106,17 @@ def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPl
                     field="outputs",
                 )
     perturbation = make_perturbation(config.perturbation, config.seed)
+    rendered = config.perturbations if perturbation.lengthens else range(0)
 
     @cache
     def perturbed(shown: Shown) -> tuple[Task, ...]:
-        numbers = config.perturbations if perturbation.lengthens else ()
-        return tuple(perturbation.apply(task, j, shown) for j in numbers)
+        return tuple(perturbation.apply(task, j, shown) for j in rendered)
 
     originals = tuple(
         builder.prompt(task, instance, config.max_output_tokens, perturbed)
         for instance in instances
     )
-    return TaskPlan(task, instances, originals)
+    return TaskPlan(task, instances, originals, rendered)
 
 
 def plan_pairs(
@@ -158,6 +197,9 @@ def perturbed_prompts(
         config: The design.
         builder: The prompt builder that made the plan.
     """
+    if j in plan.rendered:
+        at = plan.rendered.index(j)
+        return [plan.originals[i].also[at] for i in wanted]
     perturbation = make_perturbation(config.perturbation, config.seed)
     # The number of examples was decided on the original prompt. A shortened prompt must not
     # regain an example, or the pair would differ in more than the perturbation.
@@ -230,5 +272,5 @@ def check_length(pair: Pair, max_model_len: int) -> None:
         raise InputError(
             f"the pair has {length} tokens, the model's context holds {max_model_len - 1} and the "
             "one token that the engine generates",
-            record=pair.name,
+            record=pair.of_prompt,
         )

@@ -16,9 +16,11 @@ from engine.design.ranking_columns import ranking_columns
 from engine.measures.compute import compute_measures
 from engine.pools import open_pool
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.label_question import LabelQuestion
+from engine.questions.output_question import OutputQuestion
 from tests.engine.weights.served import SERVED
 from tests.training.http_engine import HttpEngine, http_engine
-from training.tables.further_tables import LABELS, SAMPLES
+from training.tables.question_tables import row_columns
 from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS
 
 
@@ -158,10 +160,15 @@ def test_sampled_outputs_from_a_pool_to_a_selection(
     settings = json.loads((tmp_path / "scores.settings.json").read_text())["config"]
     assert settings["sampling"] == {"n_samples": 4, "temperature": 0.7, "top_p": 1.0}
     table = pl.read_parquet(scores)
-    expected = SCORE_COLUMNS | SAMPLES.score_columns
-    assert table.columns[: len(expected)] == list(expected)
+    assert table.columns[: len(SCORE_COLUMNS) + 4] == [
+        *SCORE_COLUMNS,
+        "output_disagreement",
+        "output_disagreement_error",
+        "output_rouge_distance",
+        "output_label_entropy",
+    ]
     samples = pl.read_parquet(tmp_path / "scores.samples.parquet")
-    assert dict(samples.schema) == SAMPLES.row_columns
+    assert dict(samples.schema) == row_columns(OutputQuestion())
     assert samples.height == 720
     measured = compute_measures(samples, "samples")
     assert "self_consistency" in measured.columns
@@ -206,9 +213,13 @@ def test_labels_from_a_pool_to_a_selection(jostle: Any, engine: HttpEngine, tmp_
     assert "4 tasks, 108 pairs\n" in shown
     assert "s.labels.parquet: mean label bald 0." in shown
     table = pl.read_parquet(scores)
-    assert table.columns[len(SCORE_COLUMNS) :][:3] == list(LABELS.score_columns)
+    assert table.columns[len(SCORE_COLUMNS) :][:3] == [
+        "label_bald",
+        "label_bald_error",
+        "label_entropy",
+    ]
     labels = pl.read_parquet(tmp_path / "s.labels.parquet")
-    assert dict(labels.schema) == LABELS.row_columns
+    assert dict(labels.schema) == row_columns(LabelQuestion())
     assert labels.height == 4 * 3 * 3 * 2
     measured = compute_measures(labels, "label_probabilities")
     for name in ("label_bald", "label_entropy"):

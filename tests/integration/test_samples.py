@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from engine.client import EngineClient
-from engine.measures.disagreement import measure_disagreement
-from engine.measures.label_uncertainty import measure_labels
 from engine.perturb import DropWords
 from engine.pools.bundled import training_pool
 from engine.prompts import PromptBuilder
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import PromptConfig, SamplingConfig, ScoreConfig
+from engine.questions.label_question import LabelQuestion, LabelScore
+from engine.questions.output_question import OutputQuestion, Sample
 from tests.integration.reference import Reference
 
 pytestmark = pytest.mark.integration
@@ -32,11 +32,15 @@ def design(m: int, **more: Any) -> ScoreConfig:
     )
 
 
+def samples_of(score: TaskScore) -> list[Sample]:
+    rows = score.answers["output_disagreement"].rows
+    return [Sample.model_validate(row) for row in rows]
+
+
 def outputs(score: TaskScore) -> dict[tuple[str, int, int], str]:
-    assert score.disagreement is not None
     return {
         (each.instance_id, each.perturbation, each.sample): each.output
-        for each in score.disagreement.samples
+        for each in samples_of(score)
     }
 
 
@@ -44,16 +48,14 @@ def test_samples_of_a_real_model(client: EngineClient) -> None:
     tasks = list(training_pool()[:2])
     forwards = list(client.score(tasks, design(3)))
     backwards = {score.task_id: score for score in client.score(tasks[::-1], design(2))}
-    for score in forwards:
-        found = score.disagreement
-        assert found is not None
-        assert found == measure_disagreement(
-            found.samples, labelled=found.label_entropy is not None
-        )
-        assert found.output_disagreement is not None
-        assert found.output_disagreement > 0
-        assert score.usage.samples == len(found.samples) == 3 * 3 * 3
-        assert score.usage.tokens_sampled == sum(each.n_tokens for each in found.samples)
+    for task, score in zip(tasks, forwards, strict=True):
+        found, samples = score.answers["output_disagreement"], samples_of(score)
+        assert found == OutputQuestion().answer(samples, task)
+        value = found.values["output_disagreement"]
+        assert value is not None
+        assert value > 0
+        assert score.usage.samples == len(samples) == 3 * 3 * 3
+        assert score.usage.tokens_sampled == sum(each.n_tokens for each in samples)
         # Another order, other company in the batch, fewer samples: the same draws. Batches round
         # differently, so that once in a while a draw that lies on an edge falls to the other side.
         fewer = outputs(backwards[score.task_id])
@@ -63,9 +65,8 @@ def test_samples_of_a_real_model(client: EngineClient) -> None:
 
     same = design(5, temperature=0.0, perturbation=DropWords(rate=0.0))
     for score in client.score(tasks, same):
-        found = score.disagreement
-        assert found is not None
-        assert found.output_disagreement is None, "no prompt differs"
+        found = score.answers["output_disagreement"]
+        assert found.values["output_disagreement"] is None, "no prompt differs"
         greedy = {reference.instance_id: reference.text for reference in score.references}
         assert outputs(score) == {(i, 0, 0): greedy[i] for i in greedy}
         assert score.prompt_uncertainty is None
@@ -75,14 +76,15 @@ def test_labels_of_a_real_model(client: EngineClient, base: Reference) -> None:
     task = next(task for task in training_pool() if task.labels)
     config = design(1).model_copy(update={"measure": "label_bald", "n_instances": 2})
     (score,) = client.score([task], config)
-    found = score.labels
-    assert found is not None
-    assert found == measure_labels(found.scores)
-    assert found.label_entropy is not None
-    assert found.label_bald is not None
-    assert found.label_entropy >= found.label_bald >= 0
+    found = score.answers["label_bald"]
+    scores = [LabelScore.model_validate(row) for row in found.rows]
+    assert found == LabelQuestion().answer(scores, task)
+    bald, entropy = found.values["label_bald"], found.values["label_entropy"]
+    assert bald is not None
+    assert entropy is not None
+    assert entropy >= bald >= 0
     builder = PromptBuilder(base.tokenizer, config.prompt, 8192)
-    for each in found.scores[: len(task.labels)]:
+    for each in scores[: len(task.labels)]:
         prompt = builder.prompt(task, task.sample_instances(2, 3)[0], 8).token_ids
         expected = sum(base.token_logprobs(prompt, builder.completion(each.label)))
         assert each.logprob == pytest.approx(expected, abs=1e-3)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.measures.disagreement import measure_disagreement
 from engine.protocol.api import (
     CompletionLogprobs,
     CompletionLogprobsResponse,
     PairScore,
+    QuestionAnswer,
     Reference,
     SkippedTask,
     TaskScore,
@@ -18,9 +18,10 @@ from engine.protocol.api import (
     Usage,
     WeightsState,
 )
-from engine.protocol.measurements import OutputDisagreement, Sample
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.served_model import ServedModel
+from engine.questions.output_question import OutputQuestion, Sample
+from engine.questions.question_registry import find_question
 from engine.tasks import Instance, Pool, Task
 from engine.weights.manifest import Probe, read_manifest
 from tests.engine.weights.served import SERVED, live
@@ -85,7 +86,7 @@ def make_score(
     )
 
 
-def make_disagreement(number: int) -> OutputDisagreement:
+def make_disagreement(number: int) -> dict[str, QuestionAnswer]:
     """Two samples under each of three prompts; `number` of the four perturbed ones differ."""
     outputs = ["blue", "blue", *("red" if n < number else "blue" for n in range(4))]
     samples = [
@@ -100,7 +101,7 @@ def make_disagreement(number: int) -> OutputDisagreement:
         )
         for n, output in enumerate(outputs)
     ]
-    return measure_disagreement(samples, labelled=False)
+    return {"output_disagreement": OutputQuestion().answer(samples, make_task("none"))}
 
 
 @dataclass
@@ -136,8 +137,8 @@ class FakeEngine:
             if task.id not in self.lost_tasks:
                 number = int(task.id.rsplit("-", 1)[1])
                 score = make_score(task.id, (number * 7 % 10) / 10, version=self.version)
-                if config.samples_per_prompt:
-                    score = score.model_copy(update={"disagreement": make_disagreement(number)})
+                if find_question(config):
+                    score = score.model_copy(update={"answers": make_disagreement(number)})
                 yield score
 
     def weights(self) -> WeightsState:

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
-from engine.measures.disagreement import measure_disagreement
-from engine.measures.label_uncertainty import measure_labels
+from engine.prompts import PromptBuilder
 from engine.protocol.api import (
     PairScore,
     PromptUncertaintyRequest,
+    QuestionAnswer,
     Reference,
     SkippedTask,
     StreamTotals,
@@ -23,14 +23,17 @@ from engine.protocol.api import (
     Usage,
     WeightsState,
 )
-from engine.protocol.measurements import LabelUncertainty, OutputDisagreement, Sample
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.backend import Scored
 from engine.questions.incidence import incidence
-from engine.questions.label_plan import LabelPair, ScoredLabel, keep_labels
+from engine.questions.label_question import LabelQuestion
+from engine.questions.output_question import Sample, find_label
 from engine.questions.pair_plan import Pair
-from engine.questions.sample_plan import find_label
+from engine.questions.question import Asked, QuestionRow
+from engine.questions.question_registry import find_question
 from engine.tasks import Task
 from engine.variance.pair_grid import PairGrid
+from tests.engine.small_tokenizers import gpt2
 from tests.engine.weights.served import SERVED
 
 
@@ -101,31 +104,37 @@ def fake_score(task: Task, config: ScoreConfig, version: str) -> TaskScore:
         references=references,
         pairs=tuple(pairs),
         usage=Usage(pairs=len(pairs)),
-        disagreement=fake_disagreement(task, config) if config.samples_per_prompt else None,
-        labels=fake_labels(task, config) if config.measure == "label_bald" else None,
+        answers=fake_answers(task, config),
     )
 
 
-def fake_labels(task: Task, config: ScoreConfig) -> LabelUncertainty:
+def fake_answers(task: Task, config: ScoreConfig) -> dict[str, QuestionAnswer]:
+    question = find_question(config)
+    if question is None:
+        return {}
+    rows = fake_samples(task, config) if question.draws else fake_labels(task, config)
+    return {question.name: question.answer(rows, task)}
+
+
+def fake_labels(task: Task, config: ScoreConfig) -> list[QuestionRow]:
     draw = random.Random(f"labels/{task.id}/{config.seed}")
-    scored = [
-        ScoredLabel(
-            LabelPair(Pair(task.id, instance.id, j, (1,), (2, 3)), label, place),
-            (-draw.expovariate(1), -0.1),
-        )
+    asked = [
+        Asked(Pair(task.id, instance.id, j, (1,), (2, 3)), label)
         for instance in task.instances
         for j in range(config.n_perturbations + 1)
-        for place, label in enumerate(config.labels_to_score(task))
+        for label in task.labels
     ]
-    return measure_labels(keep_labels(scored))
+    scored = [Scored((-draw.expovariate(1), -0.1), 0, 0, rescored=False) for _ in asked]
+    builder = PromptBuilder(gpt2(), config.prompt, 4096)
+    return LabelQuestion().keep(asked, scored, task, builder)
 
 
-def fake_disagreement(task: Task, config: ScoreConfig) -> OutputDisagreement:
+def fake_samples(task: Task, config: ScoreConfig) -> list[QuestionRow]:
     draw = random.Random(f"samples/{task.id}/{config.seed}")
-    samples = []
+    samples: list[QuestionRow] = []
     for instance in task.instances:
         for j in range(config.n_perturbations + 1):
-            for number in range(config.samples_per_prompt):
+            for number in range(config.sampling.n_samples):
                 output = draw.choice(("yes", "no", "who knows"))
                 samples.append(
                     Sample(
@@ -138,7 +147,7 @@ def fake_disagreement(task: Task, config: ScoreConfig) -> OutputDisagreement:
                         finish_reason="stop",
                     )
                 )
-    return measure_disagreement(samples, labelled=bool(task.labels))
+    return samples
 
 
 @contextmanager

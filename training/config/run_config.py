@@ -12,7 +12,8 @@ from pydantic import Field
 from engine.client.paraphrases import asks_for_paraphrases
 from engine.errors import InputError
 from engine.pools.options import Columns
-from engine.protocol.score_config import ScoreConfig
+from engine.protocol.score_config import BASE_MEASURE, ScoreConfig
+from engine.questions.question_registry import find_question
 from engine.tasks import Record
 from engine.validation import validated
 from training.config.toml_file import put_template, read_toml, resolve_paths
@@ -249,6 +250,7 @@ def parse_config(values: dict[str, Any], source: object) -> RunConfig:
         InputError: Naming the file and the field.
     """
     config = validated(RunConfig, values, source)
+    find_question(config.score, source, "score.")
     if config.select.race is not None:
         check_racing(config.score, source, "score.")
         strategy = config.select.strategy
@@ -269,8 +271,8 @@ def check_racing(config: ScoreConfig, source: object, section: str = "") -> None
         InputError: If it measures something else, or asks for paraphrases: what a race costs is
             known before the engine runs, paraphrases are not.
     """
-    if config.measure != "prompt_uncertainty":
-        problem = "a race goes by prompt_uncertainty"
+    if config.measure != BASE_MEASURE:
+        problem = f"a race goes by {BASE_MEASURE}"
         raise InputError(problem, file=source, field=f"{section}measure")
     if asks_for_paraphrases(config):
         problem = "a race cannot ask for paraphrases; a design of fixed size can"

@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.errors import InputError
 from engine.pools.estimate import SAMPLE_TASKS, Rate, TaskSample, estimate
 from engine.prompts import PromptBuilder
+from engine.questions.question_registry import find_question
 from engine.tasks import Record, Task
 from training.config.run_config import RunConfig
 from training.run.round_races import RoundRaces
@@ -140,20 +141,21 @@ class _ScoringSize:
 def _scoring_size(config: RunConfig, pools: Pools, builder: PromptBuilder) -> _ScoringSize:
     design, n_tasks = config.score, len(pools.pool)
     sample = TaskSample(design)
-    n_measured = label_pairs = 0
+    question = find_question(design)
+    n_measured = asked_pairs = samples = 0
     for task in pools.pool:
         sample.add(task)
-        n_instances = min(len(task.instances), design.n_instances)
-        n_measured += n_instances
-        label_pairs += n_instances * len(design.labels_to_score(task))
+        n_measured += min(len(task.instances), design.n_instances)
+        if question:
+            asked = question.n_asked(task, design)
+            asked_pairs, samples = asked_pairs + asked.pairs, samples + asked.samples
     one = estimate(n_measured, sample.tasks, design, builder)
     if one.tokens_per_pair is None or one.reusable_share is None:
         problem = f"none of {one.sampled_tasks} sampled tasks fits the context or the design"
         raise InputError(problem, field="score")
-    label_pairs *= design.n_perturbations + 1
     return _ScoringSize(
-        pairs=(one.pairs + label_pairs) / n_tasks,
-        samples=one.pairs * design.samples_per_prompt / n_tasks,
+        pairs=(one.pairs + asked_pairs) / n_tasks,
+        samples=samples / n_tasks,
         computed_per_pair=one.tokens_per_pair * (1 - one.reusable_share),
         sampled_tasks=one.sampled_tasks,
     )

@@ -4,7 +4,7 @@
     runs/NAME/run.lock (who works on it), progress.json (how far the current step is)
     runs/NAME/round-00/scores.parquet, pairs.parquet, selection.json, metrics.json, checkpoint/
     runs/NAME/round-00/race.json, where the round was scored by a race
-    runs/NAME/round-00/samples.parquet or labels.parquet, where the measure needs more than pairs
+    runs/NAME/round-00/TABLE.parquet, where the measure asks a question (samples, labels, ...)
 
 Every file is written beside itself, synced and renamed into place, so a reader never sees a part
 of one. `scores.journal.jsonl` (`race.journal.jsonl` of a race) is the exception: it grows by whole
@@ -20,7 +20,7 @@ import polars as pl
 
 from engine.errors import InputError
 from training.selection import Selection
-from training.tables.further_tables import FURTHER
+from training.tables.question_tables import question_files
 from training.tables.record_files import read_json
 
 
@@ -75,9 +75,7 @@ class RoundFolder:
         self.race_journal = path / "race.journal.jsonl"
         self.scores = path / "scores.parquet"
         self.pairs = path / "pairs.parquet"
-        self.further: dict[str, Path] = {
-            each.name: path / f"{each.name}.parquet" for each in FURTHER.values()
-        }
+        self.questions = question_files(lambda table: path / f"{table}.parquet")
         self.selection = path / "selection.json"
         self.metrics = path / "metrics.json"
         self.checkpoint = path / "checkpoint"

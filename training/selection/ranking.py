@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
-from engine.protocol.score_config import MeasureName
 from training.selection.strategy import Choice, Direction, Draw, Strategy, drawn, ranked
 
 
@@ -50,7 +49,7 @@ class OutputDisagreement(Ranking):
     """The tasks whose sampled outputs differ most, or least, between prompts."""
 
     summary: ClassVar[str] = "highest (or lowest) disagreement of sampled outputs first"
-    measure: ClassVar[MeasureName] = "output_disagreement"
+    measure: ClassVar[str] = "output_disagreement"
     name: Literal["output_disagreement"] = "output_disagreement"
 
     def ranks_by(self) -> tuple[str, str]:
@@ -62,7 +61,7 @@ class LabelBald(Ranking):
     """The classifications whose label depends most, or least, on the prompt."""
 
     summary: ClassVar[str] = "highest (or lowest) mutual information of label and prompt first"
-    measure: ClassVar[MeasureName] = "label_bald"
+    measure: ClassVar[str] = "label_bald"
     name: Literal["label_bald"] = "label_bald"
 
     def ranks_by(self) -> tuple[str, str]:

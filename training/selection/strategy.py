@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import polars as pl
 
 from engine.errors import InputError
-from engine.protocol.score_config import MeasureName
+from engine.protocol.score_config import BASE_MEASURE
 from engine.tasks import Record
 
 Direction = Literal["high", "low"]
@@ -69,7 +69,7 @@ class Strategy(Record, ABC):
     """
 
     summary: ClassVar[str]
-    measure: ClassVar[MeasureName] = "prompt_uncertainty"
+    measure: ClassVar[str] = BASE_MEASURE
     name: str
 
     @abstractmethod

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
 from engine.errors import InputError
-from engine.protocol.score_config import ScoreConfig
+from engine.protocol.score_config import BASE_MEASURE, ScoreConfig
 from engine.validation import first_fault
 from training.selection.strategy import Strategy
 
@@ -90,7 +90,7 @@ def check_measured(name: str, config: ScoreConfig) -> None:
         InputError: If it does not, or there is no such strategy.
     """
     needed = find_strategy(name).measure
-    if needed not in ("prompt_uncertainty", config.measure):
+    if needed not in (BASE_MEASURE, config.measure):
         problem = f"{name!r} needs score.measure = {needed!r}, it is {config.measure!r}"
         raise InputError(problem, field="select.strategy")
 

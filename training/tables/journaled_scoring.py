@@ -16,8 +16,8 @@ from engine.measures.measure import Input
 from engine.protocol.api import SkippedTask
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.question_registry import find_question
 from engine.tasks import Task
-from training.tables.further_tables import FURTHER
 from training.tables.record_files import write_parquet
 from training.tables.score_journal import ScoreJournal
 from training.tables.score_tables import build_tables
@@ -25,12 +25,12 @@ from training.tables.task_columns import with_columns_of
 
 
 class TableFiles(Protocol):
-    """Where scores go; `further` by the name of the further measurement."""
+    """Where scores go; `questions` by the name of the question."""
 
     journal: Path
     scores: Path
     pairs: Path
-    further: dict[str, Path]
+    questions: dict[str, Path]
 
 
 class JournaledScoring:
@@ -112,7 +112,7 @@ class JournaledScoring:
 
         Args:
             beside: Tables whose columns it has behind its own.
-            measure: Whether it has every other measure of pairs and further rows, too.
+            measure: Whether it has every other measure of pairs and of the question's rows, too.
 
         Raises:
             EngineError: If a task has no score, or there is none.
@@ -123,18 +123,19 @@ class JournaledScoring:
         if not self._strengths.keys() >= set(order):  # those that an earlier call scored
             for task in self._tasks:
                 self._note_strength(task)
-        further = FURTHER.get(self._config.measure)
-        tables = build_tables(self._journal.scores(), order, further)
+        question = find_question(self._config)
+        tables = build_tables(self._journal.scores(), order, question)
         measures = []
         if measure:
             needs: Input = "gold_pairs" if self._config.reference == "gold" else "pairs"
             measures.append(compute_measures(tables.pairs, needs, source=self._files.pairs))
         measures.append(ranking_columns(tables.pairs, self._strengths))
-        if further and tables.further is not None:
-            path = self._files.further[further.name]
+        if question and tables.rows is not None:
+            path = self._files.questions[question.name]
             if measure:
-                measures.append(compute_measures(tables.further, further.needs, source=path))
-            write_parquet(path, tables.further)
+                needs = question.measures[0].needs
+                measures.append(compute_measures(tables.rows, needs, source=path))
+            write_parquet(path, tables.rows)
         table = with_columns_of(tables.scores, *measures, *beside)
         write_parquet(self._files.pairs, tables.pairs)
         write_parquet(self._files.scores, table)

@@ -2,8 +2,7 @@
 
 OUT.parquet            one row per task: measures, map category, category, definition
 OUT.pairs.parquet      every scored pair, from which any other measure is computed
-OUT.samples.parquet    every sampled output, where the measure asks for some
-OUT.labels.parquet     every label under every prompt, where the measure asks for these
+OUT.TABLE.parquet      what a question brought, where the measure asks one (samples, labels, ...)
 OUT.settings.json      what the scores depend on
 OUT.journal.jsonl      finished tasks, a line each; scoring that broke off goes on from here
 OUT.lock               which process is at it
@@ -27,10 +26,11 @@ from engine.pools.writing import write_left_out
 from engine.protocol.api import SkippedTask
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.question_registry import find_question
 from engine.tasks import Task, check_task, digest_tasks
-from training.tables.further_tables import FURTHER
 from training.tables.journaled_scoring import JournaledScoring
 from training.tables.overwriting import AskedOf, check_same, claimed
+from training.tables.question_tables import question_files
 from training.tables.task_columns import task_row, task_table
 
 
@@ -49,9 +49,7 @@ class ScoreFiles:
             raise InputError("the output's name must end in .parquet", file=scores)
         self.scores = scores
         self.pairs = scores.with_suffix(".pairs.parquet")
-        self.further: dict[str, Path] = {
-            each.name: scores.with_suffix(f".{each.name}.parquet") for each in FURTHER.values()
-        }
+        self.questions = question_files(lambda table: scores.with_suffix(f".{table}.parquet"))
         self.settings = scores.with_suffix(".settings.json")
         self.journal = scores.with_suffix(".journal.jsonl")
         self.lock = scores.with_suffix(".lock")
@@ -72,7 +70,7 @@ class ScoreFiles:
             InputError: If there are scores already, an input would be replaced, the folder is
                 missing, or another process is scoring to it.
         """
-        beside = (self.pairs, *self.further.values(), self.journal, self.skipped)
+        beside = (self.pairs, *self.questions.values(), self.journal, self.skipped)
         return claimed(
             self.scores,
             self.settings,
@@ -105,7 +103,7 @@ class Survey:
     Attributes:
         tasks: `task_id` and `TASK_COLUMNS`, in pool order.
         digest: sha256 over all tasks.
-        n_pairs: Pairs that scoring takes, those of a prompt and a label included.
+        n_pairs: Pairs that scoring takes, those of a question included.
         n_samples: Outputs that it samples.
     """
 
@@ -124,13 +122,15 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
     """
     rows: list[dict[str, Any]] = []
     n_pairs = n_samples = 0
+    question = find_question(config)
 
     def watched() -> Iterator[Task]:
         nonlocal n_pairs, n_samples
         for task in _measurable(pool, config):
-            n_prompts = config.n_prompts(len(task.instances))
-            n_pairs += n_prompts * (1 + len(config.labels_to_score(task)))
-            n_samples += n_prompts * config.samples_per_prompt
+            n_pairs += config.n_prompts(len(task.instances))
+            if question:
+                asked = question.n_asked(task, config)
+                n_pairs, n_samples = n_pairs + asked.pairs, n_samples + asked.samples
             rows.append(task_row(task))
             yield task
 
@@ -143,9 +143,12 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
 
 def _measurable(pool: LazyPool, config: ScoreConfig) -> LazyPool:
     """The pool in which tasks are at fault, too, that lack what is to be scored."""
+    question = find_question(config)
 
     def check(task: Task) -> None:
         check_task(task)
+        if question and (fault := question.fault(task, config)):
+            raise fault
         if config.reference == "gold":
             for instance in task.sample_instances(config.n_instances, config.seed):
                 if not instance.golds:

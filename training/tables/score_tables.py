@@ -12,10 +12,11 @@ import polars as pl
 from engine.errors import EngineError
 from engine.measures import map_categories
 from engine.protocol.api import PairScore, TaskScore
+from engine.questions.question import Question
 from engine.variance.analysis import Moves
 from engine.variance.pair_grid import PairGrid
 from engine.variance.pooling import standard_errors
-from training.tables.further_tables import Further
+from training.tables.question_tables import answer_columns, row_table
 
 _AT_ONCE = 500  # scores held in memory
 
@@ -34,8 +35,8 @@ SCORE_COLUMNS: dict[str, Any] = {
 """Columns of `scores.parquet`, in order. `selected` is null until the selection has been made.
 
 `standard_error` is that of prompt uncertainty, over repeats with other instances and perturbations.
-Behind them stand further measurements (`training.tables.further_tables`), `ranking_estimate` and
-`ranking_error` (`engine.design.ranking_columns`); after a race all that an
+Behind them stand the measures of a question (`training.tables.question_tables`),
+`ranking_estimate` and `ranking_error` (`engine.design.ranking_columns`); after a race all that an
 `engine.design.entries.Standing` says, and the other measures of its pairs.
 """
 
@@ -57,25 +58,25 @@ class ScoreTables:
     """The tables of a scored pool, tasks in the pool's order.
 
     Attributes:
-        scores: `SCORE_COLUMNS`, and the columns of the further measurement; a row per task.
+        scores: `SCORE_COLUMNS`, and the measures of the question; a row per task.
         pairs: `PAIR_COLUMNS`.
-        further: The further measurement's own table; none where there is no such measurement.
+        rows: The question's own table; none where none was asked.
     """
 
     scores: pl.DataFrame
     pairs: pl.DataFrame
-    further: pl.DataFrame | None
+    rows: pl.DataFrame | None
 
 
 def build_tables(
-    scores: Iterable[TaskScore], order: Sequence[str], further: Further | None = None
+    scores: Iterable[TaskScore], order: Sequence[str], question: Question | None = None
 ) -> ScoreTables:
     """The tables of a scored pool; standard errors and map categories go by all of its tasks.
 
     Args:
         scores: Taken one by one, in any order; those of other tasks are passed over.
         order: Task ids in pool order.
-        further: What was measured beside likelihoods.
+        question: What was asked on top of likelihoods.
 
     Raises:
         EngineError: If a task has no score.
@@ -87,14 +88,16 @@ def build_tables(
     stream = (score for score in scores if score.task_id in wanted)
     while part := list(islice(stream, _AT_ONCE)):
         pairs.append(pair_table((each.task_id, each.pairs, each.weights_version) for each in part))
-        if further:
-            own.append(further.build_table(part))
+        if question:
+            own.append(row_table(question, part))
         for score in part:
             row = {name: getattr(score, name) for name in SCORE_COLUMNS if hasattr(score, name)}
-            rows[score.task_id] = {**row, **(further.values(score) if further else {})}
             moves[score.task_id] = {"standard_error": PairGrid.of(score.pairs).moves}
-            if further:
-                moves[score.task_id][further.error_column] = further.table(score)
+            if question:
+                answer = score.answers[question.name]
+                row |= answer_columns(question, answer)
+                moves[score.task_id][question.error_column] = question.grid(answer.rows)
+            rows[score.task_id] = row
     for task_id in order:
         if task_id not in rows:
             raise EngineError(f"the engine returned no score for {task_id}")
@@ -102,13 +105,14 @@ def build_tables(
         pl.Series(name, standard_errors([moves[task_id][name] for task_id in order]), pl.Float64)
         for name in next(iter(moves.values()), {})
     ]
-    columns = SCORE_COLUMNS | (further.score_columns if further else {})
+    others = [name for name in next(iter(rows.values()), {}) if name not in SCORE_COLUMNS]
+    columns = SCORE_COLUMNS | dict.fromkeys(others, pl.Float64)
     table = pl.DataFrame([rows[task_id] for task_id in order], schema=columns).with_columns(errors)
     categories = map_categories(table).cast(pl.String).alias("map_category")
     return ScoreTables(
         scores=table.with_columns(categories),
         pairs=_in_order(pairs, order),
-        further=_in_order(own, order) if own else None,
+        rows=_in_order(own, order) if own else None,
     )
 
 

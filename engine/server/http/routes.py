@@ -145,8 +145,7 @@ def _limits(request: Request) -> Limits:
 async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Request) -> Any:
     """Prompt uncertainty and prediction probability of each task, with all scored pairs.
 
-    Where `config.measure` asks for it, outputs are sampled as well, and how much they differ is in
-    `disagreement`.
+    Where `config.measure` asks a question on top, what it brought is in `answers`.
     """
     live = _live(raw_request)
     version = live.state.version

@@ -125,20 +125,18 @@ class VllmBackend:
             n_reused=output.num_cached_tokens or 0,
         )
 
-    async def sample(
-        self, planned: PlannedSample, max_tokens: int, end: int, group: int
-    ) -> Sampled:
+    async def sample(self, planned: PlannedSample, group: int) -> Sampled:
         """A sampled output, the token that ends it counted as a token of it; see `generate`.
 
         Raises:
             EngineError: If the request is aborted or ends for an unknown reason.
         """
         params = SamplingParams(
-            max_tokens=max_tokens,
+            max_tokens=planned.max_tokens,
             temperature=planned.temperature,
             top_p=planned.top_p,
             seed=planned.seed,
-            stop_token_ids=[end],
+            stop_token_ids=[planned.end],
             detokenize=False,
             extra_args=self._marks(planned.prompt),
             output_kind=RequestOutputKind.FINAL_ONLY,

@@ -13,12 +13,13 @@ from engine.measures.compute import compute_measures
 from engine.measures.disagreement import (
     disagreement_table,
     mean_rouge_distance,
-    measure_disagreement,
     rouge_distance,
 )
-from engine.measures.measure import INPUTS
+from engine.measures.measure import INPUTS, Outputs
 from engine.measures.measure_testing import draw_table
-from engine.protocol.measurements import Sample
+from engine.protocol.api import QuestionAnswer
+from engine.questions.output_question import OutputQuestion, Sample
+from tests.engine.examples import make_task
 
 
 def make_samples(*instances: list[list[str]], labels: tuple[str, ...] = ()) -> list[Sample]:
@@ -39,6 +40,15 @@ def make_samples(*instances: list[list[str]], labels: tuple[str, ...] = ()) -> l
     ]
 
 
+def measured(samples: list[Sample], *, labelled: bool) -> QuestionAnswer:
+    task = make_task().model_copy(update={"labels": ("blue",) if labelled else ()})
+    return OutputQuestion().answer(samples, task)
+
+
+def arranged(samples: list[Sample]) -> Outputs:
+    return OutputQuestion().arrange(each.model_dump() for each in samples)
+
+
 def test_server_and_data_frames_measure_the_same() -> None:
     table = draw_table("samples", 7, n_tasks=6)
     frames = compute_measures(table, "samples").rows_by_key("task_id", named=True, unique=True)
@@ -47,11 +57,11 @@ def test_server_and_data_frames_measure_the_same() -> None:
             Sample(label=None, n_tokens=1, finish_reason="stop", **row)
             for row in rows.drop("task_id").iter_rows(named=True)
         ]
-        found = measure_disagreement(samples, labelled=False)
+        found = measured(samples, labelled=False)
         expected = frames[task_id]
-        assert found.output_disagreement == pytest.approx(expected["output_disagreement"])
-        assert found.rouge_distance == pytest.approx(expected["output_rouge_distance"])
-        assert found.label_entropy is None
+        for name in ("output_disagreement", "output_rouge_distance"):
+            assert found.values[name] == pytest.approx(expected[name])
+        assert found.values["output_label_entropy"] is None
         assert found.standard_error is not None
         assert found.standard_error > 0
 
@@ -61,19 +71,23 @@ def test_disagreement_by_hand() -> None:
         [["a", "a ", "b"], ["a", "a", "a"], ["b", "c", "a"]],
         [["b", "a", "c"], ["a", "a", "b"], ["x", "y", "z"]],  # a: the first in the alphabet
     )
-    assert disagreement_table(samples).tolist() == [
+    assert disagreement_table(arranged(samples)).tolist() == [
         [0, pytest.approx(2 / 3)],
         [pytest.approx(1 / 3), 1],
     ]
-    found = measure_disagreement(samples, labelled=False)
-    assert found.output_disagreement == pytest.approx(0.5)
+    found = measured(samples, labelled=False)
+    assert found.values["output_disagreement"] == pytest.approx(0.5)
 
 
 def test_no_disagreement_has_no_error() -> None:
-    found = measure_disagreement(make_samples([["a b"]] * 3, [["c"]] * 3), labelled=True)
-    values = (found.output_disagreement, found.standard_error, found.rouge_distance)
-    assert values == (0, 0, 0)
-    assert found.label_entropy == 0
+    found = measured(make_samples([["a b"]] * 3, [["c"]] * 3), labelled=True)
+    assert set(found.values.values()) == {0}
+    assert list(found.values) == [
+        "output_disagreement",
+        "output_rouge_distance",
+        "output_label_entropy",
+    ]
+    assert found.standard_error == 0
 
 
 def test_entropy_of_labels_counts_everything_else_as_one_more() -> None:
@@ -83,14 +97,14 @@ def test_entropy_of_labels_counts_everything_else_as_one_more() -> None:
         [["?"], ["yes", "yes"], [" yes", "yes"]],
         labels=labels,
     )
-    found = measure_disagreement(samples, labelled=True)
+    found = measured(samples, labelled=True)
     first = 0.5 * math.log(2) + 0.5 * math.log(4)
-    assert found.label_entropy == pytest.approx(first / 2)
+    assert found.values["output_label_entropy"] == pytest.approx(first / 2)
 
 
 def test_a_missing_prompt_is_an_error() -> None:
     with pytest.raises(ValueError, match="every instance needs samples"):
-        disagreement_table(make_samples([["a"], ["b"]], [["a"]]))
+        disagreement_table(arranged(make_samples([["a"], ["b"]], [["a"]])))
 
 
 def test_rouge_is_that_of_the_package() -> None:

@@ -101,9 +101,8 @@ class FakeBackend:
         logprobs = await self._answer(name, prompt, output)
         return Scored(logprobs, len(prompt) + len(output), n_reused=1, rescored=False)
 
-    async def sample(
-        self, planned: PlannedSample, max_tokens: int, end: int, group: int
-    ) -> Sampled:
+    async def sample(self, planned: PlannedSample, group: int) -> Sampled:
+        max_tokens, end = planned.max_tokens, planned.end
         self.groups[planned.task_id].add(group)
         if planned.temperature == 0:
             output = greedy_output(planned.prompt, max_tokens, end)

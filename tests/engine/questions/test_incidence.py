@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.incidence import incidence, least_used
+from engine.questions.question_registry import find_question
 
 
 @given(st.integers(1, 12), st.integers(1, 15), st.integers(1, 12), st.integers(0, 50))
@@ -39,5 +40,5 @@ def test_a_design_that_perturbs_no_instance_of_some_is_refused() -> None:
     with pytest.raises(ValueError, match="8 perturbed pairs leave some of 10 instances"):
         ScoreConfig(n_instances=10, n_perturbations=4, instances_per_perturbation=2)
     with pytest.raises(ValueError, match="label_bald needs every perturbed prompt"):
-        ScoreConfig(instances_per_perturbation=2, measure="label_bald")
+        find_question(ScoreConfig(instances_per_perturbation=2, measure="label_bald"))
     ScoreConfig(instances_per_perturbation=1)

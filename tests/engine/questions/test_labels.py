@@ -12,15 +12,16 @@ import pytest
 
 from engine.errors import EngineError, InputError
 from engine.measures.compute import compute_measures
-from engine.measures.label_uncertainty import information_table, measure_labels
+from engine.measures.label_uncertainty import information_table
 from engine.measures.measure import INPUTS
 from engine.measures.measure_testing import draw_table
 from engine.prompts import PromptBuilder
-from engine.protocol.api import SkippedTask, TaskScore
-from engine.protocol.measurements import LabelScore
+from engine.protocol.api import QuestionAnswer, SkippedTask, TaskScore
 from engine.protocol.score_config import ScoreConfig
-from engine.questions.label_plan import LabelPair, ScoredLabel, keep_labels
+from engine.questions.backend import Scored
+from engine.questions.label_question import LabelQuestion, LabelScore
 from engine.questions.pair_plan import Pair
+from engine.questions.question import Asked, QuestionRow
 from engine.questions.scorer import TaskScorer
 from engine.tasks import Task
 from tests.engine.examples import make_task
@@ -54,6 +55,19 @@ def score_all(
     return found
 
 
+def answer_of(score: TaskScore) -> QuestionAnswer:
+    assert list(score.answers) == ["label_bald"]
+    return score.answers["label_bald"]
+
+
+def labels_of(answer: QuestionAnswer) -> list[LabelScore]:
+    return [LabelScore.model_validate(row) for row in answer.rows]
+
+
+def measured(scores: list[QuestionRow]) -> QuestionAnswer:
+    return LabelQuestion().answer(scores, labelled())
+
+
 def test_every_label_is_scored_under_every_prompt_and_nothing_else_changes() -> None:
     backend = FakeBackend(latency=random_latency(3), max_in_flight=3)
     (score,) = score_all([labelled()], design(), backend)
@@ -61,29 +75,29 @@ def test_every_label_is_scored_under_every_prompt_and_nothing_else_changes() -> 
     (plain,) = score_all([labelled()], plain_config, FakeBackend())
     assert isinstance(score, TaskScore)
     assert isinstance(plain, TaskScore)
-    assert plain.labels is None
+    assert plain.answers == {}
     assert score.pairs == plain.pairs
     assert score.prompt_uncertainty == plain.prompt_uncertainty
-    found = score.labels
-    assert found is not None
-    assert [(s.instance_id, s.perturbation, s.label) for s in found.scores] == [
+    found = labels_of(answer_of(score))
+    assert [(s.instance_id, s.perturbation, s.label) for s in found] == [
         (i, j, label) for i in ("i0", "i1") for j in range(3) for label in ("blue", "red", "green")
     ]
     assert score.usage.pairs == plain.usage.pairs + 2 * 3 * 3
-    assert found == measure_labels(found.scores)
-    assert found.label_entropy is not None
-    assert found.label_bald is not None
-    assert found.standard_error is not None
-    assert found.label_entropy >= found.label_bald > 0
-    assert found.standard_error > 0
+    assert answer_of(score) == measured([*found])
+    values, error = answer_of(score).values, answer_of(score).standard_error
+    assert values["label_entropy"] is not None
+    assert values["label_bald"] is not None
+    assert error is not None
+    assert values["label_entropy"] >= values["label_bald"] > 0
+    assert error > 0
     assert backend.peak <= 3
     # The first prompt is known from the plan: its labels are scored as gold outputs would be.
     builder = PromptBuilder(backend.tokenizer, design().prompt, 4096)
     prompt = builder.prompt(labelled(), labelled().instances[0], 8).token_ids
     expected = [sum(output_logprobs(prompt, builder.completion(s))) for s in ("blue", "red")]
-    assert [s.logprob for s in found.scores[:2]] == pytest.approx(expected)
-    assert math.fsum(s.probability for s in found.scores[:3]) == pytest.approx(1)
-    ratio = found.scores[0].probability / found.scores[1].probability
+    assert [s.logprob for s in found[:2]] == pytest.approx(expected)
+    assert math.fsum(s.probability for s in found[:3]) == pytest.approx(1)
+    ratio = found[0].probability / found[1].probability
     assert ratio == pytest.approx(math.exp(expected[0] - expected[1]))
 
 
@@ -96,24 +110,26 @@ def test_the_server_and_data_frames_measure_the_same() -> None:
     for row in frames.iter_rows(named=True):
         rows = table.filter(pl.col("task_id") == row["task_id"]).drop("task_id")
         scores = [LabelScore(n_tokens=1, logprob=-1, **r) for r in rows.iter_rows(named=True)]
-        found = measure_labels(scores)
-        assert found.label_bald == pytest.approx(row["label_bald"])
-        assert found.label_entropy == pytest.approx(row["label_entropy"])
-        assert information_table(scores).shape == (3, 4)
+        found = measured([*scores])
+        assert found.values["label_bald"] == pytest.approx(row["label_bald"])
+        assert found.values["label_entropy"] == pytest.approx(row["label_entropy"])
+        grid = LabelQuestion().grid(found.rows)
+        assert grid.shape == (3, 4)
+        assert grid.mean() == pytest.approx(row["label_bald"])
     assert set(INPUTS["label_probabilities"]) - {"task_id"} <= set(LabelScore.model_fields)
 
 
 def test_labels_that_are_nearly_impossible_still_have_shares() -> None:
     pair = Pair("t", "i", 0, (1,), (2, 3))
-    scored = [
-        ScoredLabel(LabelPair(pair, label, place), (-4000.0, -value))
-        for place, (label, value) in enumerate((("a", 0.0), ("b", math.log(3))))
-    ]
-    assert [s.probability for s in keep_labels(scored)] == pytest.approx([0.75, 0.25])
+    asked = [Asked(pair, label) for label in ("a", "b")]
+    scored = [Scored((-4000.0, -n), 1, 0, rescored=False) for n in (0.0, math.log(3))]
+    builder = PromptBuilder(FakeBackend().tokenizer, design().prompt, 4096)
+    kept = LabelQuestion().keep(asked, scored, labelled(), builder)
+    assert [row.model_dump()["probability"] for row in kept] == pytest.approx([0.75, 0.25])
 
 
 def test_certain_labels_tell_nothing_or_all() -> None:
-    def scores(*shares: float) -> list[LabelScore]:
+    def scores(*shares: float) -> list[QuestionRow]:
         return [
             LabelScore(
                 instance_id="i", perturbation=j, label=name, n_tokens=1, logprob=-1, probability=q
@@ -122,12 +138,12 @@ def test_certain_labels_tell_nothing_or_all() -> None:
             for name, q in (("a", share), ("b", 1 - share))
         ]
 
-    same, apart = measure_labels(scores(1, 1)), measure_labels(scores(1, 0))
-    assert (same.label_bald, same.label_entropy) == (0, 0)
-    assert apart.label_bald == pytest.approx(math.log(2))
-    assert np.all(np.isfinite(information_table(scores(1, 0))))
+    same, apart = measured(scores(1, 1)).values, measured(scores(1, 0))
+    assert same == {"label_bald": 0, "label_entropy": 0}
+    assert apart.values["label_bald"] == pytest.approx(math.log(2))
+    assert np.all(np.isfinite(information_table(LabelQuestion().arrange(apart.rows))))
     with pytest.raises(ValueError, match="the same labels"):
-        measure_labels(scores(1, 0)[:-1])
+        measured(scores(1, 0)[:-1])
 
 
 def test_faults_are_named() -> None:

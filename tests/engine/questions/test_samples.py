@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import EngineError, InputError
-from engine.measures.disagreement import measure_disagreement
 from engine.prompts import PromptBuilder
-from engine.protocol.api import Usage
+from engine.protocol.api import QuestionAnswer, TaskScore, Usage
 from engine.protocol.score_config import SamplingConfig, ScoreConfig
+from engine.questions.output_question import OutputQuestion, Sample, find_label, sample_seed
 from engine.questions.pair_plan import plan_pairs, plan_task
-from engine.questions.sample_plan import find_label, plan_samples, sample_seed
 from engine.questions.scorer import TaskScorer
 from tests.engine.examples import make_task
 from tests.engine.questions.fake_backend import FakeBackend, random_latency
@@ -36,21 +35,30 @@ def design(n: int = 2, k: int = 2, m: int = 3, **more: Any) -> ScoreConfig:
     )
 
 
+def answer_of(score: TaskScore) -> QuestionAnswer:
+    assert list(score.answers) == ["output_disagreement"]
+    return score.answers["output_disagreement"]
+
+
+def samples_of(score: TaskScore) -> list[Sample]:
+    return [Sample.model_validate(row) for row in answer_of(score).rows]
+
+
 def test_every_prompt_is_sampled_and_nothing_else_changes() -> None:
     task = make_task(n_instances=2)
     backend = FakeBackend(latency=random_latency(1))
     (score,) = score_all([task], design(), backend)
     (plain,) = score_all([task], ScoreConfig(n_instances=2, n_perturbations=2, max_output_tokens=8))
-    assert plain.disagreement is None
+    assert plain.answers == {}
     kept = ("prompt_uncertainty", "prediction_probability", "perplexity", "pairs", "references")
     assert all(getattr(score, name) == getattr(plain, name) for name in kept)
-    assert score.disagreement is not None
-    names = [(s.instance_id, s.perturbation, s.sample) for s in score.disagreement.samples]
+    names = [(s.instance_id, s.perturbation, s.sample) for s in samples_of(score)]
     assert names == [(i, j, m) for i in ("i0", "i1") for j in range(3) for m in range(3)]
-    again = measure_disagreement(score.disagreement.samples, labelled=False)
-    assert again == score.disagreement
-    assert score.disagreement.output_disagreement is not None
-    assert 0 < score.disagreement.output_disagreement <= 1
+    again = OutputQuestion().answer(samples_of(score), task)
+    assert again == answer_of(score)
+    value = again.values["output_disagreement"]
+    assert value is not None
+    assert 0 < value <= 1
     assert all(len(groups) == 1 for groups in backend.groups.values()), "one replica per task"
 
 
@@ -59,9 +67,8 @@ def test_the_cost_is_told() -> None:
     backend = FakeBackend()
     (score,) = score_all([task], config, backend)
     (plain,) = score_all([task], ScoreConfig(n_instances=2, n_perturbations=2, max_output_tokens=8))
-    assert score.disagreement is not None
     prompts = [planned.prompt for planned in backend.drawn.values()]
-    samples = score.disagreement.samples
+    samples = samples_of(score)
     assert score.usage.samples == len(samples) == len(prompts) == 18
     assert score.usage.tokens_sampled == sum(sample.n_tokens for sample in samples)
     assert score.usage.tokens_submitted == plain.usage.tokens_submitted + sum(map(len, prompts))
@@ -118,16 +125,14 @@ def test_results_depend_on_neither_order_nor_concurrency(
 
 def test_at_temperature_0_there_is_one_sample_and_it_is_the_reference() -> None:
     (score,) = score_all([make_task(n_instances=2)], design(m=5, temperature=0.0))
-    assert score.disagreement is not None
-    originals = [s for s in score.disagreement.samples if s.perturbation == 0]
+    originals = [s for s in samples_of(score) if s.perturbation == 0]
     assert [s.output for s in originals] == [r.text for r in score.references]
-    assert len(score.disagreement.samples) == 6
+    assert len(samples_of(score)) == 6
 
 
 def test_gold_references_are_sampled_too() -> None:
     (score,) = score_all([make_task(n_instances=2)], design(reference="gold"))
-    assert score.disagreement is not None
-    assert {s.perturbation for s in score.disagreement.samples} == {0, 1, 2}
+    assert {s.perturbation for s in samples_of(score)} == {0, 1, 2}
 
 
 def test_a_reader_who_leaves_cancels_the_samples() -> None:
@@ -158,9 +163,13 @@ def test_what_goes_wrong_names_the_sample() -> None:
     plan = plan_task(make_task(n_instances=1), design(), builder)
     pairs = plan_pairs(plan, [(1, 2)], design(), builder)
     longest = max(len(pair.prompt) for pair in pairs)
-    assert plan_samples(plan, pairs, design(), longest + 8)
+    question = OutputQuestion()
+    tight, wide = (
+        PromptBuilder(backend.tokenizer, design().prompt, longest + more) for more in (7, 8)
+    )
+    assert question.plan(plan, pairs, design(), wide)
     with pytest.raises(InputError, match=f"the prompt has {longest} tokens") as caught:
-        plan_samples(plan, pairs, design(), longest + 7)
+        question.plan(plan, pairs, design(), tight)
     assert caught.value.record is not None
     assert caught.value.record.startswith("colors/i0/j=")
     assert caught.value.field == "max_output_tokens"
@@ -175,8 +184,7 @@ def test_labels_are_found_as_models_write_them() -> None:
     assert find_label("yes", ()) is None
     task = make_task(n_instances=1).model_copy(update={"labels": ("blue", "red")})
     (score,) = score_all([task], design(n=1))
-    assert score.disagreement is not None
-    assert score.disagreement.label_entropy is not None
+    assert answer_of(score).values["output_label_entropy"] is not None
 
 
 def test_usage_of_samples_adds_up() -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import pytest
 
+from engine.perturb import DropWords, Typos
+from engine.prompts import PromptBuilder
 from engine.questions.scorer import TaskScorer
+from engine.tasks import Instance
+from tests.engine.examples import make_task
 from tests.engine.questions.fake_backend import FakeBackend, random_latency
 from tests.engine.questions.in_memory import design, make_tasks, run, score_all, stream
 
@@ -186,3 +191,32 @@ def test_an_error_of_the_engine_comes_out_as_it_is_and_ends_the_rest(call: str) 
     run(scenario)
     assert read == ["t0", "t1", "t2"], "what was ready before is not lost"
     assert len({name.split("/")[0] for name in backend.calls}) < 30
+
+
+# --- Each prompt once -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("perturbation", [DropWords(), Typos()])
+def test_every_prompt_is_rendered_once(
+    perturbation: DropWords | Typos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of `check` are kept for `score`, and perturbed ones whose length was looked at too."""
+    rendered: list[str] = []
+    encode = PromptBuilder.encode
+
+    def counted(self: PromptBuilder, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        rendered.extend(text for text in texts if "zebra" in text)  # of no earlier test
+        return encode(self, texts)
+
+    monkeypatch.setattr(PromptBuilder, "encode", counted)
+    config = design(n=2, k=3, perturbation=perturbation)
+    instances = tuple(Instance(id=name, input=f"zebra {name}") for name in "ab")
+    tasks = [make_task().model_copy(update={"instances": instances})]
+    scorer = TaskScorer(FakeBackend(), config, "v1")
+
+    async def scenario() -> None:
+        await scorer.check(tasks)
+        assert len([score async for score in scorer.score(tasks)]) == 1
+
+    run(scenario)
+    assert len(rendered) == config.n_prompts(2)

@@ -18,6 +18,7 @@ from engine.measures.stability import map_stability
 from engine.perturb import DropWords, LetterCase, OrderExamples, Paraphrase, ResampleExamples
 from engine.perturb.base import Step
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.question_registry import find_question
 from engine.tasks import Task
 from engine.variance.pair_grid import PairGrid
 from engine.variance.pooling import standard_errors
@@ -25,7 +26,6 @@ from tests.engine.design.test_live_race import CONFIG, Engine, make_builder, rac
 from tests.engine.examples import make_task
 from tests.engine.questions.fake_backend import FakeBackend
 from tests.engine.questions.in_memory import design, score_all
-from training.tables.further_tables import FURTHER
 from training.tables.score_tables import build_tables, pair_table
 
 
@@ -76,7 +76,8 @@ def test_further_measures_are_missing_too(measure: Any) -> None:
     task = bare().model_copy(update={"labels": ("blue", "red")})
     other = make_task(n_positive=1).model_copy(update={"labels": ("blue", "red")})
     alone, score = score_all([task, other], design(measure=measure))
-    scores = build_tables((score, alone), ["bare", "colors"], FURTHER[measure]).scores
+    question = find_question(design(measure=measure))
+    scores = build_tables((score, alone), ["bare", "colors"], question).scores
     name = "output_rouge_distance" if measure == "output_disagreement" else "label_entropy"
     for column in (measure, f"{measure}_error", name, "prompt_uncertainty", "standard_error"):
         values = scores[column].to_list()

@@ -97,10 +97,10 @@ def test_rounds_select_by_the_disagreement_of_sampled_outputs(tmp_path: Path) ->
     first = RunFolder(tmp_path).round(0)
     assert first.read_selection().task_ids == ("task-3", "task-2")
     assert first.read_scores()["output_disagreement"].to_list() == [0, 0.25, 0.5, 0.75]
-    assert pl.read_parquet(first.further["samples"]).height == 4 * 6
+    assert pl.read_parquet(first.questions["output_disagreement"]).height == 4 * 6
     plain = make_run(tmp_path / "plain")
     plain.run()
-    assert not any(path.exists() for path in plain.folder.round(0).further.values())
+    assert not any(path.exists() for path in plain.folder.round(0).questions.values())
     with pytest.raises(InputError, match=r"select.strategy.*needs score.measure = 'output_dis"):
         make_run(tmp_path / "x", config=SAMPLED.model_copy(update={"score": CONFIG.score}))
     assert not (tmp_path / "x").exists()

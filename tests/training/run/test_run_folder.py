@@ -9,9 +9,10 @@ import pytest
 from engine.errors import InputError
 from engine.files import write_json
 from engine.measures.compute import compute_measures
+from engine.questions.output_question import OutputQuestion
 from tests.training.fakes import make_disagreement, make_score
 from training.run.run_folder import RunFolder
-from training.tables.further_tables import SAMPLES
+from training.tables.question_tables import row_columns, row_table
 from training.tables.record_files import write_parquet
 from training.tables.score_journal import ScoreJournal
 from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS, build_tables
@@ -48,24 +49,30 @@ def test_parquet_files_hold_the_columns_in_pool_order(tmp_path: Path) -> None:
 
 def test_sampled_outputs_have_columns_and_a_table_of_their_own(tmp_path: Path) -> None:
     scores = {
-        name: score.model_copy(update={"disagreement": make_disagreement(number)})
+        name: score.model_copy(update={"answers": make_disagreement(number)})
         for number, (name, score) in enumerate(SCORES.items())
     }
-    tables = build_tables(scores.values(), ["c", "a", "b"], SAMPLES)
+    tables = build_tables(scores.values(), ["c", "a", "b"], OutputQuestion())
     table = tables.scores
-    assert dict(table.schema) == SCORE_COLUMNS | SAMPLES.score_columns
+    names = ("output_disagreement", "output_disagreement_error", "output_rouge_distance")
+    asked = dict.fromkeys((*names, "output_label_entropy"), pl.Float64)
+    assert dict(table.schema) == SCORE_COLUMNS | asked
     assert table["output_disagreement"].to_list() == [0.5, 0, 0.25]
     errors = table["output_disagreement_error"].to_list()
     assert all(error >= 0 for error in errors)
     assert max(errors) > 0, "pooled over the tasks"
     assert table["output_label_entropy"].to_list() == [None] * 3
-    samples = tables.further
+    samples = tables.rows
     assert samples is not None
-    assert dict(samples.schema) == SAMPLES.row_columns
+    assert dict(samples.schema) == row_columns(OutputQuestion())
+    assert ", ".join(samples.columns) == (
+        "task_id, instance_id, perturbation, sample, output, label, n_tokens, finish_reason, "
+        "weights_version"
+    )
     assert samples["task_id"].unique(maintain_order=True).to_list() == ["c", "a", "b"]
     measured = compute_measures(samples, "samples", ["output_disagreement"])
     assert measured["output_disagreement"].to_list() == [0.5, 0, 0.25]
-    assert SAMPLES.build_table([SCORES["a"]]).height == 0
+    assert row_table(OutputQuestion(), [SCORES["a"]]).height == 0
 
 
 def test_the_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:

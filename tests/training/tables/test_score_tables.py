@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from engine.measures.disagreement import disagreement_table
 from engine.pools import open_pool
 from engine.pools.lazy import LazyPool
 from engine.protocol.api import SkippedTask, TaskScore, WeightsState
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.output_question import OutputQuestion
 from engine.tasks import Task
 from engine.variance.pair_grid import PairGrid
 from engine.variance.pooling import standard_errors
@@ -63,6 +63,6 @@ def test_standard_errors_are_pooled_over_all_tasks(tmp_path: Path) -> None:
     scores = [fake_score(task, CONFIG, "base") for task in pool]
     expected = standard_errors([PairGrid.of(score.pairs).moves for score in scores])
     assert table["standard_error"].to_list() == expected
-    samples = [score.disagreement.samples for score in scores if score.disagreement]
-    expected = standard_errors([disagreement_table(each) for each in samples])
+    samples = [score.answers["output_disagreement"].rows for score in scores]
+    expected = standard_errors([OutputQuestion().grid(each) for each in samples])
     assert table["output_disagreement_error"].to_list() == expected

@@ -125,9 +125,9 @@ def test_samples_come_with_the_same_request_and_shape() -> None:
     *scores, totals = map(json.loads, lines.splitlines())
     assert scores == whole["scores"]
     assert totals["usage"] == whole["usage"]
-    found = scores[0]["disagreement"]
-    assert len(found["samples"]) == 2 * 3 * 3
-    assert 0 <= found["output_disagreement"] <= 1
+    found = scores[0]["answers"]["output_disagreement"]
+    assert len(found["rows"]) == 2 * 3 * 3
+    assert 0 <= found["values"]["output_disagreement"] <= 1
     assert scores[0]["prompt_uncertainty"] > 0, "next to the likelihood form"
 
 
@@ -142,8 +142,9 @@ def test_labels_come_with_the_same_request_and_shape() -> None:
     for task in body["tasks"]:
         task["labels"] = ["blue", "red"]
     scores = ask(app, "POST", "/v1/prompt_uncertainty", json=body).json()["scores"]
-    assert [len(score["labels"]["scores"]) for score in scores] == [2 * 3 * 2] * 2
-    assert scores[0]["labels"]["label_entropy"] >= scores[0]["labels"]["label_bald"]
+    found = [score["answers"]["label_bald"] for score in scores]
+    assert [len(each["rows"]) for each in found] == [2 * 3 * 2] * 2
+    assert found[0]["values"]["label_entropy"] >= found[0]["values"]["label_bald"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""Which questions there are, those of installed packages included, and what is said of others."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from engine.errors import InputError
+from engine.protocol.api import TaskScore
+from engine.protocol.score_config import ScoreConfig
+from engine.questions import question_registry as registry
+from engine.questions.label_question import LabelQuestion
+from engine.questions.question_registry import all_questions, find_question
+from engine.questions.scorer import TaskScorer
+from tests.engine.questions.fake_backend import FakeBackend
+from tests.engine.questions.in_memory import design, make_tasks, score_all
+from training.config.run_config import parse_config
+
+
+class FirstLabel(LabelQuestion):
+    table = "first_labels"
+    measures = LabelQuestion.measures[1:]  # it goes by the name of its first measure
+
+
+OWN = FirstLabel()
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    point = EntryPoint("own", value, registry.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr(registry, "all_questions", all_questions.__wrapped__)
+
+
+def test_a_package_may_bring_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.questions.question.OWN", OWN, raising=False)
+    offer(monkeypatch, "engine.questions.question:OWN")
+    assert find_question(ScoreConfig(measure="label_entropy")) is OWN
+    task = make_tasks(1)[0].model_copy(update={"labels": ("blue", "red")})
+    (score,) = score_all([task], design(measure="label_entropy"))
+    assert score.answers["label_entropy"].values["label_entropy"] is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("no.such.package:X", "cannot be loaded"),
+        ("engine.errors:InputError", "is no engine.questions.question.Question"),
+        ("engine.questions.question:OWN", "has the name 'label_bald' or the table 'labels'"),
+    ],
+)
+def test_what_is_wrong_with_a_package_is_said(
+    value: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.questions.question.OWN", LabelQuestion(), raising=False)
+    offer(monkeypatch, value)
+    with pytest.raises(InputError, match=complaint):
+        find_question(ScoreConfig(measure="label_bald"))
+
+
+def test_an_unknown_name_is_refused_before_anything_starts() -> None:
+    unknown = "field '{}measure': nothing called 'doubt' can be measured; valid: prompt_uncertainty"
+    with pytest.raises(InputError, match=unknown.format("config.")):
+        TaskScorer(FakeBackend(), ScoreConfig(measure="doubt"), "v")
+    with pytest.raises(InputError, match="run.toml, " + unknown.format("score.")):
+        parse_config({"score": {"measure": "doubt"}}, "run.toml")
+
+
+def test_lines_of_earlier_journals_are_read() -> None:
+    (score,) = score_all(make_tasks(1), design())
+    line = score.model_dump() | {"disagreement": None, "labels": None}
+    del line["answers"]
+    assert TaskScore.model_validate(line) == score
+    with pytest.raises(ValueError, match="disagreement"):
+        TaskScore.model_validate(line | {"disagreement": {"samples": []}})
