@@ -30,8 +30,8 @@ class Ranking(Strategy):
         ]
 
     def ranks_by(self) -> tuple[str, str]:
-        """The column, and what it is called in words."""
-        raise NotImplementedError
+        """The column, and what it is called in words; the strategy's name unless it says."""
+        return self.name, self.name.replace("_", " ")
 
 
 class PromptUncertainty(Ranking):
@@ -40,10 +40,6 @@ class PromptUncertainty(Ranking):
     summary: ClassVar[str] = "highest (or lowest) prompt uncertainty first, as the paper does"
     name: Literal["prompt_uncertainty"] = "prompt_uncertainty"
 
-    def ranks_by(self) -> tuple[str, str]:
-        """The column `prompt_uncertainty`."""
-        return "prompt_uncertainty", "prompt uncertainty"
-
 
 class OutputDisagreement(Ranking):
     """The tasks whose sampled outputs differ most, or least, between prompts."""
@@ -51,10 +47,6 @@ class OutputDisagreement(Ranking):
     summary: ClassVar[str] = "highest (or lowest) disagreement of sampled outputs first"
     measure: ClassVar[str] = "output_disagreement"
     name: Literal["output_disagreement"] = "output_disagreement"
-
-    def ranks_by(self) -> tuple[str, str]:
-        """The column `output_disagreement`."""
-        return "output_disagreement", "output disagreement"
 
 
 class LabelBald(Ranking):
@@ -74,10 +66,6 @@ class Perplexity(Ranking):
 
     summary: ClassVar[str] = "highest (or lowest) perplexity of the model's own output first"
     name: Literal["perplexity"] = "perplexity"
-
-    def ranks_by(self) -> tuple[str, str]:
-        """The column `perplexity`."""
-        return "perplexity", "perplexity"
 
 
 class Column(Ranking):

@@ -7,64 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.files import check_output
+from engine.files import check_output, write_json
 from engine.protocol.api import WeightsState
 from engine.tasks import Record
 from training.tables.lock import RunLock
 from training.tables.record_files import read_json
-
-
-@contextmanager
-def claimed(
-    output: Path,
-    settings: Path,
-    beside: Iterable[Path],
-    *,
-    lock: Path,
-    what: str,
-    overwrite: bool,
-    inputs: Iterable[object] = (),
-) -> Iterator[None]:
-    """Holds an output and what lies beside it for this process, once there is room for it.
-
-    Raises:
-        InputError: As `make_room`, or if another process is at it, which is named.
-    """
-    read = list(inputs)
-    check_output(output, overwrite=overwrite, inputs=read)  # before a lock file is made
-    with RunLock(lock, what, output):
-        make_room(output, settings, beside, overwrite=overwrite, inputs=read)
-        yield
-
-
-def make_room(
-    output: Path,
-    settings: Path,
-    beside: Iterable[Path],
-    *,
-    overwrite: bool,
-    inputs: Iterable[object] = (),
-) -> None:
-    """Make sure that nothing is lost by writing a file and what goes beside it.
-
-    Args:
-        output: The file that is there when the work is done.
-        settings: What is written first; without it, nothing else that is there is unfinished work.
-        beside: What else the work writes, its journal included.
-        overwrite: Remove all of it, unfinished work too.
-        inputs: What is read.
-
-    Raises:
-        InputError: See `engine.files.check_output`.
-    """
-    read = list(inputs)
-    check_output(output, overwrite=overwrite, inputs=read)
-    others = (settings, *beside)
-    for path in others:
-        check_output(path, overwrite=overwrite or settings.is_file(), inputs=read)
-    if overwrite:
-        for path in (output, *others):
-            path.unlink(missing_ok=True)
 
 
 class AskedOf(Record):
@@ -77,37 +24,85 @@ class AskedOf(Record):
     weights: WeightsState
 
 
-def check_same(
-    settings: AskedOf, file: Path, journal: Path, what: str, free: Collection[str] = ()
-) -> None:
-    """That unfinished work, if there is any, is the same, and of the same model.
+class WorkFiles:
+    """The files of a command's work, named after its output.
 
     Args:
-        settings: What the work depends on now.
-        file: Where that was written down.
-        journal: How far the work had come.
-        what: What it is called.
-        free: Fields that may differ.
-
-    Raises:
-        InputError: If another field differs, or the model, its tokenizer or its context does.
+        output: The file that is there when the work is done.
+        what: What the work is called.
+        kind: What the endings of the others begin with.
     """
-    if not (journal.is_file() and file.is_file()):
-        return
-    try:
-        before = read_json(file, type(settings))
-    except InputError as error:
-        problem = f"an unfinished {what} of another form is there ({error.problem})"
-        raise InputError(f"{problem}; --overwrite starts anew", file=file, field=error.field) from (
-            error
-        )
-    other = before.weights.difference(settings.weights)
-    if other or before.weights.version != settings.weights.version:
-        both = f"{before.weights.in_words()} and {settings.weights.in_words()}: other weights"
-        problem = f"an unfinished {what} of another model is there, {other or both}"
-        raise InputError(f"{problem}; --overwrite starts anew", file=file, field="weights")
-    old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
-    for field in old:
-        if old[field] != new[field] and field not in ("weights", *free):
-            problem = f"an unfinished {what} with another {field} is there; --overwrite starts anew"
-            raise InputError(problem, file=file, field=field)
+
+    def __init__(self, output: Path, what: str, kind: str = "") -> None:
+        self._output = output
+        self._what = what
+        self._kind = kind
+        self.settings = self._beside("settings.json")
+        self.journal = self._beside("journal.jsonl")
+        self.lock = self._beside("lock")
+        self.paraphrases = self._beside("paraphrases.jsonl")
+        self.skipped = self._beside("skipped.jsonl")
+        self.engine_log = self._beside("engine.log")
+
+    def _beside(self, ending: str) -> Path:
+        return self._output.with_suffix(f"{self._kind}.{ending}")
+
+    def written(self) -> tuple[Path, ...]:
+        """What the work writes beside its output and its settings."""
+        return (self.journal, self.skipped)
+
+    @contextmanager
+    def claim(self, *, overwrite: bool = False, inputs: Iterable[object] = ()) -> Iterator[None]:
+        """Hold them for this process, sure that nothing is lost by writing here.
+
+        Args:
+            overwrite: Remove what is there, unfinished work too.
+            inputs: What is read.
+
+        Raises:
+            InputError: If the output is there already, an input would be replaced, the folder is
+                missing, or another process is at it, which is named.
+        """
+        read = list(inputs)
+        check_output(self._output, overwrite=overwrite, inputs=read)  # before a lock file is made
+        with RunLock(self.lock, self._what, self._output):
+            check_output(self._output, overwrite=overwrite, inputs=read)
+            others = (self.settings, *self.written())
+            for path in others:
+                # Without settings, nothing else that is there is unfinished work.
+                check_output(path, overwrite=overwrite or self.settings.is_file(), inputs=read)
+            if overwrite:
+                for path in (self._output, *others):
+                    path.unlink(missing_ok=True)
+            yield
+
+    def begin(self, settings: AskedOf, free: Collection[str] = ()) -> None:
+        """Write down what the work depends on; unfinished work that is there must be the same.
+
+        Args:
+            free: Fields that may differ.
+
+        Raises:
+            InputError: If another field differs, or the model, its tokenizer or its context does.
+        """
+        if self.journal.is_file() and self.settings.is_file():
+            self._check_same(settings, free)
+        write_json(self.settings, settings.model_dump(mode="json"))
+
+    def _check_same(self, settings: AskedOf, free: Collection[str]) -> None:
+        try:
+            before = read_json(self.settings, type(settings))
+        except InputError as error:
+            raise self._other(f"of another form is there ({error.problem})", error.field) from error
+        other = before.weights.difference(settings.weights)
+        if other or before.weights.version != settings.weights.version:
+            both = f"{before.weights.in_words()} and {settings.weights.in_words()}: other weights"
+            raise self._other(f"of another model is there, {other or both}", "weights")
+        old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
+        for field in old:
+            if old[field] != new[field] and field not in ("weights", *free):
+                raise self._other(f"with another {field} is there", field)
+
+    def _other(self, problem: str, field: str | None) -> InputError:
+        problem = f"an unfinished {self._what} {problem}; --overwrite starts anew"
+        return InputError(problem, file=self.settings, field=field)

@@ -13,8 +13,7 @@ OUT.race.engine.log        output of the engine, if one was started
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -37,7 +36,7 @@ from engine.protocol.api import WeightsState
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Pool, Task, digest_tasks
-from training.tables.overwriting import AskedOf, check_same, claimed
+from training.tables.overwriting import AskedOf, WorkFiles
 from training.tables.record_files import write_parquet
 from training.tables.score_tables import SCORE_COLUMNS, pair_table
 from training.tables.task_columns import task_row, task_table, with_columns_of
@@ -45,7 +44,7 @@ from training.tables.task_columns import task_row, task_table, with_columns_of
 _OF_EVERY_SCORE = ("prediction_probability", "perplexity")
 
 
-class RaceFiles:
+class RaceFiles(WorkFiles):
     """The files of one race; none of them is a scoring's of the same name.
 
     Args:
@@ -58,40 +57,15 @@ class RaceFiles:
     def __init__(self, selected: Path) -> None:
         if not selected.name:
             raise InputError("is a folder; name a file in it", file=selected)
+        super().__init__(selected, "race", ".race")
         self.selected = selected
-        self.result = selected.with_suffix(".race.json")
-        self.scores = selected.with_suffix(".race.parquet")
-        self.pairs = selected.with_suffix(".race.pairs.parquet")
-        self.skipped = selected.with_suffix(".race.skipped.jsonl")
-        self.settings = selected.with_suffix(".race.settings.json")
-        self.journal = selected.with_suffix(".race.journal.jsonl")
-        self.lock = selected.with_suffix(".race.lock")
-        self.paraphrases = selected.with_suffix(".race.paraphrases.jsonl")
-        self.engine_log = selected.with_suffix(".race.engine.log")
+        self.result = self._beside("json")
+        self.scores = self._beside("parquet")
+        self.pairs = self._beside("pairs.parquet")
 
-    def claim(
-        self, *, overwrite: bool = False, inputs: Iterable[object] = ()
-    ) -> AbstractContextManager[None]:
-        """Hold them for this process, sure that nothing is lost by writing here.
-
-        Args:
-            overwrite: Remove what is there, an unfinished race too.
-            inputs: What is read.
-
-        Raises:
-            InputError: If there is a selection already, an input would be replaced, the folder
-                is missing, or another process is at this race.
-        """
-        beside = (self.result, self.scores, self.pairs, self.skipped, self.journal)
-        return claimed(
-            self.selected,
-            self.settings,
-            beside,
-            lock=self.lock,
-            what="race",
-            overwrite=overwrite,
-            inputs=inputs,
-        )
+    def written(self) -> tuple[Path, ...]:
+        """Result and tables too."""
+        return (self.result, self.scores, self.pairs, *super().written())
 
 
 class RaceSettings(AskedOf):
@@ -208,8 +182,7 @@ def race_on_disk(
     """
     weights = engine.weights()
     settings = RaceSettings.of(race, tasks, weights, config, by_category=by_category)
-    check_same(settings, files.settings, files.journal, "race")
-    write_json(files.settings, settings.model_dump(mode="json"))
+    files.begin(settings)
     result, pairs = race_with_journal(
         race, engine, tasks, config, builder, files.journal, weights.version, on_progress
     )

@@ -11,8 +11,7 @@ OUT.engine.log         output of the engine, if one was started
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from typing import Any
 import polars as pl
 
 from engine.errors import EngineError, InputError
-from engine.files import write_json
 from engine.pools.lazy import LazyPool
 from engine.pools.writing import write_left_out
 from engine.protocol.api import SkippedTask
@@ -29,12 +27,12 @@ from engine.protocol.score_config import ScoreConfig
 from engine.questions.question_registry import find_question
 from engine.tasks import Task, check_task, digest_tasks
 from training.tables.journaled_scoring import JournaledScoring
-from training.tables.overwriting import AskedOf, check_same, claimed
+from training.tables.overwriting import AskedOf, WorkFiles
 from training.tables.question_tables import question_files
 from training.tables.task_columns import task_row, task_table
 
 
-class ScoreFiles:
+class ScoreFiles(WorkFiles):
     """The files of one scoring.
 
     Args:
@@ -47,39 +45,14 @@ class ScoreFiles:
     def __init__(self, scores: Path) -> None:
         if scores.suffix != ".parquet":
             raise InputError("the output's name must end in .parquet", file=scores)
+        super().__init__(scores, "scoring")
         self.scores = scores
-        self.pairs = scores.with_suffix(".pairs.parquet")
-        self.questions = question_files(lambda table: scores.with_suffix(f".{table}.parquet"))
-        self.settings = scores.with_suffix(".settings.json")
-        self.journal = scores.with_suffix(".journal.jsonl")
-        self.lock = scores.with_suffix(".lock")
-        self.paraphrases = scores.with_suffix(".paraphrases.jsonl")
-        self.skipped = scores.with_suffix(".skipped.jsonl")
-        self.engine_log = scores.with_suffix(".engine.log")
+        self.pairs = self._beside("pairs.parquet")
+        self.questions = question_files(lambda table: self._beside(f"{table}.parquet"))
 
-    def claim(
-        self, *, overwrite: bool = False, inputs: Iterable[object] = ()
-    ) -> AbstractContextManager[None]:
-        """Hold them for this process, sure that nothing is lost by writing here.
-
-        Args:
-            overwrite: Remove what is there, an unfinished scoring too.
-            inputs: What is read.
-
-        Raises:
-            InputError: If there are scores already, an input would be replaced, the folder is
-                missing, or another process is scoring to it.
-        """
-        beside = (self.pairs, *self.questions.values(), self.journal, self.skipped)
-        return claimed(
-            self.scores,
-            self.settings,
-            beside,
-            lock=self.lock,
-            what="scoring",
-            overwrite=overwrite,
-            inputs=inputs,
-        )
+    def written(self) -> tuple[Path, ...]:
+        """The tables too."""
+        return (self.pairs, *self.questions.values(), *super().written())
 
 
 class ScoreSettings(AskedOf):
@@ -185,13 +158,9 @@ def score_pool(
     pool = _measurable(pool, config)
     weights = engine.weights()
     settings = ScoreSettings(
-        pool=pool.source,
-        pool_digest=survey.digest,
-        weights=weights,
-        config=config,
+        pool=pool.source, pool_digest=survey.digest, weights=weights, config=config
     )
-    check_same(settings, files.settings, files.journal, "scoring", free=("pool",))
-    write_json(files.settings, settings.model_dump(mode="json"))
+    files.begin(settings, free=("pool",))
     order = survey.tasks["task_id"].to_list()
     scoring = JournaledScoring(pool, order, config, files, weights.version)
     skipped: list[SkippedTask] = []
