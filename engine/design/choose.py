@@ -121,7 +121,6 @@ def design_for_pool(
         tasks: The pool; a few instances of each task are encoded. The tasks' median number of
             instances limits n. Tasks that no perturbation changes cost next to nothing.
         config: Prompts and perturbations; its design is not used.
-        builder: Prompts as the engine builds them.
         budget: Computed tokens for all tasks together.
         relative: Pooled components of an earlier scoring, if there is one.
 

@@ -189,7 +189,6 @@ def grown(scored: Scored, step: Step, rows: int, columns: int, draw: str) -> Sco
     """The pairs of a table that a step makes of another.
 
     Args:
-        scored: The table.
         step: One of `STEPS`.
         rows: How many instances it adds.
         columns: How many perturbations it adds.

@@ -51,10 +51,8 @@ class LiveTables:
     perturbations; all other pairs as fixed ones, with the reference outputs that are known.
 
     Args:
-        engine: A client.
         tasks: The tasks in the race.
         config: Prompts, perturbations and seed; its design is not used.
-        builder: Prompts as the engine builds them.
         version: The weights that every answer must come from; none: those of the first one.
         answers: What the engine answered in a race that broke off, in its order; not asked again.
         on_answer: Called with each new answer of the engine, when it has been taken in.

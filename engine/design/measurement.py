@@ -105,10 +105,6 @@ def perturbation_strength(task: Task, config: ScoreConfig) -> float | None:
     By the square root of the units (words, letters, ...) that they change, and the mean over the
     first `WHOLE` perturbations; known without a tokenizer. 1 where it is the whole design; none
     where further perturbations are not known (paraphrases).
-
-    Args:
-        task: The task.
-        config: The design.
     """
     last = config.perturbations[-1]
     if config.first_perturbation == 1 and last >= WHOLE:

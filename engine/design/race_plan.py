@@ -63,7 +63,6 @@ def plan_race(
     Args:
         tasks: The pool; of instances that cannot be scored see `fit_instances`.
         config: Prompts, perturbations and seed; its design is not used.
-        builder: Prompts as the engine builds them.
         race_config: How many are wanted, and the budget.
         by_category: Whether the top N of every category are wanted, instead of the whole pool's.
         on_task: Called with the number of tasks whose prompts have been measured.
@@ -129,10 +128,6 @@ def fit_instances(
     race may come to any instance and any perturbation, so all of them are looked at.
 
     Args:
-        task: The task.
-        config: Prompts, perturbations and seed.
-        builder: Prompts as the engine builds them.
-        max_perturbations: Perturbations at most.
         source: Where the task comes from, for messages.
         on_fault: Called with what is wrong with each of the others; none: the first one is raised.
 
@@ -176,7 +171,6 @@ def run_race(
     """Races until the budget is spent or nothing is open.
 
     Args:
-        race: The race, see `plan_race`.
         tables: The pairs, of the same tasks.
         on_batch: Called after each batch.
 

@@ -50,7 +50,6 @@ class Race:
 
     Args:
         runners: The tasks, ids unique, in the order in which ties are broken.
-        config: How it is run.
         estimator: What the tasks are ranked by.
         unmeasurable: Ids of tasks that cannot take part, for no perturbation changes their prompts.
 

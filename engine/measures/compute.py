@@ -30,7 +30,6 @@ def compute_measures(
 
     Args:
         table: The columns of `INPUTS[needs]`; others are left alone.
-        needs: What the table holds.
         names: Which measures; all that are computed from such a table when there is none.
         source: The file it came from, for messages.
 

@@ -56,9 +56,6 @@ def draw_table(
 
     Args:
         needs: What it holds; a key of `INPUTS`.
-        seed: Of the draw.
-        n_tasks: Tasks.
-        n_instances: Instances of each task.
         k: Perturbed prompts of each instance; the original comes on top.
     """
     draw = random.Random(seed)

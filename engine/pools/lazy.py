@@ -28,10 +28,6 @@ class LazyPool:
         files: The files it is read from; none for what is not read from files.
 
     Attributes:
-        source: As given.
-        format: As given.
-        files: As given.
-        options: As given.
         faults: Takes the faults of what is left out; it raises the first of them unless set anew.
     """
 

@@ -38,7 +38,6 @@ def incidence(task_id: str, n: int, k: int, r: int | None, seed: int) -> list[tu
         n: Instances.
         k: Perturbations.
         r: Instances per perturbation; None for all of them.
-        seed: Of the draw.
 
     Returns:
         k tuples of positions in 0..n-1, ascending.

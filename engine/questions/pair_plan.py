@@ -133,9 +133,7 @@ def plan_pairs(
     Where only some do, these are draws that happened to change nothing.
 
     Args:
-        plan: The task's plan.
         outputs: The reference output of each instance of the plan, as token ids.
-        config: The design.
         builder: The prompt builder that made the plan.
         originals: Whether the original prompts are among them.
 
@@ -175,7 +173,6 @@ def prompts_of(plan: TaskPlan, pairs: Sequence[Pair]) -> Iterator[tuple[str, int
     """Instance, perturbation and token ids of every prompt of a task, the original ones first.
 
     Args:
-        plan: The task's plan.
         pairs: Its pairs, whose perturbed prompts are taken.
     """
     for instance, original in zip(plan.instances, plan.originals, strict=True):
@@ -191,10 +188,8 @@ def perturbed_prompts(
     """Token ids of one perturbation's prompts, of some of a plan's instances.
 
     Args:
-        plan: The task's plan.
         j: The perturbation, >= 1.
         wanted: Positions of the instances in the plan.
-        config: The design.
         builder: The prompt builder that made the plan.
     """
     if j in plan.rendered:
@@ -215,8 +210,6 @@ def is_measurable(plan: TaskPlan, config: ScoreConfig, builder: PromptBuilder) -
     """Whether any prompt of a design differs from its original; without one there is no U.
 
     Args:
-        plan: The task's plan.
-        config: The design.
         builder: The prompt builder that made the plan.
     """
     # Instances that show equally many examples share all that is perturbed.

@@ -95,9 +95,7 @@ class Question(ABC):
         """All calls about a task, those of a prompt side by side.
 
         Args:
-            plan: The task's plan.
             pairs: Its pairs, whose perturbed prompts are used; none where these are not known yet.
-            config: The design.
             builder: The prompt builder that made the plan.
 
         Raises:
@@ -113,7 +111,6 @@ class Question(ABC):
         Args:
             asked: What was planned, all of it.
             answers: `Scored` of each pair and `Sampled` of each sample, in the same order.
-            task: The task.
             builder: The prompt builder that made the plan.
         """
 

@@ -56,7 +56,6 @@ def find_question(
     """The question that `config.measure` asks; None where likelihoods are all that is asked for.
 
     Args:
-        config: What to measure.
         source: The file it came from, for messages.
         section: Where it stands there, with a dot.
 

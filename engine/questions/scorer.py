@@ -96,9 +96,6 @@ class TaskScorer:
     """Scores a sequence of tasks under one config.
 
     Args:
-        backend: The engine.
-        config: What to measure.
-        weights_version: The version every score carries.
         skip_faulty: Report tasks that cannot be scored as skipped instead of failing.
 
     Raises:
@@ -130,7 +127,6 @@ class TaskScorer:
         Plans are kept for `score`, up to `KEPT_TOKENS`.
 
         Args:
-            tasks: The tasks.
             limit: Told the tokens so far, and first the fewest that they can come to, before any
                 prompt is rendered; raises if they are too many.
 

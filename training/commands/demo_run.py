@@ -47,13 +47,7 @@ FOLDER_HELD_OUT_TASKS = 8
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a demo leaves.
-
-    Attributes:
-        folder: The run folder.
-        rows: The table.
-        task_map: The picture.
-    """
+    """What a demo leaves: the records, the table, the picture."""
 
     folder: RunFolder
     rows: list[SummaryRow]
