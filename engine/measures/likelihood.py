@@ -59,8 +59,12 @@ def _largest(grid: PairGrid) -> float | None:
 
 def _deviation(grid: PairGrid) -> float | None:
     # One prompt alone says nothing of the spread.
-    several = grid.scored.sum(axis=1) > 1
-    return mean(np.std(grid.probabilities[several], axis=1, where=grid.scored[several]))
+    several = grid.scored[:, 1:].any(axis=1)
+    scored, p = grid.scored[several], grid.probabilities[several]
+    count = scored.sum(axis=1)
+    mean_of_row = np.where(scored, p, 0.0).sum(axis=1) / count
+    away = np.where(scored, p - mean_of_row[:, None], 0.0)
+    return mean(np.sqrt((away**2).sum(axis=1) / count))
 
 
 LIKELIHOOD_MEASURES = (

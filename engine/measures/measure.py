@@ -85,4 +85,4 @@ class Measure:
 
 def mean(values: Sequence[float] | NDArray[np.float64]) -> float | None:
     """The mean, over instances for example; none of nothing."""
-    return float(np.mean(values)) if len(values) else None
+    return float(np.sum(values)) / len(values) if len(values) else None

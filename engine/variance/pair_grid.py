@@ -53,9 +53,9 @@ class PairGrid:
             raise ValueError(
                 f"every instance needs its original: no original pair for instances {bare}"
             )
-        numbers, columns = np.unique(perturbations, return_inverse=True)
+        numbers = sorted(set(perturbations.tolist()))
         self._values = values
-        self._place = rows, columns
+        self._place = rows, np.searchsorted(numbers, perturbations)
         self.shape = len(names), len(numbers)
 
     @classmethod
