@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from engine.client import EngineClient
     from engine.prompts import PromptBuilder
-    from engine.protocol.score_config import PromptConfig
+    from engine.prompts.prompt_config import PromptConfig
     from training.commands.launch import EngineFiles
     from training.config.run_config import ModelConfig
     from training.report.display import RichProgress

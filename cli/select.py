@@ -80,9 +80,9 @@ def select(
 
 def strategies() -> None:
     """List the selection strategies and their settings."""
-    from training.selection import all_strategies
+    from training.selection import STRATEGIES
 
-    for name, kind in all_strategies().items():
+    for name, kind in STRATEGIES.items():
         typer.echo(f"{name}\n    {kind.summary}")
         for setting, field in kind.model_fields.items():
             if setting != "name":

@@ -63,7 +63,16 @@ def test_no_file_name_twice() -> None:
 
 
 def test_engine_and_training_keep_their_files_in_folders() -> None:
-    vocabulary = {"tasks", "errors", "files", "validation", "keys", "schema_text", "__init__"}
+    vocabulary = {
+        "tasks",
+        "errors",
+        "files",
+        "validation",
+        "keys",
+        "schema_text",
+        "registry",
+        "__init__",
+    }
     loose = {path.stem for path in (ROOT / "engine").glob("*.py")}
     assert loose <= vocabulary
     assert {path.stem for path in (ROOT / "training").glob("*.py")} == {"__init__"}

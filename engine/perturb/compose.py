@@ -6,48 +6,55 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializeAsAny,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, core_schema
 
 from engine.perturb.base import Change, Shown, Step, Streams
 from engine.perturb.examples import DropExampleInputs, OrderExamples, ResampleExamples
 from engine.perturb.form import Formatting, LetterCase
 from engine.perturb.paraphrase import Paraphrase
 from engine.perturb.words import DropWords, MaskWords, ShuffleWords, Typos
+from engine.registry import Registry
 from engine.tasks import Task
 
 DEFAULT = "drop_words"
 """The perturbation that is meant where a configuration names none."""
 
 
-def _checked_name(values: Any) -> Any:
-    """The configuration with its name; an error that lists the names if there is no such one."""
-    if not isinstance(values, dict):
-        return values
-    name = values.get("name", DEFAULT)
-    if not isinstance(name, str) or name not in PERTURBATIONS:
-        raise PydanticCustomError(
-            "unknown_perturbation",
-            "unknown perturbation {name}; valid here: {valid}",
-            {"name": repr(name), "valid": ", ".join(PERTURBATIONS)},
-        )
-    return {**values, "name": name}
+class _ByName:
+    """Annotates a field that holds any perturbation: its class is the one its `name` says."""
 
+    def __init__(self, *, composed: bool) -> None:
+        self._composed = composed
 
-Single = Annotated[
-    DropWords
-    | MaskWords
-    | ShuffleWords
-    | Typos
-    | LetterCase
-    | Formatting
-    | DropExampleInputs
-    | ResampleExamples
-    | OrderExamples
-    | Paraphrase,
-    Field(discriminator="name"),
-]
-"""Any perturbation but a composition."""
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self._read, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        kinds = [PERTURBATIONS[name] for name in self._names()]
+        return {"oneOf": [handler(kind.__pydantic_core_schema__) for kind in kinds]}
+
+    def _names(self) -> list[str]:
+        return [name for name in PERTURBATIONS if self._composed or name != "compose"]
+
+    def _read(self, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name = values.get("name", DEFAULT)
+        if not isinstance(name, str) or name not in self._names():
+            complaint = PERTURBATIONS.complaint(name, self._names())
+            raise PydanticCustomError("unknown_perturbation", "{text}", {"text": complaint})
+        return PERTURBATIONS[name].model_validate({**values, "name": name})
 
 
 class Compose(Step):
@@ -63,7 +70,7 @@ class Compose(Step):
 
     name: Literal["compose"] = "compose"
     steps: Annotated[
-        tuple[Annotated[Single, BeforeValidator(_checked_name)], ...],
+        tuple[Annotated[SerializeAsAny[Step], _ByName(composed=False)], ...],
         Field(min_length=1, max_length=16),
     ]
 
@@ -101,9 +108,11 @@ def _place(step: Step) -> int:
     return 0 if isinstance(step, ResampleExamples) else 1 if isinstance(step, Paraphrase) else 2
 
 
-PERTURBATIONS: dict[str, type[Step]] = {
-    kind.model_fields["name"].default: kind
-    for kind in (
+PERTURBATIONS: Registry[type[Step]] = Registry(
+    "perturbation",
+    "jostle.perturbations",
+    Step,
+    lambda: (
         DropWords,
         MaskWords,
         ShuffleWords,
@@ -115,11 +124,10 @@ PERTURBATIONS: dict[str, type[Step]] = {
         OrderExamples,
         Paraphrase,
         Compose,
-    )
-}
-"""Every perturbation by its name."""
+    ),
+    classes=True,
+)
+"""The class of every perturbation by its name."""
 
-PerturbationConfig = Annotated[
-    Single | Compose, Field(discriminator="name"), BeforeValidator(_checked_name)
-]
+PerturbationConfig = Annotated[SerializeAsAny[Step], _ByName(composed=True)]
 """The configuration of any perturbation, told apart by its `name`; `drop_words` without one."""

@@ -18,6 +18,7 @@ from engine.pools.niv2 import parse_niv2
 from engine.pools.options import Columns
 from engine.pools.own_form import parse_jostle, parse_self_instruct
 from engine.pools.rows import Row
+from engine.registry import Registry
 from engine.tasks import Task
 
 NIV2 = "super_natural_instructions"
@@ -67,62 +68,52 @@ def _parse_niv2_row(row: Row, _columns: Columns, check: Checker) -> Task | None:
     return parse_niv2(row.values, check.name(named, "id"), check)
 
 
-FORMATS: dict[str, Format] = {
-    form.name: form
-    for form in (
-        TaskFormat(
-            NIV2,
-            lambda columns: ("Definition", "Instances"),
-            _parse_niv2_row,
-            "a folder with one JSON file per task",
-        ),
-        TaskFormat(
-            "self_instruct",
-            lambda columns: (columns.definition or "instruction", "instances"),
-            parse_self_instruct,
-            "id, instruction, instances of input and output",
-        ),
-        InstanceFormat(
-            "alpaca",
-            lambda columns: (columns.definition or "instruction", columns.output or "output"),
-            parse_alpaca,
-            "instruction, input, output",
-            None,
-        ),
-        InstanceFormat(
-            "prompt_completion",
-            lambda columns: (columns.input or "prompt", columns.output or "completion"),
-            parse_prompt_completion,
-            "prompt, completion",
-            "task",
-        ),
-        InstanceFormat(
-            "chat",
-            lambda columns: (columns.messages or "messages",),
-            parse_chat,
-            "messages of role and content",
-            "task",
-        ),
-        TaskFormat(
-            "jostle",
-            lambda columns: ("definition", "instances"),
-            parse_jostle,
-            "our own: the fields of engine.tasks.Task",
-        ),
-    )
-}
+_OURS: tuple[Format, ...] = (
+    TaskFormat(
+        NIV2,
+        lambda columns: ("Definition", "Instances"),
+        _parse_niv2_row,
+        "a folder with one JSON file per task",
+    ),
+    TaskFormat(
+        "self_instruct",
+        lambda columns: (columns.definition or "instruction", "instances"),
+        parse_self_instruct,
+        "id, instruction, instances of input and output",
+    ),
+    InstanceFormat(
+        "alpaca",
+        lambda columns: (columns.definition or "instruction", columns.output or "output"),
+        parse_alpaca,
+        "instruction, input, output",
+        None,
+    ),
+    InstanceFormat(
+        "prompt_completion",
+        lambda columns: (columns.input or "prompt", columns.output or "completion"),
+        parse_prompt_completion,
+        "prompt, completion",
+        "task",
+    ),
+    InstanceFormat(
+        "chat",
+        lambda columns: (columns.messages or "messages",),
+        parse_chat,
+        "messages of role and content",
+        "task",
+    ),
+    TaskFormat(
+        "jostle",
+        lambda columns: ("definition", "instances"),
+        parse_jostle,
+        "our own: the fields of engine.tasks.Task",
+    ),
+)
+
+FORMATS: Registry[Format] = Registry(
+    "format", "jostle.formats", (TaskFormat, InstanceFormat), lambda: _OURS
+)
 """All formats, by name."""
-
-
-def find_format(name: str) -> Format:
-    """The format of this name.
-
-    Raises:
-        InputError: If there is none.
-    """
-    if name not in FORMATS:
-        raise InputError(f"unknown format {name!r}; valid: {', '.join(FORMATS)}", field="format")
-    return FORMATS[name]
 
 
 def detect_format(rows: Iterable[Row], columns: Columns, source: str) -> Format:

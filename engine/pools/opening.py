@@ -13,12 +13,12 @@ from engine.errors import InputError
 from engine.pools.building import single_tasks
 from engine.pools.checks import Checker, Faults, IgnoredFaults
 from engine.pools.formats import (
+    FORMATS,
     NIV2,
     Format,
     InstanceFormat,
     TaskFormat,
     detect_format,
-    find_format,
 )
 from engine.pools.grouping import Grouping
 from engine.pools.instances import SYSTEM
@@ -79,7 +79,7 @@ def open_pool(
 
 def _opened(spec: str | Path, options: PoolOptions) -> LazyPool:
     if options.format is not None:
-        find_format(options.format)
+        FORMATS.find(options.format, field="format")
     name = str(spec)
     if name.startswith(HUB):
         return _open_dataset(name, options)
@@ -208,7 +208,7 @@ def _open_rows(
             next(read(Faults()), None)  # raises what is wrong with the file, if it is not empty
         form = detect_format(first, options.columns, source)
     else:
-        form = find_format(options.format)
+        form = FORMATS.find(options.format, field="format")
     _check_columns(first, options, source)
     return LazyPool(source, form.name, files, _task_reader(form, first, read, options), options)
 

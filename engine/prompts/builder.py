@@ -9,10 +9,10 @@ from typing import Any
 from engine.errors import InputError
 from engine.perturb.base import Shown, show
 from engine.prompts.chat_template import ChatTemplate
-from engine.prompts.layouts import Layout, conversation, fixed_layout
+from engine.prompts.layouts import LAYOUTS, Layout, conversation
 from engine.prompts.own import OwnTemplate
+from engine.prompts.prompt_config import PromptConfig
 from engine.prompts.special import CUT, SpecialTexts, without_end_texts
-from engine.protocol.score_config import PromptConfig
 from engine.tasks import Example, Instance, Task
 
 _BORDER = "\n"  # no vocabulary joins it with what stands behind it
@@ -90,7 +90,8 @@ class PromptBuilder:
 
     def _chosen_layout(self) -> Layout:
         if self.config.template is None:
-            return fixed_layout(self.config)
+            # A conversation is no one text.
+            return LAYOUTS.get(self.config.layout, LAYOUTS["plain"])
         return OwnTemplate(
             self.config.template,
             self.config.template_name,
@@ -136,11 +137,11 @@ class PromptBuilder:
     def _guarded_text(self, task: Task, instance: Instance) -> str:
         """The same, the special tokens in the task's texts cut."""
         if self._chat is not None and self.config.layout == "chat":
-            messages = conversation(task, instance, self.config)
+            messages = conversation(task, instance, self.config.explanations)
             return self._chat.conversation(
                 [{**each, "content": self._special.cut(each["content"])} for each in messages]
             )
-        text = self._layout.text(task, instance)
+        text = self._layout.text(task, instance, self.config.explanations)
         if self._guards:
             text = self._special.cut(text)
         return self._chat.wrap(text) if self._chat else text

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from engine.perturb.base import Shown, show
-from engine.protocol.score_config import PromptConfig
+from engine.registry import Registry
 from engine.tasks import Example, Instance, Task
 
 
@@ -18,27 +18,21 @@ class Layout(NamedTuple):
     """A layout of one text.
 
     Attributes:
-        text: The prompt of an instance, with all examples that the task has.
+        name: What it is called.
+        text: The prompt of an instance, with all examples that the task has; and whether these show
+            their explanations.
         ending: What every prompt ends with.
         joint: What stands between prompt and output; it belongs to the output, for most
             vocabularies put a blank into the token of the word behind it.
     """
 
-    text: Callable[[Task, Instance], str]
+    name: str
+    text: Callable[[Task, Instance, bool], str]
     ending: str
     joint: str
 
 
-def fixed_layout(config: PromptConfig) -> Layout:
-    """The layout of this name, one of those that need no template."""
-    if config.layout == "plain":
-        return Layout(lambda task, one: plain(task, one, config), "Output:", " ")
-    if config.layout == "alpaca":
-        return Layout(lambda task, one: alpaca(task, one, config), "### Response:", "")
-    return Layout(lambda task, one: super_natural_instructions(task, one, config), "Output:", " ")
-
-
-def super_natural_instructions(task: Task, instance: Instance, config: PromptConfig) -> str:
+def super_natural_instructions(task: Task, instance: Instance, explanations: bool) -> str:
     """The layout of Tk-Instruct (Wang et al., 2022, appendix), without the blank at its end."""
     parts = [f"Definition: {_sentence(task.definition)}\n\n"]
     for kind, examples in (
@@ -46,7 +40,7 @@ def super_natural_instructions(task: Task, instance: Instance, config: PromptCon
         ("Negative", task.negative_examples),
     ):
         for number, example in enumerate(examples, start=1):
-            parts.append(_numbered(f" {kind} Example {number} -\n", example, config.explanations))
+            parts.append(_numbered(f" {kind} Example {number} -\n", example, explanations))
     parts.append("Now complete the following example -\n")
     parts.append(f"Input: {_sentence(instance.input)}\nOutput:")
     return "".join(parts)
@@ -68,10 +62,10 @@ def _sentence(text: str) -> str:
     return stripped if stripped.endswith(tuple(string.punctuation)) else f"{stripped}."
 
 
-def plain(task: Task, instance: Instance, config: PromptConfig) -> str:
+def plain(task: Task, instance: Instance, explanations: bool) -> str:
     """Definition, examples and input as they are, below each other; no input line without input."""
     question = "\n".join([*_input_lines(instance.input), "Output:"])
-    return "\n\n".join([task.definition.strip(), *_examples(task, config), question])
+    return "\n\n".join([task.definition.strip(), *_examples(task, explanations), question])
 
 
 ALPACA_WITH_INPUT = (
@@ -85,25 +79,25 @@ ALPACA_WITHOUT_INPUT = (
 )
 
 
-def alpaca(task: Task, instance: Instance, config: PromptConfig) -> str:
+def alpaca(task: Task, instance: Instance, explanations: bool) -> str:
     """The layout of Stanford Alpaca (Taori et al., 2023), whose outputs follow without a blank.
 
     Alpaca knows no examples; those of a task stand below its definition.
     """
-    instruction = "\n\n".join([task.definition.strip(), *_examples(task, config)])
+    instruction = "\n\n".join([task.definition.strip(), *_examples(task, explanations)])
     if not instance.input.strip():
         return ALPACA_WITHOUT_INPUT.format(instruction=instruction)
     return ALPACA_WITH_INPUT.format(instruction=instruction, input=instance.input.strip())
 
 
-def conversation(task: Task, instance: Instance, config: PromptConfig) -> list[dict[str, str]]:
+def conversation(task: Task, instance: Instance, explanations: bool) -> list[dict[str, str]]:
     """Messages of a chat: each positive example is a question with its answer.
 
     The definition stands at the head of the first question, for not every model takes system
     messages. Negative examples stand below it: a wrong answer must not look like the model's own.
     """
     wrong = show(task, Shown(0, len(task.negative_examples)))
-    opening = "\n\n".join([task.definition.strip(), *_examples(wrong, config)])
+    opening = "\n\n".join([task.definition.strip(), *_examples(wrong, explanations)])
     messages: list[dict[str, str]] = []
 
     def ask(text: str) -> None:
@@ -114,19 +108,19 @@ def conversation(task: Task, instance: Instance, config: PromptConfig) -> list[d
 
     for example in task.positive_examples:
         ask(example.input)
-        answer = [example.output.strip(), *_explanation(example, config)]
+        answer = [example.output.strip(), *_explanation(example, explanations)]
         messages.append({"role": "assistant", "content": "\n".join(answer)})
     ask(instance.input)
     return messages
 
 
-def _examples(task: Task, config: PromptConfig) -> list[str]:
+def _examples(task: Task, explanations: bool) -> list[str]:
     def lines(example: Example, title: str) -> str:
         return "\n".join(
             [
                 *_input_lines(example.input),
                 f"{title}: {example.output.strip()}",
-                *_explanation(example, config),
+                *_explanation(example, explanations),
             ]
         )
 
@@ -140,6 +134,19 @@ def _input_lines(text: str) -> Sequence[str]:
     return [f"Input: {text.strip()}"] if text.strip() else []
 
 
-def _explanation(example: Example, config: PromptConfig) -> Sequence[str]:
-    shown = config.explanations and example.explanation.strip()
+def _explanation(example: Example, explanations: bool) -> Sequence[str]:
+    shown = explanations and example.explanation.strip()
     return [f"Explanation: {example.explanation.strip()}"] if shown else []
+
+
+LAYOUTS = Registry(
+    "layout",
+    "jostle.layouts",
+    Layout,
+    lambda: (
+        Layout("super_natural_instructions", super_natural_instructions, "Output:", " "),
+        Layout("plain", plain, "Output:", " "),
+        Layout("alpaca", alpaca, "### Response:", ""),
+    ),
+)
+"""The layouts of one text that need no template, by name."""

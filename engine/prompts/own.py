@@ -42,7 +42,7 @@ class OwnTemplate:
             raise self._fault(described(error)) from error
         self.layout = self._checked()
 
-    def text(self, task: Task, instance: Instance) -> str:
+    def text(self, task: Task, instance: Instance, _explanations: bool = False) -> str:
         """The prompt.
 
         Raises:
@@ -75,8 +75,8 @@ class OwnTemplate:
                 raise self._fault(f"leaves out the {field}")
         ending = _common_ending([first, *others])
         if ending != ending.rstrip():
-            return Layout(self.text, ending, "")
-        return Layout(self.text, ending or "Output:", " ")
+            return Layout("template", self.text, ending, "")
+        return Layout("template", self.text, ending or "Output:", " ")
 
     def _fault(self, problem: str, record: str | None = None) -> InputError:
         return InputError(problem, file=self._name, record=record, field="prompt.template")

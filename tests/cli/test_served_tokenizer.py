@@ -11,7 +11,7 @@ import pytest
 from cli.client import builder_at
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
-from engine.protocol.score_config import PromptConfig
+from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.served_model import template_identity, tokenizer_identity
 from engine.weights.identity import weights_identity
 from tests.engine.small_tokenizers import chat, gpt2

@@ -37,7 +37,7 @@ from training.selection.strategy_testing import draw_scores
         (("select", "POOL", "-n", "1", "-o", "s.txt"), "is no readable Parquet file"),
         (
             ("select", "SCORES", "-n", "1", "-o", "s.txt", "--strategy", "uncertain"),
-            "no strategy is called 'uncertain'; valid: classification_share, column",
+            "unknown strategy 'uncertain'; valid here: prompt_uncertainty",
         ),
         (
             ("select", "SCORES", "-n", "1", "-o", "s.txt", "--set", "end=low"),
@@ -49,7 +49,7 @@ from training.selection.strategy_testing import draw_scores
         (("map", "SCORES", "-o", "map.html", "--selected", "C"), "is selected and not scored"),
         (("measures", "SCORES"), "field 'instance_id': the column is missing"),
         (("measures", "SCORES", "--needs", "pair"), "'pair' is none of pairs, gold_pairs"),
-        (("measures", "--measure", "doubt"), "no measure is called 'doubt'; valid: gold_p"),
+        (("measures", "--measure", "doubt"), "unknown measure 'doubt'; valid here: prompt_unc"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_at_once(

@@ -15,8 +15,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from engine.client import EngineClient
+from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import PromptUncertaintyRequest, StreamTotals, TaskScore, Usage
-from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.protocol.score_config import ScoreConfig
 from engine.questions.scorer import TaskScorer
 from engine.tasks import Example, Instance, Task
 

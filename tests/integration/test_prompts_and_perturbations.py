@@ -12,7 +12,8 @@ from engine.perturb import Compose, Formatting, LetterCase, Paraphrase, Resample
 from engine.pools.bundled import training_pool
 from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
-from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.prompts.prompt_config import PromptConfig
+from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
 from tests.integration.reference import Reference
 

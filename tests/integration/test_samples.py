@@ -10,8 +10,9 @@ from engine.client import EngineClient
 from engine.perturb import DropWords
 from engine.pools.bundled import training_pool
 from engine.prompts import PromptBuilder
+from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import TaskScore
-from engine.protocol.score_config import PromptConfig, SamplingConfig, ScoreConfig
+from engine.protocol.score_config import SamplingConfig, ScoreConfig
 from engine.questions.label_question import LabelQuestion, LabelScore
 from engine.questions.output_question import OutputQuestion, Sample
 from tests.integration.reference import Reference

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from engine.client import EngineClient
 from engine.pools.bundled import training_pool
 from engine.process.engine_process import EngineProcess
+from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import TaskScore, TokenPair
-from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 
 pytestmark = pytest.mark.integration

@@ -6,33 +6,22 @@ my_strategy = "my_package.strategies:MyStrategy"
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
 from engine.errors import InputError
 from engine.protocol.score_config import BASE_MEASURE, ScoreConfig
+from engine.registry import Registry
 from engine.validation import first_fault
 from training.selection.strategy import Strategy
 
-GROUP = "jostle.strategies"
-"""Entry-point group."""
 
-
-@functools.cache
-def all_strategies() -> dict[str, type[Strategy]]:
-    """The class of every strategy by its name.
-
-    Raises:
-        InputError: If an installed package's strategy cannot be loaded, is none, or takes a name
-            that is taken.
-    """
+def _ours() -> tuple[type[Strategy], ...]:
     from training.selection import diverse, groups, ranking
 
-    ours = (
+    return (
         ranking.PromptUncertainty,
         ranking.OutputDisagreement,
         ranking.LabelBald,
@@ -46,41 +35,12 @@ def all_strategies() -> dict[str, type[Strategy]]:
         diverse.Diverse,
         groups.Mix,
     )
-    found: dict[str, type[Strategy]] = {_name(each): each for each in ours}
-    for point in entry_points(group=GROUP):
-        try:
-            strategy = point.load()
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"cannot be loaded: {error}", file=GROUP, record=point.name) from error
-        if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
-            problem = f"{point.value} is no subclass of training.selection.strategy.Strategy"
-            raise InputError(problem, file=GROUP, record=point.name)
-        name = _name(strategy)
-        if name in found:
-            problem = f"a strategy is called {name!r} already"
-            raise InputError(problem, file=GROUP, record=point.name)
-        found[name] = strategy
-    return found
 
 
-def _name(strategy: type[Strategy]) -> str:
-    return str(strategy.model_fields["name"].default)
-
-
-def find_strategy(name: str, file: object | None = None) -> type[Strategy]:
-    """The class of the strategy of this name.
-
-    Raises:
-        InputError: If there is none; the message lists the valid names.
-    """
-    strategies = all_strategies()
-    if name not in strategies:
-        raise InputError(
-            f"no strategy is called {name!r}; valid: {', '.join(sorted(strategies))}",
-            file=file,
-            field="name",
-        )
-    return strategies[name]
+STRATEGIES: Registry[type[Strategy]] = Registry(
+    "strategy", "jostle.strategies", Strategy, _ours, classes=True
+)
+"""The class of every strategy by its name."""
 
 
 def check_measured(name: str, config: ScoreConfig) -> None:
@@ -89,7 +49,7 @@ def check_measured(name: str, config: ScoreConfig) -> None:
     Raises:
         InputError: If it does not, or there is no such strategy.
     """
-    needed = find_strategy(name).measure
+    needed = STRATEGIES.find(name, field="name").measure
     if needed not in (BASE_MEASURE, config.measure):
         problem = f"{name!r} needs score.measure = {needed!r}, it is {config.measure!r}"
         raise InputError(problem, field="select.strategy")
@@ -104,9 +64,9 @@ def parse_strategy(values: Mapping[str, Any] | str, file: object | None = None) 
     """
     given = {"name": values} if isinstance(values, str) else dict(values)
     if not isinstance(given.get("name"), str):
-        names = ", ".join(sorted(all_strategies()))
+        names = ", ".join(STRATEGIES)
         raise InputError(f"give the strategy's name; valid: {names}", file=file, field="name")
-    strategy = find_strategy(given["name"], file)
+    strategy = STRATEGIES.find(given["name"], file=file, field="name")
     try:
         return strategy.model_validate(given)
     except ValidationError as error:

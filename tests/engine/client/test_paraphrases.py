@@ -18,8 +18,9 @@ from engine.perturb import Compose, DropWords, Paraphrase, ResampleExamples, Typ
 from engine.perturb.base import Step
 from engine.perturb.paraphrase import ParaphraseEndpoint
 from engine.prompts import PromptBuilder
+from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import StreamTotals, Usage
-from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
 from tests.engine.client.canned_server import Answer, Request, Server, make_score
 from tests.engine.examples import make_task

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine.perturb import DropWords, Perturbation, make_perturbation
 from engine.prompts import super_natural_instructions
-from engine.protocol.score_config import PromptConfig
+from engine.prompts.prompt_config import PromptConfig
 from engine.tasks import Example, Task
 from tests.engine.examples import make_task
 
@@ -160,7 +160,7 @@ def test_all_instances_share_the_perturbed_prefix() -> None:
         changed = drop_words(0.5).apply(task, j)
         prefixes = set()
         for instance in task.instances:
-            text = super_natural_instructions(changed, instance, config)
+            text = super_natural_instructions(changed, instance, config.explanations)
             prefix, mark, rest = text.rpartition("Now complete the following example -\n")
             assert mark
             assert rest == f"Input: {instance.input}.\nOutput:"

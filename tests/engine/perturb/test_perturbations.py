@@ -38,7 +38,8 @@ from engine.perturb import (
 )
 from engine.perturb.base import Step
 from engine.prompts import PromptBuilder, super_natural_instructions
-from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.prompts.prompt_config import PromptConfig
+from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
 from engine.schema_text import summary
 from engine.tasks import Example, Task
@@ -126,7 +127,7 @@ def test_all_instances_share_the_perturbed_prefix(
     changed = apply(step, task, j, seed, Shown(n_positive, n_negative))
     prefixes = set()
     for instance in task.instances:
-        text = super_natural_instructions(changed, instance, PromptConfig())
+        text = super_natural_instructions(changed, instance, False)
         prefix, mark, rest = text.rpartition("Now complete the following example -\n")
         assert rest == f"Input: {instance.input}.\nOutput:"
         prefixes.add(prefix + mark)

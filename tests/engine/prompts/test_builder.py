@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.errors import InputError
 from engine.perturb.base import Shown, show
 from engine.prompts import PromptBuilder, super_natural_instructions
-from engine.protocol.score_config import PromptConfig
+from engine.prompts.prompt_config import PromptConfig
 from engine.tasks import Example, Instance, Task
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import CHAT_TEMPLATE, PLAIN_FAMILIES, chat, gpt2
@@ -81,17 +81,17 @@ def tokens(tokenizer: Any, ids: tuple[int, ...]) -> list[str]:
 
 
 def test_layout() -> None:
-    assert super_natural_instructions(TASK, TASK.instances[0], PromptConfig()) == GOLDEN
+    assert super_natural_instructions(TASK, TASK.instances[0], False) == GOLDEN
 
 
 def test_layout_with_explanations() -> None:
     config = PromptConfig(explanations=True)
-    text = super_natural_instructions(TASK, TASK.instances[0], config)
+    text = super_natural_instructions(TASK, TASK.instances[0], config.explanations)
     assert text == GOLDEN_WITH_EXPLANATIONS
 
 
 def test_layout_without_examples() -> None:
-    text = super_natural_instructions(show(TASK, Shown(0, 0)), TASK.instances[0], PromptConfig())
+    text = super_natural_instructions(show(TASK, Shown(0, 0)), TASK.instances[0], False)
     assert text == (
         "Definition: Say the color of the thing.\n\n"
         "Now complete the following example -\nInput: sky.\nOutput:"

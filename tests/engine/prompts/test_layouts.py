@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from engine.errors import InputError
 from engine.perturb.base import Shown, show
 from engine.prompts import PromptBuilder
-from engine.protocol.score_config import PromptConfig
+from engine.prompts.prompt_config import PromptConfig
 from engine.tasks import Example, Instance, Task
 from tests.engine.small_tokenizers import CHAT_FAMILIES, PLAIN_FAMILIES, chat, gpt2, llama2, llama3
 
@@ -147,7 +147,10 @@ def test_a_template_that_fails_on_one_instance_names_it() -> None:
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"layout": "alpacca"}, "'super_natural_instructions', 'plain', 'alpaca', 'chat' or"),
+        (
+            {"layout": "alpacca"},
+            "unknown layout 'alpacca'; valid here: super_natural_instructions",
+        ),
         ({"layout": "template"}, "the layout 'template' needs a template"),
         ({"template": "x"}, "needs a template, and no other does"),
         ({"layout": "chat", "chat_template": "never"}, "'chat' needs the chat template"),

@@ -9,8 +9,9 @@ import pytest
 
 from engine.pools.opening import load_pool
 from engine.prompts import PromptBuilder
+from engine.prompts.prompt_config import PromptConfig
 from engine.prompts.special import CUT
-from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_task
 from engine.tasks import Example, Instance, Task
 from tests.engine.small_tokenizers import (

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from engine.errors import InputError
 from engine.perturb import DropWords, Shown, make_perturbation
 from engine.prompts import PromptBuilder
-from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.prompts.prompt_config import PromptConfig
+from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import Pair, check_length, plan_pairs, plan_task
 from engine.tasks import Task
 from tests.engine.examples import make_task

@@ -107,7 +107,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path, die_at: int) -> None:
 
 def test_wrong_names_are_told_before_anything_is_run(tmp_path: Path) -> None:
     runs = Runs()
-    with pytest.raises(InputError, match="no strategy is called 'luck'"):
+    with pytest.raises(InputError, match="unknown strategy 'luck'"):
         run_sweep(CONFIG, ["random", "luck"], [0], tmp_path, PROGRESS, runs)
     with pytest.raises(InputError, match="different names"):
         run_sweep(CONFIG, ["random"], [0, 0], tmp_path, PROGRESS, runs)

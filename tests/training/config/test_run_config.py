@@ -46,18 +46,18 @@ def test_every_field_is_part_of_the_digest() -> None:
         ),
         (
             "[score.perturbation]\nname = 'typos'\nrat = 1\n",
-            "score.perturbation.typos",
+            "score.perturbation",
             "unknown key rat; valid here: name, protect_labels, rate, targets",
         ),
         (
             "[score.prompt]\nlayout = 'alpacca'\n",
             "score.prompt.layout",
-            "'super_natural_instructions', 'plain', 'alpaca', 'chat' or 'template'",
+            "unknown layout 'alpacca'; valid here: super_natural_instructions, plain, alpaca, chat",
         ),
         (
             "[select]\nstrategy = 'luck'\n",
             "select.strategy.name",
-            "no strategy is called 'luck'; valid: classification_share, column",
+            "unknown strategy 'luck'; valid here: prompt_uncertainty, output_dis",
         ),
         (
             "[select.strategy]\nname = 'random'\ndirection = 'low'\n",

@@ -12,7 +12,7 @@ from rouge_score.tokenizers import DefaultTokenizer  # type: ignore[import-untyp
 
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
-from engine.protocol.score_config import PromptConfig
+from engine.prompts.prompt_config import PromptConfig
 from engine.tasks import Instance, Task
 from tests.training.fakes import FakeEngine, make_task
 from tests.training.tiny import make_tokenizer

@@ -12,8 +12,9 @@ import pytest
 from engine.design.race_plan import RaceResult
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
+from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import CompletionLogprobsResponse, SkippedTask, TaskScore, TokenPair
-from engine.protocol.score_config import PromptConfig, ScoreConfig
+from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Instance, Pool, Task
 from tests.engine.design.test_live_race import Engine
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool, make_task

@@ -11,7 +11,8 @@ import pytest
 
 from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
-from engine.protocol.score_config import PromptConfig, SamplingConfig
+from engine.prompts.prompt_config import PromptConfig
+from engine.protocol.score_config import SamplingConfig
 from tests.engine.weights.served import SERVED
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.tiny import make_tokenizer

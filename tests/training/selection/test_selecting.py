@@ -1,14 +1,21 @@
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
 from typing import Any, ClassVar, Literal
 
 import polars as pl
 import pytest
 
 from engine.errors import InputError
-from training.selection import Choice, Draw, Strategy, parse_strategy, select, select_tasks
-from training.selection import strategy_registry as registry_module
+from tests.engine.offered import offer
+from training.selection import (
+    STRATEGIES,
+    Choice,
+    Draw,
+    Strategy,
+    parse_strategy,
+    select,
+    select_tasks,
+)
 from training.selection.strategy_testing import check_strategy, draw_scores
 
 SCORES = draw_scores(10)
@@ -17,8 +24,8 @@ SCORES = draw_scores(10)
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ("uncertain", r"no strategy is called 'uncertain'; valid: classification_share, column, d"),
-        ({"direction": "low"}, r"give the strategy's name; valid: classification_share"),
+        ("uncertain", r"unknown strategy 'uncertain'; valid here: prompt_uncertainty, output_dis"),
+        ({"direction": "low"}, r"give the strategy's name; valid: prompt_uncertainty, out"),
         (
             {"name": "prompt_uncertainty", "end": "low"},
             r"field 'end': unknown setting of prompt_uncertainty; valid: direction$",
@@ -27,7 +34,7 @@ SCORES = draw_scores(10)
         ("column", r"field 'column': Field required"),
         (
             {"name": "mix", "parts": [{"share": 1, "strategy": "uncertain"}]},
-            r"parts.0.strategy.*no strategy is called 'uncertain'; valid: ",
+            r"parts.0.strategy.*unknown strategy 'uncertain'; valid here: ",
         ),
         (
             {"name": "mix", "parts": [{"share": 0.5, "strategy": "random"}]},
@@ -98,13 +105,7 @@ class Alphabet(Strategy):
 
 
 def test_a_package_may_bring_a_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.selection.strategy_testing.Own", Alphabet, raising=False)
-    point = EntryPoint(
-        name="own", value="training.selection.strategy_testing:Own", group=registry_module.GROUP
-    )
-    plain = registry_module.all_strategies.__wrapped__
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: [point])
-    monkeypatch.setattr(registry_module, "all_strategies", plain)
+    offer(monkeypatch, STRATEGIES, Alphabet)
     check_strategy(Alphabet())
     assert select_tasks(SCORES, "alphabet", 2, 0).task_ids == ("task-0", "task-1")
     mixed = parse_strategy({"name": "mix", "parts": [{"share": 1, "strategy": "alphabet"}]})
@@ -123,20 +124,3 @@ def test_a_package_may_bring_a_strategy(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_strategy_that_breaks_its_promises_is_stopped(fault: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         select(SCORES, Alphabet(fault=fault), 2)
-
-
-@pytest.mark.parametrize(
-    ("value", "complaint"),
-    [
-        ("no.such.package:X", "cannot be loaded"),
-        ("engine.errors:InputError", "is no subclass"),
-        ("training.selection.ranking:Random", "called 'random' already"),
-    ],
-)
-def test_what_is_wrong_with_a_package_is_said(
-    value: str, complaint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    point = EntryPoint(name="own", value=value, group=registry_module.GROUP)
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: [point])
-    with pytest.raises(InputError, match=complaint):
-        registry_module.all_strategies.__wrapped__()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from training.selection import Strategy, all_strategies, parse_strategy, select, select_tasks
+from training.selection import STRATEGIES, Strategy, parse_strategy, select, select_tasks
 from training.selection.similarity import NgramVectors
 from training.selection.strategy import largest_remainder
 from training.selection.strategy_testing import check_strategy, draw_scores
@@ -43,7 +43,7 @@ strategies = st.sampled_from([parse_strategy(values) for values in SETTINGS])
 
 
 def test_every_strategy_is_tried_here() -> None:
-    assert {values["name"] for values in SETTINGS} == set(all_strategies())
+    assert {values["name"] for values in SETTINGS} == set(STRATEGIES)
 
 
 @pytest.mark.parametrize("values", SETTINGS, ids=lambda values: values["name"])

@@ -5,7 +5,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
-from engine.protocol.score_config import PromptConfig
+from engine.prompts.prompt_config import PromptConfig
 from engine.tasks import Instance
 from tests.training.fakes import ANSWERS, make_task
 from tests.training.tiny import make_tokenizer
