@@ -203,7 +203,7 @@ def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]
     """
     from engine.errors import InputError
     from engine.protocol.score_config import ScoreConfig
-    from engine.questions.question_registry import all_questions, find_question
+    from engine.questions.question_registry import QUESTIONS, find_question
     from engine.validation import validated
     from training.config.toml_file import put_template, read_toml
 
@@ -219,7 +219,7 @@ def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]
     question = find_question(config, file)
     if given and not (question and question.draws):
         option = {"n_samples": "--samples", "temperature": "--temperature", "top_p": "--top-p"}
-        names = " or ".join(name for name, each in all_questions().items() if each.draws)
+        names = " or ".join(name for name, each in QUESTIONS.items() if each.draws)
         raise InputError(f"goes with --measure {names}", field=option[next(iter(given))])
     return config
 

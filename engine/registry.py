@@ -3,13 +3,13 @@
     [project.entry-points."jostle.measures"]
     my_measure = "my_package.measures:MY_MEASURE"
 
-The groups are `jostle.measures`, `jostle.strategies`, `jostle.perturbations`, `jostle.layouts` and
-`jostle.formats`.
+The groups are `jostle.measures`, `jostle.questions`, `jostle.strategies`, `jostle.perturbations`,
+`jostle.layouts` and `jostle.formats`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ class Registry(Mapping[str, T]):
         base: What each must be: an instance of it, or of one of several.
         ours: Makes ours.
         classes: Whether each must be a subclass in the place of an instance.
+        unique: Attributes that no two may share, beside the name.
 
     Raises:
         InputError: When it is asked, if what a package offers cannot be loaded, is none, or takes a
@@ -42,12 +43,14 @@ class Registry(Mapping[str, T]):
         ours: Callable[[], Iterable[T]],
         *,
         classes: bool = False,
+        unique: Sequence[str] = (),
     ) -> None:
         self.kind = kind
         self.group = group
         self._bases = base if isinstance(base, tuple) else (base,)
         self._ours = ours
         self._classes = classes
+        self._unique = unique
         self._found: dict[str, T] | None = None
 
     def find(self, name: str, *, file: object | None = None, field: str | None = None) -> T:
@@ -83,6 +86,11 @@ class Registry(Mapping[str, T]):
                 if name in found:
                     problem = f"a {self.kind} is called {name!r} already"
                     raise InputError(problem, file=self.group, record=point.name)
+                for attribute in self._unique:
+                    value = getattr(offered, attribute)
+                    if any(getattr(each, attribute) == value for each in found.values()):
+                        problem = f"a {self.kind} has the {attribute} {value!r} already"
+                        raise InputError(problem, file=self.group, record=point.name)
                 found[name] = offered
             self._found = found
         return self._found

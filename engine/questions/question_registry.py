@@ -8,17 +8,12 @@ A package offers a question of its own by naming a `Question` in the group `jost
 
 from __future__ import annotations
 
-import functools
-from importlib.metadata import entry_points
-
 from engine.errors import InputError
 from engine.protocol.score_config import BASE_MEASURE, ScoreConfig
 from engine.questions.label_question import LabelQuestion
 from engine.questions.output_question import OutputQuestion
 from engine.questions.question import Question
-
-GROUP = "jostle.questions"
-"""Entry-point group."""
+from engine.registry import Registry
 
 OURS: tuple[Question, ...] = (
     OutputQuestion(),
@@ -26,28 +21,8 @@ OURS: tuple[Question, ...] = (
 )
 
 
-@functools.cache
-def all_questions() -> dict[str, Question]:
-    """Every question by its name.
-
-    Raises:
-        InputError: If an installed package's question cannot be loaded, is none, or takes the name
-            or the table of another.
-    """
-    found = {each.name: each for each in OURS}
-    for point in entry_points(group=GROUP):
-        try:
-            question = point.load()
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"cannot be loaded: {error}", file=GROUP, record=point.name) from error
-        if not isinstance(question, Question):
-            problem = f"{point.value} is no engine.questions.question.Question"
-            raise InputError(problem, file=GROUP, record=point.name)
-        if question.name in found or question.table in {each.table for each in found.values()}:
-            problem = f"a question has the name {question.name!r} or the table {question.table!r}"
-            raise InputError(problem, file=GROUP, record=point.name)
-        found[question.name] = question
-    return found
+QUESTIONS = Registry("question", "jostle.questions", Question, lambda: OURS, unique=("table",))
+"""Every question by its name."""
 
 
 def find_question(
@@ -65,9 +40,9 @@ def find_question(
     """
     if config.measure == BASE_MEASURE:
         return None
-    question = all_questions().get(config.measure)
+    question = QUESTIONS.get(config.measure)
     if question is None:
-        valid = ", ".join([BASE_MEASURE, *all_questions()])
+        valid = ", ".join([BASE_MEASURE, *QUESTIONS])
         problem = f"nothing called {config.measure!r} can be measured; valid: {valid}"
         raise InputError(problem, file=source, field=f"{section}measure")
     if question.crossed and not config.is_crossed:

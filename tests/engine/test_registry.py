@@ -19,6 +19,7 @@ from engine.pools.rows import Row
 from engine.prompts.builder import PromptBuilder
 from engine.prompts.layouts import LAYOUTS, Layout
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.question_registry import QUESTIONS
 from engine.registry import Registry
 from engine.tasks import Task
 from tests.engine.examples import make_task
@@ -27,7 +28,7 @@ from tests.engine.questions.fake_backend import FakeBackend
 from tests.engine.questions.in_memory import score_all
 from training.selection import STRATEGIES
 
-ALL = [MEASURES, PERTURBATIONS, FORMATS, LAYOUTS, STRATEGIES]
+ALL = [MEASURES, QUESTIONS, PERTURBATIONS, FORMATS, LAYOUTS, STRATEGIES]
 
 
 @pytest.mark.parametrize("registry", ALL, ids=lambda each: each.group)

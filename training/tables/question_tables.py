@@ -10,7 +10,7 @@ import polars as pl
 
 from engine.protocol.api import QuestionAnswer, TaskScore
 from engine.questions.question import Question
-from engine.questions.question_registry import all_questions
+from engine.questions.question_registry import QUESTIONS
 
 
 def question_files(path: Callable[[str], Path]) -> dict[str, Path]:
@@ -19,7 +19,7 @@ def question_files(path: Callable[[str], Path]) -> dict[str, Path]:
     Args:
         path: Of a table, given its name.
     """
-    return {each.name: path(each.table) for each in all_questions().values()}
+    return {each.name: path(each.table) for each in QUESTIONS.values()}
 
 
 def row_columns(question: Question) -> dict[str, Any]:

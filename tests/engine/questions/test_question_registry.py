@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
-
 import pytest
 
 from engine.errors import InputError
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
-from engine.questions import question_registry as registry
 from engine.questions.label_question import LabelQuestion
-from engine.questions.question_registry import all_questions, find_question
+from engine.questions.question_registry import QUESTIONS, find_question
 from engine.questions.scorer import TaskScorer
+from tests.engine.offered import offer
 from tests.engine.questions.fake_backend import FakeBackend
 from tests.engine.questions.in_memory import design, make_tasks, score_all
 from training.config.run_config import parse_config
@@ -26,35 +24,18 @@ class FirstLabel(LabelQuestion):
 OWN = FirstLabel()
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    point = EntryPoint("own", value, registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    monkeypatch.setattr(registry, "all_questions", all_questions.__wrapped__)
-
-
 def test_a_package_may_bring_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.questions.question.OWN", OWN, raising=False)
-    offer(monkeypatch, "engine.questions.question:OWN")
+    offer(monkeypatch, QUESTIONS, OWN)
     assert find_question(ScoreConfig(measure="label_entropy")) is OWN
     task = make_tasks(1)[0].model_copy(update={"labels": ("blue", "red")})
     (score,) = score_all([task], design(measure="label_entropy"))
     assert score.answers["label_entropy"].values["label_entropy"] is not None
 
 
-@pytest.mark.parametrize(
-    ("value", "complaint"),
-    [
-        ("no.such.package:X", "cannot be loaded"),
-        ("engine.errors:InputError", "is no engine.questions.question.Question"),
-        ("engine.questions.question:OWN", "has the name 'label_bald' or the table 'labels'"),
-    ],
-)
-def test_what_is_wrong_with_a_package_is_said(
-    value: str, complaint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("engine.questions.question.OWN", LabelQuestion(), raising=False)
-    offer(monkeypatch, value)
-    with pytest.raises(InputError, match=complaint):
+def test_a_table_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FirstLabel, "table", "labels")
+    offer(monkeypatch, QUESTIONS, FirstLabel())
+    with pytest.raises(InputError, match="a question has the table 'labels' already"):
         find_question(ScoreConfig(measure="label_bald"))
 
 
