@@ -185,6 +185,7 @@ def score(
             on_score=lambda done, name: progress.advance(done, detail=name),
             skip_faulty=skip_faulty,
         )
+        exactness = client.weights().served.exactness
     typer.echo(f"{output}: {uncertainty_in_words(table)}")
     typer.echo(f"{files.pairs}: their pairs")
     if question := find_question(asked):
@@ -193,6 +194,8 @@ def score(
         typer.echo(f"{files.questions[question.name]}: {told}")
     if left_out := n_tasks - table.height + len(opened.faults.found):
         typer.echo(f"{files.skipped}: {left_out:,} record(s) left out, and why")
+    if exactness:
+        typer.echo(exactness)
 
 
 def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]) -> ScoreConfig:

@@ -15,6 +15,10 @@ from engine.tasks import Record
 
 _PROBE = "Ünï-code 12345 \t\n  don't  日本語 <|im_start|></s> e\u0301"
 
+_GOOD_TO = {"bfloat16": 0.02, "float16": 0.002, "tf32": 0.002}
+"""Largest difference of 60 real pairs' probabilities from those of float32, read on CUDA with 135M
+parameters; float16 has as many bits as TF32."""
+
 
 class ServedModel(Record):
     """What a server was started with.
@@ -26,7 +30,8 @@ class ServedModel(Record):
         tokenizer: Digest of the tokenizer, see `tokenizer_identity`.
         chat_template: Digest of its chat template; null where there is none.
         max_model_len: Context, in tokens.
-        dtype: Data type of the weights; quantization and data type of the cache where they differ.
+        dtype: Data type of the weights; `tf32` where CUDA rounds float32 to it; quantization and
+            data type of the cache where they differ.
     """
 
     model: str
@@ -42,6 +47,13 @@ class ServedModel(Record):
         """Version of the weights as long as no others have been loaded: `base-` and 12 digits."""
         content = self.model_dump_json(exclude={"model", "tokenizer_model"})
         return f"base-{_digest(content.encode())[:12]}"
+
+    @property
+    def exactness(self) -> str | None:
+        """How far to trust a probability, in words; None where rounding tells nowhere."""
+        parts = self.dtype.split(", ")
+        good = max((_GOOD_TO[part] for part in parts if part in _GOOD_TO), default=None)
+        return None if good is None else f"{self.dtype}: probabilities are good to about {good:g}"
 
     def differences(self, other: ServedModel) -> list[str]:
         """What else than the weights is another, in words; those have a version of their own."""

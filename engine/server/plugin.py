@@ -23,6 +23,7 @@ from engine.server.http.attach import attach
 from engine.server.keep_running import pulse
 from engine.server.reload.live_record import SHARED_FOLDER_VARIABLE
 from engine.server.reload.live_weights import LiveWeights
+from engine.server.vllm.rounding import engine_precision
 from engine.server.vllm.selftest import enable_extensions
 from engine.weights.identity import weights_identity
 from engine.weights.live_file import LIVE_FILE_VARIABLE
@@ -114,7 +115,8 @@ def _served(client: EngineClient, folder: Path) -> ServedModel:
     tokenizer = client.renderer.get_tokenizer()
     name = config.model if config.revision is None else f"{config.model}@{config.revision}"
     dtype, cache = str(config.dtype).removeprefix("torch."), client.vllm_config.cache_config
-    numbers = [dtype, config.quantization]
+    tf32 = engine_precision(client.vllm_config) == "tf32"
+    numbers = [dtype, "tf32" if tf32 else None, config.quantization]
     if cache.cache_dtype not in ("auto", dtype):
         numbers.append(f"{cache.cache_dtype} cache")
     return ServedModel(

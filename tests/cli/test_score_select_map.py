@@ -251,6 +251,24 @@ def test_a_design_needs_its_budget(
     assert "lost.parquet: no such file" in shown
 
 
+@pytest.mark.parametrize(
+    ("dtype", "last"),
+    [
+        ("float32", "s.pairs.parquet: their pairs"),
+        ("bfloat16", "bfloat16: probabilities are good to about 0.02"),
+        ("float32, tf32", "float32, tf32: probabilities are good to about 0.002"),
+    ],
+)
+def test_scores_say_how_exact_they_are(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path, dtype: str, last: str
+) -> None:
+    engine.served = SERVED.model_copy(update={"dtype": dtype})
+    code, shown = jostle("score", pool, "-o", tmp_path / "s.parquet", "--url", engine.url, *DESIGN)
+    assert code == 0, shown
+    assert shown.split("\n20 tasks, ")[0].endswith(last), "the last line of stdout"
+    assert dtype in (tmp_path / "s.settings.json").read_text()
+
+
 def test_a_scoring_that_broke_off_goes_on(
     jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
 ) -> None:

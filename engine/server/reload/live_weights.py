@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,13 @@ from engine.server.keep_running.metrics import RELOAD_SECONDS, RELOADS, show_ver
 from engine.server.reload.admission import Admission
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.live_record import LiveRecord, Memory, SharedFolder
+from engine.server.vllm.rounding import Logprobs, engine_precision, rounding
 from engine.server.vllm.vllm_backend import NONE, VllmBackend
 from engine.server.vllm.worker import LOAD_METHOD
 from engine.weights.live_file import LastGood, write_last_good
 from engine.weights.manifest import Manifest, Probe, read_manifest
 
 logger = logging.getLogger("vllm.jostle")
-
-# Largest difference between a probe's log-probability in the trainer and in the engine. The two
-# multiply in another order; in 8 bits of mantissa that shows much earlier.
-PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "float16": 0.05}
 
 
 class LiveWeights:
@@ -174,7 +172,7 @@ class LiveWeights:
         """
         if not self._record.begun:
             if manifest is not None:
-                await self._verify(manifest.probes, manifest, "at the start")
+                await self._verify(manifest, "at the start")
             if adapter is not None:
                 await self._start_with(adapter)
             self._note()
@@ -183,8 +181,9 @@ class LiveWeights:
     async def _start_with(self, adapter: Path) -> None:
         manifest = read_manifest(adapter)
         target = await asyncio.to_thread(self._admission.check_files, adapter, manifest, self.state)
+        before = await self._probe(manifest.probes, "before")
         await self._load(target)
-        await self._verify(manifest.probes, manifest, "at the start")
+        await self._verify(manifest, "at the start", before)
         self._note(state=target)
 
     async def _swap(self, target: WeightsState, manifest: Manifest) -> None:
@@ -192,7 +191,9 @@ class LiveWeights:
         before = await self._probe(manifest.probes, "before")
         try:
             await self._load(target)
-            await self._verify(manifest.probes, manifest, "after the load")
+            # Loaded once more, the live weights do not change; a version names one set of them.
+            new = target.version != self.state.version
+            await self._verify(manifest, "after the load", before if new else ())
         except Exception as error:
             logger.exception("loading %s failed", target.path)
             if self._client.errored:
@@ -230,7 +231,7 @@ class LiveWeights:
             await asyncio.sleep(0.05)
         raise EngineError("the prefix cache could not be reset: some request still holds blocks")
 
-    async def _roll_back(self, probes: Sequence[Probe], before: list[tuple[float, ...]]) -> None:
+    async def _roll_back(self, probes: Sequence[Probe], before: Sequence[Logprobs]) -> None:
         self._note(usable=False)
         try:
             await self._load(self.state)
@@ -241,48 +242,48 @@ class LiveWeights:
                 f"neither the new weights nor {self.state.version} could be loaded; "
                 "the engine is ended"
             ) from error
-        worst = _worst_difference(before, again)
-        if worst > self._own_tolerance:
-            self._condemn()
-            raise EngineError(
-                f"{self.state.version} was loaded again but its log-probabilities moved by "
-                f"{worst:.3g}; the engine is ended"
-            )
+        rule = rounding(engine_precision(self._client.vllm_config))
+        for old, new in zip(before, again, strict=True):
+            if fault := rule.fault(old, new):
+                self._condemn()
+                raise EngineError(
+                    f"{self.state.version} was loaded again but its log-probabilities {fault}; "
+                    "the engine is ended"
+                )
         self._note(usable=True)
 
-    async def _verify(self, probes: Sequence[Probe], manifest: Manifest, when: str) -> None:
-        measured = await self._probe(probes, when)
-        expected = [probe.token_logprobs for probe in probes]
-        worst = _worst_difference(expected * (len(measured) // len(expected)), measured)
-        tolerance = max(PROBE_TOLERANCE[manifest.dtype], self._own_tolerance)
-        if worst > tolerance:
-            raise EngineError(
-                f"{when} the probe pairs differ from the trainer's log-probabilities by "
-                f"{worst:.3g}, more than {tolerance:.3g}"
-            )
+    async def _verify(self, manifest: Manifest, when: str, before: Sequence[Logprobs] = ()) -> None:
+        """That every replica gives the trainer's log-probabilities, and not those from before."""
+        rule = rounding(manifest.dtype, engine_precision(self._client.vllm_config))
+        expected = [probe.token_logprobs for probe in manifest.probes]
+        measured = await self._probe(manifest.probes, when)
+        for new, old in zip_longest(measured, before):
+            if fault := rule.fault(expected, new, old):
+                raise EngineError(
+                    f"{when} the probe pairs differ from the trainer's log-probabilities: they "
+                    f"{fault}"
+                )
 
-    @property
-    def _own_tolerance(self) -> float:
-        served = str(self._client.vllm_config.model_config.dtype).removeprefix("torch.")
-        return PROBE_TOLERANCE.get(served, PROBE_TOLERANCE["bfloat16"])
-
-    async def _probe(self, probes: Sequence[Probe], when: str) -> list[tuple[float, ...]]:
-        """The probes' log-probabilities on every replica, one replica after the other."""
+    async def _probe(self, probes: Sequence[Probe], when: str) -> list[Logprobs]:
+        """The probes' log-probabilities on each replica."""
         # A salt of its own for every look: blocks of other weights must never be read.
         backend = self._backend(f"probe/{time.monotonic_ns()}")
-        scored: Any = await asyncio.gather(
-            *(
-                backend.score(
-                    probe.prompt_token_ids,
-                    probe.completion_token_ids,
-                    f"probe {index} {when}",
-                    replica,
-                )
-                for replica in range(backend.n_replicas)
+
+        async def on(replica: int) -> Logprobs:
+            """One after the other: in other company the same pair is rounded otherwise."""
+            return [
+                (
+                    await backend.score(
+                        probe.prompt_token_ids,
+                        probe.completion_token_ids,
+                        f"probe {index} {when}",
+                        replica,
+                    )
+                ).token_logprobs
                 for index, probe in enumerate(probes)
-            )
-        )
-        return [result.token_logprobs for result in scored]
+            ]
+
+        return await asyncio.gather(*map(on, range(backend.n_replicas)))
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
@@ -298,13 +299,3 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
         running.exception()  # told to the log only: nobody is there to hear it
         raise cancelled
     running.result()
-
-
-def _worst_difference(
-    expected: Sequence[tuple[float, ...]], measured: Sequence[tuple[float, ...]]
-) -> float:
-    return max(
-        abs(a - b)
-        for one, other in zip(expected, measured, strict=True)
-        for a, b in zip(one, other, strict=True)
-    )

@@ -6,34 +6,44 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 
 from vllm.engine.protocol import EngineClient
 
 from engine.errors import EngineError
 from engine.process.settings import OUTPUT_ROWS_VARIABLE, SHARED_TAILS_VARIABLE
 from engine.questions.backend import Scored
-from engine.server.vllm.vllm_backend import Extensions, VllmBackend
+from engine.server.vllm.rounding import engine_precision, rounding
+from engine.server.vllm.vllm_backend import NONE, Extensions, VllmBackend
 from engine.server.vllm.worker import OUTPUT_ROWS_METHOD, SHARED_TAILS_METHOD
 
 logger = logging.getLogger("vllm.jostle")
 
-_TOLERANCE = {"float32": 1e-4}
-_HALF_TOLERANCE = 0.1
+_EXACT = 1e-4
+_UNLIKELY, _WORST = 3.0, 1.5
+"""Random tokens are unlikely ones, whose log-probabilities rounding moves further: the mean may be
+so many times as large, and no token off by twice what was ever read. A wrong row or block moves
+them by whole nats."""
 
 
 async def enable_extensions(client: EngineClient) -> Extensions:
     """The extensions that scoring may use here; one warning for each that it may not.
 
-    The V2 runner needs no logits for output rows of us: it scores chosen rows by itself.
+    The V2 runner needs no logits for output rows of us: it scores chosen rows by itself. It is
+    asked for a pair all the same: its first one compiles kernels.
     """
+    if client.vllm_config.use_v2_model_runner:
+        rng, top, salt = _sample(client)
+        pair = [tuple(rng.randrange(top) for _ in range(n)) for n in (7, 2)]
+        await VllmBackend(client, salt).score(pair[0], pair[1], "warm-up", 0)
+        return NONE
     output_rows = await _enable_output_rows(client)
     return Extensions(output_rows, await _enable_shared_tails(client, output_rows=output_rows))
 
 
 async def _enable_output_rows(client: EngineClient) -> bool:
-    config = client.vllm_config
-    if config.use_v2_model_runner or os.environ.get(OUTPUT_ROWS_VARIABLE) == "0":
+    if os.environ.get(OUTPUT_ROWS_VARIABLE) == "0":
         return False
     reasons = await client.collective_rpc(OUTPUT_ROWS_METHOD, args=(True,))
     reason = next((reason for reason in reasons if reason), None)
@@ -47,11 +57,10 @@ async def _enable_output_rows(client: EngineClient) -> bool:
 
 
 async def _enable_shared_tails(client: EngineClient, *, output_rows: bool) -> bool:
-    config = client.vllm_config
-    transfer = config.kv_transfer_config
+    transfer = client.vllm_config.kv_transfer_config
     if transfer is None or transfer.kv_connector != "SharedTails":
         return False
-    if config.use_v2_model_runner or os.environ.get(SHARED_TAILS_VARIABLE) == "0":
+    if os.environ.get(SHARED_TAILS_VARIABLE) == "0":
         return False
     reasons = await client.collective_rpc(SHARED_TAILS_METHOD)
     reason = next((reason for reason in reasons if reason), None)
@@ -68,17 +77,16 @@ async def _compare_rows(client: EngineClient) -> str | None:
     rng, top, salt = _sample(client)
     stock = VllmBackend(client, salt)
     ours = VllmBackend(client, salt, extensions=Extensions(output_rows=True))
+    expected, measured = [], []
     try:
-        for n_prompt, n_output in ((7, 1), (70, 2), (70, 9)):
+        for n_prompt, n_output in ((7, 1), (70, 2), (70, 33)):
             prompt = tuple(rng.randrange(top) for _ in range(n_prompt))
             output = tuple(rng.randrange(top) for _ in range(n_output))
-            expected = await stock.score(prompt, output, "self-test", 0)
-            measured = await ours.score(prompt, output, "self-test", 0)
-            if wrong := _difference(client, [(expected, measured)]):
-                return wrong
+            expected.append(await stock.score(prompt, output, "self-test", 0))
+            measured.append(await ours.score(prompt, output, "self-test", 0))
     except EngineError as error:
         return f"the self-test failed: {error}"
-    return None
+    return _difference(client, expected, measured)
 
 
 async def _compare_tails(client: EngineClient, *, output_rows: bool) -> str | None:
@@ -107,7 +115,7 @@ async def _compare_tails(client: EngineClient, *, output_rows: bool) -> str | No
         return f"the self-test failed: {error}"
     if measured[-1].n_reused != len(prefix):
         return f"{measured[-1].n_reused} of {len(prefix)} tokens were shared"
-    return _difference(client, zip(expected, measured, strict=True))
+    return _difference(client, expected, measured)
 
 
 def _sample(client: EngineClient) -> tuple[random.Random, int, str]:
@@ -117,13 +125,13 @@ def _sample(client: EngineClient) -> tuple[random.Random, int, str]:
     return rng, top, f"self-test/{random.random()}"
 
 
-def _difference(client: EngineClient, scores: Iterable[tuple[Scored, Scored]]) -> str | None:
-    dtype = str(client.vllm_config.model_config.dtype).removeprefix("torch.")
-    worst = max(
-        abs(a - b)
-        for expected, measured in scores
-        for a, b in zip(expected.token_logprobs, measured.token_logprobs, strict=True)
-    )
-    if worst > _TOLERANCE.get(dtype, _HALF_TOLERANCE):
-        return f"the self-test is off by {worst:.3g}"
-    return None
+def _difference(
+    client: EngineClient, expected: Sequence[Scored], measured: Sequence[Scored]
+) -> str | None:
+    rule = rounding(engine_precision(client.vllm_config))
+    if rule.name == "float32":
+        rule = replace(rule, worst=_EXACT)
+    else:
+        rule = replace(rule, mean=rule.mean * _UNLIKELY, worst=_WORST)
+    fault = rule.fault(*([each.token_logprobs for each in some] for some in (expected, measured)))
+    return f"the self-test's log-probabilities {fault}" if fault else None

@@ -35,20 +35,25 @@ class FakeEngine:
         loaded: The path loaded last; None: half loaded.
         events: What happened to it, in order.
         fails: Paths whose load fails half way.
+        ignores: Paths whose load changes nothing and says that it has.
         hold: A load waits for it.
     """
 
     loaded: str | None = "base"
     events: list[str] = field(default_factory=list)
     fails: set[str] = field(default_factory=set)
+    ignores: set[str] = field(default_factory=set)
     hold: asyncio.Event | None = None
     dtype: str = "torch.float32"
+    device: str = "cpu"
     errored: bool = False
 
     @property
     def vllm_config(self) -> Any:
         model = SimpleNamespace(dtype=self.dtype, get_vocab_size=lambda: 50_000)
-        return SimpleNamespace(model_config=model)
+        return SimpleNamespace(
+            model_config=model, device_config=SimpleNamespace(device_type=self.device)
+        )
 
     async def collective_rpc(self, method: str, args: tuple[str, ...]) -> None:
         assert method == LOAD_METHOD
@@ -59,7 +64,8 @@ class FakeEngine:
         if path in self.fails:
             self.loaded = None
             raise RuntimeError("the shapes differ")
-        self.loaded = path
+        if path not in self.ignores:
+            self.loaded = path
 
     async def reset_prefix_cache(self) -> bool:
         self.events.append("reset")
@@ -68,10 +74,17 @@ class FakeEngine:
 
 @dataclass
 class WeightedBackend(FakeBackend):
-    """Log-probabilities that depend on the weights: those of `base`, times `factor`."""
+    """Log-probabilities that depend on the weights: those of `base`, times `factor`.
+
+    Attributes:
+        noise: What rounding adds to the first token of each pair under any weights but `base`.
+        behind: Replicas that keep the weights of the start.
+    """
 
     engine: FakeEngine = field(default_factory=FakeEngine)
     n_replicas: int = 1
+    noise: float = 0.0
+    behind: tuple[int, ...] = ()
 
     async def score(
         self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
@@ -82,7 +95,10 @@ class WeightedBackend(FakeBackend):
         if loaded is None:
             raise EngineError("the model is on the meta device")
         scored = await super().score(prompt, output, name, group)
-        values = tuple(value * factor(loaded) for value in scored.token_logprobs)
+        if group in self.behind:
+            loaded = "base"
+        first, *others = (value * factor(loaded) for value in scored.token_logprobs)
+        values = (first - self.noise * (loaded != "base"), *others)
         return Scored(values, scored.n_submitted, scored.n_reused, scored.rescored)
 
 
@@ -113,7 +129,9 @@ class FakeLiveWeights(LiveWeights):
         return self.fake
 
 
-def publish(folder: Path, *, lies: bool = False, base_digest: str | None = None) -> str:
+def publish(
+    folder: Path, *, lies: bool = False, base_digest: str | None = None, n_probes: int = 1
+) -> str:
     """A folder with nothing but a manifest, an adapter's if it names a base; its version."""
     folder.mkdir(parents=True)
     values = output_logprobs(PROMPT, OUTPUT)
@@ -130,7 +148,7 @@ def publish(folder: Path, *, lies: bool = False, base_digest: str | None = None)
         dtype="float32",
         files=(FileEntry(name="model.safetensors", size=1, sha256="0" * 64),),
         tensors=(TensorEntry(name="w", shape=(1,), dtype="F32"),),
-        probes=(probe,),
+        probes=(probe,) * n_probes,
     )
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
     return manifest.version

@@ -14,6 +14,7 @@ from engine.protocol.limits import Limits
 from engine.server.reload import admission, live_record
 from engine.server.reload.gate import GateTimeoutError
 from engine.weights.live_file import read_last_good
+from tests.engine.server.http import fake_server
 from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights, publish
 
 LIMITS = Limits(drain_seconds=0.2, load_seconds=0.3)
@@ -112,6 +113,64 @@ def test_what_was_live_comes_back_verified(engine: FakeEngine, tmp_path: Path, h
     last = read_last_good(tmp_path / "live")
     assert last is not None
     assert last.version == good
+
+
+@pytest.mark.parametrize(
+    ("dtype", "noise", "good"),
+    [
+        ("float32", 1e-4, True),
+        ("float32", 6e-3, False),
+        ("float32 on cuda", 6e-3, True),
+        ("float32 on cuda", 0.3, False),
+        ("float16", 6e-3, True),
+        ("bfloat16", 0.1, True),
+        ("bfloat16", 0.9, False),
+    ],
+)
+def test_a_load_is_judged_by_what_its_precision_can_tell(
+    engine: FakeEngine, tmp_path: Path, dtype: str, noise: float, good: bool
+) -> None:
+    version = publish(tmp_path / "one", n_probes=8)
+    engine.dtype, _, engine.device = f"torch.{dtype}".partition(" on ")
+    live = live_on(engine, tmp_path)
+    live.fake.noise = noise
+    if good:
+        asyncio.run(live.load(tmp_path / "one", version))
+        assert live.state.version == version
+        return
+    with pytest.raises(EngineError, match=r"after the load the probe pairs differ .* base is live"):
+        asyncio.run(live.load(tmp_path / "one", version))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_load_that_did_nothing_is_refused(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """The change is smaller than what rounding may do to a token."""
+    share = {"float32": 5e-4, "float16": 0.0155, "bfloat16": 0.12}[dtype]
+    monkeypatch.setattr(fake_server, "factor", lambda path: 1 + share * path.endswith("one"))
+    version = publish(tmp_path / "one", n_probes=8)
+    engine.dtype = f"torch.{dtype}"
+    engine.ignores.add(str(tmp_path / "one"))
+    live = live_on(engine, tmp_path)
+    with pytest.raises(EngineError, match="those of the weights before"):
+        asyncio.run(live.load(tmp_path / "one", version))
+    engine.ignores.clear()
+    asyncio.run(live.load(tmp_path / "one", version))
+    asyncio.run(live.load(tmp_path / "one", version))
+    assert live.state.version == version
+
+
+def test_a_replica_that_stays_behind_is_not_hidden_by_the_others(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path)
+    live.fake.n_replicas, live.fake.behind = 16, (11,)
+    with pytest.raises(EngineError, match="could not be made live"):
+        asyncio.run(live.load(tmp_path / "one", version))
+    live.fake.behind = ()
+    asyncio.run(live.load(tmp_path / "one", version))
 
 
 def test_an_engine_that_takes_neither_is_condemned(engine: FakeEngine, tmp_path: Path) -> None:
@@ -298,7 +357,13 @@ def test_a_server_that_starts_with_an_adapter(
         return
     asyncio.run(live.start(adapter=tmp_path / "one"))
     asyncio.run(live.start(adapter=tmp_path / "one"))
-    assert engine.events == ["check", "load start with one", "reset", "at the start"], "once"
+    assert engine.events == [
+        "check",
+        "before",
+        "load start with one",
+        "reset",
+        "at the start",
+    ], "once"
     assert live.state.version == version
 
 

@@ -1,0 +1,73 @@
+"""Our extensions of vLLM are switched on where they give its numbers, as far as these are exact."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.questions.backend import Scored
+from engine.server.vllm import selftest
+from engine.server.vllm.vllm_backend import NONE, Extensions
+
+
+class Engine:
+    """Says yes to everything; `off` is what each token of a scored pair is moved by with ours."""
+
+    def __init__(self, dtype: str, off: list[float], *, v2: bool = False) -> None:
+        self.off = off
+        self.vllm_config = SimpleNamespace(
+            use_v2_model_runner=v2,
+            kv_transfer_config=None,
+            model_config=SimpleNamespace(dtype=f"torch.{dtype}", get_vocab_size=lambda: 1000),
+            device_config=SimpleNamespace(device_type="cpu"),
+        )
+        self.asked: list[tuple[Any, ...]] = []
+        self.scored: list[tuple[int, ...]] = []
+
+    async def collective_rpc(self, method: str, args: tuple[bool, ...]) -> list[str | None]:
+        self.asked.append((method, *args))
+        return [None]
+
+
+class Backend:
+    def __init__(self, client: Engine, salt: str, *, extensions: Extensions = NONE) -> None:
+        self.client, self.ours = client, extensions.output_rows
+
+    async def score(
+        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+    ) -> Scored:
+        self.client.scored.append(output)
+        off = self.client.off * len(output)
+        moved = off[: len(output)] if self.ours else [0.0] * len(output)
+        return Scored(tuple(-9.0 - each for each in moved), len(prompt), 0, False)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "off", "kept"),
+    [
+        ("float32", [5e-5], True),
+        ("float32", [2e-4], False),
+        ("bfloat16", [0.1, 0.297, -0.1], True),  # as read on CUDA
+        ("float16", [0.01], True),
+        ("bfloat16", [1.2, -1.2], False),
+        ("bfloat16", [0.0] * 32 + [3.0], False),  # one row of many is another one
+        ("float16", [0.4], False),
+    ],
+)
+def test_output_rows_are_kept_where_they_give_the_stock_rows(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, off: list[float], kept: bool
+) -> None:
+    monkeypatch.setattr(selftest, "VllmBackend", Backend)
+    engine: Any = Engine(dtype, off)
+    assert asyncio.run(selftest.enable_extensions(engine)).output_rows is kept
+    assert [on for _, on in engine.asked] == ([True] if kept else [True, False])
+
+
+def test_the_v2_runner_is_warmed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "VllmBackend", Backend)
+    engine: Any = Engine("bfloat16", [0.0], v2=True)
+    assert asyncio.run(selftest.enable_extensions(engine)) == NONE
+    assert (engine.asked, len(engine.scored)) == ([], 1)
