@@ -89,6 +89,15 @@ class AsyncEngineClient:
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
+    def move(self, base_url: str) -> None:
+        """Asks another server from now on, such as one that was started again on another port.
+
+        Raises:
+            InputError: If `base_url` is no address.
+        """
+        self._http.base_url = wire.server_address(base_url)
+        self._met, self._model = False, None
+
     async def close(self) -> None:
         """Closes the connections, and the file of paraphrases."""
         self._files.close()

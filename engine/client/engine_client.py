@@ -74,6 +74,10 @@ class EngineClient:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    def move(self, base_url: str) -> None:
+        """Asks another server from now on."""
+        self._asks.move(base_url)
+
     def close(self) -> None:
         """Closes the connections, and the file of paraphrases."""
         run_now(self._asks.close())

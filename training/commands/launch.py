@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +16,7 @@ from engine.pools.writing import write_left_out
 from engine.process.engine_process import EngineProcess
 from engine.process.ports import check_port
 from engine.prompts import PromptBuilder
-from engine.protocol.api import (
-    CompletionLogprobsResponse,
-    SkippedTask,
-    TaskScore,
-    TokenPair,
-    WeightsState,
-)
 from engine.protocol.engine_calls import Engine
-from engine.protocol.score_config import ScoreConfig
-from engine.tasks import Task
 from engine.weights.models import resolve_model
 from training.config.run_config import EngineConfig, ModelConfig, RunConfig
 from training.report.display import RichProgress
@@ -71,8 +62,6 @@ class EngineFiles:
 class OwnEngine:
     """An engine of one's own, which can be stopped and started again; a context manager.
 
-    Implements `engine.protocol.engine_calls.Engine`.
-
     Args:
         location: Folder or hub id of the base model.
         model: Its context, and whether its code may run.
@@ -100,6 +89,8 @@ class OwnEngine:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        if self._client is not None:
+            self._client.close()
         self.stop()
 
     def start(self) -> None:
@@ -136,50 +127,25 @@ class OwnEngine:
         except BaseException:
             self.stop()
             raise
-        self._client = make_client(
-            process.url, self.files.paraphrases, patience_s=UNSUPERVISED_PATIENCE_S
-        )
+        if self._client is None:
+            self._client = make_client(
+                process.url, self.files.paraphrases, patience_s=UNSUPERVISED_PATIENCE_S
+            )
+        else:
+            self._client.move(process.url)
         self.progress.done("start the engine", time.monotonic() - started, process.url)
 
     def stop(self) -> None:
         """End it; safe to call again."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
         if self._process is not None:
             self._process.stop()
             self._process = None
 
     @property
     def client(self) -> EngineClient:
-        """The client of the running engine."""
-        assert self._client is not None, "the engine does not run"
+        """Its client, the same after every start."""
+        assert self._client is not None, "the engine was not started"
         return self._client
-
-    def score(
-        self,
-        tasks: Iterable[Task],
-        config: ScoreConfig,
-        on_skip: Callable[[SkippedTask], None] | None = None,
-    ) -> Iterator[TaskScore]:
-        """See `EngineClient.score`."""
-        return self.client.score(tasks, config, on_skip)
-
-    def weights(self) -> WeightsState:
-        """See `EngineClient.weights`."""
-        return self.client.weights()
-
-    def load_weights(self, path: Path, version: str) -> WeightsState:
-        """See `EngineClient.load_weights`."""
-        return self.client.load_weights(path, version)
-
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
-        """See `EngineClient.generate`."""
-        return self.client.generate(prompts, max_tokens, end)
-
-    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
-        """See `EngineClient.completion_logprobs`."""
-        return self.client.completion_logprobs(pairs)
 
     def train_alone(self, *arguments: Any, **options: Any) -> TrainResult:
         """`run_trainer` while the engine is stopped, so that the trainer has the device."""
@@ -227,7 +193,8 @@ def open_engine(
     if not urls:
         files = EngineFiles.of(folder)
         with OwnEngine(location, config.model, files, progress, config.engine) as own:
-            yield own, own.train_alone if config.engine.while_training == "stop" else run_trainer
+            stops = config.engine.while_training == "stop"
+            yield own.client, own.train_alone if stops else run_trainer
         return
     # Where there are others, the work of an engine that died need not wait until it is back.
     patience_s = None if len(urls) == 1 else UNSUPERVISED_PATIENCE_S

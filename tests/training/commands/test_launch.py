@@ -12,6 +12,8 @@ import pytest
 from rich.console import Console
 
 from engine.errors import EngineError, InputError
+from tests.engine.client.canned_server import Answer, Server
+from tests.engine.weights.served import live
 from tests.training.fakes import FakeEngine, fake_trainer, make_pool
 from tests.training.run.test_kills import write_pool
 from tests.training.tiny import make_tokenizer
@@ -20,7 +22,7 @@ from training.commands import run_command as commands
 from training.commands import single_step as single
 from training.commands.run_status import read_status
 from training.config.config_file import read_config
-from training.config.run_config import RunConfig
+from training.config.run_config import ModelConfig, RunConfig
 from training.evaluation.evaluator import Output
 from training.evaluation.judge import read_outputs
 from training.report.display import RichProgress, evaluation_table
@@ -175,6 +177,34 @@ def test_the_engine_may_stop_while_the_trainer_works(
 
 
 STOPS = ("start", "stop", "train")
+
+
+def test_the_client_goes_with_an_engine_that_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serve(version: str) -> Server:
+        server = Server()
+        server.answer = lambda _: Answer(chunks=[live(version).model_dump_json().encode()])
+        return server
+
+    servers = [serve("v0"), serve("v1")]
+    urls = iter([server.url for server in servers])
+
+    class Process(FakeProcess):
+        def __init__(self) -> None:
+            self.url = next(urls)
+
+    monkeypatch.setattr(FakeProcess, "events", [], raising=False)
+    monkeypatch.setattr(launch, "EngineProcess", Process)
+    monkeypatch.setattr(launch, "run_trainer", lambda: "trained")
+    files = launch.EngineFiles(tmp_path / "log", tmp_path / "paraphrases")
+    with launch.OwnEngine("m", ModelConfig(), files, RichProgress(silent())) as own:
+        client = own.client
+        assert client.weights().version == "v0"
+        servers[0].close()
+        own.train_alone()
+        assert client.weights().version == "v1"
+    servers[1].close()
 
 
 def test_an_engine_that_does_not_come_up_is_ended(
