@@ -52,8 +52,8 @@ def task_map(
     from engine.errors import InputError
     from engine.files import check_output, replacing
     from engine.measures.task_map import CATEGORIES, UNMEASURABLE, MapConfig
-    from engine.pools.names import read_names
     from training.report.map_page import map_table, write_map_page
+    from training.selection.selection_record import read_task_ids
     from training.tables.record_files import write_parquet
 
     if output.suffix not in (".html", ".png"):
@@ -76,7 +76,7 @@ def task_map(
     found, thresholds = map_table(
         found,
         config,
-        selected=None if selected is None else read_names(selected),
+        selected=None if selected is None else read_task_ids(selected),
         pairs=None if pairs is None else read_table(pairs),
         n_replicates=replicates,
         seed=seed,

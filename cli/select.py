@@ -139,13 +139,13 @@ def _fits(found: pl.DataType, ours: pl.DataType) -> bool:
 
 def _task_ids(words: list[str] | None) -> list[str]:
     """Task ids, given as such or in files."""
-    from engine.pools.names import read_names
+    from training.selection.selection_record import read_task_ids
 
-    ids = []
+    ids: list[str] = []
     for word in words or ():
         try:
             is_file = Path(word).is_file()
         except OSError:  # no name of a file can be so long
             is_file = False
-        ids += read_names(Path(word)) if is_file else [word]
+        ids += read_task_ids(Path(word)) if is_file else [word]
     return ids

@@ -8,7 +8,6 @@ from pathlib import Path
 from engine.errors import InputError
 from engine.files import write_bytes, write_json
 from engine.pools.checks import LeftOut
-from engine.pools.names import read_names
 from engine.pools.opening import open_pool
 from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
@@ -20,9 +19,8 @@ from training.config.run_config import EvaluateConfig, RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
 from training.run.finetune import train_rows
 from training.run.run_pools import load_pools, take_validation
-from training.selection import Selection
+from training.selection.selection_record import read_task_ids
 from training.tables.lock import RunLock
-from training.tables.record_files import read_json
 from training.trainer.checkpoint import publish
 from training.trainer.trainer_process import TrainProgress, run_trainer
 
@@ -57,6 +55,8 @@ def train_on(
         pools.pool, config.train.validation_tasks, config.evaluate.seed
     )
     ids = read_task_ids(tasks)
+    if not ids:
+        raise InputError("names no task", file=tasks)
     known = {task.id for task in pool}
     for task_id in ids:
         if task_id not in known:
@@ -75,21 +75,6 @@ def train_on(
             on_progress=on_progress,
         )
         return publish(result, output / "checkpoint", 0)
-
-
-def read_task_ids(path: Path) -> tuple[str, ...]:
-    """Task ids of a `selection.json`, or of a file with one a line.
-
-    Raises:
-        InputError: If the file cannot be read, or names no task.
-    """
-    if path.suffix == ".json":
-        ids = read_json(path, Selection).task_ids
-    else:
-        ids = tuple(dict.fromkeys(read_names(path)))
-    if not ids:
-        raise InputError("names no task", file=path)
-    return ids
 
 
 def evaluate_engine(

@@ -6,7 +6,7 @@ groups.py             by map category, per category, by strata; mixes
 diverse.py            uncertain tasks that are unlike each other
 strategy_registry.py  all strategies by name, those of installed packages included
 selecting.py          the selection, with forced and excluded tasks
-selection_record.py   `selection.json`
+selection_record.py   `selection.json`, and lists of tasks read
 strategy_testing.py   a test kit for strategies of one's own
 """
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from engine.pools.names import read_names
 from engine.tasks import Record
+from training.tables.record_files import read_json
 
 
 class SelectedTask(Record):
@@ -56,3 +59,14 @@ class Selection(Record):
     def task_ids(self) -> tuple[str, ...]:
         """Ids of the selected tasks, first choice first."""
         return tuple(task.task_id for task in self.tasks)
+
+
+def read_task_ids(path: Path) -> tuple[str, ...]:
+    """Task ids of a `selection.json`, or of a file with one a line; each once.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    if path.suffix == ".json":
+        return read_json(path, Selection).task_ids
+    return tuple(dict.fromkeys(read_names(path)))

@@ -262,7 +262,7 @@ def test_training_alone_publishes_a_checkpoint(
         single.train_on(config, tasks, tmp_path / "other")
     tasks.write_text("")
     with pytest.raises(InputError, match="names no task"):
-        single.read_task_ids(tasks)
+        single.train_on(config, tasks, tmp_path / "other")
 
 
 def test_evaluation_alone_leaves_outputs_for_a_judge(config_file: Path, tmp_path: Path) -> None:

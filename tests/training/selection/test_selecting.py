@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import polars as pl
@@ -16,6 +17,7 @@ from training.selection import (
     select,
     select_tasks,
 )
+from training.selection.selection_record import read_task_ids
 from training.selection.strategy_testing import check_strategy, draw_scores
 
 SCORES = draw_scores(10)
@@ -124,3 +126,11 @@ def test_a_package_may_bring_a_strategy(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_strategy_that_breaks_its_promises_is_stopped(fault: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         select(SCORES, Alphabet(fault=fault), 2)
+
+
+def test_selected_tasks_are_read_from_a_record_or_a_list(tmp_path: Path) -> None:
+    selection = select(SCORES, parse_strategy("random"), 3, 0)
+    record, names = tmp_path / "selection.json", tmp_path / "selected.txt"
+    record.write_text(selection.model_dump_json())
+    names.write_text("\n".join([*selection.task_ids, "", selection.task_ids[0]]))
+    assert read_task_ids(record) == read_task_ids(names) == selection.task_ids
