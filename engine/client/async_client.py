@@ -14,6 +14,7 @@ import httpx
 from engine.client import wire
 from engine.client.paraphrase_journal import ParaphraseJournal
 from engine.client.paraphrases import asks_for_paraphrases, fill_from
+from engine.client.score_stream import Batch, LineBuffer
 from engine.protocol.api import (
     CompletionLogprobsRequest,
     CompletionLogprobsResponse,
@@ -129,7 +130,7 @@ class AsyncEngineClient:
         waiting = iter(tasks)
         while some := tuple(itertools.islice(waiting, self._tasks_per_request)):
             design = await self._with_paraphrases(config, some)
-            batch = wire.Batch.of(some, design, "skip" if on_skip else "error")
+            batch = Batch.of(some, design, "skip" if on_skip else "error")
             while not batch.complete:
                 try:
                     async with aclosing(self._stream(batch)) as scores:
@@ -225,9 +226,9 @@ class AsyncEngineClient:
         url = str(self._http.base_url)
         return await self._aside(lambda: fill_from(journal, config, tasks, url, self._api_key))
 
-    async def _stream(self, batch: wire.Batch) -> AsyncGenerator[TaskScore | SkippedTask, None]:
+    async def _stream(self, batch: Batch) -> AsyncGenerator[TaskScore | SkippedTask, None]:
         """The scores of one request; returns after right totals."""
-        buffer = wire.LineBuffer()
+        buffer = LineBuffer()
         try:
             async with self._http.stream(
                 "POST", wire.SCORE_PATH, content=batch.request(), headers=wire.JSON

@@ -1,21 +1,19 @@
-"""What travels between client and server, without the connection: shared by both clients."""
+"""Requests, answers and errors of a server, without the connection."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import ValidationError
 
 from engine.errors import EngineError, InputError
 from engine.keys import ADMIN_HEADER
-from engine.protocol.api import PromptUncertaintyRequest, SkippedTask, StreamTotals, TaskScore
-from engine.protocol.score_config import ScoreConfig
-from engine.tasks import Record, Task
+from engine.tasks import Record
 from engine.validation import first_fault
 
 JSON = {"Content-Type": "application/json"}
@@ -103,114 +101,6 @@ class Patience:
         if not self.met or now - self._since + pause > self.seconds:
             raise error
         return pause
-
-
-@dataclass
-class Batch:
-    """The tasks of one streamed request, and which of their scores have arrived.
-
-    Attributes:
-        tasks: The tasks, each with the instances that the design samples.
-        config: What to measure.
-        on_fault: What the server does about a task that cannot be scored.
-    """
-
-    tasks: tuple[Task, ...]
-    config: ScoreConfig
-    on_fault: Literal["error", "skip"] = "error"
-    _arrived: set[str] = field(default_factory=set)
-    _asked: int = 0
-    _received: int = 0
-
-    @classmethod
-    def of(
-        cls,
-        tasks: Iterable[Task],
-        config: ScoreConfig,
-        on_fault: Literal["error", "skip"] = "error",
-    ) -> Batch:
-        """Only the instances that the design samples are sent."""
-        sampled = tuple(
-            task.model_copy(
-                update={"instances": task.sample_instances(config.n_instances, config.seed)}
-            )
-            for task in tasks
-        )
-        # The paraphrases of a whole pool would be sent with every batch.
-        perturbation = config.perturbation.only_for(sampled)
-        return cls(sampled, config.model_copy(update={"perturbation": perturbation}), on_fault)
-
-    def request(self) -> str:
-        """The body that asks for what is still missing."""
-        missing = tuple(task for task in self.tasks if task.id not in self._arrived)
-        self._asked, self._received = len(missing), 0
-        return PromptUncertaintyRequest(
-            tasks=missing, config=self.config, stream=True, on_fault=self.on_fault
-        ).model_dump_json()
-
-    def take(self, line: bytes) -> TaskScore | SkippedTask | None:
-        """The score or the skipped task a line holds; None for the totals, which must be right.
-
-        Raises:
-            EngineError: If the line is not understood, or is about another task than asked for.
-            InputError: If the server found fault with a task.
-        """
-        record = _score_or_totals(line)
-        if isinstance(record, TaskScore | SkippedTask):
-            self._received += 1
-            self._arrived.add(record.task_id)
-            return record
-        if not record.tasks + record.skipped == self._received == self._asked:
-            raise EngineError(
-                f"{self._asked} tasks were asked for, the server says it sent {record.tasks} "
-                f"scores and skipped {record.skipped}, {self._received} arrived"
-            )
-        return None
-
-    def broken_off(self) -> UnavailableError:
-        """The error of a stream without totals."""
-        return UnavailableError(
-            f"scoring broke off after {len(self._arrived)} of {len(self.tasks)} tasks"
-        )
-
-    @property
-    def complete(self) -> bool:
-        """Whether every task's score has arrived."""
-        return len(self._arrived) == len(self.tasks)
-
-
-class LineBuffer:
-    """Cuts a stream of bytes into lines.
-
-    Those of httpx end at U+2028 and its like as well, which JSON leaves as they are inside texts.
-    """
-
-    def __init__(self) -> None:
-        self._rest: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that a chunk completes."""
-        first, *others = chunk.split(b"\n")
-        self._rest.append(first)
-        if not others:
-            return []
-        line = b"".join(self._rest)
-        self._rest = [others[-1]]
-        return [line, *others[:-1]]
-
-
-def _score_or_totals(line: bytes) -> TaskScore | SkippedTask | StreamTotals:
-    """What a line of a streamed answer says; the error, if it is one."""
-    try:
-        record = json.loads(line)
-        if "error" not in record:
-            if "done" in record:
-                return StreamTotals.model_validate(record)
-            return (SkippedTask if "reason" in record else TaskScore).model_validate(record)
-        status = int(record["error"]["code"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise not_understood(SCORE_PATH) from error
-    raise failure(status, line)
 
 
 def decoded(response: httpx.Response, path: str) -> Any:

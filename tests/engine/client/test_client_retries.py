@@ -14,7 +14,8 @@ import pytest
 
 from engine.client import EngineClient
 from engine.client.async_client import AsyncEngineClient
-from engine.client.wire import LineBuffer, Patience, UnavailableError
+from engine.client.score_stream import LineBuffer
+from engine.client.wire import Patience, UnavailableError
 from engine.errors import EngineError, InputError
 from engine.keys import ADMIN_HEADER
 from engine.protocol.api import TaskScore, TokenPair
