@@ -2,7 +2,7 @@
 
 Two ways to compute the same pair round at different places. In half precision the worst of a
 hundred tokens then says nothing: right ones differ by up to 0.7, wrong ones by as little. Means
-over tokens tell them apart.
+over tokens tell them apart (`benchmarks/results/probe_noise.txt`).
 """
 
 from __future__ import annotations
