@@ -22,7 +22,7 @@ def measures(
     ] = None,
     needs: Annotated[
         str,
-        typer.Option(help="What PAIRS holds: pairs, gold_pairs, label_probabilities, samples."),
+        typer.Option(help="What PAIRS holds: pairs, gold_pairs, or rows such as samples."),
     ] = "pairs",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A .parquet file; a row per task.")
@@ -50,7 +50,7 @@ def measures(
     from cli.select import read_table
     from engine.files import check_output
     from engine.measures.compute import compute_measures
-    from engine.measures.measure import INPUTS
+    from engine.measures.measure_registry import INPUTS
     from training.tables.record_files import write_parquet
 
     if output is not None:

@@ -3,8 +3,8 @@
     [project.entry-points."jostle.measures"]
     my_measure = "my_package.measures:MY_MEASURE"
 
-The groups are `jostle.measures`, `jostle.questions`, `jostle.strategies`, `jostle.perturbations`,
-`jostle.layouts` and `jostle.formats`.
+The groups are `jostle.measures`, `jostle.inputs` (tables that measures go by), `jostle.questions`,
+`jostle.strategies`, `jostle.perturbations`, `jostle.layouts` and `jostle.formats`.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def components_of_pairs(pairs: pl.DataFrame, source: object | None = None) -> Co
     """The variance components of a scored pool, relative to the squared prompt uncertainty.
 
     Args:
-        pairs: Likelihood pairs as measures take them (`engine.measures.measure.INPUTS`), in any
+        pairs: Likelihood pairs as measures take them (`engine.measures.measure.PAIRS`), in any
             order; at least one.
         source: The file they came from, for messages.
 

@@ -8,28 +8,21 @@ from typing import Any
 import polars as pl
 
 from engine.errors import InputError
-from engine.measures.measure import INPUTS, Input, Measure
-from engine.measures.measure_registry import find_measures
+from engine.measures.measure import PLACE, Measure
+from engine.measures.measure_registry import INPUTS, find_measures
 from engine.variance.pair_grid import grids_of_table, rows_by_task
-
-_KEYS: dict[Input, tuple[str, ...]] = {
-    "pairs": ("task_id", "instance_id", "perturbation"),
-    "gold_pairs": ("task_id", "instance_id", "perturbation"),
-    "label_probabilities": ("task_id", "instance_id", "perturbation", "label"),
-    "samples": ("task_id", "instance_id", "perturbation", "sample"),
-}
 
 
 def compute_measures(
     table: pl.DataFrame,
-    needs: Input = "pairs",
+    needs: str = "pairs",
     names: Sequence[str] = (),
     source: object | None = None,
 ) -> pl.DataFrame:
     """Measures of every task of a table; nothing is scored anew.
 
     Args:
-        table: The columns of `INPUTS[needs]`; others are left alone.
+        table: The columns of this input; others are left alone.
         names: Which measures; all that are computed from such a table when there is none.
         source: The file it came from, for messages.
 
@@ -57,30 +50,24 @@ def compute_measures(
     return found
 
 
-def tasks_of_table(table: pl.DataFrame, needs: Input) -> Iterator[tuple[str, Any]]:
+def tasks_of_table(table: pl.DataFrame, needs: str) -> Iterator[tuple[str, Any]]:
     """The id of each task, in the order of its first row, and what its measures are given."""
-    if needs in ("pairs", "gold_pairs"):
-        yield from grids_of_table(table.select(list(INPUTS[needs])))
+    kind = INPUTS[needs]
+    used = table.select(list(kind.columns))
+    if kind.arrange is None:
+        yield from grids_of_table(used)
         return
-    columns = ("instance_id", "perturbation", *list(INPUTS[needs])[3:])
-    for task_id, rows in rows_by_task(table):
-        of_task: dict[str, dict[int, Any]] = {}
-        for instance_id, j, which, value in rows.select(columns).iter_rows():
-            prompts = of_task.setdefault(instance_id, {})
-            if needs == "samples":
-                prompts.setdefault(j, []).append(value)
-            else:
-                prompts.setdefault(j, {})[which] = value
-        yield task_id, of_task
+    for task_id, rows in rows_by_task(used):
+        yield task_id, kind.arrange(rows.iter_rows(named=True))
 
 
-def check_table(table: pl.DataFrame, needs: Input, source: object | None = None) -> None:
+def check_table(table: pl.DataFrame, needs: str, source: object | None = None) -> None:
     """That a table is what measures are computed from.
 
     Raises:
         InputError: See `compute_measures`.
     """
-    for column, kind in INPUTS[needs].items():
+    for column, kind in INPUTS[needs].columns.items():
         if column not in table.columns:
             there = ", ".join(table.columns)
             raise InputError(f"the column is missing; there are {there}", file=source, field=column)
@@ -97,10 +84,10 @@ def check_table(table: pl.DataFrame, needs: Input, source: object | None = None)
         versions = ", ".join(sorted(table["weights_version"].unique().to_list()))
         problem = f"rows of several weights: {versions}"
         raise InputError(problem, file=source, field="weights_version")
-    twice = table.filter(table.select(_KEYS[needs]).is_duplicated())
+    twice = table.filter(table.select(*PLACE, *INPUTS[needs].key).is_duplicated())
     if twice.height:
         raise InputError("is there twice", file=source, record=_name(twice.row(0, named=True)))
-    if needs != "label_probabilities":
+    if INPUTS[needs].has_originals:
         _check_originals(table, source)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from engine.measures.measure import LabelProbabilities, Measure, mean
+from engine.measures.measure import Input, LabelProbabilities, Measure, mean
 
 Distribution = Mapping[str, float]
 """The probability of each outcome; one that is not there has probability 0."""
@@ -57,6 +58,24 @@ def _bald(labels: LabelProbabilities) -> float | None:
 def _entropy(labels: LabelProbabilities) -> float | None:
     return _mean_over_instances(labels, mixture_entropy)
 
+
+def _by_label(rows: Iterable[Mapping[str, Any]]) -> LabelProbabilities:
+    table: dict[str, dict[int, dict[str, float]]] = {}
+    for row in rows:
+        prompts = table.setdefault(row["instance_id"], {})
+        prompts.setdefault(row["perturbation"], {})[row["label"]] = row["probability"]
+    return table
+
+
+LABEL_PROBABILITIES = Input(
+    "label_probabilities",
+    {"label": str, "probability": float},
+    lambda draw, _: [{"label": each, "probability": draw.random()} for each in ("no", "yes", "x")],
+    key=("label",),
+    arrange=_by_label,
+    has_originals=False,
+)
+"""How likely each admissible label of a classification is; a row per label."""
 
 LABEL_MEASURES = (
     Measure(

@@ -2,50 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Input = Literal["pairs", "gold_pairs", "label_probabilities", "samples"]
+PLACE: dict[str, type] = {"task_id": str, "instance_id": str, "perturbation": int}
+"""The first columns of every table; `perturbation` is j, and 0 is the original prompt."""
 
-_PAIRS: dict[str, type] = {
-    "task_id": str,
-    "instance_id": str,
-    "perturbation": int,
-    "n_tokens": int,
-    "logprob": float,
-    "probability": float,
-}
 
-INPUTS: dict[Input, dict[str, type]] = {
-    "pairs": _PAIRS,
-    "gold_pairs": _PAIRS,
-    "label_probabilities": {
-        "task_id": str,
-        "instance_id": str,
-        "perturbation": int,
-        "label": str,
-        "probability": float,
-    },
-    "samples": {
-        "task_id": str,
-        "instance_id": str,
-        "perturbation": int,
-        "sample": int,
-        "output": str,
-    },
-}
-"""Columns of each kind of table that a measure may be computed from.
+@dataclass(frozen=True)
+class Input:
+    """A kind of table that measures are computed from.
 
-`pairs`: the stored pairs, `pairs.parquet`, whose reference outputs are the model's own.
-`gold_pairs`: the same, where the reference outputs are the gold outputs.
-`label_probabilities`: how likely each admissible label of a classification is; a row per label.
-`samples`: outputs drawn from the model; a row per draw, `sample` counts from 0.
-In all of them `perturbation` is j, and 0 is the original prompt.
-"""
+    Attributes:
+        name: What measures call it.
+        values: Its columns behind `PLACE`.
+        draw: Rows of a drawn prompt, for `engine.measures.measure_testing`; told the tokens of the
+            instance's reference output.
+        key: The columns among them that tell rows of one prompt apart.
+        arrange: The rows of a task as measures are given them. None: as a
+            `engine.variance.pair_grid.PairGrid`.
+        has_originals: Whether each instance must have its original prompt.
+    """
+
+    name: str
+    values: dict[str, type]
+    draw: Callable[[random.Random, int], list[dict[str, Any]]]
+    key: tuple[str, ...] = ()
+    arrange: Callable[[Iterable[Mapping[str, Any]]], Any] | None = None
+    has_originals: bool = True
+
+    @property
+    def columns(self) -> dict[str, type]:
+        """All columns that measures go by."""
+        return PLACE | self.values
+
+
+def _draw_pair(draw: random.Random, n_tokens: int) -> list[dict[str, Any]]:
+    logprob = -draw.expovariate(1.0) * n_tokens
+    probability = math.exp(logprob / n_tokens)
+    return [{"n_tokens": n_tokens, "logprob": logprob, "probability": probability}]
+
+
+PAIRS = Input("pairs", {"n_tokens": int, "logprob": float, "probability": float}, _draw_pair)
+"""The stored pairs, `pairs.parquet`, whose reference outputs are the model's own."""
+
+GOLD_PAIRS = replace(PAIRS, name="gold_pairs")
+"""The same, where the reference outputs are the gold outputs."""
 
 LabelProbabilities = Mapping[str, Mapping[int, Mapping[str, float]]]
 """How likely each label of one task is, by instance, j and label."""
@@ -63,20 +71,19 @@ class Measure:
         title: Its full name.
         formula: In plain text, with p(i, j), i, j, n and k as the project uses them.
         source: Where the formula comes from.
-        needs: The table it is computed from, a key of `INPUTS`.
+        needs: The table it is computed from, the name of an `Input`.
         uncertain: The end at which the model wavers: `high` or `low` values.
         lowest: The least value it can take.
         highest: The greatest value it can take; infinity if there is none.
         compute: The number of one task, none where it has nothing to be measured by. It is given
-            the task's `engine.variance.pair_grid.PairGrid` of pairs and of gold pairs, its
-            `LabelProbabilities`, or its `Outputs`; the order of their rows must not matter.
+            what `Input.arrange` makes of the task's rows, whose order must not matter.
     """
 
     name: str
     title: str
     formula: str
     source: str
-    needs: Input
+    needs: str
     uncertain: Literal["high", "low"]
     lowest: float
     highest: float

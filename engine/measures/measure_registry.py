@@ -11,22 +11,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.errors import InputError
-from engine.measures.label_measures import LABEL_MEASURES
+from engine.measures.label_measures import LABEL_MEASURES, LABEL_PROBABILITIES
 from engine.measures.likelihood import LIKELIHOOD_MEASURES
-from engine.measures.measure import Input, Measure
-from engine.measures.output_measures import OUTPUT_MEASURES
+from engine.measures.measure import GOLD_PAIRS, PAIRS, Input, Measure
+from engine.measures.output_measures import OUTPUT_MEASURES, SAMPLES
 from engine.registry import Registry
+
+INPUTS = Registry(
+    "input",
+    "jostle.inputs",
+    Input,
+    lambda: (
+        PAIRS,
+        GOLD_PAIRS,
+        LABEL_PROBABILITIES,
+        SAMPLES,
+    ),
+)
+"""Every kind of table that measures are computed from, by its name."""
 
 MEASURES = Registry(
     "measure",
     "jostle.measures",
     Measure,
-    lambda: (*LIKELIHOOD_MEASURES, *LABEL_MEASURES, *OUTPUT_MEASURES),
+    lambda: (
+        *LIKELIHOOD_MEASURES,
+        *LABEL_MEASURES,
+        *OUTPUT_MEASURES,
+    ),
 )
 """Every measure by its name."""
 
 
-def find_measures(names: Sequence[str], needs: Input | None = None) -> list[Measure]:
+def find_measures(names: Sequence[str], needs: str | None = None) -> list[Measure]:
     """The measures of these names.
 
     Args:

@@ -16,7 +16,8 @@ from typing import Any
 import polars as pl
 
 from engine.measures.compute import tasks_of_table
-from engine.measures.measure import INPUTS, Input, Measure
+from engine.measures.measure import Measure
+from engine.measures.measure_registry import INPUTS
 
 
 def check_measure(measure: Measure, n_seeds: int = 5) -> None:
@@ -50,7 +51,7 @@ def check_measure(measure: Measure, n_seeds: int = 5) -> None:
 
 
 def draw_table(
-    needs: Input, seed: int = 0, *, n_tasks: int = 4, n_instances: int = 3, k: int = 4
+    needs: str, seed: int = 0, *, n_tasks: int = 4, n_instances: int = 3, k: int = 4
 ) -> pl.DataFrame:
     """A table of the given kind, drawn with a seed.
 
@@ -58,25 +59,15 @@ def draw_table(
         needs: What it holds; a key of `INPUTS`.
         k: Perturbed prompts of each instance; the original comes on top.
     """
-    draw = random.Random(seed)
+    kind, draw = INPUTS[needs], random.Random(seed)
     rows: list[dict[str, Any]] = []
     for task in range(n_tasks):
         for instance in range(n_instances):
             n_tokens = draw.randint(1, 20)
             for j in range(k + 1):
                 prompt = {"task_id": f"t{task}", "instance_id": f"i{instance}", "perturbation": j}
-                rows += [prompt | rest for rest in _rows_of_prompt(needs, draw, n_tokens)]
-    return pl.DataFrame(rows, schema=INPUTS[needs])
-
-
-def _rows_of_prompt(needs: Input, draw: random.Random, n_tokens: int) -> list[dict[str, Any]]:
-    if needs in ("pairs", "gold_pairs"):
-        logprob = -draw.expovariate(1.0) * n_tokens
-        probability = math.exp(logprob / n_tokens)
-        return [{"n_tokens": n_tokens, "logprob": logprob, "probability": probability}]
-    if needs == "label_probabilities":
-        return [{"label": label, "probability": draw.random()} for label in ("no", "yes", "both")]
-    return [{"sample": n, "output": draw.choice(("a", "b ", "b", "c"))} for n in range(5)]
+                rows += [prompt | rest for rest in kind.draw(draw, n_tokens)]
+    return pl.DataFrame(rows, schema=kind.columns)
 
 
 def _values(measure: Measure, table: pl.DataFrame) -> dict[str, float]:

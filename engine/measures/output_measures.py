@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from engine.measures.disagreement import mean_rouge_distance, most_frequent
 from engine.measures.label_measures import Distribution, mixture_entropy, mutual_information
-from engine.measures.measure import Measure, Outputs, mean
+from engine.measures.measure import Input, Measure, Outputs, mean
 
 
 def _stripped(samples: Outputs) -> list[dict[int, list[str]]]:
@@ -69,6 +70,23 @@ def _entropy(samples: Outputs) -> float | None:
 def _bald(samples: Outputs) -> float | None:
     return _mean_over_instances(samples, mutual_information)
 
+
+def _by_prompt(rows: Iterable[Mapping[str, Any]]) -> Outputs:
+    outputs: dict[str, dict[int, list[str]]] = {}
+    for row in rows:
+        prompts = outputs.setdefault(row["instance_id"], {})
+        prompts.setdefault(row["perturbation"], []).append(row["output"])
+    return outputs
+
+
+SAMPLES = Input(
+    "samples",
+    {"sample": int, "output": str},
+    lambda draw, _: [{"sample": n, "output": draw.choice(("a", "b ", "b", "c"))} for n in range(5)],
+    key=("sample",),
+    arrange=_by_prompt,
+)
+"""Outputs drawn from the model; a row per draw, `sample` counts from 0."""
 
 OUTPUT_MEASURES = (
     Measure(

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from engine.errors import InputError
-from engine.measures.label_measures import LABEL_MEASURES
+from engine.measures.label_measures import LABEL_MEASURES, LABEL_PROBABILITIES
 from engine.measures.label_uncertainty import information_table
-from engine.measures.measure import LabelProbabilities, Measure
+from engine.measures.measure import Measure
 from engine.prompts import PromptBuilder
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import Pair, TaskPlan, check_length, prompts_of
@@ -39,6 +39,7 @@ class LabelQuestion(Question):
 
     table = "labels"
     row = LabelScore
+    input = LABEL_PROBABILITIES
     measures: ClassVar[tuple[Measure, ...]] = LABEL_MEASURES
 
     def fault(self, task: Task, config: ScoreConfig) -> InputError | None:
@@ -91,14 +92,6 @@ class LabelQuestion(Question):
             )
             for one, prompt, logprob, scored in zip(asked, prompts, sums, answers, strict=True)
         ]
-
-    def arrange(self, rows: Iterable[Mapping[str, Any]]) -> LabelProbabilities:
-        """The probabilities by instance, j and label."""
-        table: dict[str, dict[int, dict[str, float]]] = {}
-        for row in rows:
-            prompts = table.setdefault(row["instance_id"], {})
-            prompts.setdefault(row["perturbation"], {})[row["label"]] = row["probability"]
-        return table
 
     def grid(self, rows: Iterable[Mapping[str, Any]]) -> Moves:
         """See `information_table`."""

@@ -8,8 +8,7 @@ from typing import Any
 
 from engine.errors import InputError
 from engine.measures.disagreement import disagreement_table, label_entropy
-from engine.measures.measure import Outputs
-from engine.measures.output_measures import OUTPUT_MEASURES
+from engine.measures.output_measures import OUTPUT_MEASURES, SAMPLES
 from engine.prompts import PromptBuilder
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.backend import PlannedSample
@@ -48,6 +47,7 @@ class OutputQuestion(Question):
 
     table = "samples"
     row = Sample
+    input = SAMPLES
     draws = True
     measures = tuple(
         each
@@ -109,14 +109,6 @@ class OutputQuestion(Question):
                 )
             )
         return rows
-
-    def arrange(self, rows: Iterable[Mapping[str, Any]]) -> Outputs:
-        """The outputs by instance and j."""
-        outputs: dict[str, dict[int, list[str]]] = {}
-        for row in rows:
-            prompts = outputs.setdefault(row["instance_id"], {})
-            prompts.setdefault(row["perturbation"], []).append(row["output"])
-        return outputs
 
     def grid(self, rows: Iterable[Mapping[str, Any]]) -> Moves:
         """See `disagreement_table`."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from engine.errors import InputError
-from engine.measures.measure import Measure
+from engine.measures.measure import Input, Measure
 from engine.prompts import PromptBuilder
 from engine.protocol.api import QuestionAnswer
 from engine.protocol.score_config import ScoreConfig
@@ -60,12 +60,14 @@ class Question(ABC):
         crossed: Whether it needs every perturbed prompt with every instance. Else it asks about
             original prompts alone.
         draws: Whether it samples outputs, so that `sampling` in a config is its business.
-        measures: What is computed from the table. Further measures of the same `needs`, of any
+        input: What measures call its table.
+        measures: What is computed from the table. Further measures of the same input, of any
             package, are computed where scores become tables.
     """
 
     table: ClassVar[str]
     row: ClassVar[type[QuestionRow]]
+    input: ClassVar[Input]
     crossed: ClassVar[bool] = True
     draws: ClassVar[bool] = False
     measures: ClassVar[tuple[Measure, ...]]
@@ -114,9 +116,10 @@ class Question(ABC):
             builder: The prompt builder that made the plan.
         """
 
-    @abstractmethod
     def arrange(self, rows: Iterable[Mapping[str, Any]]) -> Any:
         """The rows of a task as its measures take them."""
+        assert self.input.arrange is not None, "pairs are no question's rows"
+        return self.input.arrange(rows)
 
     @abstractmethod
     def grid(self, rows: Iterable[Mapping[str, Any]]) -> Moves:

@@ -24,7 +24,7 @@ from training.selection.strategy_testing import draw_scores
         (("score", "POOL", "-o", "s.parquet", "--config", "C"), "n_instance': unknown key; valid"),
         (("score", "POOL", "-o", "s.parquet", "--config", "D"), "unknown key; valid here: chat_"),
         (("score", "POOL", "-o", "s.parquet", "--samples", "3"), "'--samples': goes with --meas"),
-        (("score", "POOL", "-o", "s.parquet", "--measure", "doubt"), "'measure': Input should be"),
+        (("score", "POOL", "-o", "s.parquet", "--measure", "doubt"), "'measure': nothing called"),
         (
             ("score", "POOL", "-o", "s.parquet", "--config", "E", "--temperature", "0.001"),
             "field 'sampling': temperature must be 0 or at least 0.01",

@@ -12,7 +12,6 @@ from engine.design.measurement import perturbation_strength
 from engine.design.ranking_columns import ranking_columns
 from engine.errors import EngineError
 from engine.measures.compute import compute_measures
-from engine.measures.measure import Input
 from engine.protocol.api import SkippedTask
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
@@ -127,13 +126,13 @@ class JournaledScoring:
         tables = build_tables(self._journal.scores(), order, question)
         measures = []
         if measure:
-            needs: Input = "gold_pairs" if self._config.reference == "gold" else "pairs"
+            needs = "gold_pairs" if self._config.reference == "gold" else "pairs"
             measures.append(compute_measures(tables.pairs, needs, source=self._files.pairs))
         measures.append(ranking_columns(tables.pairs, self._strengths))
         if question and tables.rows is not None:
             path = self._files.questions[question.name]
             if measure:
-                needs = question.measures[0].needs
+                needs = question.input.name
                 measures.append(compute_measures(tables.rows, needs, source=path))
             write_parquet(path, tables.rows)
         table = with_columns_of(tables.scores, *measures, *beside)

@@ -27,7 +27,6 @@ from engine.errors import InputError
 from engine.files import LineJournal, write_json
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
-from engine.measures.measure import Input
 from engine.pools.checks import LeftOut
 from engine.pools.names import write_names
 from engine.pools.writing import write_left_out
@@ -244,7 +243,7 @@ def race_with_journal(
 def race_scores(result: RaceResult, pairs: pl.DataFrame, config: ScoreConfig) -> pl.DataFrame:
     """Where every task stands, with what `jostle score` measures of its pairs."""
     standings = pl.DataFrame([each.model_dump() for each in result.standings])
-    needs: Input = "gold_pairs" if config.reference == "gold" else "pairs"
+    needs = "gold_pairs" if config.reference == "gold" else "pairs"
     known = with_columns_of(
         standings.with_columns(weights_version=pl.lit(pairs["weights_version"][0])),
         compute_measures(pairs, "pairs", _OF_EVERY_SCORE),

@@ -15,7 +15,8 @@ from engine.measures.disagreement import (
     mean_rouge_distance,
     rouge_distance,
 )
-from engine.measures.measure import INPUTS, Outputs
+from engine.measures.measure import Outputs
+from engine.measures.measure_registry import INPUTS
 from engine.measures.measure_testing import draw_table
 from engine.protocol.api import QuestionAnswer
 from engine.questions.output_question import OutputQuestion, Sample
@@ -46,7 +47,8 @@ def measured(samples: list[Sample], *, labelled: bool) -> QuestionAnswer:
 
 
 def arranged(samples: list[Sample]) -> Outputs:
-    return OutputQuestion().arrange(each.model_dump() for each in samples)
+    outputs: Outputs = OutputQuestion().arrange(each.model_dump() for each in samples)
+    return outputs
 
 
 def test_server_and_data_frames_measure_the_same() -> None:
@@ -130,7 +132,7 @@ def test_rouge_of_many_is_the_mean_over_all_pairs() -> None:
 
 def test_entropy_of_samples() -> None:
     rows = [("t", "i", j, 0, output) for j, output in enumerate("xab")]
-    table = pl.DataFrame(rows, schema=INPUTS["samples"], orient="row")
+    table = pl.DataFrame(rows, schema=INPUTS["samples"].columns, orient="row")
     found = compute_measures(table, "samples", ["sample_entropy"])
     assert found["sample_entropy"].to_list() == pytest.approx([math.log(2)])
 

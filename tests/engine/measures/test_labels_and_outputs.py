@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from engine.measures.compute import compute_measures
-from engine.measures.measure import INPUTS
+from engine.measures.measure_registry import INPUTS
 from engine.measures.measure_testing import draw_table
 
 LN2 = math.log(2)
@@ -21,7 +21,7 @@ def label_table(*prompts: Sequence[Mapping[str, float]]) -> pl.DataFrame:
         for j, labels in enumerate(instance, start=1)
         for label, probability in labels.items()
     ]
-    return pl.DataFrame(rows, schema=INPUTS["label_probabilities"], orient="row")
+    return pl.DataFrame(rows, schema=INPUTS["label_probabilities"].columns, orient="row")
 
 
 def sample_table(*instances: Sequence[Sequence[str]]) -> pl.DataFrame:
@@ -32,7 +32,7 @@ def sample_table(*instances: Sequence[Sequence[str]]) -> pl.DataFrame:
         for j, outputs in enumerate(instance)
         for n, output in enumerate(outputs)
     ]
-    return pl.DataFrame(rows, schema=INPUTS["samples"], orient="row")
+    return pl.DataFrame(rows, schema=INPUTS["samples"].columns, orient="row")
 
 
 def test_prompts_that_contradict_each_other_are_all_information() -> None:

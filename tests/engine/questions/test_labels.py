@@ -13,7 +13,7 @@ import pytest
 from engine.errors import EngineError, InputError
 from engine.measures.compute import compute_measures
 from engine.measures.label_uncertainty import information_table
-from engine.measures.measure import INPUTS
+from engine.measures.measure_registry import INPUTS
 from engine.measures.measure_testing import draw_table
 from engine.prompts import PromptBuilder
 from engine.protocol.api import QuestionAnswer, SkippedTask, TaskScore
@@ -116,7 +116,7 @@ def test_the_server_and_data_frames_measure_the_same() -> None:
         grid = LabelQuestion().grid(found.rows)
         assert grid.shape == (3, 4)
         assert grid.mean() == pytest.approx(row["label_bald"])
-    assert set(INPUTS["label_probabilities"]) - {"task_id"} <= set(LabelScore.model_fields)
+    assert set(INPUTS["label_probabilities"].columns) - {"task_id"} <= set(LabelScore.model_fields)
 
 
 def test_labels_that_are_nearly_impossible_still_have_shares() -> None:
