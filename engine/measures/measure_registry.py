@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.errors import InputError
+from engine.measures.instruction_difficulty import DIFFICULTY_MEASURES, GOLD_ANSWERS
 from engine.measures.label_measures import LABEL_MEASURES, LABEL_PROBABILITIES
 from engine.measures.likelihood import LIKELIHOOD_MEASURES
 from engine.measures.measure import GOLD_PAIRS, PAIRS, Input, Measure
@@ -26,6 +27,7 @@ INPUTS = Registry(
         GOLD_PAIRS,
         LABEL_PROBABILITIES,
         SAMPLES,
+        GOLD_ANSWERS,
     ),
 )
 """Every kind of table that measures are computed from, by its name."""
@@ -38,6 +40,7 @@ MEASURES = Registry(
         *LIKELIHOOD_MEASURES,
         *LABEL_MEASURES,
         *OUTPUT_MEASURES,
+        *DIFFICULTY_MEASURES,
     ),
 )
 """Every measure by its name."""

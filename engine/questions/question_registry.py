@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from engine.errors import InputError
 from engine.protocol.score_config import BASE_MEASURE, ScoreConfig
+from engine.questions.difficulty_question import DifficultyQuestion
 from engine.questions.label_question import LabelQuestion
 from engine.questions.output_question import OutputQuestion
 from engine.questions.question import Question
@@ -18,6 +19,7 @@ from engine.registry import Registry
 OURS: tuple[Question, ...] = (
     OutputQuestion(),
     LabelQuestion(),
+    DifficultyQuestion(),
 )
 
 
