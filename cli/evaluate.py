@@ -105,13 +105,14 @@ def judge(
     """Compare two models' answers pair by pair, in both orders, by a judge model."""
     from rich.console import Console
 
+    from engine.client.chat_client import ChatClient
     from engine.files import check_output
-    from training.evaluation.judge import Judge, compare, read_outputs
+    from training.evaluation.judge import compare, read_outputs
     from training.report.display import RichProgress
 
     check_output(journal, overwrite=True, inputs=(left, right))
     with (
-        Judge(url, model, api_key) as asked,
+        ChatClient(url, api_key, model=model, proxies=False) as asked,
         RichProgress(Console(stderr=True)) as progress,
     ):
         progress.open("judge", None, "verdicts")

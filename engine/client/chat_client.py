@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import time
 from functools import cached_property
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import httpx
 
-from engine.client.wire import chat_sampling
+from engine.client.wire import OPENAI_SAMPLING, SAMPLING, server_address
 from engine.errors import EngineError, InputError
 
 TRIES = 5
@@ -37,6 +36,10 @@ class ChatClient:
         timeout_s: Longest silence of the server in the middle of an answer, in seconds.
         model: The model's name there; the first that the server lists when none.
         proxies: Whether the proxies that the environment names are used.
+        transport: Carries the requests in place of the network.
+
+    Raises:
+        InputError: If `url` is no address.
     """
 
     def __init__(
@@ -47,24 +50,22 @@ class ChatClient:
         model: str | None = None,
         *,
         proxies: bool = True,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
+        server_address(url)
         self._url = url.rstrip("/")
         self._named = model
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
             trust_env=proxies,
+            transport=transport,
         )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._http.close()
 
     @cached_property
@@ -87,12 +88,16 @@ class ChatClient:
 
     @cached_property
     def _sampling(self) -> dict[str, float]:
+        """What a request says beside temperature and seed, so that no default decides."""
         try:
-            return chat_sampling(self._models)
-        except (EngineError, InputError):  # not every server lists its models
-            return chat_sampling(None)
+            vllm = any(model["owned_by"] == "vllm" for model in self._models["data"])
+        except (EngineError, InputError, LookupError, TypeError):  # not every server lists them
+            vllm = False
+        return SAMPLING if vllm else OPENAI_SAMPLING  # others may refuse what they do not know
 
-    def ask(self, question: str, temperature: float, max_tokens: int, seed: int) -> ChatAnswer:
+    def ask(
+        self, question: str, temperature: float, max_tokens: int, seed: int | None = None
+    ) -> ChatAnswer:
         """What the model says to a question.
 
         Raises:
@@ -105,14 +110,15 @@ class ChatClient:
             "messages": [{"role": "user", "content": question}],
             "temperature": temperature,
             "max_tokens": max_tokens,
-            "seed": seed,
+            **({} if seed is None else {"seed": seed}),
             **self._sampling,
         }
         answer = self._call("POST", "/chat/completions", body)
         try:
             (choice,) = answer["choices"]
             # Some servers have null in the place of an empty answer.
-            return ChatAnswer(choice["message"]["content"] or "", choice["finish_reason"] == "stop")
+            text = str(choice["message"]["content"] or "")
+            return ChatAnswer(text, choice.get("finish_reason", "stop") == "stop")
         except (LookupError, TypeError, ValueError) as error:
             path = f"{self._url}/chat/completions"
             raise EngineError(f"{path}: the server's answer is not understood") from error
@@ -122,10 +128,6 @@ class ChatClient:
         for tries_left in reversed(range(TRIES)):
             try:
                 response = self._http.request(method, url, json=body)
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-                raise InputError(
-                    f"{self._url!r} is no address: {error}", field="perturbation.endpoint.url"
-                ) from error
             except httpx.HTTPError as error:
                 if not tries_left:
                     reason = str(error) or type(error).__name__

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from engine.client.chat_client import ChatClient
 from engine.client.paraphrase_journal import ParaphraseJournal
+from engine.client.wire import server_address
 from engine.errors import InputError
 from engine.perturb import Compose, Paraphrase, ResampleExamples, Shown
 from engine.perturb.base import Step, label_spans
@@ -191,6 +192,8 @@ def _client(endpoint: ParaphraseEndpoint, engine: tuple[str | None, str | None])
             )
     elif endpoint.url is not None:
         key = None  # the engine's key is nobody else's business
+    if endpoint.url is not None:
+        server_address(endpoint.url, "perturbation.endpoint.url")
     url = endpoint.url or (f"{engine_url.rstrip('/')}/v1" if engine_url else None)
     if url is None:
         raise InputError(

@@ -52,7 +52,7 @@ def headers(api_key: str | None, admin_key: str | None) -> dict[str, str]:
     }
 
 
-def server_address(url: str) -> str:
+def server_address(url: str, field: str = "url") -> str:
     """The address that routes are put behind: without `/v1` at its end, and without slashes.
 
     Raises:
@@ -61,10 +61,10 @@ def server_address(url: str) -> str:
     try:
         parsed = httpx.URL(url.strip())
     except httpx.InvalidURL as error:
-        raise InputError(f"{url!r} is no address: {error}", field="url") from error
+        raise InputError(f"{url!r} is no address: {error}", field=field) from error
     known = parsed.scheme in ("http", "https") and parsed.host and not parsed.query
     if not known or " " in url.strip() or not 0 < (parsed.port or 80) < 1 << 16:
-        raise InputError(f"{url!r} is no address of the form http://HOST:PORT", field="url")
+        raise InputError(f"{url!r} is no address of the form http://HOST:PORT", field=field)
     path = parsed.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return str(parsed.copy_with(path=path or "/", fragment=None)).rstrip("/")
 
@@ -137,33 +137,19 @@ def completion_texts(answer: Any, n: int, path: str) -> list[str]:
         raise not_understood(path) from error
 
 
-_OPENAI_SAMPLING: dict[str, float] = {
+OPENAI_SAMPLING: dict[str, float] = {
     "n": 1,
     "top_p": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
 SAMPLING: dict[str, float] = {
-    **_OPENAI_SAMPLING,
+    **OPENAI_SAMPLING,
     "top_k": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
 }
 """All that vLLM would take from the model's generation config if it were not said."""
-
-
-def chat_sampling(models: Any) -> dict[str, float]:
-    """What a chat completion says beside temperature and seed, that no default decides.
-
-    Args:
-        models: The server's answer to `/models`. Others than vLLM may refuse what OpenAI does not
-            know; None: it has none to give.
-    """
-    try:
-        vllm = any(model["owned_by"] == "vllm" for model in models["data"])
-    except (LookupError, TypeError):
-        vllm = False
-    return SAMPLING if vllm else _OPENAI_SAMPLING
 
 
 def completion_body(

@@ -7,11 +7,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from engine.client.chat_client import ChatClient
 from engine.errors import EngineError
 from engine.files import LineJournal
 from engine.process.engine_process import EngineProcess
 from training.evaluation.evaluator import Output
-from training.evaluation.judge import Judge, Verdict, compare
+from training.evaluation.judge import Verdict, compare
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +47,7 @@ def test_the_live_server_judges_and_an_interrupted_comparison_goes_on(
         if done == 2:
             raise EngineError("stopped")
 
-    with Judge(f"{server.url}/v1", name, timeout_s=600) as judge:
+    with ChatClient(f"{server.url}/v1", model=name, timeout_s=600, proxies=False) as judge:
         with pytest.raises(EngineError, match="stopped"):
             compare(left, right, judge, journal, at_once=1, on_progress=stop_after_two)
         first = list(LineJournal(journal, Verdict).records())

@@ -11,18 +11,15 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import httpx
 from pydantic import ValidationError
 
-from engine.client.wire import chat_sampling, server_address
-from engine.errors import EngineError, InputError
+from engine.client.chat_client import ChatClient
+from engine.errors import InputError
 from engine.files import LineJournal
 from engine.tasks import Record
 from training.evaluation.evaluator import Output
@@ -46,7 +43,6 @@ Reply with [[A]] if answer A is better, [[B]] if answer B is better, or [[C]] fo
 
 _VERDICT = re.compile(r"\[\[([ABC])\]\]")
 _MEANING: dict[str, Choice] = {"A": "first", "B": "second", "C": "tie"}
-_ATTEMPTS = 4
 REPLY_TOKENS = 512
 """Most tokens of a reply; a judge may reason before it decides."""
 
@@ -94,91 +90,6 @@ class Comparison(Record):
     win_rate: float | None
 
 
-class Judge:
-    """A judge model; a context manager.
-
-    Args:
-        base_url: Endpoint, with `/v1`.
-        api_key: Sent as bearer token, if given.
-        timeout_s: Longest wait for one reply.
-        pause_s: Wait before the second attempt at a reply; doubled for each further one.
-
-    Raises:
-        InputError: If `base_url` is no address.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        api_key: str | None = None,
-        *,
-        timeout_s: float = 120.0,
-        pause_s: float = 1.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        server_address(base_url)
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.model = model
-        self._pause_s = pause_s
-        self._http = httpx.Client(
-            base_url=base_url,
-            headers=headers,
-            timeout=timeout_s,
-            trust_env=False,
-            transport=transport,
-        )
-
-    def __enter__(self) -> Judge:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._http.close()
-
-    @cached_property
-    def _sampling(self) -> dict[str, float]:
-        try:
-            return chat_sampling(self._http.get("models").json())
-        except (httpx.HTTPError, ValueError):  # not every endpoint lists its models
-            return chat_sampling(None)
-
-    def ask(self, prompt: str) -> str:
-        """The reply to a prompt: the judge's greedy one.
-
-        Raises:
-            EngineError: If the endpoint refuses, or does not answer after some attempts.
-        """
-        body = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": 0,
-            "max_tokens": REPLY_TOKENS,
-            **self._sampling,
-        }
-        problem = ""
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                time.sleep(self._pause_s * 2 ** (attempt - 1))
-            try:
-                response = self._http.post("chat/completions", json=body)
-            except httpx.HTTPError as error:
-                problem = str(error) or type(error).__name__
-                continue
-            if response.status_code == httpx.codes.OK:
-                return _content(response)
-            problem = f"{response.status_code}: {response.text[:300]}"
-            if response.status_code != 429 and response.status_code < 500:
-                break
-        raise EngineError(f"the judge does not answer: {problem}")
-
-
-def _content(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["choices"][0]["message"]["content"] or "")
-    except (ValueError, LookupError, TypeError) as error:
-        raise EngineError("the judge's answer is not understood") from error
-
-
 def read_outputs(path: Path) -> list[Output]:
     """The lines of an `outputs.jsonl`.
 
@@ -202,13 +113,13 @@ def read_outputs(path: Path) -> list[Output]:
 def compare(
     left: Sequence[Output],
     right: Sequence[Output],
-    judge: Judge,
+    judge: ChatClient,
     journal: Path,
     *,
     at_once: int = 8,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
-    """Have a judge compare two sets of answers to the same instances.
+    """Have a judge compare two sets of answers to the same instances, by its greedy replies.
 
     Args:
         left: Answers of one model.
@@ -273,10 +184,10 @@ def _instruction(output: Output) -> str:
     return f"{output.definition}\n\n{output.input}" if output.input else output.definition
 
 
-def _ask(judge: Judge, key: str, left: Output, right: Output, swapped: bool) -> Verdict:
+def _ask(judge: ChatClient, key: str, left: Output, right: Output, swapped: bool) -> Verdict:
     first, second = (right, left) if swapped else (left, right)
     prompt = PROMPT.format(instruction=_instruction(left), first=first.output, second=second.output)
-    reply = judge.ask(prompt)
+    reply = judge.ask(prompt, temperature=0.0, max_tokens=REPLY_TOKENS).text
     said = _VERDICT.findall(reply)
     return Verdict(
         key=key,

@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from engine.client.chat_client import ChatClient
 from engine.errors import EngineError, InputError
 from training.evaluation.evaluator import Output
-from training.evaluation.judge import Judge, compare, read_outputs, summarise
+from training.evaluation.judge import REPLY_TOKENS, compare, read_outputs, summarise
 
 
 def answer(task: str, text: str) -> Output:
@@ -58,7 +59,7 @@ class Endpoint:
             return self.models
         assert request.url.path == "/v1/chat/completions"
         if self.statuses:
-            return httpx.Response(self.statuses.pop(), text="later")
+            return httpx.Response(self.statuses.pop(), text="later", headers={"Retry-After": "3"})
         if self.fail_from is not None and len(self.asked) >= self.fail_from:
             return httpx.Response(401, text="no credit")
         self.bodies.append(json.loads(request.content))
@@ -66,21 +67,29 @@ class Endpoint:
         self.asked.append(prompt)
         return httpx.Response(200, json={"choices": [{"message": {"content": self.reply(prompt)}}]})
 
-    def judge(self) -> Judge:
-        return Judge(
-            "http://judge/v1", "j", "key", pause_s=0.0, transport=httpx.MockTransport(self)
-        )
+    def judge(self) -> ChatClient:
+        transport = httpx.MockTransport(self)
+        return ChatClient("http://judge/v1", "key", model="j", transport=transport)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    seconds: list[float] = []
+    monkeypatch.setattr("engine.client.chat_client.time.sleep", seconds.append)
+    return seconds
 
 
 @pytest.mark.parametrize("owner", ["vllm", "openai", None])
-def test_no_default_of_the_server_decides(owner: str | None) -> None:
+def test_no_default_of_the_server_decides(tmp_path: Path, owner: str | None) -> None:
     endpoint = Endpoint()
     if owner is not None:
         endpoint.models = httpx.Response(200, json={"data": [{"id": "j", "owned_by": owner}]})
     with endpoint.judge() as judge:
-        judge.ask("x [Answer A]\n1\n\n[Answer B]\n2\n\nReply")
-    (body,) = endpoint.bodies
+        compare(LEFT[:1], RIGHT[3:], judge, tmp_path / "journal")
+    body, _ = endpoint.bodies
     assert (body["temperature"], body["top_p"], body["presence_penalty"]) == (0, 1, 0)
+    assert body["max_tokens"] == REPLY_TOKENS
+    assert "seed" not in body
     # Others than vLLM refuse what they do not know.
     assert body.get("repetition_penalty") == (1 if owner == "vllm" else None)
     assert body.get("top_k") == (0 if owner == "vllm" else None)
@@ -117,11 +126,12 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     assert len(again.asked) == 5
 
 
-def test_passing_failures_are_tried_again(tmp_path: Path) -> None:
+def test_passing_failures_are_tried_again(tmp_path: Path, pauses: list[float]) -> None:
     endpoint = Endpoint()
     endpoint.statuses = [503, 429]
     with endpoint.judge() as judge:
         assert compare(LEFT[:1], RIGHT[3:], judge, tmp_path / "journal").wins == 1
+    assert pauses == [3.0, 3.0]
 
 
 def test_a_reply_without_a_verdict_is_a_tie_and_told(tmp_path: Path) -> None:
