@@ -128,7 +128,7 @@ def write_map_page(
     content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # Nothing that a definition says may end the script it stands in.
     content = content.replace("<", "\\u003c")
-    page = resources.files("training").joinpath("task_map.html").read_text(encoding="utf-8")
+    page = resources.files("training.report").joinpath("task_map.html").read_text(encoding="utf-8")
     before, after = page.replace("__TITLE__", html.escape(title)).split("__DATA__")
     write_bytes(path, (before + content + after).encode())
 
