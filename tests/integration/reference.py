@@ -26,12 +26,17 @@ class Reference:
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         self.model.train(False)
 
-    def token_logprobs(self, prompt: Sequence[int], output: Sequence[int]) -> list[float]:
-        """Log-probability of each output token."""
+    def rows(self, prompt: Sequence[int], output: Sequence[int]) -> torch.Tensor:
+        """Log-probabilities of the whole vocabulary at each output token, outputs x vocabulary."""
         with torch.inference_mode():
             ids = torch.tensor([[*prompt, *output]])
             logits = self.model(ids, logits_to_keep=len(output) + 1).logits[0]
-        rows = logits[:-1].log_softmax(dim=-1)
+        rows: torch.Tensor = logits[:-1].log_softmax(dim=-1)
+        return rows
+
+    def token_logprobs(self, prompt: Sequence[int], output: Sequence[int]) -> list[float]:
+        """Log-probability of each output token."""
+        rows = self.rows(prompt, output)
         return [float(rows[index, token]) for index, token in enumerate(output)]
 
     def probability(self, prompt: Sequence[int], output: Sequence[int]) -> float:

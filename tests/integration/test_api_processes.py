@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ import pytest
 
 from engine.client import EngineClient
 from engine.errors import EngineError
-from engine.process.engine_process import EngineProcess
-from tests.integration.reference import Reference, published_adapter, published_change
+from engine.pools.bundled import training_pool
+from tests.integration.conftest import Second
+from tests.integration.reference import Reference, published_change
 from tests.integration.test_reload import damage
+from tests.integration.test_scoring_exact import CONFIG, worst_difference
 
 pytestmark = pytest.mark.integration
 
@@ -27,23 +28,7 @@ TEXTS = [
     ("Roses are red, violets are", " blue and so are you"),
 ]
 N_CLIENTS = 6
-N_LOADS = 8
-
-
-@pytest.fixture(scope="module")
-def server(
-    model_folder: Path, weights_root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[EngineProcess, Path]]:
-    """A server with two API processes, and its log."""
-    log_file = tmp_path_factory.mktemp("engine") / "engine.log"
-    with EngineProcess.start(
-        str(model_folder),
-        weights_root=weights_root,
-        log_file=log_file,
-        extra_args=["--api-server-count=2", "--max-model-len=1024"],
-    ) as process:
-        process.wait_ready(300)
-        yield process, log_file
+N_LOADS = 6
 
 
 class Asker(threading.Thread):
@@ -74,13 +59,23 @@ class Asker(threading.Thread):
                 self.answers.append((index, answer["weights_version"], values))
 
 
+def test_it_starts_with_the_adapter_that_was_live(second: Second) -> None:
+    tasks = list(training_pool()[:1])
+    with EngineClient(second.engine.url) as client:
+        state = client.weights()
+        assert (state.version, state.kind) == (second.version, "lora")
+        scores = list(client.score(tasks, CONFIG))
+    worst, _ = worst_difference(tasks, scores, CONFIG, second.merged)
+    assert worst < 1e-4
+    every_process_says(second.engine.url, second.version)
+
+
 def test_no_answer_of_any_process_mixes_weights(
-    server: tuple[EngineProcess, Path], base: Reference, weights_root: Path
+    second: Second, base: Reference, weights_root: Path
 ) -> None:
-    engine, log_file = server
-    first, first_manifest, one = published_change(base, weights_root, 41, names=["layers.5."])
-    second, second_manifest, other = published_adapter(base, weights_root, 42)
-    published = [(first, first_manifest.version), (second, second_manifest.version)]
+    url = second.engine.url
+    first, manifest, changed = published_change(base, weights_root, 41, names=["layers.5."])
+    published = [(first, manifest.version), (second.adapter, second.version)]
     pairs = [
         {
             "prompt_token_ids": base.tokenizer(prompt)["input_ids"],
@@ -88,34 +83,28 @@ def test_no_answer_of_any_process_mixes_weights(
         }
         for prompt, output in TEXTS
     ]
-    with EngineClient(engine.url) as client:
-        base_version = client.weights().version
     truth = {
         version: [
             model.token_logprobs(pair["prompt_token_ids"], pair["completion_token_ids"])
             for pair in pairs
         ]
-        for version, model in (
-            (base_version, base),
-            (first_manifest.version, one),
-            (second_manifest.version, other),
-        )
+        for version, model in ((manifest.version, changed), (second.version, second.merged))
     }
     stop = threading.Event()
-    askers = [Asker(engine.url, pairs, stop) for _ in range(N_CLIENTS)]
+    askers = [Asker(url, pairs, stop) for _ in range(N_CLIENTS)]
     for asker in askers:
         asker.start()
-    seconds = []
-    for load in range(N_LOADS):
-        time.sleep(1.0)
-        with EngineClient(engine.url) as client:  # its connection goes to either process
-            seconds.append(client.load_weights(*published[load % 2]).seconds or 0.0)
-    time.sleep(1.0)
-    stop.set()
-    for asker in askers:
-        asker.join(120)
-
-    assert [fault for asker in askers for fault in asker.faults] == []
+    try:
+        for load in range(N_LOADS):
+            with EngineClient(url) as client:  # its connection goes to either process
+                version = client.load_weights(*published[load % 2]).version
+            wait_for_answers(askers, version)
+        while min(served(second.log).values()) <= 10:
+            wait_for_answers(askers, version)
+    finally:
+        stop.set()
+        for asker in askers:
+            asker.join()
     answers = [answer for asker in askers for answer in asker.answers]
     worst = max(
         abs(a - b)
@@ -123,15 +112,24 @@ def test_no_answer_of_any_process_mixes_weights(
         for a, b in zip(truth[version][index], values, strict=True)
     )
     print(f"{Counter(version for _, version, _ in answers)}, largest difference {worst:.2e}")
-    print(f"loads took {min(seconds):.2f} to {max(seconds):.2f} s")
+    print(f"served: {served(second.log)}")
     assert {version for _, version, _ in answers} == set(truth)
     assert worst < 1e-4
-    log = log_file.read_text()
-    for name in ("ApiServer_0", "ApiServer_1"):
-        served = [line for line in log.splitlines() if name in line and "completion_logp" in line]
-        print(f"{name} served {len(served)} requests")
-        assert len(served) > 10
-    every_process_says(engine.url, published[(N_LOADS - 1) % 2][1])
+    every_process_says(url, published[(N_LOADS - 1) % 2][1])
+
+
+def wait_for_answers(askers: list[Asker], version: str) -> None:
+    """Until every client has another answer, of these weights."""
+    for asker, n_known in [(asker, len(asker.answers)) for asker in askers]:
+        while version not in {said for _, said, _ in asker.answers[n_known:]}:
+            assert not asker.faults
+            time.sleep(0.01)
+
+
+def served(log: Path) -> dict[str, int]:
+    """How many of our requests each API process has answered."""
+    lines = [line for line in log.read_text().splitlines() if "completion_logp" in line]
+    return {name: sum(name in line for line in lines) for name in ("ApiServer_0", "ApiServer_1")}
 
 
 def every_process_says(url: str, version: str) -> None:
@@ -147,19 +145,17 @@ def every_process_says(url: str, version: str) -> None:
             assert [line for line in live if line.endswith(" 1.0")] == [
                 f'jostle:live_version{{version="{version}"}} 1.0'
             ]
-            assert len(live) == 3
     for client in clients:
         client.close()
 
 
 def test_what_one_process_could_not_load_is_known_to_all(
-    server: tuple[EngineProcess, Path], base: Reference, weights_root: Path
+    second: Second, base: Reference, weights_root: Path
 ) -> None:
-    engine, _ = server
     bad, manifest, _ = published_change(base, weights_root, 43, names=["layers.9."])
     damage(bad, "other values")
-    with EngineClient(engine.url) as client:
+    with EngineClient(second.engine.url) as client:
         before = client.weights().version
         with pytest.raises(EngineError, match=f"{before} is live again"):
             client.load_weights(bad, manifest.version)
-    every_process_says(engine.url, before)
+    every_process_says(second.engine.url, before)

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.integration.reference import Reference, published_change
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 CLIENTS = 64
-SECONDS = 120
+SWAPS = 24
 PAUSE_SECONDS = 2.0  # between two swaps
 PAIRS_PER_REQUEST = 2  # a swap waits for 64 requests that are under way
 N_PAIRS = 48
@@ -38,13 +39,13 @@ def some_pairs(rng: random.Random) -> list[TokenPair]:
 
 
 async def ask_on(
-    url: str, pairs: list[TokenPair], expected: Expected, seed: int, until: float
+    url: str, pairs: list[TokenPair], expected: Expected, seed: int, swapping: asyncio.Task[Any]
 ) -> tuple[dict[str, int], float]:
     """Answers per version, and the largest difference from transformers' value for it."""
     rng = random.Random(seed)
     counts, worst = dict.fromkeys(expected, 0), 0.0
     async with AsyncEngineClient(url) as client:
-        while time.monotonic() < until:
+        while not swapping.done():
             chosen = rng.sample(range(len(pairs)), PAIRS_PER_REQUEST)
             answer = await client.completion_logprobs([pairs[index] for index in chosen])
             counts[answer.weights_version] += 1
@@ -55,17 +56,16 @@ async def ask_on(
     return counts, worst
 
 
-async def swap_on(url: str, checkpoints: dict[str, Path], until: float) -> list[float]:
+async def swap_on(url: str, checkpoints: dict[str, Path]) -> list[float]:
     """Seconds of every swap."""
     seconds: list[float] = []
     async with AsyncEngineClient(url) as client:
-        while time.monotonic() < until:
-            for version, folder in checkpoints.items():
-                started = time.monotonic()
-                state = await client.load_weights(folder, version)
-                assert state.version == version
-                seconds.append(time.monotonic() - started)
-                await asyncio.sleep(PAUSE_SECONDS)
+        for version, folder in [*checkpoints.items()] * (SWAPS // len(checkpoints)):
+            started = time.monotonic()
+            state = await client.load_weights(folder, version)
+            assert state.version == version
+            seconds.append(time.monotonic() - started)
+            await asyncio.sleep(PAUSE_SECONDS)
     return seconds
 
 
@@ -87,20 +87,19 @@ def test_64_clients_while_weights_change(
     async def run() -> tuple[list[tuple[dict[str, int], float]], list[float]]:
         async with AsyncEngineClient(server.url) as client:
             await client.load_weights(*next((f, v) for v, f in checkpoints.items()))
-        until = time.monotonic() + SECONDS
-        swapping = asyncio.create_task(swap_on(server.url, checkpoints, until))
-        asking = (ask_on(server.url, pairs, expected, seed, until) for seed in range(CLIENTS))
+        swapping = asyncio.create_task(swap_on(server.url, checkpoints))
+        asking = (ask_on(server.url, pairs, expected, seed, swapping) for seed in range(CLIENTS))
         return await asyncio.gather(*asking), await swapping
 
     answers, swaps = asyncio.run(run())
     totals = {version: sum(counts[version] for counts, _ in answers) for version in expected}
     worst = max(difference for _, difference in answers)
     print(
-        f"{CLIENTS} clients, {SECONDS} s: {totals} answers, {len(swaps)} swaps of "
+        f"{CLIENTS} clients: {totals} answers, {len(swaps)} swaps of "
         f"{sorted(swaps)[len(swaps) // 2]:.1f} s (median), largest difference {worst:.1e}, "
         f"the two sets are at least {apart:.1e} apart"
     )
-    assert len(swaps) >= 10
+    assert len(swaps) == SWAPS
     assert all(sum(counts.values()) for counts, _ in answers), "nobody was starved"
-    assert all(count > 100 for count in totals.values())
+    assert all(totals.values())
     assert worst < 1e-3 < apart

@@ -15,10 +15,8 @@ from safetensors.torch import load_file, save_file
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
 from engine.pools.bundled import training_pool
-from engine.process.engine_process import EngineProcess
 from engine.protocol.api import TaskScore
 from engine.weights.adapter import ADAPTER_WEIGHTS
-from engine.weights.live_file import LastGood, read_last_good, write_last_good
 from engine.weights.manifest import MANIFEST_NAME, file_digest, read_manifest
 from tests.integration.reference import Reference, published_adapter, published_change
 from tests.integration.test_scoring_exact import CONFIG, worst_difference
@@ -37,7 +35,7 @@ pytestmark = pytest.mark.integration
 def test_after_a_reload_scores_are_those_of_the_new_checkpoint(
     client: EngineClient, base: Reference, weights_root: Path, seed: int, names: list[str]
 ) -> None:
-    tasks = random.Random(seed).sample(list(training_pool()), 7 if seed == 1 else 1)
+    tasks = random.Random(seed).sample(list(training_pool()), 3 if seed == 1 else 1)
     before = list(client.score(tasks, CONFIG))
     checkpoint, manifest, changed = published_change(base, weights_root, seed, names=names)
 
@@ -132,8 +130,9 @@ def test_a_bad_checkpoint_changes_nothing(
     client: EngineClient, good: Path, weights_root: Path, how: str, message: str
 ) -> None:
     tasks = list(training_pool()[:1])
+    config = CONFIG.model_copy(update={"n_instances": 2, "n_perturbations": 1})
     before = client.weights()
-    expected = next(client.score(tasks, CONFIG))
+    expected = next(client.score(tasks, config))
     checkpoint = weights_root / "damaged"
     shutil.copytree(good, checkpoint)
     try:
@@ -145,7 +144,7 @@ def test_a_bad_checkpoint_changes_nothing(
 
     assert client.weights() == before
     assert client.ready().weights_version == before.version
-    measured = next(client.score(tasks, CONFIG))
+    measured = next(client.score(tasks, config))
     for one, two in zip(expected.pairs, measured.pairs, strict=True):
         assert one.logprob == pytest.approx(two.logprob, abs=1e-4)
 
@@ -181,7 +180,7 @@ def test_an_adapter_gives_the_scores_of_the_merged_checkpoint(
     published_base: tuple[Path, str],
     weights_root: Path,
 ) -> None:
-    tasks = list(training_pool()[:2])
+    tasks = list(training_pool()[:1])
     before = logprobs(list(client.score(tasks, CONFIG)))
     adapter, manifest, merged = published_adapter(base, weights_root, 20)
     other, other_manifest, _ = published_adapter(base, weights_root, 21)
@@ -232,32 +231,3 @@ def test_an_adapter_gives_the_scores_of_the_merged_checkpoint(
         client.load_weights(other, other_manifest.version)
     with pytest.raises(InputError, match="is 'lora', not 'full'"):
         client.load_weights(adapter, manifest.version, "full")
-
-
-def test_a_server_starts_with_an_adapter(
-    base: Reference, weights_root: Path, tmp_path: Path
-) -> None:
-    """As it does after a crash, when an adapter was live last."""
-    adapter, manifest, merged = published_adapter(base, weights_root, 23)
-    live_file = tmp_path / "live.json"
-    write_last_good(
-        live_file,
-        LastGood(version=manifest.version, path=str(adapter), base=str(base.folder)),
-    )
-    last = read_last_good(live_file)
-    assert last is not None
-    tasks = list(training_pool()[:1])
-    with EngineProcess.start(
-        last.model,
-        weights_root=weights_root,
-        log_file=tmp_path / "engine.log",
-        adapter=last.adapter,
-        extra_args=["--max-model-len=1024"],
-    ) as second:
-        second.wait_ready(300)
-        with EngineClient(second.url) as other:
-            state = other.weights()
-            assert (state.version, state.kind) == (manifest.version, "lora")
-            scores = list(other.score(tasks, CONFIG))
-    worst, _ = worst_difference(tasks, scores, CONFIG, merged)
-    assert worst < 1e-4

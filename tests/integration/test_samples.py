@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from engine.client import EngineClient
 from engine.perturb import DropWords
 from engine.pools.bundled import training_pool
+from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
-from engine.protocol.api import TaskScore
+from engine.protocol.api import TaskScore, Usage
 from engine.protocol.score_config import SamplingConfig, ScoreConfig
 from engine.questions.label_question import LabelQuestion, LabelScore
 from engine.questions.output_question import OutputQuestion, Sample
@@ -45,9 +47,21 @@ def outputs(score: TaskScore) -> dict[tuple[str, int, int], str]:
     }
 
 
-def test_samples_of_a_real_model(client: EngineClient) -> None:
+def generated(server: EngineProcess) -> float:
+    """Tokens that vLLM says it has generated since its start."""
+    text = httpx.get(f"{server.url}/metrics", timeout=600).text
+    lines = [line for line in text.splitlines() if line.startswith("vllm:generation_tokens_total")]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+def test_samples_of_a_real_model(server: EngineProcess, client: EngineClient) -> None:
     tasks = list(training_pool()[:2])
+    before = generated(server)
     forwards = list(client.score(tasks, design(3)))
+    said = sum((score.usage for score in forwards), Usage())
+    # vLLM generates one token, which nobody asked for, with every pair.
+    scored = said.pairs + said.pairs_rescored
+    assert generated(server) - before == said.tokens_sampled + said.tokens_generated + scored
     backwards = {score.task_id: score for score in client.score(tasks[::-1], design(2))}
     for task, score in zip(tasks, forwards, strict=True):
         found, samples = score.answers["output_disagreement"], samples_of(score)

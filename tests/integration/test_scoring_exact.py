@@ -6,6 +6,7 @@ import random
 
 import httpx
 import pytest
+import torch
 
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
@@ -55,11 +56,11 @@ def worst_difference(
 
 
 def test_probabilities_equal_those_of_transformers(client: EngineClient, base: Reference) -> None:
-    tasks = random.Random(0).sample(list(training_pool()), 7)
+    tasks = random.Random(0).sample(list(training_pool()), 3)
     scores = list(client.score(tasks, CONFIG))
     worst, n_pairs = worst_difference(tasks, scores, CONFIG, base)
     print(f"{n_pairs} pairs, largest difference {worst:.2e}")
-    assert n_pairs >= 200
+    assert n_pairs == 3 * 5 * 6
     assert worst < 1e-4
 
 
@@ -71,9 +72,10 @@ def test_references_are_what_transformers_generates(client: EngineClient, base: 
         plan_task(task, CONFIG, builder).originals, score.references, strict=True
     ):
         assert reference.n_prompt_tokens == len(original.token_ids)
-        logprobs = base.token_logprobs(original.token_ids, reference.token_ids)
-        # Greedy: no other first token is likelier, and the end of sequence belongs to the output.
-        assert all(value <= 0 for value in logprobs)
+        # Greedy: no other token is likelier, but for ties within the engine's error.
+        rows = base.rows(original.token_ids, reference.token_ids)
+        chosen = rows.gather(1, torch.tensor(reference.token_ids)[:, None])[:, 0]
+        assert (chosen >= rows.max(dim=1).values - 1e-3).all()
         ended = reference.token_ids[-1] == base.tokenizer.eos_token_id
         assert ended == (reference.finish_reason == "stop")
 
@@ -119,7 +121,7 @@ def test_the_same_pairs_twice_in_a_row_give_the_same_numbers(
 
 def test_prefixes_are_computed_once_and_right(client: EngineClient, base: Reference) -> None:
     config = CONFIG.model_copy(
-        update={"seed": 77, "n_instances": 8, "n_perturbations": 2, "prompt": PromptConfig()}
+        update={"seed": 77, "n_instances": 6, "n_perturbations": 1, "prompt": PromptConfig()}
     )
     task = training_pool()[9]
     (score,) = client.score([task], config)
