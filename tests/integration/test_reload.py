@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from tests.integration.test_scoring_exact import CONFIG, worst_difference
 pytestmark = pytest.mark.integration
 
 
+FEW = CONFIG.model_copy(update={"n_instances": 2, "n_perturbations": 2})
+
+
 @pytest.mark.parametrize(
     ("seed", "names"),
     [
@@ -36,23 +40,24 @@ def test_after_a_reload_scores_are_those_of_the_new_checkpoint(
     client: EngineClient, base: Reference, weights_root: Path, seed: int, names: list[str]
 ) -> None:
     tasks = random.Random(seed).sample(list(training_pool()), 3 if seed == 1 else 1)
-    before = list(client.score(tasks, CONFIG))
+    config = CONFIG if seed == 1 else FEW
+    before = list(client.score(tasks, config))
     checkpoint, manifest, changed = published_change(base, weights_root, seed, names=names)
 
     state = client.load_weights(checkpoint, manifest.version)
     assert client.weights() == state
-    after = list(client.score(tasks, CONFIG))
+    after = list(client.score(tasks, config))
 
     assert all(score.weights_version == manifest.version for score in after)
     assert all(
         one.prompt_uncertainty != two.prompt_uncertainty
         for one, two in zip(before, after, strict=True)
     )
-    worst, n_pairs = worst_difference(tasks, after, CONFIG, changed)
+    worst, n_pairs = worst_difference(tasks, after, config, changed)
     print(f"{n_pairs} pairs after the reload, largest difference {worst:.2e}")
     assert worst < 1e-4
     # The change is felt: the old weights give other numbers for the same pairs.
-    stale, _ = worst_difference(tasks[:1], after[:1], CONFIG, base)
+    stale, _ = worst_difference(tasks[-1:], after[-1:], config, base)
     assert stale > 1e-3
 
 
@@ -88,6 +93,8 @@ def damage(checkpoint: Path, how: str) -> None:
         file.unlink()
         return
     if how == "truncated file":
+        shutil.copy(file, checkpoint / "part")
+        (checkpoint / "part").rename(file)
         with file.open("r+b") as stream:
             stream.truncate(file.stat().st_size - 4096)
         return
@@ -95,10 +102,11 @@ def damage(checkpoint: Path, how: str) -> None:
     if how == "another architecture":
         config = json.loads((checkpoint / "config.json").read_text())
         config["rope_theta"], config["rms_norm_eps"] = 17.0, 0.5
-        (checkpoint / "config.json").write_text(json.dumps(config))
+        write_anew(checkpoint / "config.json", json.dumps(config))
     else:
         tensors = load_file(file)
         CHANGES[how](tensors)
+        file.unlink()
         save_file(tensors, file, metadata={"format": "pt"})
         manifest["tensors"] = [
             {"name": key, "shape": list(value.shape), "dtype": DTYPES[value.dtype]}
@@ -107,7 +115,13 @@ def damage(checkpoint: Path, how: str) -> None:
     for entry in manifest["files"]:
         path = checkpoint / entry["name"]
         entry |= {"size": path.stat().st_size, "sha256": file_digest(path)}
-    (checkpoint / MANIFEST_NAME).write_text(json.dumps(manifest))
+    write_anew(checkpoint / MANIFEST_NAME, json.dumps(manifest))
+
+
+def write_anew(path: Path, text: str) -> None:
+    """In a file of its own: the one that is there may be linked from another checkpoint."""
+    path.unlink()
+    path.write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -130,11 +144,10 @@ def test_a_bad_checkpoint_changes_nothing(
     client: EngineClient, good: Path, weights_root: Path, how: str, message: str
 ) -> None:
     tasks = list(training_pool()[:1])
-    config = CONFIG.model_copy(update={"n_instances": 2, "n_perturbations": 1})
     before = client.weights()
-    expected = next(client.score(tasks, config))
+    expected = next(client.score(tasks, FEW))
     checkpoint = weights_root / "damaged"
-    shutil.copytree(good, checkpoint)
+    shutil.copytree(good, checkpoint, copy_function=os.link)
     try:
         damage(checkpoint, how)
         with pytest.raises((InputError, EngineError), match=message):
@@ -144,7 +157,7 @@ def test_a_bad_checkpoint_changes_nothing(
 
     assert client.weights() == before
     assert client.ready().weights_version == before.version
-    measured = next(client.score(tasks, config))
+    measured = next(client.score(tasks, FEW))
     for one, two in zip(expected.pairs, measured.pairs, strict=True):
         assert one.logprob == pytest.approx(two.logprob, abs=1e-4)
 
@@ -181,7 +194,7 @@ def test_an_adapter_gives_the_scores_of_the_merged_checkpoint(
     weights_root: Path,
 ) -> None:
     tasks = list(training_pool()[:1])
-    before = logprobs(list(client.score(tasks, CONFIG)))
+    before = logprobs(list(client.score(tasks, FEW)))
     adapter, manifest, merged = published_adapter(base, weights_root, 20)
     other, other_manifest, _ = published_adapter(base, weights_root, 21)
     whole, whole_manifest, _ = published_change(merged, weights_root, 22, scale=0.0)
@@ -191,9 +204,9 @@ def test_an_adapter_gives_the_scores_of_the_merged_checkpoint(
     # Both hold the model's own weights: those of the start, or those that other tests left live.
     assert state.base in (str(base.folder), str(published_base[0]))
     assert client.weights() == state
-    scores = list(client.score(tasks, CONFIG))
+    scores = list(client.score(tasks, FEW))
     assert {score.weights_version for score in scores} == {manifest.version}
-    worst, n_pairs = worst_difference(tasks, scores, CONFIG, merged)
+    worst, n_pairs = worst_difference(tasks, scores, FEW, merged)
     print(f"{n_pairs} pairs under an adapter, largest difference {worst:.2e}")
     assert worst < 1e-4
     first = logprobs(scores)
@@ -201,14 +214,14 @@ def test_an_adapter_gives_the_scores_of_the_merged_checkpoint(
 
     # Whole weights, then another adapter: each from its own base, never from what was live.
     assert client.load_weights(whole, whole_manifest.version).kind == "full"
-    assert logprobs(list(client.score(tasks, CONFIG))) == pytest.approx(first, abs=1e-4)
+    assert logprobs(list(client.score(tasks, FEW))) == pytest.approx(first, abs=1e-4)
     client.load_weights(other, other_manifest.version)
-    moved = logprobs(list(client.score(tasks, CONFIG)))
+    moved = logprobs(list(client.score(tasks, FEW)))
     assert max(abs(a - b) for a, b in zip(moved, first, strict=True)) > 1e-2
     took = client.load_weights(adapter, manifest.version).seconds
     size = sum(entry.size for entry in manifest.files)
     print(f"an adapter of {size:,} bytes was live after {took:.2f} s")
-    assert logprobs(list(client.score(tasks, CONFIG))) == pytest.approx(first, abs=1e-4)
+    assert logprobs(list(client.score(tasks, FEW))) == pytest.approx(first, abs=1e-4)
 
     # One that lies comes to nothing, and the adapter from before is live again.
     tensors = load_file(other / ADAPTER_WEIGHTS)
@@ -223,7 +236,7 @@ def test_an_adapter_gives_the_scores_of_the_merged_checkpoint(
     with pytest.raises(EngineError, match=f"probe pairs differ.*{manifest.version} is live again"):
         client.load_weights(other, other_manifest.version)
     assert client.weights().version == manifest.version
-    assert logprobs(list(client.score(tasks, CONFIG))) == pytest.approx(first, abs=1e-4)
+    assert logprobs(list(client.score(tasks, FEW))) == pytest.approx(first, abs=1e-4)
 
     described["base_digest"] = "0" * 64
     (other / MANIFEST_NAME).write_text(json.dumps(described))
