@@ -8,6 +8,9 @@ import subprocess
 
 import pytest
 
+# TRL, once imported, would silence every engine that is started afterwards: it sets ERROR here.
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+
 # Threads that spin while they wait take the cores from the servers and trainers beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
