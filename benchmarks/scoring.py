@@ -45,7 +45,8 @@ from engine.process.settings import (
     choose_settings,
 )
 from engine.prompts import PromptBuilder
-from engine.protocol.api import TokenPair, Usage
+from engine.protocol.api import Usage
+from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import reusable_tokens
 from engine.tasks import Task

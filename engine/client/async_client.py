@@ -15,18 +15,14 @@ from engine.client import wire
 from engine.client.paraphrase_journal import ParaphraseJournal
 from engine.client.paraphrases import asks_for_paraphrases, fill_from
 from engine.client.score_stream import Batch, LineBuffer
-from engine.protocol.api import (
+from engine.protocol.api import SkippedTask, TaskScore
+from engine.protocol.completions import (
     CompletionLogprobsRequest,
     CompletionLogprobsResponse,
-    LoadWeightsRequest,
-    Readiness,
-    SkippedTask,
-    TaskScore,
     TokenPair,
-    WeightsKind,
-    WeightsState,
 )
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import LoadWeightsRequest, Readiness, WeightsKind, WeightsState
 from engine.tasks import Record, Task
 
 _R = TypeVar("_R", bound=Record)

@@ -11,16 +11,10 @@ import httpx
 
 from engine.client.async_client import AsyncEngineClient
 from engine.client.blocking import BlockingTransport, iterate_now, run_now
-from engine.protocol.api import (
-    CompletionLogprobsResponse,
-    Readiness,
-    SkippedTask,
-    TaskScore,
-    TokenPair,
-    WeightsKind,
-    WeightsState,
-)
+from engine.protocol.api import SkippedTask, TaskScore
+from engine.protocol.completions import CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import Readiness, WeightsKind, WeightsState
 from engine.tasks import Task
 
 _T = TypeVar("_T")

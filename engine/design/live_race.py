@@ -14,13 +14,8 @@ from engine.design.extensions import Scored
 from engine.design.measurement import Measurement
 from engine.errors import EngineError
 from engine.prompts import PromptBuilder
-from engine.protocol.api import (
-    PairScore,
-    Reference,
-    TaskScore,
-    TokenPair,
-    Usage,
-)
+from engine.protocol.api import PairScore, Reference, TaskScore, Usage
+from engine.protocol.completions import TokenPair
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import Pair, check_length, perturbed_prompts, plan_task

@@ -6,14 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from engine.protocol.api import (
-    CompletionLogprobsResponse,
-    SkippedTask,
-    TaskScore,
-    TokenPair,
-    WeightsState,
-)
+from engine.protocol.api import SkippedTask, TaskScore
+from engine.protocol.completions import CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import WeightsState
 from engine.tasks import Task
 
 

@@ -16,9 +16,9 @@ from vllm.tasks import SupportedTask
 
 from engine.keys import check_exposure, read_keys
 from engine.process.engine_process import ADAPTER_VARIABLE, WEIGHTS_ROOT_VARIABLE
-from engine.protocol.api import WeightsState
 from engine.protocol.limits import read_limits
 from engine.protocol.served_model import ServedModel, template_identity, tokenizer_identity
+from engine.protocol.weights_state import WeightsState
 from engine.server.http.attach import attach
 from engine.server.keep_running import pulse
 from engine.server.reload.live_record import SHARED_FOLDER_VARIABLE

@@ -17,7 +17,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from engine.errors import InputError
-from engine.protocol.api import TokenIds, WeightsKind
+from engine.protocol.api import TokenIds
+from engine.protocol.weights_state import WeightsKind
 from engine.tasks import Record
 
 MANIFEST_NAME = "manifest.json"

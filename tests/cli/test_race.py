@@ -12,15 +12,11 @@ import pytest
 
 from engine.errors import EngineError
 from engine.measures.compute import compute_measures
-from engine.protocol.api import (
-    CompletionLogprobsResponse,
-    SkippedTask,
-    TaskScore,
-    TokenPair,
-    WeightsState,
-)
+from engine.protocol.api import SkippedTask, TaskScore
+from engine.protocol.completions import CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.served_model import tokenizer_identity
+from engine.protocol.weights_state import WeightsState
 from engine.tasks import Task
 from tests.engine.design.test_live_race import Engine
 from tests.engine.small_tokenizers import gpt2

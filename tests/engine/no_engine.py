@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from engine.protocol.api import (
-    CompletionLogprobsResponse,
-    SkippedTask,
-    TaskScore,
-    TokenPair,
-    WeightsState,
-)
+from engine.protocol.api import SkippedTask, TaskScore
+from engine.protocol.completions import CompletionLogprobsResponse, TokenPair
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import WeightsState
 from engine.tasks import Task
 
 

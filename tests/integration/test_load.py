@@ -12,7 +12,7 @@ import pytest
 
 from engine.client.async_client import AsyncEngineClient
 from engine.process.engine_process import EngineProcess
-from engine.protocol.api import TokenPair
+from engine.protocol.completions import TokenPair
 from tests.integration.reference import Reference, published_change
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]

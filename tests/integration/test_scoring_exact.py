@@ -14,7 +14,8 @@ from engine.pools.bundled import training_pool
 from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
-from engine.protocol.api import TaskScore, TokenPair
+from engine.protocol.api import TaskScore
+from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import Pair, plan_pairs, plan_task, reusable_tokens
 from engine.tasks import Task

@@ -13,7 +13,8 @@ from engine.client import EngineClient
 from engine.pools.bundled import training_pool
 from engine.process.engine_process import EngineProcess
 from engine.prompts.prompt_config import PromptConfig
-from engine.protocol.api import TaskScore, TokenPair
+from engine.protocol.api import TaskScore
+from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 

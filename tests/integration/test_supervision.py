@@ -22,7 +22,8 @@ import pytest
 from engine.client import EngineClient
 from engine.errors import EngineError
 from engine.pools.bundled import training_pool
-from engine.protocol.api import TaskScore, TokenPair
+from engine.protocol.api import TaskScore
+from engine.protocol.completions import TokenPair
 from tests.integration.processes import MARK_VARIABLE, children, marked, wait_until_gone
 from tests.integration.reference import Reference, published_adapter, published_change
 from tests.integration.test_scoring_exact import CONFIG

@@ -6,20 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.protocol.api import (
-    CompletionLogprobs,
-    CompletionLogprobsResponse,
-    PairScore,
-    QuestionAnswer,
-    Reference,
-    SkippedTask,
-    TaskScore,
-    TokenPair,
-    Usage,
-    WeightsState,
-)
+from engine.protocol.api import PairScore, QuestionAnswer, Reference, SkippedTask, TaskScore, Usage
+from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.served_model import ServedModel
+from engine.protocol.weights_state import WeightsState
 from engine.questions.output_question import OutputQuestion, Sample
 from engine.questions.question_registry import find_question
 from engine.tasks import Instance, Pool, Task

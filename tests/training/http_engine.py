@@ -21,9 +21,9 @@ from engine.protocol.api import (
     StreamTotals,
     TaskScore,
     Usage,
-    WeightsState,
 )
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import WeightsState
 from engine.questions.backend import Scored
 from engine.questions.incidence import incidence
 from engine.questions.label_question import LabelQuestion

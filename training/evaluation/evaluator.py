@@ -19,7 +19,7 @@ import regex  # type: ignore[import-untyped]
 from engine.errors import InputError
 from engine.perturb.boundaries import words
 from engine.prompts import PromptBuilder
-from engine.protocol.api import TokenPair
+from engine.protocol.completions import TokenPair
 from engine.protocol.engine_calls import Engine
 from engine.tasks import Record, Task
 from training.config.run_config import EvaluateConfig

@@ -11,17 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import EngineError, InputError
-from engine.protocol.api import (
-    CompletionLogprobs,
-    CompletionLogprobsResponse,
-    SkippedTask,
-    TaskScore,
-    TokenPair,
-    Usage,
-    WeightsState,
-)
+from engine.protocol.api import SkippedTask, TaskScore, Usage
+from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import WeightsState
 from engine.tasks import Task
 from training.run.spreading import Ask, FaultyItemError, Spreading
 

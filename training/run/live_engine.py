@@ -6,10 +6,8 @@ from pathlib import Path
 
 from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
-from engine.protocol.api import (
-    WeightsState,
-)
 from engine.protocol.engine_calls import Engine
+from engine.protocol.weights_state import WeightsState
 from engine.weights.identity import weights_identity
 from engine.weights.manifest import MANIFEST_NAME, read_manifest
 from engine.weights.models import local_folder

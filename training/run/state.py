@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from engine.errors import InputError
 from engine.files import write_bytes, write_json
-from engine.protocol.api import WeightsState
+from engine.protocol.weights_state import WeightsState
 from engine.tasks import Pool, Record
 from training.config.run_config import RunConfig, config_differences, load_config
 from training.run.run_folder import RunFolder

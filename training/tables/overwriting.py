@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.files import check_output, write_json
-from engine.protocol.api import WeightsState
+from engine.protocol.weights_state import WeightsState
 from engine.tasks import Record
 from training.tables.lock import RunLock
 from training.tables.record_files import read_json

@@ -31,9 +31,9 @@ from engine.pools.checks import LeftOut
 from engine.pools.names import write_names
 from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
-from engine.protocol.api import WeightsState
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import WeightsState
 from engine.tasks import Pool, Task, digest_tasks
 from training.tables.overwriting import AskedOf, WorkFiles
 from training.tables.record_files import write_parquet

@@ -25,7 +25,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from engine.errors import InputError, TrainingError
 from engine.files import write_json
 from engine.process.lifetime import die_with
-from engine.protocol.api import TokenPair
+from engine.protocol.completions import TokenPair
 from engine.weights.manifest import Probe
 from training.config.run_config import TrainConfig
 from training.tables.record_files import read_json

@@ -24,7 +24,7 @@ from pydantic import Field
 from engine.errors import InputError, TrainingError
 from engine.files import write_json
 from engine.process.settings import KEEP_MEMORY
-from engine.protocol.api import TokenPair
+from engine.protocol.completions import TokenPair
 from engine.tasks import Record
 from engine.weights.manifest import Probe
 from training.config.run_config import TrainConfig

@@ -10,7 +10,7 @@ import polars as pl
 
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
-from engine.protocol.api import TokenPair
+from engine.protocol.completions import TokenPair
 from engine.tasks import Task
 from training.config.run_config import RunConfig
 

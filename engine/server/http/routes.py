@@ -21,22 +21,22 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from engine.errors import EngineError, InputError
 from engine.process.engine_process import SERVER_HEADER, SERVER_VARIABLE
 from engine.protocol.api import (
-    CompletionLogprobs,
-    CompletionLogprobsRequest,
-    CompletionLogprobsResponse,
-    ErrorAnswer,
-    LoadWeightsRequest,
     PromptUncertaintyRequest,
     PromptUncertaintyResponse,
-    Readiness,
     SkippedTask,
     StreamTotals,
     TaskScore,
-    TokenPair,
     Usage,
-    WeightsState,
 )
+from engine.protocol.completions import (
+    CompletionLogprobs,
+    CompletionLogprobsRequest,
+    CompletionLogprobsResponse,
+    TokenPair,
+)
+from engine.protocol.error_answer import ErrorAnswer
 from engine.protocol.limits import Limits, TooLargeError
+from engine.protocol.weights_state import LoadWeightsRequest, Readiness, WeightsState
 from engine.questions.backend import Scored
 from engine.questions.pair_plan import Pair, check_length
 from engine.questions.scorer import TaskScorer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.protocol.api import WeightsKind, WeightsState
+from engine.protocol.weights_state import WeightsKind, WeightsState
 from engine.weights.adapter_check import base_digest, check_adapter
 from engine.weights.checkpoint_check import check_checkpoint
 from engine.weights.manifest import Manifest, read_manifest

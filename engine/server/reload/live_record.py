@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.errors import EngineError
 from engine.files import write_bytes
-from engine.protocol.api import WeightsState
+from engine.protocol.weights_state import WeightsState
 from engine.server.reload.gate import Gate
 from engine.server.reload.process_gate import ProcessGate
 from engine.tasks import Record

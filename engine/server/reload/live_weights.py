@@ -13,8 +13,8 @@ from typing import Any
 from vllm.engine.protocol import EngineClient
 
 from engine.errors import EngineError, InputError
-from engine.protocol.api import WeightsKind, WeightsState
 from engine.protocol.limits import Limits
+from engine.protocol.weights_state import WeightsKind, WeightsState
 from engine.server.keep_running.metrics import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.reload.admission import Admission
 from engine.server.reload.gate import GateTimeoutError

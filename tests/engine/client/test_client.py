@@ -12,7 +12,8 @@ import pytest
 
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
-from engine.protocol.api import SkippedTask, TokenPair, Usage
+from engine.protocol.api import SkippedTask, Usage
+from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from tests.engine.client.canned_server import (
     CONFIG,

@@ -18,7 +18,8 @@ from engine.client.score_stream import LineBuffer
 from engine.client.wire import Patience, UnavailableError
 from engine.errors import EngineError, InputError
 from engine.keys import ADMIN_HEADER
-from engine.protocol.api import TaskScore, TokenPair
+from engine.protocol.api import TaskScore
+from engine.protocol.completions import TokenPair
 from tests.engine.client.canned_server import (
     CONFIG,
     Answer,

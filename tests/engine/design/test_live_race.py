@@ -16,14 +16,8 @@ from engine.design.race_plan import RaceResult, plan_race, run_race
 from engine.design.race_rules import Race
 from engine.errors import EngineError
 from engine.prompts import PromptBuilder
-from engine.protocol.api import (
-    CompletionLogprobs,
-    CompletionLogprobsResponse,
-    SkippedTask,
-    TaskScore,
-    TokenPair,
-    Usage,
-)
+from engine.protocol.api import SkippedTask, TaskScore, Usage
+from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_task
 from engine.questions.scorer import TaskScorer

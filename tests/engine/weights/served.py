@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.protocol.api import WeightsState
 from engine.protocol.served_model import ServedModel
+from engine.protocol.weights_state import WeightsState
 
 SERVED = ServedModel(
     model="some/model",

@@ -11,16 +11,10 @@ from pathlib import Path
 import pytest
 
 from engine.errors import EngineError, InputError
-from engine.protocol.api import (
-    CompletionLogprobs,
-    CompletionLogprobsResponse,
-    SkippedTask,
-    TaskScore,
-    TokenPair,
-    Usage,
-    WeightsState,
-)
+from engine.protocol.api import SkippedTask, TaskScore, Usage
+from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import WeightsState
 from engine.tasks import Task
 from tests.engine.weights.served import SERVED, live
 from tests.training.fakes import FakeEngine, make_pool

@@ -13,7 +13,8 @@ from engine.design.race_plan import RaceResult
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
-from engine.protocol.api import CompletionLogprobsResponse, SkippedTask, TaskScore, TokenPair
+from engine.protocol.api import SkippedTask, TaskScore
+from engine.protocol.completions import CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Instance, Pool, Task
 from tests.engine.design.test_live_race import Engine

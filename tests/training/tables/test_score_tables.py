@@ -7,8 +7,9 @@ from pathlib import Path
 
 from engine.pools import open_pool
 from engine.pools.lazy import LazyPool
-from engine.protocol.api import SkippedTask, TaskScore, WeightsState
+from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import WeightsState
 from engine.questions.output_question import OutputQuestion
 from engine.tasks import Task
 from engine.variance.pair_grid import PairGrid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.protocol.api import TokenPair
+from engine.protocol.completions import TokenPair
 from training.config.run_config import TrainConfig
 from training.trainer.resume import (
     CheckpointMarker,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import TrainingError
-from engine.protocol.api import TokenPair
+from engine.protocol.completions import TokenPair
 from tests.engine.process.test_engine_process import wait_until_gone
 from training.config.run_config import TrainConfig
 from training.trainer.trainer_process import TrainJob, TrainProgress, run_trainer

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from engine.errors import TrainingError
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
-from engine.protocol.api import TokenPair
+from engine.protocol.completions import TokenPair
 from engine.weights.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, merged
 from engine.weights.adapter_check import base_digest, check_adapter
 from engine.weights.manifest import Manifest, check_files, read_manifest

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from engine.errors import TrainingError
-from engine.protocol.api import TokenPair
+from engine.protocol.completions import TokenPair
 from training.config.run_config import TrainConfig
 from training.trainer.trainer_process import TrainJob
 from training.trainer.training_rows import ROW_COLUMNS
