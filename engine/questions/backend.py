@@ -86,12 +86,22 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The log-probabilities of an output's tokens, in order, each finite and <= 0, and the cost."""
+    """How likely an output is, and what it cost to know.
+
+    Attributes:
+        token_logprobs: The log-probabilities of its tokens, in order, each finite and <= 0.
+        n_submitted: Tokens submitted.
+        n_reused: Of these, tokens read from the prefix cache.
+        rescored: Whether it took two requests.
+        is_greedy: Whether each token was a most likely one, so that greedy decoding could have
+            emitted it; None where the engine does not tell.
+    """
 
     token_logprobs: tuple[float, ...]
     n_submitted: int
     n_reused: int
     rescored: bool
+    is_greedy: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,10 @@ def _span(runner: Any, request_id: str, request: Any, scheduled: int) -> _Span |
 
 
 def _results(request: Any) -> Any:
-    """The request's rows; NaN where nothing was computed, so that no unfilled row looks right."""
+    """The request's rows; NaN where nothing was computed, so that no unfilled row looks right.
+
+    A rank is 1 where no token is likelier, else 2: counting takes as long as the softmax.
+    """
     from vllm.v1.outputs import LogprobsTensors
 
     if request.in_progress_prompt_logprobs_cpu is None:
@@ -170,22 +173,36 @@ def _fill(runner: Any, hidden_states: torch.Tensor, spans: list[_Span]) -> None:
     ).to(device)
     vocabulary = runner.model_config.get_vocab_size()
     block = max(1, _LOGITS_BYTES // (4 * vocabulary))
-    logprobs = torch.cat(
+    values = torch.cat(
         [
-            _target_logprobs(
+            of_targets(
                 runner.model.compute_logits(hidden_states[rows[start : start + block]]),
                 targets[start : start + block],
             )
             for start in range(0, len(rows), block)
-        ]
+        ],
+        dim=1,
     ).cpu()
-    for span, values in zip(
-        spans, torch.split(logprobs, [span.n_rows for span in spans]), strict=True
+    for span, (logprobs, below) in zip(
+        spans, torch.split(values, [span.n_rows for span in spans], dim=1), strict=True
     ):
+        results = _results(span.request)
         first = span.first_row - span.first_wanted
-        _results(span.request).logprobs[first : first + span.n_rows, 0] = values
+        results.logprobs[first : first + span.n_rows, 0] = logprobs
+        results.selected_token_ranks[first : first + span.n_rows] = 1 + (below < 0)
 
 
-def _target_logprobs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Log softmax at one column per row: shape (rows,), float32."""
-    return logits.float().log_softmax(dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+def of_targets(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Log softmax at one column per row, and how far that is below the row's largest value.
+
+    Args:
+        logits: Shape (rows, vocabulary).
+        targets: Shape (rows,).
+
+    Returns:
+        Shape (2, rows), float32.
+    """
+    logits = logits.float()
+    peak = logits.amax(dim=-1, keepdim=True)
+    below = (logits.gather(-1, targets.unsqueeze(-1)) - peak).squeeze(-1)
+    return torch.stack([below - (logits - peak).exp_().sum(dim=-1).log(), below])

@@ -21,8 +21,6 @@ from engine.errors import EngineError
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import output_rows, shared_tails
 
-_Rows = tuple[list[float | None], int, int]
-
 _request_numbers = itertools.count()
 # Several API server processes must not all begin with the same rank.
 _group_numbers = itertools.count(os.getpid())
@@ -42,6 +40,16 @@ class Extensions:
 
 
 NONE = Extensions()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What the engine says of an output's tokens, and how many it got and had."""
+
+    logprobs: list[float | None]
+    is_greedy: tuple[bool, ...] | None
+    n_submitted: int
+    n_reused: int
 
 
 class VllmBackend:
@@ -172,9 +180,12 @@ class VllmBackend:
             scored = await score(prompt, output, name, group, read_cache=False)
         if scored is None:
             raise EngineError(f"pair {name}: the engine computed no rows for its output")
-        logprobs, submitted, reused = scored
         return Scored(
-            checked_logprobs(logprobs, name), submitted * (1 + rescored), reused, rescored
+            checked_logprobs(scored.logprobs, name),
+            scored.n_submitted * (1 + rescored),
+            scored.n_reused,
+            rescored,
+            scored.is_greedy,
         )
 
     async def _score_v1(
@@ -186,7 +197,7 @@ class VllmBackend:
         *,
         read_cache: bool,
     ) -> _Rows | None:
-        """Rows and tokens submitted and reused; None if the cache covers output tokens."""
+        """The output's rows; None if the cache covers output tokens."""
         inner, last = output[:-1], output[-1]
         params = SamplingParams(
             max_tokens=1,
@@ -204,16 +215,21 @@ class VllmBackend:
         if inner and reused >= len(prompt):
             return None
         logprobs: list[float | None] = []
+        is_greedy: list[bool] = []
         if inner:
             rows = result.prompt_logprobs
             assert isinstance(rows, FlatLogprobs)
             # Counted from the end, where both the stock path and ours have the output's rows.
             first = len(rows) - len(inner)
             logprobs = [_row_logprob(rows, first + i, token) for i, token in enumerate(inner)]
+            is_greedy = [rows.ranks[rows.start_indices[first + i]] == 1 for i in range(len(inner))]
         sampled = result.outputs[0].logprobs
         assert isinstance(sampled, FlatLogprobs)
-        logprobs.append(_row_logprob(sampled, 0, last))
-        return logprobs, len(prompt) + len(inner), reused
+        value = _row_logprob(sampled, 0, last)
+        logprobs.append(value)
+        # vLLM ranks the token that it sampled alone, which is the likeliest and comes first.
+        is_greedy.append(value is not None and value >= sampled.logprobs[0])
+        return _Rows(logprobs, tuple(is_greedy), len(prompt) + len(inner), reused)
 
     async def _score_v2(
         self,
@@ -239,7 +255,7 @@ class VllmBackend:
         if rows is None:  # it drops the scores of a request whose first row is cached
             return None
         logprobs: list[float | None] = [float(row[0]) for row in rows]
-        return logprobs, len(prompt) + len(output), result.num_cached_tokens or 0
+        return _Rows(logprobs, None, len(prompt) + len(output), result.num_cached_tokens or 0)
 
     def _marks(self, prompt: tuple[int, ...], *, scored: bool = False) -> dict[str, int] | None:
         """What our extensions read. The last token of a prompt predicts; it is always computed."""

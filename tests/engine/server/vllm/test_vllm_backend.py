@@ -1,0 +1,91 @@
+"""What is asked of vLLM for a pair, and what is read from its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from vllm.logprobs import FlatLogprobs
+
+from engine.questions.backend import Scored
+from engine.server.vllm.output_rows import of_targets
+from engine.server.vllm.vllm_backend import VllmBackend
+
+
+def flat(*positions: list[tuple[int, float, int]]) -> FlatLogprobs:
+    """Rows of (token id, log-probability, rank)."""
+    rows = FlatLogprobs()
+    for position in positions:
+        token_ids, logprobs, ranks = zip(*position, strict=True)
+        rows.append_fast(list(token_ids), list(logprobs), itertools.chain(ranks), [None] * len(token_ids))
+    return rows
+
+
+class Client:
+    """Gives one answer."""
+
+    def __init__(self, prompt_rows: FlatLogprobs | None, sampled: FlatLogprobs) -> None:
+        self.answer = SimpleNamespace(
+            finished=True,
+            num_cached_tokens=1,
+            prompt_logprobs=prompt_rows,
+            outputs=[SimpleNamespace(logprobs=sampled, finish_reason="length")],
+        )
+        self.asked: list[Any] = []
+        self.renderer = SimpleNamespace(get_tokenizer=lambda: None)
+        self.vllm_config = SimpleNamespace(
+            use_v2_model_runner=False,
+            model_config=SimpleNamespace(max_model_len=100),
+            scheduler_config=SimpleNamespace(max_num_seqs=4),
+            parallel_config=SimpleNamespace(local_engines_only=True, data_parallel_size_local=1),
+        )
+
+    async def generate(self, prompt: Any, params: Any, **_: Any) -> AsyncIterator[Any]:
+        self.asked.append((prompt["prompt_token_ids"], params))
+        yield self.answer
+
+
+def score(client: Any, output: tuple[int, ...]) -> Scored:
+    return asyncio.run(VllmBackend(client, "salt").score((1, 2, 3), output, "a pair", 0))
+
+
+@pytest.mark.parametrize(
+    ("sampled", "greedy"),
+    [
+        ([(9, -0.5, 1), (6, -0.75, 1)], False),
+        ([(6, -0.5, 1), (6, -0.5, 1)], True),
+        ([(9, -0.5, 2), (6, -0.5, 1)], True),  # a tie
+    ],
+)
+def test_a_token_is_greedy_if_none_is_likelier(
+    sampled: list[tuple[int, float, int]], greedy: bool
+) -> None:
+    prompt_rows = flat([(3, -4.0, 7)], [(4, -0.25, 1)], [(5, -3.0, 2)])
+    client = Client(prompt_rows, flat(sampled))
+    scored = score(client, (4, 5, 6))
+    assert scored.token_logprobs == (-0.25, -3.0, sampled[1][1])
+    assert scored.is_greedy == (True, False, greedy)
+    ((submitted, params),) = client.asked
+    assert (submitted, params.logprob_token_ids) == ([1, 2, 3, 4, 5], [6])
+
+
+def test_an_output_of_one_token_needs_no_prompt_rows() -> None:
+    client = Client(None, flat([(6, -0.5, 1), (6, -0.5, 1)]))
+    assert score(client, (6,)).is_greedy == (True,)
+    assert client.asked[0][1].prompt_logprobs is None
+
+
+def test_values_of_targets_are_those_of_torch() -> None:
+    logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(0)) * 5
+    targets = torch.arange(50)
+    targets[:7] = logits[:7].argmax(dim=-1)
+    logprobs, below = of_targets(logits, targets)
+    expected = logits.double().log_softmax(dim=-1)[torch.arange(50), targets]
+    assert (logprobs - expected).abs().max() < 1e-5
+    assert ((below == 0) == (logits.argmax(dim=-1) == targets)).all()
+    assert of_targets(logits.bfloat16(), targets).dtype == torch.float32
