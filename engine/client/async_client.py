@@ -12,19 +12,26 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from engine.client import wire
+from engine.client.line_stream import LineBuffer, Streamed
+from engine.client.pair_stream import pair_batches
 from engine.client.paraphrase_journal import ParaphraseJournal
 from engine.client.paraphrases import asks_for_paraphrases, fill_from
-from engine.client.score_stream import Batch, LineBuffer
+from engine.client.score_stream import Batch
+from engine.errors import EngineError, InputError
 from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.completions import (
+    CompletionLogprobs,
     CompletionLogprobsRequest,
     CompletionLogprobsResponse,
-    TokenPair,
+    Encoding,
+    Pair,
+    SkippedPair,
 )
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import LoadWeightsRequest, Readiness, WeightsKind, WeightsState
 from engine.tasks import Record, Task
 
+_AS_IS = Encoding()
 _R = TypeVar("_R", bound=Record)
 _T = TypeVar("_T")
 
@@ -49,6 +56,7 @@ class AsyncEngineClient:
         patience_s: Seconds to go on trying without any progress, once the server has answered at
             all: long enough for an engine to be started again. 0: one try. A server that was given
             up is not waited for again until it answers.
+        pairs_per_request: Pairs sent at once by `logprobs`, fewer where they are long.
 
     Raises:
         InputError: If `base_url` is no address.
@@ -64,6 +72,7 @@ class AsyncEngineClient:
         paraphrases: Path | None = None,
         admin_key: str | None = None,
         patience_s: float = 180.0,
+        pairs_per_request: int = 4096,
     ) -> None:
         self._http = httpx.AsyncClient(
             base_url=wire.server_address(base_url),
@@ -73,6 +82,7 @@ class AsyncEngineClient:
             transport=self._transport(),
         )
         self._tasks_per_request = tasks_per_request
+        self._pairs_per_request = pairs_per_request
         self._api_key = api_key
         self._paraphrases = None if paraphrases is None else ParaphraseJournal(paraphrases)
         self._files = ExitStack()
@@ -127,28 +137,69 @@ class AsyncEngineClient:
         while some := tuple(itertools.islice(waiting, self._tasks_per_request)):
             design = await self._with_paraphrases(config, some)
             batch = Batch.of(some, design, "skip" if on_skip else "error")
-            while not batch.complete:
-                try:
-                    async with aclosing(self._stream(batch)) as scores:
-                        async for score in scores:
-                            self._met = True
-                            patience.progress()
-                            if isinstance(score, TaskScore):
-                                yield score
-                            elif on_skip is not None:
-                                on_skip(score)
-                except wire.UnavailableError as error:
-                    await self._pause(patience, error)
+            answers: Streamed[TaskScore | SkippedTask] = batch
+            async with aclosing(self._all(answers, patience)) as scores:
+                async for score in scores:
+                    if isinstance(score, TaskScore):
+                        yield score
+                    elif on_skip is not None:
+                        on_skip(score)
 
-    async def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
-        """Log-probabilities of fixed completions.
+    async def logprobs(
+        self,
+        pairs: Iterable[Pair],
+        encoding: Encoding = _AS_IS,
+        *,
+        tokens: bool = False,
+        on_skip: Callable[[SkippedPair], None] | None = None,
+    ) -> AsyncGenerator[CompletionLogprobs, None]:
+        """Yields the result of each pair as it is finished, each pair once.
+
+        Args:
+            pairs: The pairs, any number; so many are read and kept as one request holds.
+            encoding: How texts become token ids.
+            tokens: Whether results tell of each token.
+            on_skip: Called with every pair that cannot be scored; without it, such a pair is an
+                error.
+
+        A stream that breaks off is taken up where it ended; should other weights be live by then,
+        the results say so.
 
         Raises:
-            InputError: If a pair is longer than the context or holds an unknown token id.
+            InputError: If the server finds fault with a pair; its record is `pairs[i]`.
+            EngineError: If the server cannot be reached, fails, or its answer breaks off.
+        """
+        patience = self._patience()
+        for batch in pair_batches(
+            pairs,
+            encoding,
+            tokens=tokens,
+            on_fault="skip" if on_skip else "error",
+            most_pairs=self._pairs_per_request,
+        ):
+            answers: Streamed[CompletionLogprobs | SkippedPair] = batch
+            try:
+                async with aclosing(self._all(answers, patience)) as results:
+                    async for result in results:
+                        if isinstance(result, CompletionLogprobs):
+                            yield result
+                        elif on_skip is not None:
+                            on_skip(result)
+            except (InputError, EngineError) as error:
+                batch.renumber(error)
+                raise
+
+    async def completion_logprobs(
+        self, pairs: Sequence[Pair], encoding: Encoding = _AS_IS, *, tokens: bool = False
+    ) -> CompletionLogprobsResponse:
+        """Log-probabilities of fixed completions, all in one request; see `logprobs`.
+
+        Raises:
+            InputError: If the server finds fault with a pair.
             EngineError: If the server cannot be reached or fails.
         """
-        body = CompletionLogprobsRequest(pairs=tuple(pairs))
-        return await self._ask("POST", "/v1/completion_logprobs", body, CompletionLogprobsResponse)
+        body = CompletionLogprobsRequest(pairs=tuple(pairs), tokens=tokens, **encoding.model_dump())
+        return await self._ask("POST", wire.COMPLETIONS_PATH, body, CompletionLogprobsResponse)
 
     async def weights(self) -> WeightsState:
         """Which weights are live.
@@ -222,22 +273,34 @@ class AsyncEngineClient:
         url = str(self._http.base_url)
         return await self._aside(lambda: fill_from(journal, config, tasks, url, self._api_key))
 
-    async def _stream(self, batch: Batch) -> AsyncGenerator[TaskScore | SkippedTask, None]:
-        """The scores of one request; returns after right totals."""
+    async def _all(self, batch: Streamed[_T], patience: wire.Patience) -> AsyncGenerator[_T, None]:
+        """All answers to a request, which is made again for what is missing."""
+        while not batch.complete:
+            try:
+                async with aclosing(self._stream(batch)) as found:
+                    async for answer in found:
+                        self._met = True
+                        patience.progress()
+                        yield answer
+            except wire.UnavailableError as error:
+                await self._pause(patience, error)
+
+    async def _stream(self, batch: Streamed[_T]) -> AsyncGenerator[_T, None]:
+        """The answers of one request; returns after right totals."""
         buffer = LineBuffer()
         try:
             async with self._http.stream(
-                "POST", wire.SCORE_PATH, content=batch.request(), headers=wire.JSON
+                "POST", batch.path, content=batch.request(), headers=wire.JSON
             ) as response:
                 if response.status_code != httpx.codes.OK:
                     await response.aread()
-                    wire.decoded(response, wire.SCORE_PATH)
+                    wire.decoded(response, batch.path)
                 async for chunk in response.aiter_bytes():
                     for line in buffer.feed(chunk):
-                        score = batch.take(line)
-                        if score is None:
+                        answer = batch.take(line)
+                        if answer is None:
                             return
-                        yield score
+                        yield answer
         except httpx.HTTPError as error:
             raise wire.lost(error, "scoring broke off") from error
         raise batch.broken_off()

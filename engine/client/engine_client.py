@@ -12,11 +12,18 @@ import httpx
 from engine.client.async_client import AsyncEngineClient
 from engine.client.blocking import BlockingTransport, iterate_now, run_now
 from engine.protocol.api import SkippedTask, TaskScore
-from engine.protocol.completions import CompletionLogprobsResponse, TokenPair
+from engine.protocol.completions import (
+    CompletionLogprobs,
+    CompletionLogprobsResponse,
+    Encoding,
+    Pair,
+    SkippedPair,
+)
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import Readiness, WeightsKind, WeightsState
 from engine.tasks import Task
 
+_AS_IS = Encoding()
 _T = TypeVar("_T")
 
 
@@ -51,6 +58,7 @@ class EngineClient:
         paraphrases: Path | None = None,
         admin_key: str | None = None,
         patience_s: float = 180.0,
+        pairs_per_request: int = 4096,
     ) -> None:
         self._asks = _Blocking(
             base_url,
@@ -60,6 +68,7 @@ class EngineClient:
             paraphrases=paraphrases,
             admin_key=admin_key,
             patience_s=patience_s,
+            pairs_per_request=pairs_per_request,
         )
 
     def __enter__(self) -> Self:
@@ -88,9 +97,25 @@ class EngineClient:
         """
         return iterate_now(self._asks.score(tasks, config, on_skip))
 
-    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
-        """Log-probabilities of fixed completions."""
-        return run_now(self._asks.completion_logprobs(pairs))
+    def logprobs(
+        self,
+        pairs: Iterable[Pair],
+        encoding: Encoding = _AS_IS,
+        *,
+        tokens: bool = False,
+        on_skip: Callable[[SkippedPair], None] | None = None,
+    ) -> Iterator[CompletionLogprobs]:
+        """The result of each pair as it is finished, each pair once.
+
+        Closing the generator stops the work.
+        """
+        return iterate_now(self._asks.logprobs(pairs, encoding, tokens=tokens, on_skip=on_skip))
+
+    def completion_logprobs(
+        self, pairs: Sequence[Pair], encoding: Encoding = _AS_IS, *, tokens: bool = False
+    ) -> CompletionLogprobsResponse:
+        """Log-probabilities of fixed completions, all in one request."""
+        return run_now(self._asks.completion_logprobs(pairs, encoding, tokens=tokens))
 
     def weights(self) -> WeightsState:
         """Which weights are live."""

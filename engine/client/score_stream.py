@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from engine.client.wire import SCORE_PATH, UnavailableError, failure, not_understood
 from engine.errors import EngineError
@@ -22,8 +22,10 @@ class Batch:
         tasks: The tasks, each with the instances that the design samples.
         config: What to measure.
         on_fault: What the server does about a task that cannot be scored.
+        path: The route.
     """
 
+    path: ClassVar[str] = SCORE_PATH
     tasks: tuple[Task, ...]
     config: ScoreConfig
     on_fault: Literal["error", "skip"] = "error"
@@ -86,26 +88,6 @@ class Batch:
     def complete(self) -> bool:
         """Whether every task's score has arrived."""
         return len(self._arrived) == len(self.tasks)
-
-
-class LineBuffer:
-    """Cuts a stream of bytes into lines.
-
-    Those of httpx end at U+2028 and its like as well, which JSON leaves as they are inside texts.
-    """
-
-    def __init__(self) -> None:
-        self._rest: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that a chunk completes."""
-        first, *others = chunk.split(b"\n")
-        self._rest.append(first)
-        if not others:
-            return []
-        line = b"".join(self._rest)
-        self._rest = [others[-1]]
-        return [line, *others[:-1]]
 
 
 def _score_or_totals(line: bytes) -> TaskScore | SkippedTask | StreamTotals:

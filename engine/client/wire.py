@@ -18,6 +18,7 @@ from engine.validation import first_fault
 
 JSON = {"Content-Type": "application/json"}
 SCORE_PATH = "/v1/prompt_uncertainty"
+COMPLETIONS_PATH = "/v1/completion_logprobs"
 
 _R = TypeVar("_R", bound=Record)
 _INPUT_ERRORS = (

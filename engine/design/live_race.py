@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -145,8 +146,13 @@ class LiveTables:
         of_tasks: dict[str, list[PairScore]] = {}
         for pair, scored in zip(pairs, answer.results, strict=True):
             of_tasks.setdefault(pair.task_id, []).append(
-                PairScore.of(
-                    pair.instance_id, pair.perturbation, len(pair.prompt), scored.token_logprobs
+                PairScore(
+                    instance_id=pair.instance_id,
+                    perturbation=pair.perturbation,
+                    n_prompt_tokens=scored.n_prompt_tokens,
+                    n_tokens=scored.n_tokens,
+                    logprob=scored.logprob,
+                    probability=math.exp(scored.mean_logprob),
                 )
             )
         self._hear(

@@ -12,10 +12,9 @@ from engine.prompts.chat_template import ChatTemplate
 from engine.prompts.layouts import LAYOUTS, Layout, conversation
 from engine.prompts.own import OwnTemplate
 from engine.prompts.prompt_config import PromptConfig
-from engine.prompts.special import CUT, SpecialTexts, without_end_texts
+from engine.prompts.special import CUT, without_end_texts
+from engine.prompts.text_encoder import TextEncoder
 from engine.tasks import Example, Instance, Task
-
-_BORDER = "\n"  # no vocabulary joins it with what stands behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +60,15 @@ class PromptBuilder:
         self.max_model_len = max_model_len
         if tokenizer.eos_token_id is None:
             raise InputError("the tokenizer has no end-of-sequence token", field="model")
-        self._special = SpecialTexts(tokenizer)
+        self._encoder = TextEncoder(tokenizer)
+        self._special = self._encoder.special
         self._chat = self._chosen_chat()
         self._layout = self._chosen_layout()
         by_author = ("template",) if self._chat else ("template", "plain")
         self._guards = config.layout not in by_author
         self._closing = self._chat.closing if self._chat else ""
         self.end: int = (
-            self._plain_ids(self._closing)[-1] if self._closing else tokenizer.eos_token_id
+            self._encoder.ids(self._closing)[-1] if self._closing else tokenizer.eos_token_id
         )
 
     @property
@@ -157,25 +157,12 @@ class PromptBuilder:
         of sequence unless it begins with one, and never an end of sequence, which would say that
         the answer is over.
         """
-        parts = [text.split(CUT) for text in texts]
-        firsts = [first for first, *_ in parts]
-        rows = self.tokenizer(firsts, add_special_tokens=self._chat is None)["input_ids"]
-        if self._chat is None:
-            rows = [self._bare(text, ids) for text, ids in zip(firsts, rows, strict=True)]
-        return [(*ids, *self._inner(others)) for ids, (_, *others) in zip(rows, parts, strict=True)]
+        rows = self._encoder.encode(texts, begin=self._chat is None)
+        return rows if self._chat else [self._bare(ids) for ids in rows]
 
-    def _inner(self, parts: Iterable[str]) -> list[int]:
-        """Token ids of the parts of a text behind its first one."""
-        return [token for part in parts for token in self._behind(_BORDER, part)]
-
-    def _bare(self, text: str, ids: Sequence[int]) -> tuple[int, ...]:
-        """The ids without an end of sequence behind them, and without a second beginning."""
-        if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
-            ids = ids[:-1]
-        begin = getattr(self.tokenizer, "bos_token", None)
-        if begin and text.startswith(begin) and list(ids[:2]) == [self.tokenizer.bos_token_id] * 2:
-            ids = ids[1:]
-        return tuple(ids)
+    def _bare(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """The ids without an end of sequence that an author has written behind them."""
+        return ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
 
     def prompt(
         self,
@@ -228,23 +215,13 @@ class PromptBuilder:
         shape = self._chat or self._layout
         ending = self._chat.tail if self._chat else self._layout.ending
         # An author's own end is the end.
-        ended = not self._guards and self._plain_ids(output)[-1:] == [self.end]
+        ended = not self._guards and self._encoder.ids(output)[-1:] == [self.end]
         text = f"{shape.joint}{self._special.cut(output) if self._guards else output}"
         first, *others = (text if ended else text + self._closing).split(CUT)
-        ids = (*self._behind(ending, first), *self._inner(others))
+        ids = (*self._encoder.behind(ending, first), *self._encoder.inner(others))
         return ids if ended or self._closing else (*ids, self.end)
 
     def decode(self, output: Sequence[int]) -> str:
         """The text of an output, without special tokens and the token that ends it."""
         ids = output[:-1] if output and output[-1] == self.end else output
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-    def _behind(self, before: str, text: str) -> list[int]:
-        """Token ids of a text as it has them behind another one."""
-        front, ids = self._plain_ids(before), self._plain_ids(f"{before}{text}")
-        if ids[: len(front)] != front:  # a token spans both
-            return self._plain_ids(text)
-        return ids[len(front) :]
-
-    def _plain_ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

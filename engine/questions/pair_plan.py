@@ -256,14 +256,18 @@ def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def check_length(pair: Pair, max_model_len: int) -> None:
-    """Raises `InputError` if the pair does not fit the context; it is never cut.
+    """Raises `InputError` if the pair does not fit the context; it is never cut."""
+    check_fits(pair.most_tokens, max_model_len, pair.of_prompt)
+
+
+def check_fits(n_tokens: int, max_model_len: int, record: str) -> None:
+    """Raises `InputError` if a pair of so many tokens does not fit the context.
 
     One position is kept free: vLLM generates at least one token after every prompt.
     """
-    length = len(pair.prompt) + len(pair.output)
-    if length >= max_model_len:
+    if n_tokens >= max_model_len:
         raise InputError(
-            f"the pair has {length} tokens, the model's context holds {max_model_len - 1} and the "
-            "one token that the engine generates",
-            record=pair.of_prompt,
+            f"the pair has {n_tokens} tokens, the model's context holds {max_model_len - 1} and "
+            "the one token that the engine generates",
+            record=record,
         )

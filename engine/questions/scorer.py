@@ -11,7 +11,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from engine.protocol.api import PairScore, Reference, SkippedTask, TaskScore, Us
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.backend import Backend, Generated
 from engine.questions.pair_plan import Pair, TaskPlan, plan_pairs, plan_task, reusable_tokens
+from engine.questions.planners import in_planner
 from engine.questions.question import Asked
 from engine.questions.question_registry import find_question
 from engine.tasks import Instance, Task
@@ -29,18 +29,8 @@ from engine.variance.pair_grid import PairGrid
 
 _T = TypeVar("_T")
 
-PLANNERS = 4
-"""Threads that render and encode prompts, for all requests together."""
-
 KEPT_TOKENS = 1_000_000
 """Tokens of prompts that a scorer keeps between check and score, 36 bytes each."""
-
-_planners = ThreadPoolExecutor(PLANNERS, thread_name_prefix="planner")
-
-
-async def _in_planner(function: Callable[..., _T], *arguments: Any) -> _T:
-    """What the function returns, called in one of the planners; if not begun, cancelled with us."""
-    return await asyncio.get_running_loop().run_in_executor(_planners, function, *arguments)
 
 
 async def _together(running: Sequence[asyncio.Task[_T]]) -> list[_T]:
@@ -147,7 +137,7 @@ class TaskScorer:
         tokens, room = 0, KEPT_TOKENS
         for task in tasks:
             try:
-                plan, of_task = await _in_planner(self._plan_and_count, task)
+                plan, of_task = await in_planner(self._plan_and_count, task)
             except self._faults:
                 continue
             tokens += of_task
@@ -220,7 +210,7 @@ class TaskScorer:
         Generating a reference already gives its log-probabilities under the original prompt, so
         only gold outputs are scored under j = 0.
         """
-        plan = await _in_planner(self._plan, task)
+        plan = await in_planner(self._plan, task)
         group = self._backend.new_group()
         if self._config.reference == "gold":
             outputs = [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
@@ -241,7 +231,7 @@ class TaskScorer:
                 tokens_reused=sum(output.n_reused for output in generated),
                 tokens_generated=sum(len(output.token_ids) for output in generated),
             )
-        pairs, asked, reusable = await _in_planner(self._plan_calls, plan, outputs)
+        pairs, asked, reusable = await in_planner(self._plan_calls, plan, outputs)
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
         return _Work(plan, group, references, known, pairs, asked, usage)

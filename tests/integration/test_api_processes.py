@@ -46,7 +46,7 @@ class Asker(threading.Thread):
             index = rng.randrange(len(self._pairs))
             response = httpx.post(
                 f"{self._url}/v1/completion_logprobs",
-                json={"pairs": [self._pairs[index]] * 3},
+                json={"pairs": [self._pairs[index]] * 3, "tokens": True},
                 timeout=600,
                 trust_env=False,
             )

@@ -47,9 +47,12 @@ async def ask_on(
     async with AsyncEngineClient(url) as client:
         while not swapping.done():
             chosen = rng.sample(range(len(pairs)), PAIRS_PER_REQUEST)
-            answer = await client.completion_logprobs([pairs[index] for index in chosen])
+            answer = await client.completion_logprobs(
+                [pairs[index] for index in chosen], tokens=True
+            )
             counts[answer.weights_version] += 1
             for index, result in zip(chosen, answer.results, strict=True):
+                assert result.token_logprobs
                 true = expected[answer.weights_version][index]
                 differences = map(lambda a, b: abs(a - b), true, result.token_logprobs)
                 worst = max(worst, *differences)

@@ -108,8 +108,8 @@ def test_the_same_pairs_twice_in_a_row_give_the_same_numbers(
         )
         for n_prompt, n_output in ((1, 1), (3, 90), (31, 2), (32, 40), (33, 70), (64, 1), (90, 33))
     ]
-    first = client.completion_logprobs(pairs)
-    second = client.completion_logprobs(pairs)
+    first = client.completion_logprobs(pairs, tokens=True)
+    second = client.completion_logprobs(pairs, tokens=True)
     assert second.usage.pairs_rescored > 0
     assert second.usage.tokens_reused > 0
     for pair, one, two in zip(pairs, first.results, second.results, strict=True):
@@ -147,7 +147,7 @@ def test_a_prefix_is_computed_once_to_its_last_token(
         for prefix in map(some, (5, 45, 63, 97))
         for _ in range(6)
     ]
-    answer = client.completion_logprobs(pairs)
+    answer = client.completion_logprobs(pairs, tokens=True)
     sequences = [pair.prompt_token_ids + pair.completion_token_ids[:-1] for pair in pairs]
     assert answer.usage.tokens_reused == reusable_tokens(sequences)
     for pair, result in zip(pairs, answer.results, strict=True):

@@ -108,8 +108,8 @@ def test_repeated_and_shuffled_pairs_give_the_same_numbers(
         )
         for _ in range(6)
     ]
-    alone = [client.completion_logprobs([pair]).results[0] for pair in distinct]
+    alone = [client.completion_logprobs([pair], tokens=True).results[0] for pair in distinct]
     which = order.choices(range(len(distinct)), k=18)
-    together = client.completion_logprobs([distinct[index] for index in which]).results
+    together = client.completion_logprobs([distinct[index] for index in which], tokens=True).results
     for index, result in zip(which, together, strict=True):
         assert result.token_logprobs == pytest.approx(alone[index].token_logprobs, rel=1e-5)

@@ -150,11 +150,13 @@ class FakeEngine:
     def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
         self.events.append(f"logprobs under {self.version}")
         results = tuple(
-            CompletionLogprobs(
-                token_logprobs=tuple(-0.5 for _ in pair.completion_token_ids),
-                logprob=-0.5 * len(pair.completion_token_ids),
+            CompletionLogprobs.of(
+                index,
+                self.version,
+                len(pair.prompt_token_ids),
+                [-0.5 for _ in pair.completion_token_ids],
             )
-            for pair in pairs
+            for index, pair in enumerate(pairs)
         )
         return CompletionLogprobsResponse(
             weights_version=self.version, results=results, usage=Usage(pairs=len(pairs))

@@ -272,7 +272,7 @@ class Evaluator:
         results = iter(engine.completion_logprobs(pairs).results if pairs else ())
         found: list[tuple[float | None, int | None]] = []
         for each in by_task:
-            means = [fmean(next(results).token_logprobs) for _ in each]
+            means = [next(results).mean_logprob for _ in each]
             found.append((math.exp(-fmean(means)) if means else None, len(means)))
         return found
 

@@ -197,7 +197,9 @@ class Fleet:
             raise EngineError(f"the engines serve different weights: {', '.join(sorted(versions))}")
         return CompletionLogprobsResponse(
             weights_version=versions.pop(),
-            results=tuple(results[index] for index in range(len(pairs))),
+            results=tuple(
+                results[index].model_copy(update={"index": index}) for index in range(len(pairs))
+            ),
             usage=sum((answer.usage for answer in answers), Usage()),
         )
 

@@ -1,11 +1,16 @@
-"""Error answers in vLLM's own shape: {"error": {message, type, param, code}}."""
+"""Answers, those of errors in vLLM's own shape: {"error": {message, type, param, code}}."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from engine.protocol.limits import Limits
+from engine.server.reload.live_weights import LiveWeights
 
 _KINDS = {
     400: "BadRequestError",
@@ -52,3 +57,20 @@ def error_response(
         status_code=status,
         headers={**own, **(headers or {})},
     )
+
+
+def json_response(model: BaseModel, *, exclude_none: bool = False) -> Response:
+    """Dumps once; FastAPI would validate and dump the large answer again."""
+    return Response(model.model_dump_json(exclude_none=exclude_none), media_type="application/json")
+
+
+def live_of(request: Request) -> LiveWeights:
+    """The weights of the server that got the request."""
+    live: LiveWeights = request.app.state.jostle_weights
+    return live
+
+
+def limits_of(request: Request) -> Limits:
+    """Its limits."""
+    limits: Limits = request.app.state.jostle_limits
+    return limits

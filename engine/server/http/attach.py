@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from engine.keys import Keys
 from engine.protocol.limits import Limits
+from engine.server.http import completion_route, routes
 from engine.server.http.access import AccessMiddleware
 from engine.server.http.answers import error_response
 from engine.server.http.middleware import GateMiddleware, LimitMiddleware
 from engine.server.http.observe import ObserveMiddleware
-from engine.server.http.routes import router
 
 
 def attach(app: FastAPI, keys: Keys, limits: Limits) -> None:
@@ -22,7 +22,8 @@ def attach(app: FastAPI, keys: Keys, limits: Limits) -> None:
     vLLM gives its shape to FastAPI's exceptions only; those of Starlette below it (no such route,
     a body that is no text) would look different.
     """
-    app.include_router(router)
+    app.include_router(routes.router)
+    app.include_router(completion_route.router)
     app.add_exception_handler(HTTPException, _http_error)
     # What is added last is passed first.
     app.add_middleware(GateMiddleware, wait=limits.wait_seconds)

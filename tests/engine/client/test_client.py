@@ -13,7 +13,7 @@ import pytest
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
 from engine.protocol.api import SkippedTask, Usage
-from engine.protocol.completions import TokenPair
+from engine.protocol.completions import CompletionLogprobs, TokenPair
 from engine.protocol.score_config import ScoreConfig
 from tests.engine.client.canned_server import (
     CONFIG,
@@ -119,17 +119,17 @@ def test_the_api_key_is_sent_as_bearer_token(server: Server) -> None:
 def test_completion_logprobs(server: Server, client: EngineClient) -> None:
     answer = {
         "weights_version": "v1",
-        "results": [{"token_logprobs": [-0.5, -1.0], "logprob": -1.5}],
+        "results": [CompletionLogprobs.of(0, "v1", 2, [-0.5, -1.0]).model_dump()],
         "usage": Usage(pairs=1).model_dump(),
     }
     server.answer = lambda request: Answer(chunks=[json.dumps(answer).encode()])
     pair = TokenPair(prompt_token_ids=(1, 2), completion_token_ids=(3, 4))
     found = client.completion_logprobs([pair])
-    assert found.results[0].token_logprobs == (-0.5, -1.0)
+    assert found.results[0].mean_logprob == -0.75
     assert server.requests[0].path == "/v1/completion_logprobs"
-    assert server.requests[0].body == {
-        "pairs": [{"prompt_token_ids": [1, 2], "completion_token_ids": [3, 4]}]
-    }
+    assert server.requests[0].body["pairs"] == [
+        {"prompt_token_ids": [1, 2], "completion_token_ids": [3, 4]}
+    ]
 
 
 def test_weights(server: Server, client: EngineClient, tmp_path: Path) -> None:

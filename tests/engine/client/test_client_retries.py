@@ -14,7 +14,7 @@ import pytest
 
 from engine.client import EngineClient
 from engine.client.async_client import AsyncEngineClient
-from engine.client.score_stream import LineBuffer
+from engine.client.line_stream import LineBuffer
 from engine.client.wire import Patience, UnavailableError
 from engine.errors import EngineError, InputError
 from engine.keys import ADMIN_HEADER

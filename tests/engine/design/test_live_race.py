@@ -1,7 +1,6 @@
 """Growing a table step by step gives what scoring it at once gives."""
 
 import asyncio
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -56,9 +55,14 @@ class Engine(NoEngine):
 
     def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
         self.columns.append(len(pairs))
-        rows = [output_logprobs(p.prompt_token_ids, p.completion_token_ids) for p in pairs]
         results = tuple(
-            CompletionLogprobs(token_logprobs=row, logprob=math.fsum(row)) for row in rows
+            CompletionLogprobs.of(
+                index,
+                self.version,
+                len(pair.prompt_token_ids),
+                output_logprobs(pair.prompt_token_ids, pair.completion_token_ids),
+            )
+            for index, pair in enumerate(pairs)
         )
         return CompletionLogprobsResponse(
             weights_version=self.version, results=results, usage=Usage(pairs=len(pairs))

@@ -13,6 +13,9 @@ from typing import Any
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from tests.engine.small_tokenizers import gpt2
 
+LIKELIEST = -2.0
+"""Above it, no other token is likelier."""
+
 Latency = Callable[[], int]
 """How many rounds of the event loop a call takes."""
 
@@ -99,7 +102,8 @@ class FakeBackend:
     ) -> Scored:
         self.groups[name.partition("/")[0]].add(group)
         logprobs = await self._answer(name, prompt, output)
-        return Scored(logprobs, len(prompt) + len(output), n_reused=1, rescored=False)
+        is_greedy = tuple(value > LIKELIEST for value in logprobs)
+        return Scored(logprobs, len(prompt) + len(output), 1, rescored=False, is_greedy=is_greedy)
 
     async def sample(self, planned: PlannedSample, group: int) -> Sampled:
         max_tokens, end = planned.max_tokens, planned.end

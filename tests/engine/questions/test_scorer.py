@@ -20,6 +20,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.questions import scorer as scoring
 from engine.questions.backend import checked_logprobs
 from engine.questions.pair_plan import Pair, plan_pairs, plan_task
+from engine.questions.planners import PLANNERS
 from engine.questions.scorer import TaskScorer
 from engine.tasks import Task
 from engine.variance.pair_grid import PairGrid
@@ -296,8 +297,8 @@ def test_prompts_are_rendered_by_few_threads_and_no_longer_than_anybody_waits(
 
     async def scenario() -> None:
         tasks = [make_task("a"), make_task("b")]
-        checks = [asyncio.create_task(scorer.check(tasks)) for _ in range(3 * scoring.PLANNERS)]
-        while len(begun) < scoring.PLANNERS:
+        checks = [asyncio.create_task(scorer.check(tasks)) for _ in range(3 * PLANNERS)]
+        while len(begun) < PLANNERS:
             await asyncio.sleep(0.001)
         for check in checks:
             check.cancel()
@@ -305,4 +306,4 @@ def test_prompts_are_rendered_by_few_threads_and_no_longer_than_anybody_waits(
         go_on.set()
 
     asyncio.run(scenario())
-    assert begun == ["a"] * scoring.PLANNERS
+    assert begun == ["a"] * PLANNERS

@@ -64,8 +64,8 @@ class Mortal(FakeEngine):
             raise EngineError("connection refused")
         self.asked.append(len(pairs))
         results = tuple(
-            CompletionLogprobs(token_logprobs=(lp,), logprob=lp)
-            for lp in (-float(pair.prompt_token_ids[0]) for pair in pairs)
+            CompletionLogprobs.of(index, self.version, 1, [-float(pair.prompt_token_ids[0])])
+            for index, pair in enumerate(pairs)
         )
         return CompletionLogprobsResponse(
             weights_version=self.version, results=results, usage=Usage(pairs=len(pairs))

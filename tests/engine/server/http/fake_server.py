@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,7 +99,7 @@ class WeightedBackend(FakeBackend):
             loaded = "base"
         first, *others = (value * factor(loaded) for value in scored.token_logprobs)
         values = (first - self.noise * (loaded != "base"), *others)
-        return Scored(values, scored.n_submitted, scored.n_reused, scored.rescored)
+        return replace(scored, token_logprobs=values)
 
 
 def factor(path: str) -> float:

@@ -22,7 +22,9 @@ def flat(*positions: list[tuple[int, float, int]]) -> FlatLogprobs:
     rows = FlatLogprobs()
     for position in positions:
         token_ids, logprobs, ranks = zip(*position, strict=True)
-        rows.append_fast(list(token_ids), list(logprobs), itertools.chain(ranks), [None] * len(token_ids))
+        rows.append_fast(
+            list(token_ids), list(logprobs), itertools.chain(ranks), [None] * len(token_ids)
+        )
     return rows
 
 

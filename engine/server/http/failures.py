@@ -1,0 +1,146 @@
+"""How a route of ours fails: one line in vLLM's own shape, whatever went wrong."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from vllm.entrypoints.serve.utils.api_utils import with_cancellation
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from engine.errors import EngineError, InputError
+from engine.protocol.completions import FORMS
+from engine.protocol.error_answer import ErrorAnswer
+from engine.protocol.limits import TooLargeError
+from engine.server.http.answers import RETRY_AFTER_SECONDS, error_body
+from engine.server.http.observe import request_id
+from engine.server.reload.gate import GateTimeoutError
+
+logger = logging.getLogger("vllm.jostle")
+
+FAILURES = (InputError, EngineError, EngineDeadError, EngineGenerateError, GateTimeoutError)
+"""What a route expects to go wrong."""
+
+_SAID = {
+    400: "Something is wrong with the request; nothing was scored.",
+    401: "The API key is missing or wrong.",
+    403: "The admin key is missing or wrong.",
+    413: "The request exceeds a limit of the server; the message names it.",
+    500: "The engine failed at it.",
+    503: "Not now: weights are being loaded, too much is going on, or the engine is being "
+    "started again. Retry-After says when to try again.",
+}
+
+
+def answers(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """What else a route may answer, for the OpenAPI description."""
+    return {code: {"model": ErrorAnswer, "description": _SAID[code]} for code in codes}
+
+
+def lines(what: str, *kinds: type) -> dict[int | str, dict[str, Any]]:
+    """The answer of a route that streams, for the OpenAPI description.
+
+    Args:
+        what: What the lines are, as a phrase.
+        kinds: The records of a line.
+    """
+    schemas = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in (*kinds, ErrorAnswer)]
+    return {
+        200: {
+            "description": f"{what} and one of totals. A stream that fails ends with an error "
+            "line instead.",
+            "content": {"application/x-ndjson": {"schema": {"anyOf": schemas}}},
+        }
+    }
+
+
+def failure(error: Exception) -> tuple[HTTPStatus, dict[str, Any]]:
+    """Status and body of an expected failure."""
+    message = str(error) or type(error).__name__
+    if isinstance(error, TooLargeError):
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    elif isinstance(error, InputError):
+        status = HTTPStatus.BAD_REQUEST
+    elif isinstance(error, EngineError):
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+    else:
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        if isinstance(error, EngineDeadError):
+            message = "the engine died and is being started again"
+    param, record = getattr(error, "field", None), getattr(error, "record", None)
+    return status, error_body(status, message, param=param, record=record)
+
+
+def failure_response(error: Exception) -> JSONResponse:
+    """The answer of an expected failure."""
+    status, body = failure(error)
+    logger.warning("%s failed with %d: %s", request_id.get(), status, body["error"]["message"])
+    again = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    unavailable = status == HTTPStatus.SERVICE_UNAVAILABLE
+    return JSONResponse(body, status_code=status, headers=again if unavailable else None)
+
+
+def cancelled_with_its_client(
+    route: Callable[..., Awaitable[Any]],
+) -> Callable[..., Awaitable[Any]]:
+    """VLLM's own way to end the work of a client that went away, for routes with a typed answer."""
+    cancellable = with_cancellation(route)  # type: ignore[no-untyped-call]
+
+    @functools.wraps(route)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        answer = await cancellable(*args, **kwargs)
+        return Response(status_code=499) if answer is None else answer
+
+    return wrapper
+
+
+class CheckedRoute(APIRoute):
+    """A route whose faulty bodies are answered in one line.
+
+    vLLM's answer, and FastAPI's, is all that pydantic found, with what was sent.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """The handler of the route."""
+        handler = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except RequestValidationError as error:
+                return failure_response(body_fault(error.errors()))
+
+        return checked
+
+
+def body_fault(found: Sequence[Mapping[str, Any]]) -> InputError:
+    """The first thing that is wrong with a body, naming record and field."""
+    first = found[0]
+    # The first part is `body`. A list of records comes next, if the fault is inside of one.
+    _, *place = first["loc"]
+    problem, record, param = str(first["msg"]).removeprefix("Value error, "), None, None
+    inner = first.get("ctx", {}).get("error")
+    if first["type"] == "json_invalid":
+        return InputError(f"the body is no JSON: {inner}, at character {place[0]}")
+    if isinstance(inner, InputError):
+        problem = inner.problem
+        place += [inner.field] if inner.field else []
+    if len(place) > 1 and isinstance(place[1], int):
+        record, place = f"{place[0]}[{place[1]}]", place[2:] or [place[0]]
+    field = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}"
+        for part in place
+        if not (record and part in FORMS)
+    )
+    param = field.removeprefix(".") or None
+    return InputError(_WORDS.get(first["type"], problem), record=record, field=param)
+
+
+_WORDS = {"missing": "is missing", "extra_forbidden": "is no field of this record"}

@@ -1,0 +1,184 @@
+"""`POST /v1/completion_logprobs`, on an engine in memory."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from engine.protocol.completions import Encoding
+from engine.protocol.limits import Limits
+from tests.engine.questions.fake_backend import LIKELIEST, output_logprobs
+from tests.engine.server.http.test_routes import ask, server
+from tests.engine.small_tokenizers import chat
+
+PATH = "/v1/completion_logprobs"
+IDS = {"prompt_token_ids": [1, 2], "completion_token_ids": [3, 4]}
+TEXT = {"prompt": "Say the", "completion": " color of it"}
+CHAT = {"messages": [{"role": "user", "content": "Say"}], "completion": "blue"}
+ANSWERED = {"messages": [*CHAT["messages"], {"role": "assistant", "content": "blue"}]}
+
+
+def post(body: Any, limits: Limits | None = None, **more: Any) -> tuple[int, Any]:
+    live, app = server(limits)
+    live.fake.tokenizer = chat()
+    for name, value in more.items():
+        setattr(live.fake, name, value)
+    answer = ask(app, "POST", PATH, json=body)
+    if body.get("stream") and answer.status_code == 200:
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        return 200, [json.loads(line) for line in answer.text.splitlines()]
+    return answer.status_code, answer.json()
+
+
+def test_a_result_says_what_its_tokens_say() -> None:
+    _, answer = post({"pairs": [IDS, TEXT, CHAT, ANSWERED], "tokens": True})
+    tokenizer = chat()
+    assert [each["index"] for each in answer["results"]] == [0, 1, 2, 3]
+    for given, each in zip((IDS, TEXT, CHAT, ANSWERED), answer["results"], strict=True):
+        values = each["token_logprobs"]
+        assert each["logprob"] == pytest.approx(math.fsum(values))
+        assert each["mean_logprob"] == pytest.approx(each["logprob"] / each["n_tokens"])
+        assert len(each["token_ids"]) == len(each["token_texts"]) == len(values)
+        assert each["token_is_greedy"] == [value > LIKELIEST for value in values]
+        assert each["is_greedy"] == all(each["token_is_greedy"])
+        assert each["weights_version"] == answer["weights_version"] == "base"
+        if given is TEXT:
+            assert "".join(each["token_texts"]) == TEXT["completion"]
+            prompt = tuple(tokenizer(TEXT["prompt"])["input_ids"])
+            assert each["n_prompt_tokens"] == len(prompt)
+            assert tuple(values) == output_logprobs(prompt, tuple(each["token_ids"]))
+    assert answer["results"][2] == answer["results"][3] | {"index": 2}
+    assert answer["encoding"] == Encoding().model_dump()
+    assert answer["usage"]["pairs"] == 4
+
+
+def test_without_tokens_it_is_short() -> None:
+    _, answer = post({"pairs": [TEXT]})
+    (result,) = answer["results"]
+    assert not any(name.startswith("token") for name in result)
+    _, whole = post({"pairs": [TEXT], "tokens": True})
+    assert result.items() <= whole["results"][0].items()
+
+
+def test_lines_hold_what_the_body_holds() -> None:
+    body = {"pairs": [TEXT, IDS, TEXT | {"completion": ""}, CHAT], "on_fault": "skip"}
+    _, whole = post(body)
+    _, (*lines, totals) = post(body | {"stream": True})
+    by_index = sorted(lines, key=lambda line: line["index"])
+    assert [line for line in by_index if "reason" not in line] == whole["results"]
+    skipped = {
+        "index": 2,
+        "reason": "record pairs[2], field 'completion': is empty",
+        "field": "completion",
+    }
+    assert whole["skipped"] == [skipped]
+    assert by_index[2] == skipped
+    assert totals == {
+        "done": True,
+        "pairs": 3,
+        "skipped": 1,
+        "weights_version": "base",
+        "encoding": whole["encoding"],
+        "usage": whole["usage"],
+    }
+
+
+def test_neighbours_in_the_engine_share_prefixes_whatever_the_order() -> None:
+    live, app = server()
+    prompts = [[7, 8, 9, last] for last in (1, 2, 3)] + [[4, 5, 6, last] for last in (1, 2, 3)]
+    order = [0, 3, 1, 4, 2, 5]
+    pairs = [{"prompt_token_ids": prompts[i], "completion_token_ids": [1]} for i in order]
+    ask(app, "POST", PATH, json={"pairs": pairs})
+    asked = [order[int(name[6:-1])] for name in live.fake.calls]
+    assert asked == [3, 4, 5, 0, 1, 2]
+    assert live.fake.n_groups == 2, "one for each prefix"
+
+
+def test_an_answer_that_is_no_probability_is_named_or_skipped() -> None:
+    faults = {"pairs[1]": lambda: math.nan}
+    status, answer = post({"pairs": [TEXT, IDS]}, faults=faults)
+    assert status == 500
+    assert "pairs[1]: the engine gave nan as log-probability" in answer["error"]["message"]
+    status, lines = post({"pairs": [TEXT, IDS], "stream": True}, faults=faults)
+    assert lines[-1]["error"]["code"] == 500
+    status, answer = post({"pairs": [TEXT, IDS], "on_fault": "skip"}, faults=faults)
+    assert [each["index"] for each in answer["results"]] == [0]
+    assert "pairs[1]" in answer["skipped"][0]["reason"]
+
+
+LONG = {"prompt_token_ids": [1] * 4096, "completion_token_ids": [2]}
+UNKNOWN = {"prompt_token_ids": [1], "completion_token_ids": [50_000]}
+
+
+@pytest.mark.parametrize(
+    ("pair", "field", "problem"),
+    [
+        (TEXT | {"completion": None}, "completion", "Input should be a valid string"),
+        ({"prompt": "x"}, "completion", "is missing"),
+        (TEXT | {"complexion": "x"}, "complexion", "is no field of this record"),
+        ({"text": "x"}, "pairs", "a pair has prompt_token_ids and"),
+        (None, "pairs", "a pair has prompt_token_ids and"),
+        (TEXT | {"completion": ""}, "completion", "is empty"),
+        (IDS | {"completion_token_ids": []}, "completion_token_ids", "at least 1 item"),
+        (IDS | {"prompt_token_ids": [1, "x"]}, "prompt_token_ids[1]", "valid integer"),
+        (LONG, None, "4097 tokens, the model's context holds 4095"),
+        (UNKNOWN, "completion_token_ids", "not below the vocabulary size 50000"),
+        ({"messages": CHAT["messages"]}, "messages", "no assistant turn"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
+    ],
+)
+def test_a_faulty_pair_is_one_line_that_names_it(
+    pair: Any, field: str | None, problem: str
+) -> None:
+    status, answer = post({"pairs": [TEXT, IDS, pair]})
+    assert status == 400
+    error = answer["error"]
+    assert (error["record"], error["param"]) == ("pairs[2]", field)
+    assert problem in error["message"]
+    assert error["message"].startswith("record pairs[2]")
+    assert "\n" not in error["message"]
+    assert len(error["message"]) < 200
+
+
+def test_a_model_without_a_chat_template_says_so() -> None:
+    _, app = server()
+    answer = ask(app, "POST", PATH, json={"pairs": [CHAT]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == (
+        "record pairs[0], field 'messages': the model's tokenizer has no chat template"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "field 'pairs': is missing"),
+        ({"pairs": "x"}, "field 'pairs': Input should be a valid tuple"),
+        ({"pairs": []}, "field 'pairs': Tuple should have at least 1 item"),
+        ({"pairs": [IDS], "boundary": "x"}, "field 'boundary': Input should be 'joint' or"),
+        ({"pairs": [IDS], "boundry": "joint"}, "field 'boundry': is no field of this record"),
+        ({"pairs": [IDS], "tokens": 7}, "field 'tokens': Input should be a valid boolean"),
+    ],
+)
+def test_a_faulty_body_is_one_line(body: Any, message: str) -> None:
+    status, answer = post(body)
+    assert status == 400
+    assert answer["error"]["message"].startswith(message)
+
+
+@pytest.mark.parametrize("path", ["prompt_uncertainty", "completion_logprobs", "weights"])
+def test_what_is_no_json_is_told_where(path: str) -> None:
+    _, app = server()
+    json_type = {"Content-Type": "application/json"}
+    for content, message in (
+        (b'{"pairs": [}', "the body is no JSON: Expecting value, at character 11"),
+        (b"", "is missing"),
+        (b"[]", "Input should be"),
+    ):
+        answer = ask(app, "POST", f"/v1/{path}", content=content, headers=json_type)
+        assert answer.status_code == 400
+        assert message in answer.json()["error"]["message"]
+        assert "\n" not in answer.json()["error"]["message"]
