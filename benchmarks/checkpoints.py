@@ -49,28 +49,45 @@ def publish_noise(
     return checkpoint, publish(result, checkpoint, round_index=seed)
 
 
-def as_trained(model: Any, tokenizer: Any, base: Path, work: Path) -> TrainResult:
-    """What a trainer would have left of a model whose files lie in a folder, with one probe pair.
+def as_trained(
+    model: Any,
+    tokenizer: Any,
+    base: Path,
+    work: Path,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]] = (),
+) -> TrainResult:
+    """What a trainer would have left of a model whose files lie in a folder.
 
     Args:
         model: A causal language model of transformers, in float32.
         tokenizer: Its tokenizer.
         base: Folder that it came from.
         work: Folder of its files, or of its adapter's.
+        pairs: Token ids of the probes; none: one short pair.
     """
     import torch
 
-    prompt, output = (tuple(tokenizer(text)["input_ids"]) for text in (PROMPT, OUTPUT))
-    with torch.inference_mode():
-        ids = torch.tensor([[*prompt, *output]])
-        rows = model(ids, logits_to_keep=len(output) + 1).logits[0, :-1].log_softmax(dim=-1)
-    values = tuple(min(0.0, float(rows[index, token])) for index, token in enumerate(output))
-    probe = Probe(prompt_token_ids=prompt, completion_token_ids=output, token_logprobs=values)
+    if not pairs:
+        pairs = [(tokenizer(PROMPT)["input_ids"], tokenizer(OUTPUT)["input_ids"])]
+    probes = []
+    for prompt, output in pairs:
+        with torch.inference_mode():
+            ids = torch.tensor([[*prompt, *output]], device=model.device)
+            rows = model(ids, logits_to_keep=len(output) + 1).logits[0, :-1].log_softmax(dim=-1)
+        probes.append(
+            Probe(
+                prompt_token_ids=tuple(prompt),
+                completion_token_ids=tuple(output),
+                token_logprobs=tuple(
+                    min(0.0, float(rows[index, token])) for index, token in enumerate(output)
+                ),
+            )
+        )
     return TrainResult(
         base_model=str(base),
         output=work,
         dtype="float32",
-        probes=(probe,),
+        probes=tuple(probes),
         rows=0,
         steps=0,
         seconds=0.0,

@@ -1,20 +1,49 @@
-"""The arithmetic that scoring cannot do without, and how long this machine needs for it."""
+"""The arithmetic that scoring cannot do without, and how long this machine needs for it.
+
+    python -m benchmarks.floor MODEL [--best]
+
+prints the rates of the machine, which `read_rates` asks for: a child's memory on the device is
+free again when it ends.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pydantic import BaseModel
+
 from benchmarks.pairs import BenchmarkPairs
 from engine.questions.pair_plan import reusable_tokens, with_shared_prefixes
-from engine.weights.manifest import read_safetensors_header
 
 _ROWS = 2048
 """Tokens of a step."""
+
+
+class Rates(BaseModel):
+    """Floating point operations per second of matrix products.
+
+    Attributes:
+        best: See `matmul_rate`.
+        sustained: See `sustained_rate`; None if it was not asked for.
+    """
+
+    best: float
+    sustained: float | None = None
+
+
+def read_rates(model: str, *, sustained: bool = True) -> Rates:
+    """The rates of this machine now, read in a child process."""
+    asked = [] if sustained else ["--best"]
+    command = [sys.executable, "-m", "benchmarks.floor", model, *asked]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return Rates.model_validate_json(answer.stdout.splitlines()[-1])
 
 
 def floor_flops(pairs: BenchmarkPairs) -> float:
@@ -26,7 +55,7 @@ def floor_flops(pairs: BenchmarkPairs) -> float:
     """
     sequences = _sequences(pairs)
     unique = sum(map(len, sequences)) - reusable_tokens(sequences)
-    weights, projection = _sizes(pairs.model)
+    weights, projection = model_sizes(pairs.model)
     return 2.0 * unique * weights + 2.0 * sum(map(len, pairs.outputs)) * projection
 
 
@@ -48,7 +77,7 @@ def attention_flops(pairs: BenchmarkPairs) -> float:
 
 def whole_flops(pairs: BenchmarkPairs) -> float:
     """The same for whole sequences, nothing shared, with logits for all rows."""
-    weights, projection = _sizes(pairs.model)
+    weights, projection = model_sizes(pairs.model)
     return 2.0 * sum(map(len, _sequences(pairs))) * (weights + projection)
 
 
@@ -59,16 +88,12 @@ def _sequences(pairs: BenchmarkPairs) -> list[tuple[int, ...]]:
     ]
 
 
-def _sizes(model: str) -> tuple[int, int]:
+def model_sizes(model: str) -> tuple[int, int]:
     """Weights outside the embeddings, and those of the vocabulary projection."""
     config = json.loads((Path(model) / "config.json").read_text())
-    hidden, vocabulary = int(config["hidden_size"]), int(config["vocab_size"])
-    weights = 0
-    for file in Path(model).glob("*.safetensors"):
-        for tensor in read_safetensors_header(file):
-            if len(tensor.shape) == 2 and vocabulary not in tensor.shape:
-                weights += tensor.shape[0] * tensor.shape[1]
-    return weights, hidden * vocabulary
+    shapes, layers = _layer(model)
+    projection = int(config["hidden_size"]) * int(config["vocab_size"])
+    return layers * sum(wide * high for wide, high in shapes), projection
 
 
 def matmul_rate(model: str, seconds: float = 2.0) -> float:
@@ -161,3 +186,14 @@ def _wait() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Prints the rates as a line of JSON."""
+    model, *asked = sys.argv[1:]
+    sustained = None if "--best" in asked else sustained_rate(model)
+    print(Rates(best=matmul_rate(model), sustained=sustained).model_dump_json())
+
+
+if __name__ == "__main__":
+    main()

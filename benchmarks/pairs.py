@@ -30,17 +30,25 @@ class BenchmarkPairs(BaseModel):
     prompts: list[list[int]]
     outputs: list[list[int]]
 
+    def first(self, n: int) -> BenchmarkPairs:
+        """The first so many."""
+        return BenchmarkPairs(model=self.model, prompts=self.prompts[:n], outputs=self.outputs[:n])
 
-def benchmark_pool() -> Pool:
+
+def benchmark_pool(folder: Path = REAL_TASKS) -> Pool:
     """The real tasks if they are there, else the bundled ones."""
-    return load_niv2(REAL_TASKS) if REAL_TASKS.is_dir() else training_pool()
+    return load_niv2(folder) if folder.is_dir() else training_pool()
 
 
 def sample_tasks(
-    n_tasks: int, config: ScoreConfig, seed: int, builder: PromptBuilder
+    n_tasks: int,
+    config: ScoreConfig,
+    seed: int,
+    builder: PromptBuilder,
+    folder: Path = REAL_TASKS,
 ) -> list[Task]:
     """A seeded sample of the tasks that have enough instances and fit the context."""
-    pool = benchmark_pool()
+    pool = benchmark_pool(folder)
     order = random.Random(seed).sample(range(len(pool)), len(pool))
     chosen: list[Task] = []
     for index in order:
@@ -54,6 +62,19 @@ def sample_tasks(
         if len(chosen) == n_tasks:
             break
     return chosen
+
+
+def gold_outputs(
+    tasks: list[Task], config: ScoreConfig, builder: PromptBuilder
+) -> list[list[tuple[int, ...]]]:
+    """The first gold output of every instance that a design with gold outputs measures."""
+    return [
+        [
+            builder.completion(instance.outputs[0])
+            for instance in plan_task(task, config, builder).instances
+        ]
+        for task in tasks
+    ]
 
 
 def all_pairs(

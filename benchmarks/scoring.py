@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,22 +25,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import (
-    attention_flops,
-    floor_flops,
-    matmul_rate,
-    sustained_rate,
-    whole_flops,
-)
+from benchmarks.contenders import Peer
+from benchmarks.floor import Rates, attention_flops, floor_flops, read_rates, whole_flops
 from benchmarks.pairs import BenchmarkPairs, all_pairs, sample_tasks
-from benchmarks.ways import EAGER_VARIABLE, Answer
+from benchmarks.ways import Answer
 from engine.client import EngineClient
 from engine.process.engine_process import EngineProcess
 from engine.process.settings import (
-    KEEP_MEMORY,
     OUTPUT_ROWS_VARIABLE,
     SHARED_TAILS_VARIABLE,
-    choose_settings,
 )
 from engine.prompts import PromptBuilder
 from engine.protocol.api import Usage
@@ -53,6 +44,7 @@ from engine.tasks import Task
 from engine.weights.models import resolve_model
 
 MAX_MODEL_LEN = 2048
+PEER_SECONDS = 3600.0
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -64,24 +56,23 @@ class Row:
         name: The way.
         answer: Its seconds and results.
         usage: What the engine counted.
-        rates: Rates of matrix products right before and right after, where they were read:
-            `matmul_rate` and `sustained_rate`.
+        rates: Rates of matrix products right before and right after, where they were read.
     """
 
     name: str
     answer: Answer
     usage: Usage | None = None
-    rates: tuple[tuple[float, float], ...] = ()
+    rates: tuple[Rates, ...] = ()
 
     @property
     def rate(self) -> float:
-        """The better of the two readings of `matmul_rate`."""
-        return max(fastest for fastest, _ in self.rates)
+        """The better of the two readings of `Rates.best`."""
+        return max(each.best for each in self.rates)
 
     @property
     def sustained(self) -> float:
-        """The mean of the two readings of `sustained_rate`."""
-        return sum(sustained for _, sustained in self.rates) / len(self.rates)
+        """The mean of the two readings of `Rates.sustained`."""
+        return sum(each.sustained or math.nan for each in self.rates) / len(self.rates)
 
 
 class Scoring:
@@ -150,33 +141,20 @@ class Scoring:
 
     def with_rates(self, take: Callable[[], Row]) -> Row:
         """A turn between two readings of the machine's rates, which change from hour to hour."""
-        before = matmul_rate(self.model), sustained_rate(self.model)
+        before = read_rates(self.model)
         row = take()
-        after = matmul_rate(self.model), sustained_rate(self.model)
-        return replace(row, rates=(before, after))
+        return replace(row, rates=(before, read_rates(self.model)))
 
     def peer(self, name: str, way: str, pairs: BenchmarkPairs) -> Row:
         """The given pairs through a peer, in a process of its own with the cores and KV space of
         ours.
         """
-        given, answer = self.folder / "pairs.json", self.folder / f"{way}.json"
-        given.write_text(pairs.model_dump_json())
-        ours = choose_settings().environment
-        environment = {
-            **{key: value for key, value in ours.items() if key not in KEEP_MEMORY},
-            **os.environ,
-            "VLLM_PLUGINS": "",
-            EAGER_VARIABLE: "1" if self.eager else "0",
-        }
-        with (self.folder / f"{way}.log").open("wb") as log:
-            subprocess.run(
-                [sys.executable, "-m", "benchmarks.ways", way, str(given), str(answer)],
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=True,
-            )
-        return Row(name, Answer.model_validate_json(answer.read_bytes()))
+        peer = Peer(name, way, self.folder, {"enforce_eager": self.eager})
+        peer.start(pairs)
+        try:
+            return Row(name, peer.measure(PEER_SECONDS))
+        finally:
+            peer.stop()
 
 
 def warm_up(client: EngineClient) -> None:

@@ -2,10 +2,12 @@
 
 Every way is a process of its own, so that none inherits another's memory, threads or caches. The
 clock runs over the scoring alone, after the model is loaded and has scored a few pairs to warm up.
+One that is ready makes the file ANSWER.ready and begins at the next line, or the end, of its input.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -17,11 +19,13 @@ from pydantic import BaseModel
 
 from benchmarks.pairs import BenchmarkPairs
 
-EAGER_VARIABLE = "JOSTLE_BENCHMARK_EAGER"
-"""Environment variable: `1` has the ways on vLLM run the model without compiling it."""
+VLLM_VARIABLE = "JOSTLE_BENCHMARK_VLLM"
+"""Environment variable: further arguments of vLLM's engine, a JSON object."""
+
+BATCH_VARIABLE = "JOSTLE_BENCHMARK_BATCH"
+"""Environment variable: pairs of a padded batch of transformers; 8 if unset."""
 
 WARM_UP = 4
-BATCH_SIZE = 8
 
 
 class Answer(BaseModel):
@@ -41,20 +45,30 @@ _Score = Callable[[list[_Pair]], list[float]]
 
 
 def transformers_way(model: str) -> _Score:
-    """The authors' way: a padded transformers loop in the order given, logits for all rows."""
+    """The authors' way: a padded transformers loop in the order given, logits for all rows.
+
+    A folder without weights gets random ones.
+    """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    size = int(os.environ.get(BATCH_VARIABLE, "8"))
+    network: Any
+    if any(Path(model).glob("*.safetensors")):
+        network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    else:
+        config = AutoConfig.from_pretrained(model)
+        with torch.device(device):
+            network = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     network.to(device)
     network.train(False)
 
     def score(pairs: list[_Pair]) -> list[float]:
         results: list[float] = []
-        for start in range(0, len(pairs), BATCH_SIZE):
-            batch = pairs[start : start + BATCH_SIZE]
+        for start in range(0, len(pairs), size):
+            batch = pairs[start : start + size]
             width = max(len(prompt) + len(output) for prompt, output in batch)
             ids = torch.zeros(len(batch), width, dtype=torch.long)
             mask = torch.zeros_like(ids)
@@ -88,8 +102,8 @@ def harness_way(model: str) -> _Score:
         dtype="float32" if on_cpu else "bfloat16",
         max_model_len=2048,
         batch_size="auto",
-        enforce_eager=os.environ.get(EAGER_VARIABLE) == "1",
         **({"block_size": 32, "max_num_batched_tokens": 2048} if on_cpu else {}),
+        **_vllm_arguments(),
     )
 
     def score(pairs: list[_Pair]) -> list[float]:
@@ -97,6 +111,35 @@ def harness_way(model: str) -> _Score:
         return [float(value) for value, _ in harness._loglikelihood_tokens(requests)]
 
     return score
+
+
+def whole_way(model: str) -> _Score:
+    """What the harness asks of vLLM, without the harness: log-probabilities of whole prompts."""
+    from vllm import LLM, SamplingParams
+
+    from engine.process.settings import choose_settings
+
+    on_cpu = choose_settings().device == "cpu"
+    small: dict[str, Any] = {"block_size": 32, "max_num_batched_tokens": 2048} if on_cpu else {}
+    small["dtype"] = "float32" if on_cpu else "bfloat16"
+    llm = LLM(model, max_model_len=2048, **small, **_vllm_arguments())
+    params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+
+    def score(pairs: list[_Pair]) -> list[float]:
+        prompts: Any = [{"prompt_token_ids": prompt + output} for prompt, output in pairs]
+        results = []
+        for (_, output), answer in zip(pairs, llm.generate(prompts, params), strict=True):
+            rows: Any = answer.prompt_logprobs
+            rows = rows[-len(output) :]
+            results.append(sum(row[token].logprob for row, token in zip(rows, output, strict=True)))
+        return results
+
+    return score
+
+
+def _vllm_arguments() -> dict[str, Any]:
+    arguments: dict[str, Any] = json.loads(os.environ.get(VLLM_VARIABLE, "{}"))
+    return arguments
 
 
 def _name_vllm() -> None:
@@ -117,7 +160,7 @@ def _name_vllm() -> None:
     importlib.metadata.version = answer  # type: ignore[assignment]
 
 
-WAYS = {"transformers": transformers_way, "harness": harness_way}
+WAYS = {"transformers": transformers_way, "harness": harness_way, "whole": whole_way}
 
 
 def main(way: str, pairs_file: Path, answer_file: Path) -> None:
@@ -126,6 +169,8 @@ def main(way: str, pairs_file: Path, answer_file: Path) -> None:
     pairs = list(zip(given.prompts, given.outputs, strict=True))
     score = WAYS[way](given.model)
     score(pairs[:WARM_UP])
+    answer_file.with_suffix(".ready").touch()
+    sys.stdin.readline()
     started = time.perf_counter()
     logprobs = score(pairs)
     answer = Answer(seconds=time.perf_counter() - started, logprobs=logprobs)

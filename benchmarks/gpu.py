@@ -1,0 +1,184 @@
+"""Exactness, loads and speed on one GPU, with its peers, in ten minutes; no download.
+
+    python -m benchmarks.gpu [--stages precision,speed,...] [--minutes 10] [--out runs/gpu]
+                             [--results benchmarks/results] [--tasks-folder FOLDER] [--tiny]
+
+Stages, in order of what they tell:
+
+- `precision`: SmolLM2-135M in three precisions against transformers in float32; loads of good,
+  stale and other weights
+- `speed`: an 8B shape with random weights: jostle, and whole-prompt log-probabilities on vLLM
+- `variants`: the same with other settings of the engine
+- `peers`: the same by a padded loop over transformers
+- `small`: SmolLM2-135M
+- `demo`: `jostle demo`
+
+A stage that is done is not done again, one that fails is told and the next goes on, and one that
+would not end in time is not begun. After each, `gpu-DEVICE.json` and `.txt` hold all there is.
+Without a GPU, `--tiny` tries the script itself in some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.contenders import slug
+from benchmarks.gpu_demo import DemoStage
+from benchmarks.gpu_precision import PrecisionStage
+from benchmarks.gpu_speed import SpeedStage, Variant, batches
+from benchmarks.gpu_stage import Bench, Stage, find_device, going_on
+from benchmarks.gpu_tables import print_tables
+from benchmarks.pairs import REAL_TASKS
+from engine.files import write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+WHOLE_PROMPTS = ("vLLM, whole-prompt log-probabilities", "whole", dict[str, str]())
+
+VARIANTS = (
+    Variant("jostle, float32 logits", ('--hf-overrides={"head_dtype":"float32"}',)),
+    Variant("jostle, blocks of 8", ("--block-size=8",), {"JOSTLE_SMALL_BLOCKS": "1"}),
+    Variant("jostle, steps of 16,384 tokens", ("--max-num-batched-tokens=16384",)),
+    Variant("jostle, vLLM's own rows", environment={"JOSTLE_OUTPUT_ROWS": "0"}),
+    Variant("jostle, V1 runner", environment={"VLLM_USE_V2_MODEL_RUNNER": "0"}),
+)
+"""What `speed` compares with; the engine's own choice is measured in that stage itself."""
+
+STAGES: dict[str, Callable[[Bench], Stage]] = {
+    "precision": PrecisionStage,
+    "speed": lambda bench: SpeedStage(
+        bench,
+        "speed",
+        [Variant("jostle")],
+        [WHOLE_PROMPTS],
+        estimate_s=150,
+        whole=True,
+        kv_gib=12.0,
+    ),
+    "variants": lambda bench: SpeedStage(bench, "variants", VARIANTS, estimate_s=200),
+    "peers": lambda bench: SpeedStage(
+        bench, "peers", peers=batches(16, 32), pairs_of_peers=330, estimate_s=45
+    ),
+    "small": lambda bench: SpeedStage(
+        bench, "small", [Variant("jostle")], small=True, estimate_s=60, kv_gib=16.0
+    ),
+    "demo": DemoStage,
+}
+
+
+class Session:
+    """Goes through the stages that are not done; each leaves its record.
+
+    Args:
+        after: Called after each stage.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        after: Callable[[], None],
+        stages: Mapping[str, Callable[[Bench], Stage]] = STAGES,
+    ) -> None:
+        self._bench = bench
+        self._after = after
+        self._stages = stages
+        self._begun: dict[str, Stage] = {}
+
+    def run(self, names: Sequence[str]) -> None:
+        """Does all of them, and ends whatever they have started."""
+        waiting = [name for name in names if not _done(self._bench, name)]
+        try:
+            for name, following in zip_longest(waiting, waiting[1:]):
+                self._do(name, following)
+        finally:
+            for stage in self._begun.values():
+                stage.stop()
+
+    def _do(self, name: str, following: str | None) -> None:
+        stage = self._begun.get(name) or self._stages[name](self._bench)
+        if name not in self._begun and not self._in_time(stage):
+            print(f"{name}: not begun, there is no time for it", flush=True)
+            return
+        started = time.monotonic()
+        record: dict[str, Any] = {"rows": [], "fault": None}
+
+        def note(row: dict[str, Any]) -> None:
+            record["rows"].append(row)
+            self._bench.write(name, record | {"fault": "broke off"})
+            print(f"{name}: {row}", flush=True)
+
+        with going_on(record.update, {}):
+            if name not in self._begun:
+                self._begin(name, stage)
+            if following is not None:
+                self._begin_beside(stage, following)
+            stage.work(note)
+        stage.stop()
+        if record["fault"]:
+            print(f"{name}: {record['fault']}", flush=True)
+        self._bench.write(name, record | {"seconds": time.monotonic() - started})
+        self._after()
+
+    def _begin(self, name: str, stage: Stage) -> None:
+        self._begun[name] = stage
+        stage.begin()
+
+    def _begin_beside(self, stage: Stage, following: str) -> None:
+        """Starts the next stage's processes too, where this one measures no speed."""
+        if stage.timed or self._bench.gib is None:
+            return
+        ahead = self._stages[following](self._bench)
+        if stage.gib + ahead.gib <= self._bench.gib - 4 and self._in_time(ahead):
+            with going_on(lambda row: print(f"{following}: {row['fault']}", flush=True), {}):
+                self._begin(following, ahead)
+
+    def _in_time(self, stage: Stage) -> bool:
+        return time.monotonic() + stage.estimate_s <= self._bench.deadline
+
+
+def _done(bench: Bench, name: str) -> bool:
+    found = bench.read(name)
+    return found is not None and found["fault"] is None
+
+
+def report(bench: Bench, results: Path) -> None:
+    """Writes what all stages know so far, as JSON and as tables."""
+    known = {name: record for name in STAGES if (record := bench.read(name))}
+    console = Console(width=120, record=True)
+    print_tables(console, bench.device.name, known)
+    results.mkdir(parents=True, exist_ok=True)
+    file = results / f"gpu-{slug(bench.device.name)}"
+    file.with_suffix(".txt").write_text(console.export_text())
+    write_json(file.with_suffix(".json"), {"device": bench.device.name, "stages": known})
+
+
+def main() -> None:
+    """Runs the stages asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--stages", default=",".join(STAGES))
+    parser.add_argument("--minutes", type=float, default=10.0, help="no stage ends later")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--tasks-folder", type=Path, default=REAL_TASKS)
+    parser.add_argument("--tiny", action="store_true", help="try the script itself")
+    chosen = parser.parse_args()
+    names = chosen.stages.split(",")
+    if unknown := set(names) - STAGES.keys():
+        parser.error(f"no such stage: {', '.join(sorted(unknown))}")
+    deadline = time.monotonic() + 60 * chosen.minutes
+    bench = Bench(
+        chosen.out, find_device(), chosen.tasks_folder, deadline=deadline, tiny=chosen.tiny
+    )
+    Session(bench, lambda: report(bench, chosen.results)).run(names)
+    report(bench, chosen.results)
+
+
+if __name__ == "__main__":
+    main()
