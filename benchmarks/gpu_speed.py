@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from benchmarks.contenders import Peer, Server
-from benchmarks.floor import floor_flops, read_rates
+from benchmarks.floor import read_rates
+from benchmarks.gpu_pairs import TURNS, Work, facts
 from benchmarks.gpu_stage import MAX_MODEL_LEN, Bench, Note, going_on
-from benchmarks.pairs import BenchmarkPairs, all_pairs, gold_outputs, sample_tasks
 from benchmarks.random_model import weight_bytes
 from benchmarks.scoring import warm_up
 from benchmarks.ways import BATCH_VARIABLE
-from engine.client import EngineClient
 from engine.errors import EngineError
-from engine.protocol.api import Usage
-from engine.protocol.completions import TokenPair
-from engine.protocol.score_config import ScoreConfig
-from engine.questions.pair_plan import reusable_tokens
 from engine.tasks import Task
-
-DESIGN = ScoreConfig(reference="gold")
-"""The paper's: 10 instances, 10 perturbations."""
-
-TASKS, ALL_TASKS = 15, 88
-"""1,650 pairs for all ways; 9,680 for the way of a user."""
 
 WAVE_SECONDS = 90.0
 """What a start of servers and their measuring takes on an H100."""
-
-TURNS = 2
-"""How often each server is asked, each time about other pairs of the same tasks."""
 
 OVERHEAD_GIB = 3.5
 """What an engine takes beside weights and cache: the CUDA context, activations, graphs."""
@@ -50,78 +37,6 @@ class Variant:
     name: str
     flags: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
-
-
-class Work:
-    """The pairs of a model, and what measuring them gives."""
-
-    def __init__(self, bench: Bench, model: str) -> None:
-        self.bench = bench
-        self.model = model
-        small = {"n_instances": 2, "n_perturbations": 2}
-        self.design = DESIGN.model_copy(update=small if bench.tiny else {})
-        self._builder = bench.builder(model)
-        self.tasks = sample_tasks(bench.few(TASKS), self.design, 0, self._builder, bench.tasks)
-        self.turns = [self.expand(self.tasks, turn) for turn in range(TURNS)]
-        self.facts = [facts(pairs) for pairs in self.turns]
-
-    def all_tasks(self) -> list[Task]:
-        """As many tasks as there are."""
-        n = 2 if self.bench.tiny else ALL_TASKS
-        return sample_tasks(n, self.design, 0, self._builder, self.bench.tasks)
-
-    def seeded(self, seed: int) -> ScoreConfig:
-        """The design with other instances and perturbations: no cache holds more than a tenth."""
-        return self.design.model_copy(update={"seed": seed})
-
-    def expand(self, tasks: list[Task], seed: int) -> BenchmarkPairs:
-        """All pairs of some tasks."""
-        design = self.seeded(seed)
-        outputs = gold_outputs(tasks, design, self._builder)
-        return all_pairs(tasks, outputs, design, self._builder, self.model)
-
-    def fixed(self, client: EngineClient, turn: int) -> dict[str, float]:
-        """The pairs of a turn as token ids in one request."""
-        pairs = self.turns[turn]
-        body = [
-            TokenPair(prompt_token_ids=tuple(prompt), completion_token_ids=tuple(output))
-            for prompt, output in zip(pairs.prompts, pairs.outputs, strict=True)
-        ]
-        started = time.perf_counter()
-        usage = client.completion_logprobs(body).usage
-        return self.facts[turn] | _spent(time.perf_counter() - started, usage)
-
-    def of_tasks(
-        self, client: EngineClient, tasks: list[Task], seed: int, *, gold: bool
-    ) -> dict[str, float]:
-        """The tasks as a user sends them."""
-        reference = "gold" if gold else "generated"
-        config = self.seeded(seed).model_copy(update={"reference": reference})
-        started = time.perf_counter()
-        scores = list(client.score(tasks, config))
-        seconds = time.perf_counter() - started
-        return _spent(seconds, sum((score.usage for score in scores), Usage()))
-
-
-def facts(pairs: BenchmarkPairs) -> dict[str, float]:
-    """What is known of pairs before anything is measured."""
-    sequences = [tuple(p + o[:-1]) for p, o in zip(pairs.prompts, pairs.outputs, strict=True)]
-    unique = sum(map(len, sequences)) - reusable_tokens(sequences)
-    return {
-        "pairs": len(sequences),
-        "floor_flops": floor_flops(pairs),
-        "tokens_unique": unique,
-    }
-
-
-def _spent(seconds: float, usage: Usage) -> dict[str, float]:
-    return {
-        "seconds": seconds,
-        "tokens_submitted": usage.tokens_submitted,
-        "tokens_computed": usage.tokens_computed,
-        "tokens_generated": usage.tokens_generated,
-        "pairs_rescored": usage.pairs_rescored,
-    }
 
 
 class SpeedStage:
@@ -165,29 +80,34 @@ class SpeedStage:
         self._model = bench.small if small else str(folder)
         dummy = () if small else ("--load-format=dummy",)
         flags = (f"--max-model-len={MAX_MODEL_LEN}", *dummy, *bench.memory(kv_gib))
+        weights = 1.0 if small else weight_bytes(folder) / 2**30
+        each_gib = weights + kv_gib + OVERHEAD_GIB
+        self._at_once = 1 if bench.gib is None else max(1, int((bench.gib - 4) // each_gib))
+        # Those that compile at once must not write into one cache.
+        slots = [bench.cache(number % self._at_once) for number in range(len(variants))]
         self._servers = [
             Server(
                 each.name,
                 self._model,
                 self._folder,
                 (*flags, *each.flags),
-                each.environment,
+                {**slot, **each.environment},
                 eager=bench.tiny,
             )
-            for each in variants
+            for slot, each in zip(slots, variants, strict=True)
         ]
         vllm: dict[str, object] = {} if small else {"load_format": "dummy"}
         vllm["enforce_eager"] = bench.tiny
         if bench.gib is not None:
             memory = {"kv_cache_memory_bytes": 4 * 2**30, "gpu_memory_utilization": 0.05}
             vllm |= memory
-        self._peers = [Peer(n, way, self._folder, vllm, extra) for n, way, extra in peers]
-        weights = 1.0 if small else weight_bytes(folder) / 2**30
-        self._each = weights + kv_gib + OVERHEAD_GIB
-        self._at_once = 1 if bench.gib is None else max(1, int((bench.gib - 4) // self._each))
+        self._peers = [
+            Peer(n, way, self._folder, vllm, {**bench.cache(n), **extra}) for n, way, extra in peers
+        ]
         # Peers hold logits for all rows of a batch instead of a cache.
-        self.gib = min(self._at_once, len(variants)) * self._each + len(peers) * (weights + 8)
+        self.gib = min(self._at_once, len(variants)) * each_gib + len(peers) * (weights + 8)
         self._work: Work | None = None
+        self._more: Future[tuple[list[Task], dict[str, float]]] | None = None
 
     def begin(self) -> None:
         """Starts the first servers and all peers."""
@@ -195,6 +115,8 @@ class SpeedStage:
         for server in self._servers[: self._at_once]:
             server.start()
         self._work = Work(self._bench, self._model)
+        if self._whole:
+            self._more = ThreadPoolExecutor(1).submit(self._work.of_users)
         if self._bench.gib is not None:
             self._start_peers()
 
@@ -230,25 +152,22 @@ class SpeedStage:
 
     def _measure(self, server: Server, note: Note) -> None:
         assert self._work is not None
-        more = self._whole and server is self._servers[0]
-        if more:  # while it starts
-            tasks = self._work.all_tasks()
-            everything = facts(self._work.expand(tasks, TURNS))
         client = server.wait()
         warm_up(client)
         turns = [self._work.fixed(client, turn) for turn in range(TURNS)]
         best = min(turns, key=lambda turn: turn["seconds"])
         seconds = {"start_s": server.seconds, "turns_s": [turn["seconds"] for turn in turns]}
         note({"name": server.name} | best | seconds)
-        if not more:
+        if self._more is None or server is not self._servers[0]:
             return
         rates = read_rates(self._model, sustained=False)
         note({"name": "matrix products", "flops": rates.best})
+        tasks, everything = self._more.result()
         row = self._work.of_tasks(client, tasks, TURNS, gold=True)
         note({"name": f"{server.name}, whole tasks"} | everything | row)
         row = self._work.of_tasks(client, self._work.tasks, TURNS + 1, gold=False)
-        same = facts(self._work.expand(self._work.tasks, TURNS + 1))
-        note({"name": f"{server.name}, references generated too"} | same | row)
+        pairs = {"name": f"{server.name}, references generated too", "pairs": turns[0]["pairs"]}
+        note(pairs | row)
 
     def _ask(self, peer: Peer, note: Note) -> None:
         assert self._work is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.contenders import slug
 from benchmarks.pairs import REAL_TASKS
 from benchmarks.random_model import LLAMA_8B, TINY, write_random
 from engine.files import write_json
@@ -126,6 +127,10 @@ class Bench:
             f"--kv-cache-memory-bytes={int(kv_gib * 2**30)}",
             "--gpu-memory-utilization=0.05",
         )
+
+    def cache(self, name: object) -> dict[str, str]:
+        """Environment of an engine that keeps what it compiles in a folder of this name."""
+        return {"VLLM_CACHE_ROOT": str(self.out / f"cache-{slug(str(name))}")}
 
     def builder(self, model: str) -> PromptBuilder:
         """Prompts as the engine builds them."""
