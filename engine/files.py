@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -87,6 +88,14 @@ def _part_of(path: Path) -> Path:
 def is_part(path: Path) -> bool:
     """Whether a file is what a killed process left of a write."""
     return path.name.startswith(".") and path.name.removesuffix(path.suffix).endswith(_PART)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what killed processes left of writes of a file; nobody else may be at it now."""
+    for part in path.parent.glob(f".{glob.escape(path.stem)}.*{_PART}{path.suffix}"):
+        pid = part.name.removeprefix(f".{path.stem}.").removesuffix(f"{_PART}{path.suffix}")
+        if pid.isdigit():
+            part.unlink(missing_ok=True)
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:

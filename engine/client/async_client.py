@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -244,12 +244,29 @@ class AsyncEngineClient:
         Raises:
             EngineError: If the server cannot be reached or fails.
         """
+        stop = [] if end is None else [end]
+        body = {"max_tokens": max_tokens, "temperature": 0.0, "stop_token_ids": stop}
+        return await self.complete(prompts, body)
+
+    async def complete(
+        self, prompts: Sequence[Sequence[int]], options: Mapping[str, Any]
+    ) -> list[str]:
+        """Outputs of prompts given as token ids, decoded, in order.
+
+        Args:
+            options: Fields of a request to OpenAI's completions route; what they leave open is not
+                taken from the model's generation config.
+
+        Raises:
+            InputError: If the server finds fault with an option or a prompt.
+            EngineError: If it cannot be reached or fails.
+        """
         if not prompts:
             return []
         if self._model is None:
             self._model = wire.first_model(await self._call("GET", "/v1/models"), "/v1/models")
         path = "/v1/completions"
-        body = wire.completion_body(self._model, prompts, max_tokens, end)
+        body = wire.completion_body(self._model, prompts, options)
         return wire.completion_texts(await self._call("POST", path, body), len(prompts), path)
 
     # What waits, and so is another thing for callers that block.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -136,3 +136,7 @@ class EngineClient:
     ) -> list[str]:
         """Greedy outputs of prompts given as token ids, decoded, in order."""
         return run_now(self._asks.generate(prompts, max_tokens, end))
+
+    def complete(self, prompts: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[str]:
+        """Outputs of prompts given as token ids, decoded, in order."""
+        return run_now(self._asks.complete(prompts, options))

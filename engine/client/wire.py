@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -154,21 +154,15 @@ SAMPLING: dict[str, float] = {
 
 
 def completion_body(
-    model: str, prompts: Sequence[Sequence[int]], max_tokens: int, end: int | None
+    model: str, prompts: Sequence[Sequence[int]], options: Mapping[str, Any]
 ) -> str:
-    """An OpenAI completion request: greedy, for prompts given as token ids.
+    """An OpenAI completion request for prompts given as token ids.
 
-    It asks for what `engine.server.vllm.vllm_backend.VllmBackend.generate` generates.
+    Without other options it asks for what `engine.server.vllm.vllm_backend.VllmBackend.generate`
+    generates.
     """
-    body = {
-        "model": model,
-        "prompt": [list(prompt) for prompt in prompts],
-        "max_tokens": max_tokens,
-        "temperature": 0.0,
-        **SAMPLING,
-        "stop_token_ids": [] if end is None else [end],
-    }
-    return json.dumps(body)
+    given = [list(prompt) for prompt in prompts]
+    return json.dumps({"model": model, "prompt": given, **SAMPLING, **options})
 
 
 def first_model(answer: Any, path: str) -> str:

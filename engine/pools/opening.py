@@ -32,7 +32,7 @@ from engine.pools.tables import HUB, is_dataset_folder, open_dataset, read_datas
 from engine.tasks import Pool, Task
 
 BUNDLED = "bundled"
-_READERS: dict[str, Callable[[Path, Faults], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Path, Faults], Iterator[Row]]] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".json": read_json,
@@ -40,6 +40,8 @@ _READERS: dict[str, Callable[[Path, Faults], Iterator[Row]]] = {
     ".tsv": read_csv,
     ".parquet": read_parquet,
 }
+"""Readers of rows, by the ending of the file's name."""
+
 _LOOKED_AT = 100  # rows that show the format
 
 
@@ -87,15 +89,15 @@ def _opened(spec: str | Path, options: PoolOptions) -> LazyPool:
     if name == BUNDLED:
         _refuse(options, ("format", "columns", "split"), name, "the bundled pool is read as it is")
         return _open_bundled(options)
-    path = _existing(name)
+    path = existing_path(name)
     if path.is_dir() and is_dataset_folder(path):
         return _open_dataset(str(path), options)
     if _is_niv2(path, options.format):
         _refuse(options, ("columns",), name, "files of this format have no columns to be named")
         return _open_niv2(path, options)
     _refuse(options, ("split",), name, "this pool has no splits")
-    files = _parts(path)
-    reader = _READERS[files[0].suffix.lower()]
+    files = part_files(path)
+    reader = READERS[files[0].suffix.lower()]
 
     def read(faults: Faults) -> Iterator[Row]:
         for file in files:
@@ -115,7 +117,7 @@ def _refuse(options: PoolOptions, fields: Sequence[str], source: str, problem: s
             raise InputError(problem, file=source, field=field)
 
 
-def _existing(name: str) -> Path:
+def existing_path(name: str) -> Path:
     """A file or a folder.
 
     Raises:
@@ -177,19 +179,19 @@ def _open_niv2(path: Path, options: PoolOptions) -> LazyPool:
     return LazyPool(str(path), NIV2, [str(file) for file in files], read, options)
 
 
-def _parts(path: Path) -> list[Path]:
+def part_files(path: Path) -> list[Path]:
     """The files of a pool, all of one kind.
 
     Raises:
         InputError: If there is none, or there are several kinds.
     """
-    known = ", ".join(_READERS)
+    known = ", ".join(READERS)
     if path.is_file():
-        if path.suffix.lower() not in _READERS:
+        if path.suffix.lower() not in READERS:
             problem = f"unknown kind of file {path.suffix!r}; valid endings: {known}"
             raise InputError(problem, file=path)
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _READERS)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
     kinds = Counter(file.suffix.lower() for file in files)
     if not files:
         raise InputError(f"holds no file that ends in one of {known}", file=path)

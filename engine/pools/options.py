@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from engine.errors import InputError
 from engine.tasks import Record
 
 Column = Annotated[str, Field(min_length=1)]
+_C = TypeVar("_C", bound=Record)
 
 
 class Columns(Record):
@@ -65,8 +66,11 @@ class PoolOptions(Record):
     seed: int = 0
 
 
-def parse_columns(assignments: Iterable[str]) -> Columns:
+def parse_columns(assignments: Iterable[str], kind: type[_C]) -> _C:
     """Columns from `role=name` words, as they are given on the command line.
+
+    Args:
+        kind: The record whose fields are the roles.
 
     Raises:
         InputError: If a word is none of these, or names an unknown role; it lists the roles.
@@ -74,11 +78,11 @@ def parse_columns(assignments: Iterable[str]) -> Columns:
     named: dict[str, str] = {}
     for assignment in assignments:
         role, _, name = assignment.partition("=")
-        if role not in Columns.model_fields or not name:
-            roles = ", ".join(Columns.model_fields)
+        if role not in kind.model_fields or not name:
+            roles = ", ".join(kind.model_fields)
             problem = f"expected ROLE=NAME, found {assignment!r}; roles: {roles}"
             raise InputError(problem, field="column")
         if role in named:
             raise InputError(f"the role {role!r} is given twice", field="column")
         named[role] = name
-    return Columns(**named)
+    return kind(**named)

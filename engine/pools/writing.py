@@ -55,16 +55,16 @@ def write_left_out(path: Path, faults: Sequence[InputError]) -> None:
     Raises:
         InputError: If the file cannot be written.
     """
-    lines = [
-        json.dumps(
-            {"file": one.file, "record": one.record, "field": one.field, "reason": one.problem}
-        )
-        for one in faults
-    ]
-    if lines:
-        write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+    if faults:
+        write_bytes(path, "".join(map(left_out_line, faults)).encode())
     else:
         path.unlink(missing_ok=True)
+
+
+def left_out_line(fault: InputError) -> str:
+    """A line that says what was left out and why."""
+    found = {"file": fault.file, "record": fault.record, "field": fault.field}
+    return json.dumps(found | {"reason": fault.problem}) + "\n"
 
 
 def _write_jsonl(tasks: Iterable[Task], path: Path) -> Written:

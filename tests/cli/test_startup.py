@@ -8,13 +8,15 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "vllm", "transformers", "trl", "datasets", "polars", "matplotlib")
+HEAVY = ("torch", "vllm", "transformers", "trl", "datasets", "polars", "matplotlib", "lm_eval")
 MOST_MODULES = 600  # typer, pydantic and ours are 440; any further library of size goes beyond
 COMMANDS = (
     "demo",
     "doctor",
     "eval",
+    "eval-harness",
     "judge",
+    "logprobs",
     "map",
     "measures",
     "race",

@@ -147,6 +147,12 @@ class OwnEngine:
         assert self._client is not None, "the engine was not started"
         return self._client
 
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        assert self._process is not None, "the engine was not started"
+        return self._process.url
+
     def train_alone(self, *arguments: Any, **options: Any) -> TrainResult:
         """`run_trainer` while the engine is stopped, so that the trainer has the device."""
         self.stop()

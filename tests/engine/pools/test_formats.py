@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.pools import PoolOptions, open_pool
-from engine.pools.options import parse_columns
+from engine.pools.options import Columns, parse_columns
 from engine.pools.validate import validate_pool
 from engine.tasks import Task
 
@@ -337,9 +337,17 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPa
     [
         ("bundled", {"split": "train"}, "bundled, field 'split': the bundled pool is read as it"),
         ("bundled", {"format": "chat"}, "bundled, field 'format': the bundled pool is read as it"),
-        ("bundled", {"columns": parse_columns(["id=x"])}, "bundled, field 'columns': the bundled"),
+        (
+            "bundled",
+            {"columns": parse_columns(["id=x"], Columns)},
+            "bundled, field 'columns': the bundled",
+        ),
         ("bundled", {"subset": "x"}, "bundled, field 'subset': only data sets of the hub have"),
-        ("niv1.json", {"columns": parse_columns(["id=x"])}, "niv1.json, field 'columns': files of"),
+        (
+            "niv1.json",
+            {"columns": parse_columns(["id=x"], Columns)},
+            "niv1.json, field 'columns': files of",
+        ),
         ("a.jsonl", {"split": "train"}, "a.jsonl, field 'split': this pool has no splits"),
         ("hub:", {}, "hub:: names no data set"),
         ("hub:///", {}, "hub:///: names no data set; its form is hub:OWNER/NAME"),

@@ -1,0 +1,103 @@
+"""The released lm-evaluation-harness on vLLM, on transformers, and on jostle, in one run.
+
+    python -m benchmarks.harness [--questions 32] [--eager] [--ways vllm,transformers,jostle]
+
+Each on the same tasks: multiple choice with four answers and 5 shots, classification with 8 shots
+that are the same for all questions (as in MMLU), and with 8 drawn for each question. One process
+per way; the clock runs over the whole of `simple_evaluate`. Needs
+`pip install --no-deps -r requirements/benchmarks.txt`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness_tasks import TASKS, write_task
+from benchmarks.harness_ways import WAYS, Given, WayResult
+from benchmarks.ways import EAGER_VARIABLE
+from engine.process.settings import KEEP_MEMORY, choose_settings
+from engine.weights.models import resolve_model
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def run(way: str, given: Given, folder: Path, *, eager: bool) -> WayResult:
+    """One way, in a process of its own with the cores and KV space of ours."""
+    given_file, answer = folder / "given.json", folder / f"{way}.json"
+    given_file.write_text(given.model_dump_json())
+    environment = {**os.environ, EAGER_VARIABLE: "1" if eager else "0"}
+    environment["HF_HUB_OFFLINE"] = environment["HF_DATASETS_OFFLINE"] = "1"
+    if way != "jostle":
+        ours = choose_settings().environment
+        kept = {key: value for key, value in ours.items() if key not in KEEP_MEMORY}
+        environment = {**kept, **environment, "VLLM_PLUGINS": ""}
+    with (folder / f"{way}.log").open("wb") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.harness_ways", way, str(given_file), str(answer)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    if done.returncode:
+        raise SystemExit(f"{way} failed:\n{(folder / f'{way}.log').read_text()[-3000:]}")
+    return WayResult.model_validate_json(answer.read_bytes())
+
+
+def show(results: dict[str, WayResult], name: str, console: Console) -> None:
+    """The table of one task; ratios and differences are to jostle's."""
+    tasks = {way: result.tasks[name] for way, result in results.items()}
+    ours = tasks["jostle"]
+    table = Table(title=f"{name}: {ours.requests} pairs", title_justify="left")
+    for heading in ("way", "seconds", "jostle is faster", "acc", "acc_norm", "largest difference"):
+        table.add_column(heading, justify="left" if heading == "way" else "right")
+    for way, each in tasks.items():
+        pairs = zip(ours.logprobs, each.logprobs, strict=True)
+        table.add_row(
+            way,
+            f"{each.seconds:.2f}",
+            f"{each.seconds / ours.seconds:.1f} x",
+            str(each.metrics["acc"]),
+            str(each.metrics["acc_norm"]),
+            f"{max(abs(one - other) for one, other in pairs):.1e}",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Runs all ways and prints and writes the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--questions", type=int, default=32)
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--eager", action="store_true", help="no compilation, for all ways")
+    parser.add_argument("--output", type=Path, default=RESULTS / "harness.txt")
+    chosen = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
+    for task in TASKS:
+        write_task(task, folder, chosen.questions)
+    given = Given(
+        model=str(resolve_model(chosen.model)),
+        tasks=str(folder),
+        shots={task.name: task.shots for task in TASKS},
+    )
+    ways = [*dict.fromkeys([*chosen.ways.split(","), "jostle"])]
+    results = {way: run(way, given, folder, eager=chosen.eager) for way in ways}
+    console = Console(record=True, width=100)
+    for task in TASKS:
+        show(results, task.name, console)
+    for way, result in results.items():
+        least, most = f"{result.started_mib:,.0f}", f"{result.peak_mib:,.0f}"
+        console.print(f"{way}: {least} MiB once it can score, {most} MiB at most")
+    chosen.output.write_text(console.export_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""The model that `lm_eval` asks: what it wants in text goes to an engine as token ids.
+
+Encoding, windows and truncation are the harness' own, as in its models of vLLM and transformers, so
+that the pairs are the same and so are the accuracies.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.model import TemplateLM  # type: ignore[import-untyped,import-not-found,unused-ignore]
+from lm_eval.api.registry import register_model  # type: ignore[import-untyped,import-not-found,unused-ignore]
+from lm_eval.models.utils import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    handle_stop_sequences,
+    has_bos_prefix,
+    maybe_truncate,
+    normalize_gen_kwargs,
+    postprocess_generated_text,
+)
+from lm_eval.utils import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    get_rolling_token_windows,
+    make_disjoint_window,
+)
+from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
+
+from engine.client import EngineClient
+from engine.errors import EngineError, InputError
+from engine.keys import client_keys
+from engine.process.engine_process import EngineProcess
+from engine.protocol.completions import TokenPair
+from engine.weights.identity import load_tokenizer
+from engine.weights.models import BUNDLED_MODEL, resolve_model
+
+logger = logging.getLogger(__name__)
+
+REQUESTS_AT_ONCE = 3
+"""While one ends, the engine is busy with the others."""
+
+PAIRS_PER_REQUEST = 512
+PROMPTS_PER_REQUEST = 64
+
+_Ids = tuple[int, ...]
+_Prompts = tuple[dict[str, Any], list[tuple[list[int], int]]]
+"""How outputs are generated; tokens of each prompt, and the number of its request."""
+
+_Named = tuple[tuple[str, str] | None, list[int], list[int]]
+"""What the harness asks: its own key of the request, tokens of the context, of the continuation."""
+
+
+@register_model("jostle")  # type: ignore[untyped-decorator,unused-ignore]
+class JostleLM(TemplateLM):  # type: ignore[misc]
+    """Log-probabilities and outputs from an engine, for `lm_eval`.
+
+    Args:
+        model: What to start: `smollm2-135m`, a hub id, or a folder. With a URL, where the served
+            tokenizer lies; by default where the engine says.
+        url: A running engine; None: one is started, and ends with this model.
+        max_length: Context in tokens; by default the model's own, or the running engine's.
+        add_bos_token: Whether texts begin with the beginning of sequence; None: as the tokenizer
+            has it.
+        prefix_token_id: What an empty context stands for; by default the beginning of sequence, or
+            the end where there is none.
+        max_gen_toks: Longest output where a task names none.
+        truncation_side: Which end of a context goes that does not fit before an output.
+        chat_template_args: Goes to the chat template, such as `enable_thinking`.
+        think_end_token: Text behind which the answer of a reasoning model begins.
+        trust_remote_code: Whether code that comes with the model may run.
+        engine_args: Flags of vLLM for an engine that is started, such as `--dtype=bfloat16`; blanks
+            part them.
+        api_key: Key of a running engine; by default that of the environment.
+        batch_size: Of no meaning here; neither are `max_batch_size` and `device`.
+
+    Raises:
+        InputError: If the model is not there, or the tokenizer is not the engine's.
+        EngineError: If the engine does not come up or does not answer.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        url: str | None = None,
+        *,
+        pretrained: str | None = None,
+        max_length: int | None = None,
+        add_bos_token: bool | None = None,
+        prefix_token_id: int | None = None,
+        max_gen_toks: int = 256,
+        truncation_side: str = "left",
+        chat_template_args: dict[str, Any] | None = None,
+        think_end_token: str | None = None,
+        trust_remote_code: bool = False,
+        engine_args: str = "",
+        api_key: str | None = None,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        super().__init__()
+        model = model or pretrained
+        self._ending = ExitStack()
+        self.close = weakref.finalize(self, self._ending.close)
+        if url is None:
+            flags = [*engine_args.split()]
+            if max_length is not None:
+                flags.append(f"--max-model-len={max_length}")
+            url = self._start(model or BUNDLED_MODEL, flags, trust_remote_code)
+            model = None
+        self._client = self._ending.enter_context(
+            EngineClient(url, client_keys(os.environ, api_key).api)
+        )
+        served = self._client.weights().served
+        self.tokenizer: Any = load_tokenizer(served, model, trust_remote_code=trust_remote_code)
+        self.max_length = min(max_length or served.max_model_len, served.max_model_len)
+        self.max_gen_toks = max_gen_toks
+        self._add_bos_token = add_bos_token
+        self._prefix_token_id = prefix_token_id
+        self._truncation_side = truncation_side
+        self._chat_template_args = chat_template_args or {}
+        self._think_end_token = think_end_token
+
+    def _start(self, model: str, flags: Sequence[str], trust_remote_code: bool) -> str:
+        """Starts an engine, which ends with this model; its address."""
+        folder = self._ending.enter_context(tempfile.TemporaryDirectory(prefix="jostle-"))
+        process = self._ending.enter_context(
+            EngineProcess.start(
+                str(resolve_model(model)),
+                weights_root=None,
+                log_file=Path(folder) / "engine.log",
+                trust_remote_code=trust_remote_code,
+                extra_args=flags,
+            )
+        )
+        try:
+            process.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+        return process.url
+
+    # What the harness asks of every model.
+
+    @property
+    def eot_token_id(self) -> int:
+        """The end of sequence."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands for an empty context."""
+        begin = self.tokenizer.bos_token_id
+        for token in (self._prefix_token_id, begin):
+            if token is not None:
+                return int(token)
+        return self.eot_token_id
+
+    @property
+    def tokenizer_name(self) -> str:
+        """By which the harness tells its caches apart."""
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
+    ) -> list[int]:
+        """Token ids of a text; no beginning of sequence where it has one already."""
+        if add_special_tokens is None:
+            add_special_tokens = self._add_bos_token
+            if has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
+                add_special_tokens = False
+        if add_special_tokens is not None:
+            kwargs["add_special_tokens"] = add_special_tokens
+        return list(self.tokenizer.encode(string, **kwargs))
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as a text, ready for the assistant's turn or in the middle of it."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat_history,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+                **self._chat_template_args,
+            )
+        )
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """Log-probability of each whole text, in the harness' own windows."""
+        windows: list[_Named] = []
+        owners: list[int] = []
+        for number, (text,) in enumerate(request.args for request in requests):
+            rolling = get_rolling_token_windows(
+                token_list=self.tok_encode(text),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length - 2,  # a token before, and one that vLLM generates
+                context_len=1,
+            )
+            for context, continuation in map(make_disjoint_window, rolling):
+                windows.append((None, context, continuation))
+                owners.append(number)
+        totals = [0.0] * len(requests)
+        scored = self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm)
+        for number, (logprob, _) in zip(owners, scored, strict=True):
+            totals[number] += logprob
+        for request, total in zip(requests, totals, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
+        return totals
+
+    def _loglikelihood_tokens(
+        self, requests: list[_Named], disable_tqdm: bool = False, **_: Any
+    ) -> list[tuple[float, bool]]:
+        """Log-probability of each continuation, and whether each of its tokens is a likeliest one.
+
+        Pairs are asked in the order of their tokens, so that shared prefixes are computed once, and
+        equal ones once.
+        """
+        pairs = [self._fitting(context, continuation) for _, context, continuation in requests]
+        answers = dict.fromkeys(pairs, (0.0, True))
+        distinct = sorted(answers, key=lambda pair: pair[0] + pair[1])
+        cuts = range(0, len(distinct), PAIRS_PER_REQUEST)
+        parts = [distinct[start : start + PAIRS_PER_REQUEST] for start in cuts]
+        with (
+            tqdm(total=len(distinct), disable=disable_tqdm, desc="Scoring pairs") as bar,
+            ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool,
+        ):
+            for part, scored in zip(parts, pool.map(self._score, parts), strict=True):
+                answers.update(zip(part, scored, strict=True))
+                bar.update(len(part))
+        results = [answers[pair] for pair in pairs]
+        for request, result in zip(requests, results, strict=True):
+            if request[0] is not None:  # one that was asked for, and no window
+                self.cache_hook.add_partial("loglikelihood", request[0], result)
+        return results
+
+    def _fitting(self, context: list[int], continuation: list[int]) -> tuple[_Ids, _Ids]:
+        """The pair, its context cut from the left as the harness cuts it."""
+        if not continuation:
+            raise InputError("a continuation has no tokens")
+        room = self.max_length - 1 - len(continuation)  # vLLM generates one
+        if room < 1:
+            raise InputError(
+                f"a continuation has {len(continuation)} tokens, the context holds "
+                f"{self.max_length}, with one before it and one behind it"
+            )
+        if len(context) > room:
+            logger.warning("a context of %d tokens is cut to the last %d", len(context), room)
+        return tuple(context[-room:]), tuple(continuation)
+
+    def _score(self, pairs: list[tuple[_Ids, _Ids]]) -> list[tuple[float, bool]]:
+        asked = [
+            TokenPair(prompt_token_ids=prompt, completion_token_ids=completion)
+            for prompt, completion in pairs
+        ]
+        found: dict[int, tuple[float, bool]] = {}
+        for result in self._client.logprobs(asked):
+            if result.is_greedy is None:
+                raise EngineError("this engine does not tell whether a token is a likeliest one")
+            found[result.index] = (result.logprob, result.is_greedy)
+        return [found[index] for index in range(len(pairs))]
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """An output for each context, over before the first of the texts that end it."""
+        outputs = [""] * len(requests)
+        with (
+            tqdm(total=len(requests), disable=disable_tqdm, desc="Generating") as bar,
+            ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool,
+        ):
+            for part in pool.map(self._generate, self._alike(requests)):
+                for number, text in part:
+                    outputs[number] = text
+                    self.cache_hook.add_partial("generate_until", requests[number].args, text)
+                bar.update(len(part))
+        return outputs
+
+    def _alike(self, requests: list[Any]) -> list[_Prompts]:
+        """The requests in parts that are generated alike, each part in the order of its tokens."""
+        eos = self.tokenizer.decode(self.eot_token_id)
+        alike: dict[str, tuple[dict[str, Any], list[tuple[list[int], int]]]] = {}
+        for number, (context, given) in enumerate(request.args for request in requests):
+            options = dict(normalize_gen_kwargs(given, default_max_gen_toks=self.max_gen_toks))
+            options.pop("do_sample", None)
+            stop = handle_stop_sequences(options.pop("until", None), eos=eos)
+            ids, max_tokens = maybe_truncate(
+                self.tok_encode(context),
+                max_gen_toks=int(options.pop("max_gen_toks")),
+                max_model_len=self.max_length,
+                side=self._truncation_side,
+            )
+            # As the harness has it for its model of vLLM.
+            kept = {"skip_special_tokens": False, "spaces_between_special_tokens": False} | options
+            body = kept | {"max_tokens": max_tokens, "stop": [text for text in stop if text]}
+            same = alike.setdefault(json.dumps(body, sort_keys=True), (body, []))
+            same[1].append((ids, number))
+        parts: list[_Prompts] = []
+        for body, prompts in alike.values():
+            prompts.sort()
+            for start in range(0, len(prompts), PROMPTS_PER_REQUEST):
+                parts.append((body, prompts[start : start + PROMPTS_PER_REQUEST]))
+        return parts
+
+    def _generate(self, part: _Prompts) -> list[tuple[int, str]]:
+        """Number and output of each prompt of a part."""
+        body, prompts = part
+        # A reasoning model would stop inside its thoughts.
+        stop = [] if self._think_end_token else body["stop"]
+        texts = self._client.complete([ids for ids, _ in prompts], body | {"stop": stop})
+        return [
+            (number, postprocess_generated_text(text, body["stop"], self._think_end_token))
+            for (_, number), text in zip(prompts, texts, strict=True)
+        ]

@@ -1,0 +1,121 @@
+"""The harness' model against a server that answers by the token ids alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import EngineError, InputError
+from tests.engine.harness.harness_server import MAX_LENGTH, asked, harness_server
+from tests.training.pair_files.pair_server import PairServer
+
+pytest.importorskip("lm_eval", reason="needs lm_eval: requirements/benchmarks.txt")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PairServer]:
+    with harness_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def model(server: PairServer) -> Iterator[Any]:
+    from engine.harness.jostle_lm import JostleLM
+
+    made = JostleLM(url=server.url)
+    yield made
+    made.close()
+
+
+def instances(kind: str, *arguments: tuple[Any, ...]) -> list[Any]:
+    from lm_eval.api.instance import Instance  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+    return [
+        Instance(kind, {}, each, number, ("task", number, 1))
+        for number, each in enumerate(arguments)
+    ]
+
+
+def test_pairs_are_cut_where_the_harness_cuts_them(model: Any, server: PairServer) -> None:
+    model.loglikelihood(instances("loglikelihood", ("Say the color: ", "blue sea")))
+    ((prompt, completion),) = asked(server)
+    decode = model.tokenizer.decode
+    assert (decode(prompt), decode(completion)) == ("Say the color:", " blue sea")
+
+
+def test_an_empty_context_is_the_beginning_of_sequence(model: Any, server: PairServer) -> None:
+    model.loglikelihood(instances("loglikelihood", ("", "blue")))
+    ((prompt, completion),) = asked(server)
+    assert prompt == [model.tokenizer.bos_token_id]
+    assert model.tokenizer.decode(completion) == "blue"
+
+
+def test_answers_come_in_the_order_of_the_requests_and_equal_pairs_are_asked_once(
+    model: Any, server: PairServer
+) -> None:
+    texts = [("b", " z"), ("a", " y"), ("b", " x"), ("b", " z")]
+    answers = model.loglikelihood(instances("loglikelihood", *texts))
+    assert answers[0] == answers[3]
+    pairs = asked(server)
+    assert len(pairs) == 3
+    assert pairs == sorted(pairs)
+    alone = [model.loglikelihood(instances("loglikelihood", each))[0] for each in texts]
+    assert answers == alone
+    assert {greedy for _, greedy in answers} <= {True, False}
+
+
+def test_a_long_context_loses_its_beginning(model: Any, server: PairServer) -> None:
+    context = "alpha bravo " * MAX_LENGTH
+    model.loglikelihood(instances("loglikelihood", (context, " blue")))
+    ((prompt, completion),) = asked(server)
+    assert len(prompt) + len(completion) == MAX_LENGTH - 1
+    assert prompt == model.tok_encode(context.rstrip())[-len(prompt) :]
+
+
+def test_a_continuation_that_does_not_fit_is_an_error(model: Any) -> None:
+    with pytest.raises(InputError, match="a continuation has"):
+        model.loglikelihood(instances("loglikelihood", ("a", " blue" * MAX_LENGTH)))
+
+
+def test_rolling_windows_hold_every_token_once(model: Any, server: PairServer) -> None:
+    text = "alpha bravo charlie delta " * 40
+    (total,) = model.loglikelihood_rolling(instances("loglikelihood_rolling", (text,)))
+    pairs = asked(server)
+    assert len(pairs) > 2
+    assert all(len(prompt) + len(completion) < MAX_LENGTH for prompt, completion in pairs)
+    scored = sorted(token for _, completion in pairs for token in completion)
+    assert scored == sorted(model.tok_encode(text))
+    alone = model._loglikelihood_tokens([(None, *pair) for pair in pairs])
+    assert total == pytest.approx(sum(logprob for logprob, _ in alone))
+
+
+def test_an_engine_that_does_not_tell_what_is_likeliest_is_an_error(
+    model: Any, server: PairServer
+) -> None:
+    server.tells_greedy = False
+    with pytest.raises(EngineError, match="likeliest"):
+        model.loglikelihood(instances("loglikelihood", ("a", " b")))
+
+
+def test_outputs_end_before_the_texts_that_end_them(model: Any, server: PairServer) -> None:
+    options = {"until": ["\n\n"], "max_gen_toks": 8, "do_sample": False, "temperature": 0.0}
+    texts = model.generate_until(
+        instances("generate_until", ("alpha bravo", options), ("a", options))
+    )
+    lengths = [len(model.tok_encode(text)) for text in ("alpha bravo", "a")]
+    assert texts == [f"out {length}" for length in lengths]
+    (body,) = server.bodies
+    assert body["stop"] == ["\n\n", "<|im_end|>"]
+    assert (body["max_tokens"], body["temperature"], body["top_p"]) == (8, 0.0, 1.0)
+
+
+def test_conversations_begin_once(model: Any) -> None:
+    said = [{"role": "user", "content": "Say"}, {"role": "assistant", "content": "blue"}]
+    text = model.apply_chat_template([*said, said[0]])
+    assert text.endswith("<|im_start|>assistant\n")
+    begin = model.tokenizer.bos_token_id
+    assert model.tok_encode(text)[:2].count(begin) == 1
+    assert not model.apply_chat_template(said, add_generation_prompt=False).endswith("<|im_end|>\n")

@@ -1,0 +1,93 @@
+"""A file of a million short pairs: memory stays flat, and kills change nothing.
+
+python -m pytest tests/training/pair_files/test_million_pairs.py -m long -s
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from training.pair_files.scored_pairs import PairJournal
+
+N_ROWS = 1_000_000
+N_KILLS = 10
+MOST_MIB = 500
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """A server of pairs in a process of its own."""
+    command = [sys.executable, "-m", "tests.training.pair_files.pair_server"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.terminate()
+    process.wait()
+
+
+def start(given: Path, out: Path, url: str) -> psutil.Popen:
+    command = [sys.executable, "-m", "cli.main", "logprobs", given, "-o", out, "--url", url]
+    return psutil.Popen([str(word) for word in command], stderr=subprocess.DEVNULL)
+
+
+def peak_mib(process: psutil.Popen, seconds: float = 3600.0) -> float:
+    """The most memory that a process takes within a time, or until it ends."""
+    peak, until = 0.0, time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < until:
+        peak = max(peak, process.memory_info().rss / 2**20)
+        time.sleep(0.1)
+    return peak
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_million_pairs(tmp_path: Path, url: str) -> None:
+    given = tmp_path / "in.jsonl"
+    with given.open("w") as stream:
+        for n in range(N_ROWS):
+            row = {"id": n, "prompt": f"What is {n % 9973}?", "completion": f" It is {n}."}
+            stream.write(json.dumps(row) + "\n")
+    undisturbed = tmp_path / "undisturbed.jsonl"
+    started = time.monotonic()
+    process = start(given, undisturbed, url)
+    whole_mib = peak_mib(process)
+    seconds = time.monotonic() - started
+    assert process.returncode == 0
+
+    out, draw = tmp_path / "out.jsonl", random.Random(0)
+    journal = PairJournal(tmp_path / "out.journal.jsonl")
+    peaks, kept = [], []
+    for _ in range(N_KILLS):
+        process = start(given, out, url)
+        # Now and then while it reads, mostly while it scores or writes.
+        peaks.append(peak_mib(process, draw.uniform(0.02, 0.4) * seconds))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        numbers = [number for batch in journal.records() for number in batch.numbers()]
+        assert len(set(numbers)) == len(numbers)
+        kept.append(len(numbers))
+    assert kept == sorted(kept)
+    process = start(given, out, url)
+    peaks.append(peak_mib(process))
+    assert process.returncode in (0, 2)  # 2: a kill came after the output was there
+    print(f"\n{N_ROWS:,} pairs in {seconds:.0f} s, {whole_mib:.0f} MiB at most")
+    print(f"killed with {kept} pairs in the journal, {max(peaks):.0f} MiB at most")
+    assert digest(out) == digest(undisturbed)
+    assert max(whole_mib, *peaks) < MOST_MIB
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

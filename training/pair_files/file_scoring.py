@@ -1,0 +1,243 @@
+"""Log-probabilities of all pairs of files onto disk: what `jostle logprobs` does.
+
+OUT.parquet or OUT.jsonl   the rows of the files with log-probabilities, in order
+OUT.settings.json          what they depend on
+OUT.skipped.jsonl          rows that were left out, and why
+OUT.journal.jsonl          scored pairs, until the output is there; what broke off goes on from here
+OUT.stdin.*                what came from standard input, as long as it is needed
+OUT.lock                   which process is at it
+OUT.engine.log             output of the engine, if one was started
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from pathlib import Path
+
+from engine.client import AsyncEngineClient
+from engine.client.wire import UnavailableError
+from engine.errors import EngineError, InputError
+from engine.files import remove_parts
+from engine.pools.checks import Faults, IgnoredFaults
+from engine.pools.opening import READERS
+from engine.protocol.completions import CompletionLogprobs, Encoding, SkippedPair
+from training.pair_files.pair_chunks import ChunkQueue, NumberedPair, cut_chunks
+from training.pair_files.pair_columns import PairColumns
+from training.pair_files.pair_file import PairFiles, Survey
+from training.pair_files.scored_pairs import PairJournal, ScoredBatch
+from training.tables.overwriting import AskedOf, WorkFiles
+
+_PAIR = re.compile(r"pairs\[(\d+)\]")
+"""How messages name a pair of a request."""
+
+REQUESTS_AT_ONCE = 3
+"""Of each engine: while one ends, it is busy with the others."""
+
+JOURNAL_SECONDS = 0.5
+"""What is lost to a kill at most, beside the pairs in flight."""
+
+
+class LogprobFiles(WorkFiles):
+    """The files of one scoring.
+
+    Args:
+        output: A `.parquet` or `.jsonl` file.
+
+    Raises:
+        InputError: If it is neither.
+    """
+
+    def __init__(self, output: Path) -> None:
+        if output.suffix not in (".parquet", ".jsonl"):
+            raise InputError("the output's name must end in .parquet or .jsonl", file=output)
+        super().__init__(output, "scoring")
+        self.output = output
+
+    def standard_input(self, ending: str) -> Path:
+        """Where standard input is kept."""
+        return self._beside(f"stdin{ending}")
+
+    @contextmanager
+    def claim(self, *, overwrite: bool = False, inputs: Iterable[object] = ()) -> Iterator[None]:
+        """As of all work; what killed processes left of the output goes."""
+        with super().claim(overwrite=overwrite, inputs=inputs):
+            for path in (self.output, self.skipped):
+                remove_parts(path)
+            yield
+
+    def finish(self) -> None:
+        """Remove what nobody needs once the output is there."""
+        self.journal.unlink(missing_ok=True)
+        for ending in READERS:
+            self.standard_input(ending).unlink(missing_ok=True)
+
+
+class LogprobSettings(AskedOf):
+    """Content of `OUT.settings.json`: everything the numbers depend on.
+
+    Attributes:
+        files: What was read.
+        digest: sha256 over all rows.
+        columns: Names of the columns that were given.
+        encoding: How texts became tokens.
+        tokens: Whether there are values of each token.
+    """
+
+    files: tuple[str, ...]
+    digest: str
+    columns: PairColumns
+    encoding: Encoding
+    tokens: bool
+
+
+class FileScoring:
+    """One scoring of files; what its journal holds is not asked again.
+
+    Args:
+        pairs: The files.
+        survey: What going through them has shown.
+        settings: What the numbers depend on.
+        skip_faulty: Whether pairs that cannot be scored are left out; otherwise they are errors.
+    """
+
+    def __init__(
+        self,
+        pairs: PairFiles,
+        survey: Survey,
+        settings: LogprobSettings,
+        journal: PairJournal,
+        *,
+        skip_faulty: bool,
+    ) -> None:
+        self._pairs = pairs
+        self._survey = survey
+        self._settings = settings
+        self._journal = journal
+        self._skip_faulty = skip_faulty
+
+    def ask(
+        self,
+        engines: Sequence[Callable[[], AsyncEngineClient]],
+        on_scored: Callable[[int], None] | None = None,
+    ) -> None:
+        """Journals what all pairs bring.
+
+        Args:
+            engines: What makes a client of each engine; they have the same weights. One that goes
+                away for longer than its client's patience leaves its work to the others.
+            on_scored: Called with the number of pairs that are done.
+
+        Raises:
+            InputError: If an engine finds fault with a pair; the row and field are named.
+            EngineError: If no engine is left, one fails, or answers with other weights.
+        """
+        done = self._journal.done(self._survey.n_pairs)
+        tell = on_scored or (lambda n_done: None)
+        tell(len(done))
+        if len(done) == self._survey.n_pairs:
+            return
+        arrived: list[tuple[int, CompletionLogprobs | SkippedPair]] = []
+
+        def keep() -> None:
+            if arrived:
+                self._journal.append(ScoredBatch.of(arrived))
+                for number, _ in arrived:
+                    done.add(number)
+                arrived.clear()
+                tell(len(done))
+
+        rows = self._pairs.rows(IgnoredFaults() if self._skip_faulty else Faults())
+        with self._journal:
+            try:
+                asyncio.run(self._ask(engines, cut_chunks(rows, done), arrived, keep))
+            finally:
+                keep()
+
+    async def _ask(
+        self,
+        engines: Sequence[Callable[[], AsyncEngineClient]],
+        chunks: Iterator[list[NumberedPair]],
+        arrived: list[tuple[int, CompletionLogprobs | SkippedPair]],
+        keep: Callable[[], None],
+    ) -> None:
+        """Has all chunks scored; what arrives is kept every now and then."""
+        queue = ChunkQueue(chunks)
+        left = set(range(len(engines)))
+
+        async def work(client: AsyncEngineClient, engine: int) -> None:
+            while (taken := await queue.take()) is not None:
+                number, chunk = taken
+                missing = dict(enumerate(chunk))
+
+                def take(index: int, result: CompletionLogprobs | SkippedPair) -> None:
+                    arrived.append((missing.pop(index).number, result))  # noqa: B023
+
+                try:
+                    await self._score(client, chunk, take)
+                except UnavailableError:
+                    left.discard(engine)
+                    if not left:
+                        raise
+                    await queue.give_back(number, [*missing.values()])
+                    return
+                if keeper.done():  # it could not write
+                    await keeper
+                await queue.finish(number)
+
+        async def keep_now_and_then() -> None:
+            while True:
+                await asyncio.sleep(JOURNAL_SECONDS)
+                keep()
+
+        keeper = asyncio.create_task(keep_now_and_then())
+        try:
+            async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+                for engine, connect in enumerate(engines):
+                    client = await stack.enter_async_context(connect())
+                    for _ in range(REQUESTS_AT_ONCE):
+                        group.create_task(work(client, engine))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        finally:
+            keeper.cancel()
+
+    async def _score(
+        self,
+        client: AsyncEngineClient,
+        chunk: list[NumberedPair],
+        take: Callable[[int, CompletionLogprobs | SkippedPair], None],
+    ) -> None:
+        """Gives every result of a chunk to `take`, as it comes."""
+        results = client.logprobs(
+            [each.pair.sent for each in chunk],
+            self._settings.encoding,
+            tokens=self._settings.tokens,
+            on_skip=(lambda skipped: take(skipped.index, skipped)) if self._skip_faulty else None,
+        )
+        try:
+            async with aclosing(results):
+                async for result in results:
+                    self._check_weights(result)
+                    take(result.index, result)
+        except UnavailableError:
+            raise
+        except (InputError, EngineError) as error:
+            raise self._of_row(error, [each.number for each in chunk]) from error
+
+    def _check_weights(self, result: CompletionLogprobs) -> None:
+        expected = self._settings.weights.version
+        if result.weights_version != expected:
+            raise EngineError(f"the weights changed from {expected} to {result.weights_version}")
+
+    def _of_row(self, error: InputError | EngineError, numbers: Sequence[int]) -> Exception:
+        """The error, naming the row whose pair it is about."""
+        named = _PAIR.search(str(error))
+        if named is None:
+            return error
+        row = self._pairs.row_of(numbers[int(named[1])])
+        field = error.field if isinstance(error, InputError) else None
+        fault = row.fault(numbers[int(named[1])], str(error), field)
+        return fault if isinstance(error, InputError) else EngineError(str(fault))

@@ -1,0 +1,173 @@
+"""Files whose rows hold pairs, gone through as often as it takes and never held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+from engine.errors import InputError
+from engine.pools.checks import Faults, IgnoredFaults
+from engine.pools.opening import READERS, existing_path, part_files
+from engine.pools.rows import Row, RowReader
+from engine.pools.tables import HUB, is_dataset_folder, open_dataset, read_dataset
+from training.pair_files.kept_columns import KeptColumns
+from training.pair_files.pair_columns import PairColumns, PairForm, RowPair
+
+_LOOKED_AT = 100  # rows that show the form
+_OF_PAIR = re.compile(r"^.*?pairs\[\d+\](, field '[^']*')?: ")
+"""How a message about a pair of a request begins."""
+
+
+class PairRow(NamedTuple):
+    """A row and its pairs.
+
+    Attributes:
+        row: The row.
+        form: What its columns are.
+        first: Number of its first pair, counted from 0 through all files.
+        pairs: Its pairs, at least one.
+    """
+
+    row: Row
+    form: PairForm
+    first: int
+    pairs: list[RowPair]
+
+    def fault(self, number: int, reason: str, field: str | None) -> InputError:
+        """Why one of its pairs cannot be scored.
+
+        Args:
+            number: The pair's.
+            reason: As the engine puts it.
+            field: Field of the pair at fault, if it is one.
+        """
+        column = {
+            "prompt": self.form.prompt,
+            "messages": self.form.messages,
+            "completion": self.form.completion or self.form.messages,
+        }.get(field or "", field)
+        if column == self.form.completion and self.form.several:
+            column = f"{column}[{number - self.first}]"
+        problem = _OF_PAIR.sub("", reason)
+        return InputError(problem, file=self.row.file, record=self.row.place, field=column)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of the files once they have been gone through.
+
+    Attributes:
+        n_rows: Rows without fault.
+        n_pairs: Their pairs.
+        digest: sha256 over all rows.
+        kept: The columns of the files.
+        several: Whether rows have lists of completions.
+    """
+
+    n_rows: int
+    n_pairs: int
+    digest: str
+    kept: KeptColumns
+    several: bool
+
+
+class PairFiles:
+    """The rows of one file or several.
+
+    Args:
+        specs: Files, folders of parts, or `hub:` and a data set on the hub.
+        columns: What the columns are called.
+        split: The split of a data set.
+        subset: Its configuration.
+
+    Attributes:
+        files: What is read, for those that must not write there.
+
+    Raises:
+        InputError: If there is no such file, it is of an unknown kind, or a column is missing.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[str],
+        columns: PairColumns,
+        split: str | None = None,
+        subset: str | None = None,
+    ) -> None:
+        self.files: list[str] = []
+        self._readers: list[tuple[RowReader, PairForm]] = []
+        for spec in specs:
+            for name, read in _readers(spec, split, subset):
+                first = list(islice(read(IgnoredFaults()), _LOOKED_AT))
+                if not first:
+                    next(read(Faults()), None)  # raises what is wrong with it, if it is not empty
+                    continue
+                self.files.append(name)
+                self._readers.append((read, PairForm.find(columns, first, name)))
+        if not self._readers:
+            raise InputError("holds no rows", file=", ".join(specs))
+        forms = {form.several for _, form in self._readers}
+        if len(forms) > 1:
+            raise InputError("some hold lists of completions, some do not", file=", ".join(specs))
+        self.several = forms.pop()
+
+    def rows(self, faults: Faults) -> Iterator[PairRow]:
+        """All rows without fault, in order; the faults of the others are told."""
+        n_pairs = 0
+        for read, form in self._readers:
+            for row in read(faults):
+                try:
+                    pairs = form.pairs(row)
+                except InputError as fault:
+                    faults.add(fault)
+                else:
+                    yield PairRow(row, form, n_pairs, pairs)
+                    n_pairs += len(pairs)
+
+    def row_of(self, number: int) -> PairRow:
+        """The row of a pair."""
+        rows = self.rows(IgnoredFaults())
+        return next(row for row in rows if row.first <= number < row.first + len(row.pairs))
+
+    def survey(self, faults: Faults, *, typed: bool) -> Survey:
+        """Goes through all rows once, so that what is wrong with one is told before it costs much.
+
+        Raises:
+            InputError: The first fault, unless `faults` takes it; if no row is without one.
+
+        Args:
+            typed: Whether the types of the columns are needed.
+        """
+        digest = hashlib.sha256()
+        kept = KeptColumns(typed=typed)
+        n_rows = n_pairs = 0
+        for each in self.rows(faults):
+            digest.update(repr(each.row).encode())
+            n_rows += 1
+            n_pairs += len(each.pairs)
+            kept.see(each.row)
+        if not n_rows:
+            raise InputError("no row can be scored", file=", ".join(self.files))
+        return Survey(n_rows, n_pairs, digest.hexdigest(), kept, self.several)
+
+
+def _readers(spec: str, split: str | None, subset: str | None) -> Iterator[tuple[str, RowReader]]:
+    """Name and reader of each file that a name stands for."""
+    is_dataset = spec.startswith(HUB)
+    if not is_dataset:
+        path = existing_path(spec)
+        is_dataset = path.is_dir() and is_dataset_folder(path)
+    if is_dataset:
+        yield spec, partial(read_dataset, open_dataset(spec, split, subset), spec)
+        return
+    for field, value in (("split", split), ("subset", subset)):
+        if value is not None:
+            raise InputError("only data sets have splits and subsets", file=spec, field=field)
+    for file in part_files(path):
+        read: Any = READERS[file.suffix.lower()]
+        yield str(file), partial(read, file)

@@ -1,0 +1,147 @@
+"""The output: the rows of the input, in order, with log-probabilities beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import date, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+from engine.files import replacing
+from training.pair_files.pair_file import PairRow, Survey
+from training.pair_files.scored_pairs import PairResult, TokenValues
+
+_GROUP_BYTES = 8 << 20  # of text in a row group, about
+_GROUP_ROWS = 20_000
+
+RESULT_COLUMNS = ("logprob", "mean_logprob", "n_tokens", "n_prompt_tokens", "is_greedy")
+"""What each row gets."""
+
+TOKEN_COLUMNS = tuple(TokenValues.model_fields)
+"""What it gets on top where values of tokens were asked for."""
+
+Write = Callable[[dict[str, Any]], None]
+"""Takes a row of the output."""
+
+
+class ResultFile:
+    """Writes the output.
+
+    Args:
+        path: A `.parquet` or a `.jsonl` file.
+        survey: The columns of the input.
+        tokens: Whether there are values of tokens.
+
+    Raises:
+        InputError: If the input has a column of the same name as one of the output's own, or its
+            columns fit no Parquet file.
+    """
+
+    def __init__(self, path: Path, survey: Survey, source: str, *, tokens: bool) -> None:
+        self._path = path
+        self._several = survey.several
+        self.columns = (*RESULT_COLUMNS, *(TOKEN_COLUMNS if tokens else ()))
+        for name in self.columns:
+            if name in survey.kept.names:
+                problem = "has the name of a column of the output; rename it"
+                raise InputError(problem, file=source, field=name)
+        self._schema: Any = None
+        if path.suffix == ".parquet":
+            self._schema = self._with_results(survey.kept.schema(source), source)
+
+    def row(self, row: PairRow, results: Sequence[PairResult]) -> dict[str, Any]:
+        """A row of the output."""
+        rows = [self._values(result) for result in results]
+        values = {name: [each[name] for each in rows] for name in self.columns}
+        return row.row.values | (values if self._several else rows[0])
+
+    def _values(self, result: PairResult) -> dict[str, Any]:
+        values = result._asdict() | {"mean_logprob": result.logprob / result.n_tokens}
+        if result.tokens is not None:
+            values |= {name: each and list(each) for name, each in result.tokens}
+        return {name: values[name] for name in self.columns}
+
+    def opened(self) -> AbstractContextManager[Write]:
+        """What takes the rows; the file is there when the block is through."""
+        return self._parquet() if self._schema is not None else self._jsonl()
+
+    @contextmanager
+    def _jsonl(self) -> Iterator[Write]:
+        def write(row: dict[str, Any]) -> None:
+            try:
+                line = json.dumps(row, ensure_ascii=False, allow_nan=False, default=_spelled)
+                stream.write(f"{line}\n")
+            except (TypeError, ValueError) as error:
+                problem = f"a row cannot be spelled as JSON, write .parquet instead ({error})"
+                raise InputError(problem, file=self._path) from error
+
+        with replacing(self._path) as part, part.open("w", encoding="utf-8") as stream:
+            yield write
+
+    @contextmanager
+    def _parquet(self) -> Iterator[Write]:
+        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+        group: list[dict[str, Any]] = []
+        letters = 0
+
+        def flush() -> None:
+            nonlocal letters
+            writer.write_table(pa.Table.from_pylist(group, self._schema))
+            group.clear()
+            letters = 0
+
+        def write(row: dict[str, Any]) -> None:
+            nonlocal letters
+            group.append(row)
+            letters += sum(len(value) for value in row.values() if isinstance(value, str | list))
+            if letters >= _GROUP_BYTES or len(group) >= _GROUP_ROWS:
+                flush()
+
+        with (
+            replacing(self._path) as part,
+            closing(pq.ParquetWriter(part, self._schema, compression="zstd")) as writer,
+        ):
+            yield write
+            flush()
+
+    def _with_results(self, kept: Any, source: str) -> Any:
+        """The schema of the output; it can be written."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        number, count, flag = pa.float64(), pa.int64(), pa.bool_()
+        types = {
+            "logprob": number,
+            "mean_logprob": number,
+            "n_tokens": count,
+            "n_prompt_tokens": count,
+            "is_greedy": flag,
+            "token_ids": pa.list_(count),
+            "token_texts": pa.list_(pa.string()),
+            "token_logprobs": pa.list_(number),
+            "token_is_greedy": pa.list_(flag),
+        }
+        for name in self.columns:
+            kind = pa.list_(types[name]) if self._several else types[name]
+            kept = kept.append(pa.field(name, kind))
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), kept).close()
+        except pa.ArrowException as error:
+            problem = f"fits no .parquet file, write .jsonl instead ({error})"
+            raise InputError(problem, file=source) from error
+        return kept
+
+
+def _spelled(value: Any) -> Any:
+    """What JSON has no form for."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"found a {type(value).__name__}")
