@@ -22,19 +22,17 @@ from rich.table import Table
 
 from benchmarks.harness_tasks import TASKS, write_task
 from benchmarks.harness_ways import WAYS, Given, WayResult
-from benchmarks.ways import EAGER_VARIABLE
 from engine.process.settings import KEEP_MEMORY, choose_settings
 from engine.weights.models import resolve_model
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def run(way: str, given: Given, folder: Path, *, eager: bool) -> WayResult:
+def run(way: str, given: Given, folder: Path) -> WayResult:
     """One way, in a process of its own with the cores and KV space of ours."""
     given_file, answer = folder / "given.json", folder / f"{way}.json"
     given_file.write_text(given.model_dump_json())
-    environment = {**os.environ, EAGER_VARIABLE: "1" if eager else "0"}
-    environment["HF_HUB_OFFLINE"] = environment["HF_DATASETS_OFFLINE"] = "1"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     if way != "jostle":
         ours = choose_settings().environment
         kept = {key: value for key, value in ours.items() if key not in KEEP_MEMORY}
@@ -87,9 +85,10 @@ def main() -> None:
         model=str(resolve_model(chosen.model)),
         tasks=str(folder),
         shots={task.name: task.shots for task in TASKS},
+        eager=chosen.eager,
     )
     ways = [*dict.fromkeys([*chosen.ways.split(","), "jostle"])]
-    results = {way: run(way, given, folder, eager=chosen.eager) for way in ways}
+    results = {way: run(way, given, folder) for way in ways}
     console = Console(record=True, width=100)
     for task in TASKS:
         show(results, task.name, console)

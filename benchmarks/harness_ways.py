@@ -7,7 +7,6 @@ the model is loaded and has scored a few pairs to warm up.
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from pydantic import BaseModel
 
-from benchmarks.ways import EAGER_VARIABLE, name_vllm
+from benchmarks.ways import name_vllm
 from engine.process.settings import choose_settings
 
 MAX_LENGTH = 2048
@@ -33,11 +32,13 @@ class Given(BaseModel):
         model: Folder of the model.
         tasks: Folder of the tasks.
         shots: Name and number of shots of each.
+        eager: Whether vLLM is to run the model without compiling it.
     """
 
     model: str
     tasks: str
     shots: dict[str, int]
+    eager: bool
 
 
 class TaskResult(BaseModel):
@@ -71,37 +72,37 @@ class WayResult(BaseModel):
     peak_mib: float
 
 
-def jostle_way(model: str) -> Any:
+def jostle_way(given: Given) -> Any:
     """Our model, with an engine of its own."""
     from engine.harness.jostle_lm import JostleLM
 
-    flags = "--enforce-eager" if os.environ.get(EAGER_VARIABLE) == "1" else ""
-    return JostleLM(model, max_length=MAX_LENGTH, engine_args=flags)
+    flags = "--enforce-eager" if given.eager else ""
+    return JostleLM(given.model, max_length=MAX_LENGTH, engine_args=flags)
 
 
-def vllm_way(model: str) -> Any:
+def vllm_way(given: Given) -> Any:
     """The harness' own model of vLLM."""
     name_vllm()
     from lm_eval.models.vllm_causallms import VLLM  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     on_cpu = choose_settings().device == "cpu"
     return VLLM(
-        pretrained=model,
+        pretrained=given.model,
         dtype="float32" if on_cpu else "bfloat16",
         max_model_len=MAX_LENGTH,
         batch_size="auto",
-        enforce_eager=os.environ.get(EAGER_VARIABLE) == "1",
+        enforce_eager=given.eager,
         **({"block_size": 32, "max_num_batched_tokens": 2048} if on_cpu else {}),
     )
 
 
-def transformers_way(model: str, batch_size: int | str = "auto") -> Any:
+def transformers_way(given: Given, batch_size: int | str = "auto") -> Any:
     """The harness' own model of transformers, with batches as large as fit."""
     from lm_eval.models.huggingface import HFLM  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     on_cpu = choose_settings().device == "cpu"
     return HFLM(
-        pretrained=model,
+        pretrained=given.model,
         dtype="float32" if on_cpu else "bfloat16",
         max_length=MAX_LENGTH,
         batch_size=batch_size,
@@ -110,7 +111,7 @@ def transformers_way(model: str, batch_size: int | str = "auto") -> Any:
     )
 
 
-WAYS: dict[str, Callable[[str], Any]] = {
+WAYS: dict[str, Callable[[Given], Any]] = {
     "jostle": jostle_way,
     "vllm": vllm_way,
     "transformers": transformers_way,
@@ -182,7 +183,7 @@ def main(way: str, given_file: Path, answer_file: Path) -> None:
     from lm_eval.api.instance import Instance  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     given = Given.model_validate_json(given_file.read_bytes())
-    harness = WAYS[way](given.model)
+    harness = WAYS[way](given)
     pairs = [(f"A few words, {number} of them, to", " warm up") for number in range(4)]
     harness.loglikelihood(
         [
