@@ -22,6 +22,9 @@ from engine.server.vllm.patched_vllm import OUTPUT_ROWS, unfit
 MARK = "jostle_first_row"
 """Key of `SamplingParams.extra_args`: the first row wanted. Row r predicts prompt token r + 1."""
 
+OUTPUT_MARK = "jostle_output"
+"""Another, for the V2 runner: the ids to score, one for each row from the first wanted on."""
+
 _LOGITS_BYTES = 24 * 2**20
 """Largest block of logits held at once: below the threshold of
 `engine.process.settings.KEEP_MEMORY`, past which a CPU gets fresh pages for each block, which takes
@@ -173,23 +176,32 @@ def _fill(runner: Any, hidden_states: torch.Tensor, spans: list[_Span]) -> None:
     ).to(device)
     vocabulary = runner.model_config.get_vocab_size()
     block = max(1, _LOGITS_BYTES // (4 * vocabulary))
-    values = torch.cat(
-        [
-            of_targets(
-                runner.model.compute_logits(hidden_states[rows[start : start + block]]),
-                targets[start : start + block],
-            )
-            for start in range(0, len(rows), block)
-        ],
-        dim=1,
-    ).cpu()
-    for span, (logprobs, below) in zip(
-        spans, torch.split(values, [span.n_rows for span in spans], dim=1), strict=True
+    values = project(runner.model.compute_logits, hidden_states, rows, targets, block).cpu()
+    for span, of_span in zip(
+        spans, torch.split(values, [span.n_rows for span in spans]), strict=True
     ):
         results = _results(span.request)
         first = span.first_row - span.first_wanted
-        results.logprobs[first : first + span.n_rows, 0] = logprobs
-        results.selected_token_ranks[first : first + span.n_rows] = 1 + (below < 0)
+        results.logprobs[first : first + span.n_rows, 0] = of_span[:, 0]
+        results.selected_token_ranks[first : first + span.n_rows] = 1 + (of_span[:, 1] < 0)
+
+
+def project(
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+    hidden_states: torch.Tensor,
+    rows: torch.Tensor,
+    targets: torch.Tensor,
+    block: int,
+) -> torch.Tensor:
+    """`of_targets` for some rows of the hidden states, so many at once."""
+    return torch.cat(
+        [
+            of_targets(logits_of(hidden_states[some]), of_some)
+            for some, of_some in zip(
+                torch.split(rows, block), torch.split(targets, block), strict=True
+            )
+        ]
+    )
 
 
 def of_targets(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -200,9 +212,9 @@ def of_targets(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         targets: Shape (rows,).
 
     Returns:
-        Shape (2, rows), float32.
+        Shape (rows, 2), float32.
     """
     logits = logits.float()
     peak = logits.amax(dim=-1, keepdim=True)
     below = (logits.gather(-1, targets.unsqueeze(-1)) - peak).squeeze(-1)
-    return torch.stack([below - (logits - peak).exp_().sum(dim=-1).log(), below])
+    return torch.stack([below - (logits - peak).exp_().sum(dim=-1).log(), below], dim=-1)

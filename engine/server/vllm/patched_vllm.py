@@ -14,6 +14,20 @@ from engine.process.settings import SUPPORTED_VLLM
 OUTPUT_ROWS = ("vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict",)
 """Replaced by `engine.server.vllm.output_rows`."""
 
+OUTPUT_ROWS_V2 = (
+    *(
+        f"vllm.v1.worker.gpu.sample.prompt_logprob:PromptLogprobsWorker.{name}"
+        for name in ("add_request", "remove_request", "compute_prompt_token_id_logprobs")
+    ),
+    "vllm.v1.worker.gpu.async_utils:AsyncOutput",
+    "vllm.utils.torch_utils:async_tensor_h2d",
+)
+"""Extended by `engine.server.vllm.output_rows_v2`, which relies on when the fourth waits for what
+and calls the last."""
+
+BOUNDED_HITS = ("vllm.v1.core.kv_cache_manager:KVCacheManager.get_computed_blocks",)
+"""Replaced by `engine.server.vllm.bounded_hits`."""
+
 SHARED_TAILS = (
     "vllm.v1.attention.backends.cpu_attn:CPUAttentionBackendImpl.do_kv_cache_update",
     "vllm.v1.core.kv_cache_utils:generate_block_hash_extra_keys",

@@ -15,7 +15,7 @@ from engine.errors import EngineError
 from engine.process.settings import OUTPUT_ROWS_VARIABLE, SHARED_TAILS_VARIABLE
 from engine.questions.backend import Scored
 from engine.server.vllm.rounding import engine_precision, rounding
-from engine.server.vllm.vllm_backend import NONE, Extensions, VllmBackend
+from engine.server.vllm.vllm_backend import Extensions, VllmBackend
 from engine.server.vllm.worker import OUTPUT_ROWS_METHOD, SHARED_TAILS_METHOD
 
 logger = logging.getLogger("vllm.jostle")
@@ -28,18 +28,20 @@ them by whole nats."""
 
 
 async def enable_extensions(client: EngineClient) -> Extensions:
-    """The extensions that scoring may use here; one warning for each that it may not.
-
-    The V2 runner needs no logits for output rows of us: it scores chosen rows by itself. It is
-    asked for a pair all the same: its first one compiles kernels.
-    """
+    """The extensions that scoring may use here; one warning for each that it may not."""
     if client.vllm_config.use_v2_model_runner:
-        rng, top, salt = _sample(client)
-        pair = [tuple(rng.randrange(top) for _ in range(n)) for n in (7, 2)]
-        await VllmBackend(client, salt).score(pair[0], pair[1], "warm-up", 0)
-        return NONE
+        await _warm_up(client)
     output_rows = await _enable_output_rows(client)
     return Extensions(output_rows, await _enable_shared_tails(client, output_rows=output_rows))
+
+
+async def _warm_up(client: EngineClient) -> None:
+    """Has the V2 runner compile the kernels of its first pair and of its first greedy output."""
+    rng, top, salt = _sample(client)
+    prompt = tuple(rng.randrange(top) for _ in range(7))
+    backend = VllmBackend(client, salt)
+    await backend.score(prompt, prompt[:2], "warm-up", 0)
+    await backend.generate(prompt, 2, prompt[0], "warm-up", 0)
 
 
 async def _enable_output_rows(client: EngineClient) -> bool:
@@ -52,7 +54,7 @@ async def _enable_output_rows(client: EngineClient) -> bool:
     if reason is None:
         return True
     await client.collective_rpc(OUTPUT_ROWS_METHOD, args=(False,))
-    logger.warning("all prompt rows get logits, which is slower: %s", reason)
+    logger.warning("rows of output tokens are scored vLLM's way, which is slower: %s", reason)
     return False
 
 

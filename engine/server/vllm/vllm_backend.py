@@ -19,7 +19,8 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from engine.errors import EngineError
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
-from engine.server.vllm import output_rows, shared_tails
+from engine.server.vllm import shared_tails
+from engine.server.vllm.output_rows import MARK, OUTPUT_MARK
 
 _request_numbers = itertools.count()
 # Several API server processes must not all begin with the same rank.
@@ -173,7 +174,9 @@ class VllmBackend:
         it, so the rows of output tokens are right as long as the cache ends before the last prompt
         token; if it reaches further, the pair is scored again without the cache.
         """
-        score = self._score_v2 if self._v2_runner else self._score_v1
+        score = self._score_v1
+        if self._v2_runner:
+            score = self._score_rows if self._extensions.output_rows else self._score_fixed_ids
         scored = await score(prompt, output, name, group, read_cache=True)
         rescored = scored is None
         if scored is None:
@@ -231,7 +234,33 @@ class VllmBackend:
         is_greedy.append(value is not None and value >= sampled.logprobs[0])
         return _Rows(logprobs, tuple(is_greedy), len(prompt) + len(inner), reused)
 
-    async def _score_v2(
+    async def _score_rows(
+        self,
+        prompt: tuple[int, ...],
+        output: tuple[int, ...],
+        name: str,
+        group: int,
+        *,
+        read_cache: bool,
+    ) -> _Rows | None:
+        """The same on the V2 runner, by `engine.server.vllm.output_rows_v2`."""
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            skip_reading_prefix_cache=not read_cache,
+            detokenize=False,
+            extra_args={MARK: len(prompt) - 1, OUTPUT_MARK: list(output)},
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        submitted = prompt + output[:-1]
+        result = await self._run(submitted, params, name, group)
+        rows = result.prompt_token_id_logprobs
+        if rows is None:
+            return None
+        is_greedy = tuple((rows[:, 1] == 0).tolist())
+        return _Rows(rows[:, 0].tolist(), is_greedy, len(submitted), result.num_cached_tokens or 0)
+
+    async def _score_fixed_ids(
         self,
         prompt: tuple[int, ...],
         output: tuple[int, ...],
@@ -262,7 +291,7 @@ class VllmBackend:
         last = len(prompt) - 1
         marks: dict[str, int] = {}
         if scored and self._extensions.output_rows:
-            marks[output_rows.MARK] = last
+            marks[MARK] = last
         if self._extensions.shared_tails:
             marks[shared_tails.MARK] = last
         return marks or None

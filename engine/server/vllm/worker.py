@@ -12,11 +12,17 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from engine.process.engine_process import PARENT_VARIABLE
 from engine.process.lifetime import die_with
-from engine.server.vllm.patched_vllm import CAST_WARNING, INTERRUPTED_LOADS, UNLOADED_WARNING, unfit
+from engine.server.vllm.patched_vllm import (
+    CAST_WARNING,
+    INTERRUPTED_LOADS,
+    OUTPUT_ROWS_V2,
+    UNLOADED_WARNING,
+    unfit,
+)
 from engine.weights.adapter import merged
 
 logger = logging.getLogger("vllm.jostle")
@@ -28,13 +34,20 @@ SHARED_TAILS_METHOD = "jostle_shared_tails"
 
 
 def register() -> None:
-    """Entry point `vllm.general_plugins`: gives the workers their method. Safe to call again."""
+    """Entry point `vllm.general_plugins`: gives the workers their methods, the engine its bound.
+
+    Safe to call again.
+    """
     parent = multiprocessing.parent_process()
     ours = PARENT_VARIABLE in os.environ  # the plugin is loaded by every vLLM of the environment
     if ours and parent and parent.pid and multiprocessing.get_start_method() != "forkserver":
         die_with(parent.pid)  # vLLM's engine and workers would survive a server that is killed
     from vllm.v1.worker.worker_base import WorkerBase
 
+    from engine.server.vllm import bounded_hits
+
+    if reason := bounded_hits.install():
+        logger.warning("pairs whose output is in the prefix cache are computed twice: %s", reason)
     setattr(WorkerBase, LOAD_METHOD, load_weights)
     setattr(WorkerBase, OUTPUT_ROWS_METHOD, switch_output_rows)
     setattr(WorkerBase, SHARED_TAILS_METHOD, install_shared_tails)
@@ -44,9 +57,17 @@ def switch_output_rows(worker: Any, on: bool) -> str | None:
     """Installs or removes the output-rows-only path; why it could not be installed, or None."""
     from engine.server.vllm import output_rows
 
+    rows: Any = output_rows
+    runner = worker.model_runner
+    if hasattr(runner, "prompt_logprobs_worker"):
+        if reason := unfit(OUTPUT_ROWS_V2):
+            return reason
+        from engine.server.vllm import output_rows_v2
+
+        rows = output_rows_v2
     if on:
-        return output_rows.install(worker.model_runner)
-    output_rows.uninstall(worker.model_runner)
+        return cast("str | None", rows.install(runner))
+    rows.uninstall(runner)
     return None
 
 

@@ -25,7 +25,7 @@ class Engine:
             device_config=SimpleNamespace(device_type="cpu"),
         )
         self.asked: list[tuple[Any, ...]] = []
-        self.scored: list[tuple[int, ...]] = []
+        self.generated = 0
 
     async def collective_rpc(self, method: str, args: tuple[bool, ...]) -> list[str | None]:
         self.asked.append((method, *args))
@@ -39,10 +39,12 @@ class Backend:
     async def score(
         self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
     ) -> Scored:
-        self.client.scored.append(output)
         off = self.client.off * len(output)
         moved = off[: len(output)] if self.ours else [0.0] * len(output)
         return Scored(tuple(-9.0 - each for each in moved), len(prompt), 0, False)
+
+    async def generate(self, *_: Any) -> None:
+        self.client.generated += 1
 
 
 @pytest.mark.parametrize(
@@ -66,8 +68,12 @@ def test_output_rows_are_kept_where_they_give_the_stock_rows(
     assert [on for _, on in engine.asked] == ([True] if kept else [True, False])
 
 
-def test_the_v2_runner_is_warmed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("off", "kept"), [([0.1], True), ([3.0], False)])
+def test_the_v2_runner_is_warmed_up_and_has_rows_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, off: list[float], kept: bool
+) -> None:
     monkeypatch.setattr(selftest, "VllmBackend", Backend)
-    engine: Any = Engine("bfloat16", [0.0], v2=True)
-    assert asyncio.run(selftest.enable_extensions(engine)) == NONE
-    assert (engine.asked, len(engine.scored)) == ([], 1)
+    engine: Any = Engine("bfloat16", off, v2=True)
+    assert asyncio.run(selftest.enable_extensions(engine)) == Extensions(output_rows=kept)
+    assert engine.generated == 1
+    assert [on for _, on in engine.asked] == ([True] if kept else [True, False])

@@ -86,7 +86,7 @@ def test_values_of_targets_are_those_of_torch() -> None:
     logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(0)) * 5
     targets = torch.arange(50)
     targets[:7] = logits[:7].argmax(dim=-1)
-    logprobs, below = of_targets(logits, targets)
+    logprobs, below = of_targets(logits, targets).unbind(dim=-1)
     expected = logits.double().log_softmax(dim=-1)[torch.arange(50), targets]
     assert (logprobs - expected).abs().max() < 1e-5
     assert ((below == 0) == (logits.argmax(dim=-1) == targets)).all()

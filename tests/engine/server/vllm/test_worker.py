@@ -13,7 +13,7 @@ import vllm
 from vllm.model_executor.model_loader.reload import layerwise
 
 from engine.process.engine_process import PARENT_VARIABLE
-from engine.server.vllm import output_rows, shared_tails, worker
+from engine.server.vllm import bounded_hits, output_rows, shared_tails, worker
 from engine.server.vllm import patched_vllm as patched
 from engine.server.vllm.shared_tails import SharedTails
 
@@ -33,7 +33,14 @@ def test_only_processes_of_a_server_that_jostle_started_die_with_their_parent(
 
 
 @pytest.mark.parametrize(
-    "names", [patched.OUTPUT_ROWS, patched.SHARED_TAILS, patched.INTERRUPTED_LOADS]
+    "names",
+    [
+        patched.OUTPUT_ROWS,
+        patched.OUTPUT_ROWS_V2,
+        patched.BOUNDED_HITS,
+        patched.SHARED_TAILS,
+        patched.INTERRUPTED_LOADS,
+    ],
 )
 def test_every_private_name_is_there_in_the_installed_version(names: tuple[str, ...]) -> None:
     assert patched.unfit(names) is None
@@ -50,6 +57,9 @@ def test_on_versions_that_were_not_read_nothing_is_patched(
     problem = f"vLLM {version} is not among the versions it was written for (0.32.x)"
     assert output_rows.install(SimpleNamespace()) == problem
     assert shared_tails.install(SimpleNamespace()) == problem
+    assert bounded_hits.install() == problem
+    v2 = SimpleNamespace(model_runner=SimpleNamespace(prompt_logprobs_worker=None))
+    assert worker.switch_output_rows(v2, on=True) == problem
     worker._forget_interrupted_load(None)
     assert caplog.messages == [f"a load that fails half way is healed by a restart only: {problem}"]
 
