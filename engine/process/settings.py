@@ -14,7 +14,11 @@ SUPPORTED_VLLM = ("0.32.",)
 
 OUTPUT_ROWS_VARIABLE = "JOSTLE_OUTPUT_ROWS"
 SHARED_TAILS_VARIABLE = "JOSTLE_SHARED_TAILS"
+BOUNDED_HITS_VARIABLE = "JOSTLE_BOUNDED_HITS"
 """Environment variables: `0` leaves the stock path on, to compare with it."""
+
+SMALL_BLOCKS_VARIABLE = "JOSTLE_SMALL_BLOCKS"
+"""Environment variable: `1` lets FlashAttention 3 have blocks of less than 16 tokens."""
 
 FLOAT32_VARIABLE = "TRITON_F32_DEFAULT"
 """Environment variable of Triton: how its kernels, vLLM's attention among them, multiply float32 on
