@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from vllm.engine.protocol import EngineClient
 from vllm.inputs.engine import tokens_input
 from vllm.logprobs import FlatLogprobs
@@ -20,7 +19,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from engine.errors import EngineError
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import shared_tails
-from engine.server.vllm.output_rows import MARK, OUTPUT_MARK
+from engine.server.vllm.pair_paths import FixedIds, OurRows, PairPath, SampledLast, row_logprob
 
 _request_numbers = itertools.count()
 # Several API server processes must not all begin with the same rank.
@@ -43,14 +42,10 @@ class Extensions:
 NONE = Extensions()
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What the engine says of an output's tokens, and how many it got and had."""
-
-    logprobs: list[float | None]
-    is_greedy: tuple[bool, ...] | None
-    n_submitted: int
-    n_reused: int
+def _path(*, v2_runner: bool, output_rows: bool) -> PairPath:
+    if v2_runner:
+        return OurRows() if output_rows else FixedIds()
+    return SampledLast(ours=output_rows)
 
 
 class VllmBackend:
@@ -79,7 +74,9 @@ class VllmBackend:
         self._slots = slots or contextlib.nullcontext()
         config = client.vllm_config
         self._extensions = extensions
-        self._v2_runner = bool(config.use_v2_model_runner)
+        self._path = _path(
+            v2_runner=bool(config.use_v2_model_runner), output_rows=extensions.output_rows
+        )
         self._client = client
         self._salt = salt
         self.tokenizer: Any = client.renderer.get_tokenizer()
@@ -115,7 +112,7 @@ class VllmBackend:
             logprobs=0,
             detokenize=False,
             flat_logprobs=True,
-            extra_args=self._marks(prompt),
+            extra_args=self._marks(prompt) or None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         output = await self._run(prompt, params, name, group)
@@ -125,7 +122,7 @@ class VllmBackend:
             raise EngineError(f"{name}: generation ended with {completion.finish_reason!r}")
         rows = completion.logprobs
         assert isinstance(rows, FlatLogprobs)
-        logprobs = [_row_logprob(rows, index, token) for index, token in enumerate(token_ids)]
+        logprobs = [row_logprob(rows, index, token) for index, token in enumerate(token_ids)]
         return Generated(
             token_ids=token_ids,
             token_logprobs=checked_logprobs(logprobs, f"{name}/j=0"),
@@ -147,7 +144,7 @@ class VllmBackend:
             seed=planned.seed,
             stop_token_ids=[planned.end],
             detokenize=False,
-            extra_args=self._marks(planned.prompt),
+            extra_args=self._marks(planned.prompt) or None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         output = await self._run(planned.prompt, params, planned.name, group)
@@ -167,134 +164,33 @@ class VllmBackend:
     ) -> Scored:
         """Log-probabilities of the output's tokens after the prompt.
 
-        The last output token is not submitted: it is what the engine predicts next, so its
-        log-probability comes with the sampled token, and one position less is computed.
-
-        vLLM fills the rows of cached positions with nothing at all. A row predicts the token behind
-        it, so the rows of output tokens are right as long as the cache ends before the last prompt
-        token; if it reaches further, the pair is scored again without the cache.
+        vLLM fills the rows of cached positions with nothing at all. Where a hit in the cache is not
+        bound to end before the output's first row (`engine.server.vllm.bounded_hits`), the pair is
+        scored again without the cache.
         """
-        score = self._score_v1
-        if self._v2_runner:
-            score = self._score_rows if self._extensions.output_rows else self._score_fixed_ids
-        scored = await score(prompt, output, name, group, read_cache=True)
-        rescored = scored is None
-        if scored is None:
-            scored = await score(prompt, output, name, group, read_cache=False)
-        if scored is None:
+        marks = self._marks(prompt)
+        submitted, params = self._path.ask(prompt, output, marks)
+        result = await self._run(submitted, params, name, group)
+        rows = self._path.read(result, prompt, output)
+        rescored = rows is None
+        if rows is None:
+            submitted, params = self._path.ask(prompt, output, marks)
+            params.skip_reading_prefix_cache = True
+            result = await self._run(submitted, params, name, group)
+            rows = self._path.read(result, prompt, output)
+        if rows is None:
             raise EngineError(f"pair {name}: the engine computed no rows for its output")
         return Scored(
-            checked_logprobs(scored.logprobs, name),
-            scored.n_submitted * (1 + rescored),
-            scored.n_reused,
+            checked_logprobs(rows.logprobs, name),
+            len(submitted) * (1 + rescored),
+            result.num_cached_tokens or 0,
             rescored,
-            scored.is_greedy,
+            rows.is_greedy,
         )
 
-    async def _score_v1(
-        self,
-        prompt: tuple[int, ...],
-        output: tuple[int, ...],
-        name: str,
-        group: int,
-        *,
-        read_cache: bool,
-    ) -> _Rows | None:
-        """The output's rows; None if the cache covers output tokens."""
-        inner, last = output[:-1], output[-1]
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            logprob_token_ids=[last],
-            prompt_logprobs=0 if inner else None,
-            skip_reading_prefix_cache=not read_cache,
-            detokenize=False,
-            flat_logprobs=True,
-            extra_args=self._marks(prompt, scored=True),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        result = await self._run(prompt + inner, params, name, group)
-        reused = result.num_cached_tokens or 0
-        if inner and reused >= len(prompt):
-            return None
-        logprobs: list[float | None] = []
-        is_greedy: list[bool] = []
-        if inner:
-            rows = result.prompt_logprobs
-            assert isinstance(rows, FlatLogprobs)
-            # Counted from the end, where both the stock path and ours have the output's rows.
-            first = len(rows) - len(inner)
-            logprobs = [_row_logprob(rows, first + i, token) for i, token in enumerate(inner)]
-            is_greedy = [rows.ranks[rows.start_indices[first + i]] == 1 for i in range(len(inner))]
-        sampled = result.outputs[0].logprobs
-        assert isinstance(sampled, FlatLogprobs)
-        value = _row_logprob(sampled, 0, last)
-        logprobs.append(value)
-        # vLLM ranks the token that it sampled alone, which is the likeliest and comes first.
-        is_greedy.append(value is not None and value >= sampled.logprobs[0])
-        return _Rows(logprobs, tuple(is_greedy), len(prompt) + len(inner), reused)
-
-    async def _score_rows(
-        self,
-        prompt: tuple[int, ...],
-        output: tuple[int, ...],
-        name: str,
-        group: int,
-        *,
-        read_cache: bool,
-    ) -> _Rows | None:
-        """The same on the V2 runner, by `engine.server.vllm.output_rows_v2`."""
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            skip_reading_prefix_cache=not read_cache,
-            detokenize=False,
-            extra_args={MARK: len(prompt) - 1, OUTPUT_MARK: list(output)},
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        submitted = prompt + output[:-1]
-        result = await self._run(submitted, params, name, group)
-        rows = result.prompt_token_id_logprobs
-        if rows is None:
-            return None
-        is_greedy = tuple((rows[:, 1] == 0).tolist())
-        return _Rows(rows[:, 0].tolist(), is_greedy, len(submitted), result.num_cached_tokens or 0)
-
-    async def _score_fixed_ids(
-        self,
-        prompt: tuple[int, ...],
-        output: tuple[int, ...],
-        name: str,
-        group: int,
-        *,
-        read_cache: bool,
-    ) -> _Rows | None:
-        """The same on the V2 runner, which scores chosen ids from a chosen row on by itself."""
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            prompt_logprob_token_ids=np.array(output, dtype=np.int32).reshape(-1, 1),
-            prompt_logprob_start=len(prompt) - 1,
-            skip_reading_prefix_cache=not read_cache,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        result = await self._run(prompt + output, params, name, group)
-        rows = result.prompt_token_id_logprobs
-        if rows is None:  # it drops the scores of a request whose first row is cached
-            return None
-        logprobs: list[float | None] = [float(row[0]) for row in rows]
-        return _Rows(logprobs, None, len(prompt) + len(output), result.num_cached_tokens or 0)
-
-    def _marks(self, prompt: tuple[int, ...], *, scored: bool = False) -> dict[str, int] | None:
+    def _marks(self, prompt: tuple[int, ...]) -> dict[str, int]:
         """What our extensions read. The last token of a prompt predicts; it is always computed."""
-        last = len(prompt) - 1
-        marks: dict[str, int] = {}
-        if scored and self._extensions.output_rows:
-            marks[MARK] = last
-        if self._extensions.shared_tails:
-            marks[shared_tails.MARK] = last
-        return marks or None
+        return {shared_tails.MARK: len(prompt) - 1} if self._extensions.shared_tails else {}
 
     async def _run(
         self, token_ids: Sequence[int], params: SamplingParams, name: str, group: int
@@ -314,11 +210,3 @@ class VllmBackend:
         if any(completion.finish_reason == "abort" for completion in final.outputs):
             raise EngineError(f"{name}: the engine aborted the request")
         return final
-
-
-def _row_logprob(rows: FlatLogprobs, position: int, token_id: int) -> float | None:
-    """The log-probability of a token at its position, looked up by its id."""
-    for entry in range(rows.start_indices[position], rows.end_indices[position]):
-        if rows.token_ids[entry] == token_id:
-            return rows.logprobs[entry]
-    return None

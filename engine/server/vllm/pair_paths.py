@@ -1,0 +1,155 @@
+"""The ways to have vLLM score a pair: what is asked, and what is read from the answer.
+
+The last output token is not submitted where that can be: it is what the engine predicts next.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from vllm.logprobs import FlatLogprobs
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+from engine.server.vllm.output_rows import MARK, OUTPUT_MARK
+
+Tokens = tuple[int, ...]
+Marks = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the engine says of an output's tokens.
+
+    Attributes:
+        logprobs: One per token; None where the engine gave none.
+        is_greedy: See `engine.questions.backend.Scored`.
+    """
+
+    logprobs: list[float | None]
+    is_greedy: tuple[bool, ...] | None
+
+
+class PairPath(Protocol):
+    """One way."""
+
+    def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
+        """What is submitted and how.
+
+        Args:
+            marks: What our extensions are to read, beside those of this way.
+        """
+        ...
+
+    def read(self, result: RequestOutput, prompt: Tokens, output: Tokens) -> Rows | None:
+        """The output's rows; None if the cache covered some, which are not computed then."""
+        ...
+
+
+class SampledLast:
+    """The V1 runner: rows of the prompt, stock or ours, and the last token's with the sampled one.
+
+    Args:
+        ours: Whether `engine.server.vllm.output_rows` is installed and may be asked.
+    """
+
+    def __init__(self, *, ours: bool) -> None:
+        self._ours = ours
+        self._params = _params(flat_logprobs=True)
+
+    def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
+        """See `PairPath`."""
+        inner, last = output[:-1], output[-1]
+        params = copy.copy(self._params)
+        params.logprob_token_ids = [last]
+        params.prompt_logprobs = 0 if inner else None
+        params.extra_args = {**marks, MARK: len(prompt) - 1} if self._ours else marks
+        return prompt + inner, params
+
+    def read(self, result: RequestOutput, prompt: Tokens, output: Tokens) -> Rows | None:
+        """See `PairPath`. A row predicts the token behind it, so one prompt row is needed."""
+        inner, last = output[:-1], output[-1]
+        logprobs: list[float | None] = []
+        is_greedy: list[bool] = []
+        if inner:
+            if (result.num_cached_tokens or 0) >= len(prompt):
+                return None
+            rows = result.prompt_logprobs
+            assert isinstance(rows, FlatLogprobs)
+            # Counted from the end, where both the stock path and ours have the output's rows.
+            first = len(rows) - len(inner)
+            logprobs = [row_logprob(rows, first + i, token) for i, token in enumerate(inner)]
+            is_greedy = [rows.ranks[rows.start_indices[first + i]] == 1 for i in range(len(inner))]
+        sampled = result.outputs[0].logprobs
+        assert isinstance(sampled, FlatLogprobs)
+        value = row_logprob(sampled, 0, last)
+        logprobs.append(value)
+        # vLLM ranks the token that it sampled alone, which is the likeliest and comes first.
+        is_greedy.append(value is not None and value >= sampled.logprobs[0])
+        return Rows(logprobs, tuple(is_greedy))
+
+
+class OurRows:
+    """The V2 runner with `engine.server.vllm.output_rows_v2`."""
+
+    def __init__(self) -> None:
+        self._params = _params()
+
+    def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
+        """See `PairPath`."""
+        params = copy.copy(self._params)
+        params.extra_args = {**marks, MARK: len(prompt) - 1, OUTPUT_MARK: list(output)}
+        return prompt + output[:-1], params
+
+    def read(self, result: RequestOutput, prompt: Tokens, output: Tokens) -> Rows | None:
+        """See `PairPath`."""
+        rows = result.prompt_token_id_logprobs
+        if rows is None:
+            return None
+        logprobs, below = rows.T.tolist()
+        return Rows(logprobs, tuple(value == 0 for value in below))
+
+
+class FixedIds:
+    """The V2 runner as it is: it scores chosen ids from a chosen row on."""
+
+    def __init__(self) -> None:
+        self._params = _params()
+
+    def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
+        """See `PairPath`."""
+        params = copy.copy(self._params)
+        params.prompt_logprob_token_ids = np.array(output, dtype=np.int32).reshape(-1, 1)
+        params.prompt_logprob_start = len(prompt) - 1
+        params.extra_args = marks
+        return prompt + output, params
+
+    def read(self, result: RequestOutput, prompt: Tokens, output: Tokens) -> Rows | None:
+        """See `PairPath`. The runner drops the scores of a request whose first row is cached."""
+        rows = result.prompt_token_id_logprobs
+        return None if rows is None else Rows(rows[:, 0].tolist(), None)
+
+
+def _params(*, flat_logprobs: bool = False) -> SamplingParams:
+    """What all pairs have in common. Copied for each: checking all fields again takes longer."""
+    params = SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        skip_reading_prefix_cache=False,
+        detokenize=False,
+        flat_logprobs=flat_logprobs,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+    params.skip_clone = True  # nobody else holds the copy
+    return params
+
+
+def row_logprob(rows: FlatLogprobs, position: int, token_id: int) -> float | None:
+    """The log-probability of a token at its position, looked up by its id."""
+    for entry in range(rows.start_indices[position], rows.end_indices[position]):
+        if rows.token_ids[entry] == token_id:
+            return rows.logprobs[entry]
+    return None
