@@ -1,8 +1,8 @@
 """A vLLM worker that computes nothing and answers at once: what is left is Python.
 
-It drives the V2 runner's scheduler, and the V2 runner's object for log-probabilities of the prompt,
-vLLM's own or ours, without a device: `--worker-cls benchmarks.made_up_worker.MadeUpWorker` and
-VLLM_USE_V2_MODEL_RUNNER=1. Its values depend on the token alone, so every answer can be checked.
+It drives the V2 runner's scheduler, and that runner's object for log-probabilities of the prompt,
+vLLM's own or ours, without a device. Its values depend on the token alone, so every answer can be
+checked.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class MadeUpWorker(WorkerBase):
     def determine_available_memory(self) -> int:
         """Room for some thousand prompts."""
         specs = self.get_kv_cache_spec().values()
-        return BLOCKS * sum(spec.page_size_bytes for spec in specs)
+        return BLOCKS * sum(int(spec.page_size_bytes) for spec in specs)
 
     def execute_model(self, scheduler_output: Any) -> ModelRunnerOutput | None:
         """Notes what is scheduled; the answer comes with `sample_tokens`, as on the V2 runner."""
@@ -103,9 +103,10 @@ class MadeUpWorker(WorkerBase):
         self.output = self._answer(scheduler_output.num_scheduled_tokens)
         return None
 
-    def sample_tokens(self, grammar_output: Any) -> ModelRunnerOutput | None:
+    def sample_tokens(self, grammar_output: Any) -> ModelRunnerOutput:
         """The answer to the step."""
         output, self.output = self.output, None
+        assert output is not None
         return output
 
     def _answer(self, scheduled: dict[str, int]) -> ModelRunnerOutput:
@@ -179,3 +180,20 @@ class MadeUpWorker(WorkerBase):
     load_model = set_kv_cache_layout = get_kv_connector_handshake_metadata = _nothing
     initialize_from_config = reset_mm_cache = reset_encoder_cache = check_health = _nothing
     shutdown = _nothing
+
+
+def main() -> None:
+    """`python -m benchmarks.made_up_worker MODEL [flags]`: a server on such a worker.
+
+    vLLM's V2 runner insists on Triton, which the worker does without.
+    """
+    import vllm.config.vllm
+
+    from engine.server.__main__ import main as serve
+
+    setattr(vllm.config.vllm, "HAS_TRITON", True)  # noqa: B010
+    serve()
+
+
+if __name__ == "__main__":
+    main()

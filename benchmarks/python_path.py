@@ -10,19 +10,25 @@ the rate. Real tasks with their gold outputs, scored in one request; every score
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import re
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
 from engine.client import EngineClient
 from engine.pools.bundled import training_pool
-from engine.process.engine_process import EngineProcess
 from engine.process.lifetime import cpu_seconds
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
@@ -35,22 +41,40 @@ MADE_UP = (
     "--block-size=16",
     "--max-num-batched-tokens=8192",
     "--max-num-seqs=1024",
-    "--kv-transfer-config={}",
+    "--distributed-executor-backend=uni",
+    "--host=127.0.0.1",
 )
-"""As vLLM's defaults are on an H100; a connector that is none in place of the CPU's."""
+"""As vLLM's defaults are on an H100."""
 
 PROCESSES = ("APIServer", "EngineCore")
 
 
-def made_up_engine(model: str, log: Path, flags: tuple[str, ...] = ()) -> EngineProcess:
-    """An engine on the V2 path whose worker makes its numbers up, ready."""
-    os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "1"
-    folder = resolve_model(model)
-    process = EngineProcess.start(
-        folder, weights_root=None, log_file=log, extra_args=[*MADE_UP, *flags]
-    )
-    process.wait_ready()
-    return process
+@contextlib.contextmanager
+def made_up_engine(model: str, log: Path, flags: Sequence[str] = ()) -> Iterator[str]:
+    """The address of an engine on the V2 path whose worker makes its numbers up, ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "benchmarks.made_up_worker", str(resolve_model(model))]
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*command, f"--port={port}", *MADE_UP, *flags],
+            env={**os.environ, "VLLM_PLUGINS": "jostle", "VLLM_USE_V2_MODEL_RUNNER": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        while process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"http://127.0.0.1:{port}/ready").is_success:
+                    break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def used(log: Path) -> dict[str, float]:
@@ -100,8 +124,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "engine.log"
         with (
-            made_up_engine(arguments.model, log, tuple(arguments.flags)) as engine,
-            EngineClient(engine.url) as client,
+            made_up_engine(arguments.model, log, arguments.flags) as url,
+            EngineClient(url) as client,
         ):
             list(client.score(some_tasks(4), config))
             before, began = used(log), time.perf_counter()

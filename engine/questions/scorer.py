@@ -213,7 +213,7 @@ class TaskScorer:
         plan = await in_planner(self._plan, task)
         group = self._backend.new_group()
         if self._config.reference == "gold":
-            outputs = [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
+            outputs = await in_planner(self._gold_outputs, plan)
             finish_reasons = ["gold"] * len(outputs)
             known, usage = [], Usage()
         else:
@@ -235,6 +235,9 @@ class TaskScorer:
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
         return _Work(plan, group, references, known, pairs, asked, usage)
+
+    def _gold_outputs(self, plan: TaskPlan) -> list[tuple[int, ...]]:
+        return [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
 
     def _plan_calls(
         self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]]
