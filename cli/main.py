@@ -18,6 +18,7 @@ from cli.logprobs import logprobs
 from cli.map import task_map
 from cli.measures import measures
 from cli.pool import app as pool_app
+from cli.publish import publish
 from cli.race import race
 from cli.reload import reload
 from cli.run import run
@@ -51,6 +52,7 @@ app.command()(sweep)
 app.command()(status)
 app.command()(serve)
 app.command()(train)
+app.command()(publish)
 app.command()(reload)
 app.command("eval")(evaluate)
 app.command()(judge)

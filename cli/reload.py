@@ -12,6 +12,9 @@ from cli.client import AdminKey, ApiKey, EngineUrl, connect
 
 def reload(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a published checkpoint.")],
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Publish it first, where it is, if it is not.")
+    ] = False,
     engine: EngineUrl = "http://127.0.0.1:8000",
     api_key: ApiKey = None,
     admin_key: AdminKey = None,
@@ -21,9 +24,13 @@ def reload(
     A checkpoint may be an adapter alone, as its manifest then says; the engine merges it into the
     weights it was trained on.
     """
-    from engine.weights.manifest import read_manifest
+    from engine.weights.manifest import MANIFEST_NAME, read_manifest
     from training.run.live_engine import make_live
 
+    if publish and not (checkpoint / MANIFEST_NAME).is_file():
+        from training.commands.publish_folder import publish_folder
+
+        publish_folder(checkpoint)
     version = read_manifest(checkpoint).version
     with connect(engine, api_key, admin_key) as client:
         make_live(client, checkpoint, version)

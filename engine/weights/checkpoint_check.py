@@ -12,7 +12,7 @@ from engine.weights.manifest import Manifest, TensorEntry, check_files, read_saf
 # A checkpoint with tied embeddings may or may not hold the output projection a second time.
 _TIED = "lm_head.weight"
 
-_PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
+PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
 
 # vLLM converts between these when it loads; any other type must be that of the live weights.
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
@@ -71,7 +71,7 @@ def check_nothing_runs(folder: Path, live: Path) -> None:
         name = str(path.relative_to(folder))
         if path.is_symlink():
             raise InputError("is a link; a checkpoint holds its own files", file=path)
-        if path.suffix in _PICKLES:
+        if path.suffix in PICKLES:
             raise InputError("may run code when it is loaded; use safetensors", file=path)
         if path.suffix == ".py":
             known = live / name

@@ -26,6 +26,8 @@ MANIFEST_NAME = "manifest.json"
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -108,7 +110,7 @@ class Manifest(Record):
     kind: WeightsKind = "full"
     base_model: str
     base_digest: Sha256 | None = None
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Precision
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
     tensors: Annotated[tuple[TensorEntry, ...], Field(min_length=1)]
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)]
@@ -134,7 +136,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        raise InputError("not a published checkpoint: it has no manifest.json", file=folder)
+        problem = "not a published checkpoint: it has no manifest.json"
+        raise InputError(f"{problem}; jostle publish {folder} makes it one", file=folder)
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:

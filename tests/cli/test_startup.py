@@ -19,6 +19,7 @@ COMMANDS = (
     "logprobs",
     "map",
     "measures",
+    "publish",
     "race",
     "reload",
     "run",

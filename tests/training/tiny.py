@@ -27,7 +27,13 @@ def make_tokenizer() -> Any:
 
 
 def save_tiny_model(
-    folder: Path, *, tied: bool, seed: int = 0, tokenizer: Any = None, **config: Any
+    folder: Path,
+    *,
+    tied: bool,
+    seed: int = 0,
+    tokenizer: Any = None,
+    family: str = "llama",
+    **config: Any,
 ) -> None:
     """Write model and tokenizer as a checkpoint folder.
 
@@ -36,13 +42,21 @@ def save_tiny_model(
         tied: Whether input and output embeddings are the same.
         seed: Of the weights.
         tokenizer: That of `make_tokenizer` when none.
+        family: `llama`, `qwen2` or `gpt2`.
         config: What differs from the smallest Llama.
     """
+    make_tiny_model(tied, seed, tokenizer, family, **config).save_pretrained(folder)
+    (tokenizer or make_tokenizer()).save_pretrained(folder)
+
+
+def make_tiny_model(
+    tied: bool, seed: int = 0, tokenizer: Any = None, family: str = "llama", **config: Any
+) -> Any:
+    """The model of `save_tiny_model`."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    tokenizer = tokenizer or make_tokenizer()
     smallest = {
         "vocab_size": 64,
         "hidden_size": 32,
@@ -51,14 +65,16 @@ def save_tiny_model(
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 256,
-    }
-    chosen = LlamaConfig(
-        **(smallest | config),
+    } | config
+    if family == "gpt2":  # it calls most of them otherwise, and has as many key heads as heads
+        del smallest["num_key_value_heads"]
+        smallest["n_inner"] = smallest.pop("intermediate_size")
+    chosen = AutoConfig.for_model(
+        family,
+        **smallest,
         tie_word_embeddings=tied,
         pad_token_id=None,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=(tokenizer or make_tokenizer()).eos_token_id,
     )
-    model: Any = LlamaForCausalLM(chosen)  # type: ignore[no-untyped-call]
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return AutoModelForCausalLM.from_config(chosen)

@@ -25,26 +25,14 @@ from trl.trainer.sft_trainer import SFTTrainer
 from engine.errors import InputError, TrainingError
 from engine.files import write_json
 from engine.process.lifetime import die_with
-from engine.protocol.completions import TokenPair
-from engine.weights.manifest import Probe
+from engine.weights.probing import probe_logprobs
+from engine.weights.publishing import TOKENIZER_FILES
 from training.config.run_config import TrainConfig
 from training.tables.record_files import read_json
 from training.trainer.patched_trl import project_completion_rows_only
 from training.trainer.resume import fingerprint
 from training.trainer.sft_progress import ProgressWriter
 from training.trainer.trainer_process import PARENT_VARIABLE, TrainJob, TrainProgress, TrainResult
-
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template*",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-)
-"""Patterns of the files that are copied from the base model, so that token ids stay the same."""
 
 
 def load_rows(path: Path) -> Dataset:
@@ -173,28 +161,6 @@ def gather_model(trainer: Any, job: TrainJob) -> Any | None:
         model.load_state_dict(state)
         return model
     return trainer.accelerator.unwrap_model(trainer.model)
-
-
-def probe_logprobs(model: Any, pairs: Sequence[TokenPair]) -> tuple[Probe, ...]:
-    """Log-probabilities under the model in memory: eval mode, log-softmax in float32."""
-    model.eval()
-    probes = []
-    for pair in pairs:
-        ids = [*pair.prompt_token_ids, *pair.completion_token_ids]
-        inputs = torch.tensor([ids], device=model.device)
-        start = len(pair.prompt_token_ids)
-        with torch.no_grad():
-            logits = model(input_ids=inputs, use_cache=False).logits[0, start - 1 : -1]
-        table = torch.log_softmax(logits.float(), dim=-1)
-        chosen = table.gather(1, inputs[0, start:, None])[:, 0]
-        probes.append(
-            Probe(
-                prompt_token_ids=pair.prompt_token_ids,
-                completion_token_ids=pair.completion_token_ids,
-                token_logprobs=tuple(min(value, 0.0) for value in chosen.tolist()),
-            )
-        )
-    return tuple(probes)
 
 
 def check_finite(model: Any) -> None:

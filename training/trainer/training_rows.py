@@ -12,6 +12,7 @@ from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.protocol.completions import TokenPair
 from engine.tasks import Task
+from engine.weights.probing import crossed
 from training.config.run_config import RunConfig
 
 ROW_COLUMNS: dict[str, Any] = {
@@ -94,11 +95,7 @@ def build_rows(
 
 
 def choose_probes(frame: pl.DataFrame, n_probes: int = 8) -> tuple[TokenPair, ...]:
-    """Pairs that tell one set of weights from another.
-
-    Rows are taken at equal distances. Every second prompt is followed by the completion of another
-    row: a fine-tuned model is nearly sure of its own rows, and a log-probability near zero would
-    hide a difference.
+    """Rows at equal distances as probe pairs, see `engine.weights.probing.crossed`.
 
     Args:
         frame: Rows, see `ROW_COLUMNS`; at least one.
@@ -106,12 +103,4 @@ def choose_probes(frame: pl.DataFrame, n_probes: int = 8) -> tuple[TokenPair, ..
     """
     n = min(n_probes, frame.height)
     picked = frame[[index * frame.height // n for index in range(n)]]
-    prompts = picked["prompt_token_ids"].to_list()
-    completions = picked["completion_token_ids"].to_list()
-    return tuple(
-        TokenPair(
-            prompt_token_ids=tuple(prompts[index]),
-            completion_token_ids=tuple(completions[(index + index % 2) % n]),
-        )
-        for index in range(n)
-    )
+    return crossed(picked["prompt_token_ids"].to_list(), picked["completion_token_ids"].to_list())

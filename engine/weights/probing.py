@@ -1,0 +1,82 @@
+"""Probes: pairs that tell one set of weights from another, and what a model makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.protocol.completions import TokenPair
+from engine.weights.manifest import Probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TEXTS = (
+    ("The capital of France is a city that lies on the river", " Seine, in the north"),
+    ("Translate into Spanish: the house is large. Output:", " La casa es grande."),
+    ("Question: what is seven times eight? Answer:", " It is 56, fifty-six."),
+    ("def add(first, second):\n    return", " first + second\n"),
+    ("Sentence: I waited two hours and the soup was cold. Sentiment:", " negative, a complaint"),
+    ("The quick brown fox jumps over", " the lazy dog and runs away"),
+    ("Once upon a time there was a king who had three", " daughters, and all of them"),
+    ("Water boils at one hundred degrees, and it freezes at", " zero degrees Celsius"),
+)
+"""Of several kinds, so that whatever a training was about moves some of them."""
+
+
+def crossed(
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+) -> tuple[TokenPair, ...]:
+    """Pairs in which every second prompt is followed by the completion of the next one.
+
+    A fine-tuned model is nearly sure of the completions it was trained on, and a log-probability
+    near zero would hide a difference.
+    """
+    n = len(prompts)
+    return tuple(
+        TokenPair(
+            prompt_token_ids=tuple(prompts[index]),
+            completion_token_ids=tuple(completions[(index + index % 2) % n]),
+        )
+        for index in range(n)
+    )
+
+
+def text_pairs(encode: Callable[[str], Sequence[int]]) -> tuple[TokenPair, ...]:
+    """Probe pairs for a model of which nothing is known but its tokenizer.
+
+    Args:
+        encode: Token ids of a text, without special tokens.
+    """
+    prompts, completions = zip(*_TEXTS, strict=True)
+    return crossed([*map(encode, prompts)], [*map(encode, completions)])
+
+
+def probe_logprobs(model: Any, pairs: Sequence[TokenPair]) -> tuple[Probe, ...]:
+    """Log-probabilities under a model in memory: one pair at a time, log-softmax in float32.
+
+    The model is in eval mode meanwhile, and afterwards as it was. Where its weights are spread over
+    processes, each of them has to call this.
+    """
+    import torch
+
+    training = model.training
+    model.eval()
+    probes = []
+    for pair in pairs:
+        ids = [*pair.prompt_token_ids, *pair.completion_token_ids]
+        inputs = torch.tensor([ids], device=model.device)
+        start = len(pair.prompt_token_ids)
+        with torch.no_grad():
+            logits = model(input_ids=inputs, use_cache=False).logits[0, start - 1 : -1]
+        table = torch.log_softmax(logits.float(), dim=-1)
+        chosen = table.gather(1, inputs[0, start:, None])[:, 0]
+        probes.append(
+            Probe(
+                prompt_token_ids=pair.prompt_token_ids,
+                completion_token_ids=pair.completion_token_ids,
+                token_logprobs=tuple(min(value, 0.0) for value in chosen.tolist()),
+            )
+        )
+    model.train(training)
+    return tuple(probes)
