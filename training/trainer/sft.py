@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -26,12 +25,18 @@ from engine.errors import InputError, TrainingError
 from engine.files import write_json
 from engine.process.lifetime import die_with
 from engine.weights.probing import probe_logprobs
-from engine.weights.publishing import TOKENIZER_FILES
 from training.config.run_config import TrainConfig
 from training.tables.record_files import read_json
 from training.trainer.patched_trl import project_completion_rows_only
 from training.trainer.resume import fingerprint
 from training.trainer.sft_progress import ProgressWriter
+from training.trainer.trained_model import (
+    gather_state,
+    is_sharded,
+    save_adapter_files,
+    save_model_files,
+    unwrapped,
+)
 from training.trainer.trainer_process import PARENT_VARIABLE, TrainJob, TrainProgress, TrainResult
 
 
@@ -150,17 +155,17 @@ def gather_model(trainer: Any, job: TrainJob) -> Any | None:
     Where FSDP or DeepSpeed has spread the weights, every process takes part in gathering them, and
     the first puts them into a model of its own.
     """
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    if sharded and job.config.lora is not None:
+    first = trainer.is_world_process_zero()
+    if not is_sharded(trainer.model):
+        return unwrapped(trainer.model) if first else None
+    if job.config.lora is not None:
         raise TrainingError("train.lora cannot be combined with FSDP or DeepSpeed")
-    state = trainer.accelerator.get_state_dict(trainer.model) if sharded else None
-    if not trainer.is_world_process_zero():
+    state = gather_state(trainer.model, first=first)
+    if state is None:
         return None
-    if state is not None:
-        model = load_model(job)
-        model.load_state_dict(state)
-        return model
-    return trainer.accelerator.unwrap_model(trainer.model)
+    model = load_model(job)
+    model.load_state_dict(state)
+    return model
 
 
 def check_finite(model: Any) -> None:
@@ -184,31 +189,13 @@ def finish(model: Any, job: TrainJob, dtype: torch.dtype, configs: tuple[Any, An
     """
     check_finite(model)
     if job.config.publish == "adapter":
-        model.save_pretrained(job.output, save_embedding_layers=False)
-        (job.output / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+        save_adapter_files(model, job.output)
     whole = model if job.config.lora is None else model.merge_and_unload()
     whole.config, whole.generation_config = configs
     whole.to(dtype)
     if job.config.publish == "merged":
-        save_checkpoint(whole, job)
+        save_model_files(whole, job.output, job.model, trust_remote_code=job.trust_remote_code)
     return whole
-
-
-def save_checkpoint(model: Any, job: TrainJob) -> None:
-    """Write weights, config and tokenizer files into the job's output folder."""
-    model.save_pretrained(job.output)
-    base = Path(job.model)
-    if not base.is_dir():
-        tokenizer = AutoTokenizer.from_pretrained(
-            job.model, trust_remote_code=job.trust_remote_code
-        )
-        tokenizer.save_pretrained(job.output)
-        return
-    # Copied, not saved anew: TRL has set a padding token on the tokenizer it was given.
-    for pattern in TOKENIZER_FILES:
-        for source in base.glob(pattern):
-            if source.is_file():
-                shutil.copyfile(source, job.output / source.name)
 
 
 def train(job: TrainJob) -> TrainResult | None:

@@ -1,0 +1,248 @@
+"""Weights from a trainer's memory into running engines, in a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+from engine.client import EngineClient
+from engine.client.wire import UnavailableError
+from engine.errors import EngineError, InputError
+from engine.files import cannot_write
+from engine.keys import client_keys
+from engine.protocol.api import TaskScore
+from engine.protocol.score_config import ScoreConfig
+from engine.tasks import Task
+from engine.weights.manifest import Manifest, Precision, Probe
+from engine.weights.publishing import describe, seal
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Weights as they were at a step, on their way to the engines.
+
+    Attributes:
+        step: Optimiser steps done.
+        base: What the training started from; of an adapter, what it belongs to.
+        dtype: What the probes were computed in.
+        probes: Pairs with the log-probabilities of the model in memory.
+        write: Writes the weights into a folder.
+        blocked: Seconds that the training waited for all this.
+    """
+
+    step: int
+    base: str
+    dtype: Precision
+    probes: tuple[Probe, ...]
+    write: Callable[[Path], None]
+    blocked: float
+
+
+@dataclass
+class LoadReport:
+    """What came of a snapshot.
+
+    Attributes:
+        step: Of the snapshot.
+        blocked: Seconds that the training waited.
+        version: The weights version; None: they could not be published.
+        seconds: By engine, from the call to verified weights.
+        faults: What went wrong, by engine; what went wrong before any of them has the name "".
+        prompt_uncertainty: Mean over the tasks that have one.
+        flip_rate: Likewise.
+    """
+
+    step: int
+    blocked: float
+    version: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    prompt_uncertainty: float | None = None
+    flip_rate: float | None = None
+
+    def metrics(self) -> dict[str, float | str]:
+        """The numbers for a tracker of experiments; what was not measured is missing."""
+        known = {
+            "version": self.version,
+            "weights_step": self.step,
+            "blocked_seconds": self.blocked,
+            "load_seconds": max(self.seconds.values(), default=None),
+            "engines": len(self.seconds),
+            "failures": len(self.faults),
+            "prompt_uncertainty": self.prompt_uncertainty,
+            "flip_rate": self.flip_rate,
+        }
+        return {f"hot_reload/{name}": value for name, value in known.items() if value is not None}
+
+
+class EngineLoads:
+    """Publishes snapshots and has engines load them, one after the other.
+
+    A snapshot that nobody has begun with makes way for a newer one.
+
+    Args:
+        urls: The engines.
+        folder: Where checkpoints go, below the weights root of each engine. Those that no engine
+            serves any more are removed.
+        patience_s: Seconds to wait for an engine that is being started again.
+        tasks: Scored by the first engine that has loaded a snapshot.
+        design: How they are scored.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        folder: Path,
+        patience_s: float,
+        tasks: Iterable[Task],
+        design: ScoreConfig,
+        keys: tuple[str | None, str | None] = (None, None),
+    ) -> None:
+        known = client_keys(os.environ, *keys)
+        self._engines = {
+            url: EngineClient(url, known.api, admin_key=known.admin, patience_s=0.0) for url in urls
+        }
+        self._folder, self._patience_s = folder, patience_s
+        self._tasks, self._design = tuple(tasks), design
+        self._live: dict[str, Path] = {}
+        self._made: list[Path] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hot-reload")
+        self._running: list[Future[LoadReport]] = []
+
+    def check(self) -> None:
+        """Asks every engine which weights are live.
+
+        Raises:
+            EngineError: Of the first that does not answer.
+        """
+        for engine in self._engines.values():
+            engine.weights()
+
+    def offer(self, snapshot: Snapshot) -> None:
+        """Takes a snapshot, and returns at once."""
+        if self._running and self._running[-1].cancel():
+            logger.warning("weights before those of step %d are left out", snapshot.step)
+        self._running.append(self._thread.submit(self._handle, snapshot))
+
+    def reports(self, *, wait: bool = False) -> Iterator[LoadReport]:
+        """What came of snapshots, each once.
+
+        Args:
+            wait: Whether to wait for those that are under way.
+        """
+        while self._running and (wait or self._running[0].done()):
+            try:
+                yield self._running.pop(0).result()
+            except CancelledError:
+                continue
+
+    def wait(self) -> None:
+        """Waits for what is under way."""
+        wait(self._running)
+
+    def close(self) -> None:
+        """Waits for what is under way, and closes the connections."""
+        self._thread.shutdown()
+        for engine in self._engines.values():
+            engine.close()
+
+    def _handle(self, snapshot: Snapshot) -> LoadReport:
+        report = LoadReport(snapshot.step, snapshot.blocked)
+        try:
+            checkpoint, manifest = self._publish(snapshot)
+        except (InputError, OSError) as error:
+            report.faults[""] = str(error)
+            return report
+        report.version = manifest.version
+        for url, engine in self._engines.items():
+            try:
+                report.seconds[url] = self._load(engine, checkpoint, manifest.version)
+                self._live[url] = checkpoint
+            except (InputError, EngineError) as error:
+                report.faults[url] = str(error)
+        self._remove_old(checkpoint)
+        if report.seconds and self._tasks:
+            self._score(next(iter(report.seconds)), report)
+        return report
+
+    def _publish(self, snapshot: Snapshot) -> tuple[Path, Manifest]:
+        with _part(self._folder) as part:
+            snapshot.write(part)
+            manifest = describe(
+                part,
+                f"step-{snapshot.step:06d}",
+                base_model=snapshot.base,
+                dtype=snapshot.dtype,
+                probes=snapshot.probes,
+            )
+            seal(part, manifest)
+            checkpoint = self._folder / manifest.version
+            if not checkpoint.exists():  # made by an earlier run, file for file
+                part.rename(checkpoint)
+                self._made.append(checkpoint)
+        return checkpoint, manifest
+
+    def _load(self, engine: EngineClient, checkpoint: Path, version: str) -> float:
+        """Seconds of a load, tried again where the engine went away in the middle of it."""
+        deadline, again = time.monotonic() + self._patience_s, True
+        while True:
+            began = time.monotonic()
+            try:
+                if engine.weights().version != version:
+                    engine.load_weights(checkpoint, version)
+                return time.monotonic() - began
+            except UnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            except EngineError:
+                if not again:
+                    raise
+                again = False
+
+    def _remove_old(self, newest: Path) -> None:
+        kept = {newest, *self._live.values()}
+        for checkpoint in [each for each in self._made if each not in kept]:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            self._made.remove(checkpoint)
+
+    def _score(self, url: str, report: LoadReport) -> None:
+        try:
+            scores = list(self._engines[url].score(self._tasks, self._design))
+        except (InputError, EngineError) as error:
+            report.faults[url] = f"scoring failed: {error}"
+            return
+        if {score.weights_version for score in scores} == {report.version}:
+            report.prompt_uncertainty = _mean(scores, "prompt_uncertainty")
+            report.flip_rate = _mean(scores, "flip_rate")
+
+
+def _mean(scores: Sequence[TaskScore], name: str) -> float | None:
+    values = [getattr(score, name, None) for score in scores]
+    return fmean(known) if (known := [value for value in values if value is not None]) else None
+
+
+@contextmanager
+def _part(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which is gone afterwards unless it was renamed."""
+    part = folder / f".{os.getpid()}.part"
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""How weights leave the memory of a trainer: gathered, copied, written as files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from engine.weights.publishing import TOKENIZER_FILES
+
+_KEPT_FILES = ("generation_config.json", *TOKENIZER_FILES)
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether FSDP or DeepSpeed's ZeRO-3 has spread the weights over processes."""
+    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+
+    spread = isinstance(model, FSDPModule | FullyShardedDataParallel)
+    return spread or any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+def gather_state(model: Any, *, first: bool, part: str = "") -> dict[str, Tensor] | None:
+    """Copies of a model's weights on the CPU, whole; None but in the first process.
+
+    Where they are spread over processes, each of them has to call this.
+
+    Args:
+        model: A model of transformers or peft, as a trainer has wrapped it.
+        first: Whether this is the first process.
+        part: Part of the names of those that are wanted.
+    """
+    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+
+    if isinstance(model, FullyShardedDataParallel):
+        state = _gather_fsdp(model)
+    elif isinstance(model, FSDPModule):
+        from torch.distributed.checkpoint.state_dict import (
+            StateDictOptions,
+            get_model_state_dict,
+        )
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state = get_model_state_dict(model, options=options)  # type: ignore[arg-type]
+    elif is_sharded(model):
+        state = _gather_zero3(model, part)
+    else:
+        state = model.state_dict()
+    return copied({name: state[name] for name in state if part in name}) if first else None
+
+
+def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU; names that share a tensor share its copy."""
+    copies: dict[tuple[Any, ...], Tensor] = {}
+    found = {}
+    for name, tensor in state.items():
+        key = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if key not in copies or not tensor.numel():
+            copies[key] = tensor.detach().to("cpu", copy=True)
+        found[name] = copies[key]
+    return found
+
+
+def _gather_fsdp(model: Any) -> Mapping[str, Tensor]:
+    from torch.distributed.fsdp import (
+        FullStateDictConfig,
+        FullyShardedDataParallel,
+        StateDictType,
+    )
+
+    whole = FullStateDictConfig(offload_to_cpu=True, rank0_only=True)
+    with FullyShardedDataParallel.state_dict_type(model, StateDictType.FULL_STATE_DICT, whole):
+        state: Mapping[str, Tensor] = model.state_dict()
+    return state
+
+
+def _gather_zero3(model: Any, part: str) -> Mapping[str, Tensor]:
+    """One parameter at a time; those of a module together would not fit on one device."""
+    from deepspeed.zero import GatheredParameters
+
+    state = dict(model.named_buffers())
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if part in name:
+            with GatheredParameters([parameter]):
+                state[name] = parameter.detach().to("cpu", copy=True)
+    return {name: state[name] for name in model.state_dict() if name in state}
+
+
+def save_model_files(
+    model: Any,
+    folder: Path,
+    base: str,
+    *,
+    state: Mapping[str, Tensor] | None = None,
+    tokenizer: Any = None,
+    trust_remote_code: bool = False,
+) -> None:
+    """Write weights, config and tokenizer as a checkpoint.
+
+    Args:
+        base: What the model came from. If it is a folder, the tokenizer's files are copied from it,
+            and its generation config: TRL changes both in memory.
+        state: Weights to write in place of those in memory.
+        tokenizer: Written where `base` is no folder; None: the one of that name.
+    """
+    model.save_pretrained(folder, state_dict=None if state is None else dict(state))
+    if not (base and Path(base).is_dir()):
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(
+            base, trust_remote_code=trust_remote_code
+        )
+        tokenizer.save_pretrained(folder)
+        return
+    for pattern in _KEPT_FILES:
+        for source in Path(base).glob(pattern):
+            if source.is_file():
+                shutil.copyfile(source, folder / source.name)
+
+
+def save_adapter_files(
+    model: Any, folder: Path, *, state: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a peft model's adapter, without the weights it belongs to."""
+    told = {} if state is None else {"state_dict": dict(state)}
+    model.save_pretrained(folder, save_embedding_layers=False, **told)
+    (folder / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+
+
+def unwrapped(model: Any) -> Any:
+    """The model itself, out of what distributed training has put around it."""
+    from accelerate.utils import extract_model_from_parallel
+
+    return extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=False)
