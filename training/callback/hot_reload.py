@@ -148,10 +148,8 @@ class HotReload(TrainerCallback):
         bare = unwrapped(model)
         adapter = hasattr(bare, "peft_config")
         probes = probe_logprobs(model, self._pairs)
-        wanted: Callable[[str], bool] = (
-            (lambda name: "lora_" in name) if adapter else (lambda _: True)
-        )
-        copy = gather_state(model, first=state.is_world_process_zero, wanted=wanted)
+        part = "lora_" if adapter else ""
+        copy = gather_state(model, first=state.is_world_process_zero, part=part)
         if copy is None or self._loads is None:
             return
         base = str(bare.name_or_path)
@@ -180,17 +178,16 @@ class HotReload(TrainerCallback):
 
     def _tell(self, report: LoadReport, args: Any, state: Any, control: Any) -> None:
         for url, fault in report.faults.items():
-            logger.warning("weights of step %d at %s: %s", report.step, url or "publishing", fault)
+            problem = f"weights of step {report.step} at {url or 'publishing'}: {fault}"
+            logger.warning("%s", problem)
             if self._must_load:
-                raise EngineError(
-                    f"weights of step {report.step} at {url or 'publishing'}: {fault}"
-                )
+                raise EngineError(problem)
         metrics = report.metrics()
         state.log_history.append({**metrics, "step": state.global_step})
         logger.info("%s", metrics)
         for reporter in self._own_reporters(args):
             numbers = {k: v for k, v in metrics.items() if not isinstance(v, str)}
-            reporter.on_log(args, state, control, logs=dict(numbers), model=None)
+            reporter.on_log(args, state, control, logs=numbers, model=None)
 
     def _own_reporters(self, args: Any) -> list[TrainerCallback]:
         """A callback knows neither its trainer nor those beside it, so these are their twins."""
