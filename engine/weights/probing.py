@@ -52,7 +52,7 @@ def text_pairs(encode: Callable[[str], Sequence[int]]) -> tuple[TokenPair, ...]:
     return crossed([*map(encode, prompts)], [*map(encode, completions)])
 
 
-def probe_logprobs(model: Any, pairs: Sequence[TokenPair]) -> tuple[Probe, ...]:
+def probe_logprobs(model: Any, pairs: Sequence[TokenPair | Probe]) -> tuple[Probe, ...]:
     """Log-probabilities under a model in memory: one pair at a time, log-softmax in float32.
 
     The model is in eval mode meanwhile, and afterwards as it was. Where its weights are spread over

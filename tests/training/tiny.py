@@ -77,4 +77,5 @@ def make_tiny_model(
         bos_token_id=None,
         eos_token_id=(tokenizer or make_tokenizer()).eos_token_id,
     )
-    return AutoModelForCausalLM.from_config(chosen)
+    make: Any = AutoModelForCausalLM.from_config
+    return make(chosen)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from transformers import TrainerCallback
 
@@ -93,11 +93,10 @@ class HotReload(TrainerCallback):
         self._reporters: list[TrainerCallback] | None = None
         self.reports: list[LoadReport] = []
 
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, model: Any, processing_class: Any, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Looks at the engines, and at whether the model can be published at all."""
-        _check_adapter(unwrapped(model))
+        processing_class = more["processing_class"]
+        _check_adapter(unwrapped(more["model"]))
         if processing_class is None:
             raise InputError("the trainer was given no tokenizer", field="processing_class")
         if self._pairs is None:
@@ -192,9 +191,10 @@ class HotReload(TrainerCallback):
     def _own_reporters(self, args: Any) -> list[TrainerCallback]:
         """A callback knows neither its trainer nor those beside it, so these are their twins."""
         if self._reporters is None:
-            from transformers.integrations import get_reporting_integration_callbacks
+            from transformers import integrations
 
-            kinds = get_reporting_integration_callbacks(args.report_to)
+            find: Any = integrations.get_reporting_integration_callbacks  # type: ignore[attr-defined]
+            kinds = find(args.report_to)
             self._reporters = [kind() for kind in kinds]
         return self._reporters
 
@@ -217,4 +217,4 @@ def _precision(args: Any, model: Any) -> Precision:
     own = str(model.dtype).removeprefix("torch.")
     if own not in _COARSE:
         raise InputError(f"holds weights in {own}, which cannot be verified", field="model")
-    return max(cast("Precision", own), cast("Precision", mixed), key=_COARSE.index)
+    return _COARSE[max(map(_COARSE.index, (own, mixed)))]

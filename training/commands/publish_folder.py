@@ -115,10 +115,12 @@ def load(folder: Path, dtype: str, settings: ProbeSettings) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    load_pretrained: Any = AutoModelForCausalLM.from_pretrained
+
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, told = AutoModelForCausalLM.from_pretrained(
+        model, told = load_pretrained(
             folder,
             dtype=dtype,
             trust_remote_code=settings.trust_remote_code,
@@ -172,6 +174,7 @@ def _pairs(folder: Path, model: Any, settings: ProbeSettings) -> Sequence[TokenP
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"its tokenizer cannot be loaded: {reason}", file=folder) from error
+    pairs: Sequence[TokenPair]
     if settings.pool is None:
         pairs = text_pairs(functools.partial(_encode, tokenizer, folder))
     else:

@@ -17,10 +17,13 @@ _KEPT_FILES = ("generation_config.json", *TOKENIZER_FILES)
 
 def is_sharded(model: Any) -> bool:
     """Whether FSDP or DeepSpeed's ZeRO-3 has spread the weights over processes."""
+    return _is_fsdp(model) or any(hasattr(each, "ds_id") for each in model.parameters())
+
+
+def _is_fsdp(model: Any) -> bool:
     from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 
-    spread = isinstance(model, FSDPModule | FullyShardedDataParallel)
-    return spread or any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+    return isinstance(model, FSDPModule | FullyShardedDataParallel)
 
 
 def gather_state(model: Any, *, first: bool, part: str = "") -> dict[str, Tensor] | None:
@@ -33,18 +36,9 @@ def gather_state(model: Any, *, first: bool, part: str = "") -> dict[str, Tensor
         first: Whether this is the first process.
         part: Part of the names of those that are wanted.
     """
-    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
-
-    if isinstance(model, FullyShardedDataParallel):
+    state: Any
+    if _is_fsdp(model):
         state = _gather_fsdp(model)
-    elif isinstance(model, FSDPModule):
-        from torch.distributed.checkpoint.state_dict import (
-            StateDictOptions,
-            get_model_state_dict,
-        )
-
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_model_state_dict(model, options=options)  # type: ignore[arg-type]
     elif is_sharded(model):
         state = _gather_zero3(model, part)
     else:
@@ -64,22 +58,16 @@ def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _gather_fsdp(model: Any) -> Mapping[str, Tensor]:
-    from torch.distributed.fsdp import (
-        FullStateDictConfig,
-        FullyShardedDataParallel,
-        StateDictType,
-    )
+def _gather_fsdp(model: Any) -> Any:
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    whole = FullStateDictConfig(offload_to_cpu=True, rank0_only=True)
-    with FullyShardedDataParallel.state_dict_type(model, StateDictType.FULL_STATE_DICT, whole):
-        state: Mapping[str, Tensor] = model.state_dict()
-    return state
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_model_state_dict(model, options=options)
 
 
 def _gather_zero3(model: Any, part: str) -> Mapping[str, Tensor]:
     """One parameter at a time; those of a module together would not fit on one device."""
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.zero import GatheredParameters  # type: ignore[import-not-found]
 
     state = dict(model.named_buffers())
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -130,6 +118,6 @@ def save_adapter_files(
 
 def unwrapped(model: Any) -> Any:
     """The model itself, out of what distributed training has put around it."""
-    from accelerate.utils import extract_model_from_parallel
+    from accelerate.utils import extract_model_from_parallel  # type: ignore[import-untyped]
 
     return extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=False)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, TrainerCallback
@@ -69,7 +68,8 @@ class FakeEngine:
         manifest = read_manifest(folder)
         if manifest.kind == "full":
             check_checkpoint(folder, manifest, self.base)
-            model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+            model: Any = AutoModelForCausalLM.from_pretrained(folder)
+            model.eval()
             assert probe_logprobs(model, manifest.probes) == manifest.probes
         else:
             check_adapter(folder, manifest, self.base)
@@ -132,8 +132,8 @@ class AtEpochs(TrainerCallback):
     def __init__(self, do: Callable[[int, Any], None]) -> None:
         self.do = do
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
-        self.do(round(state.epoch), model)
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.do(round(state.epoch), more["model"])
 
 
 def test_each_epoch_is_loaded_scored_and_reported(base: Path, engine: FakeEngine) -> None:
@@ -152,7 +152,8 @@ def test_each_epoch_is_loaded_scored_and_reported(base: Path, engine: FakeEngine
     # Only what an engine serves is kept.
     folder = base.parent / "out" / "hot-reload"
     assert [path.name for path in folder.iterdir()] == [engine.loaded[-1]]
-    assert trainer.model.training
+    model: Any = trainer.model
+    assert model.training
 
 
 def test_the_training_does_not_wait_for_an_engine(base: Path, engine: FakeEngine) -> None:
@@ -228,7 +229,8 @@ def test_of_a_peft_model_the_adapter_goes(base: Path, engine: FakeEngine) -> Non
 def test_the_best_weights_are_the_last_ones(base: Path, engine: FakeEngine) -> None:
     reload = HotReload("http://one", every=4)
     rows = Dataset.from_list([{"prompt": "say color of sky ", "completion": "red"}] * 2)
-    chosen = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    epochs = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+    chosen: dict[str, Any] = {"load_best_model_at_end": True, **epochs}
     arguments = SFTConfig(
         output_dir=str(base.parent / "out"),
         num_train_epochs=2,
@@ -260,8 +262,8 @@ def test_what_is_written_goes_to_the_trackers(base: Path, engine: FakeEngine) ->
     told: list[dict[str, float]] = []
 
     class Tracker(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
-            told.append(logs)
+        def on_log(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            told.append(more["logs"])
 
     reload._reporters = [Tracker()]
     train(base, reload)
@@ -282,14 +284,3 @@ def test_what_is_written_goes_to_the_trackers(base: Path, engine: FakeEngine) ->
 def test_wrong_settings_are_told_at_once(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         HotReload(**arguments)
-
-
-def test_copies_share_what_was_shared() -> None:
-    from training.trainer.trained_model import copied
-
-    tensor = torch.ones(3)
-    found = copied({"a": tensor, "b": tensor, "c": tensor[1:]})
-    assert found["a"] is found["b"]
-    assert found["c"] is not found["a"]
-    tensor.zero_()
-    assert found["a"].tolist() == [1, 1, 1]

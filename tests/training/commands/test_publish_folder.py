@@ -55,7 +55,8 @@ def test_a_saved_model_is_proved_in_its_own_precision(
     for entry in manifest.files:
         assert (folder / entry.name).samefile(tmp_path / "published" / entry.name)
     check_checkpoint(tmp_path / "published", manifest, folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    model.eval()
     assert manifest.dtype == dtype
     assert manifest.probes == probe_logprobs(model, manifest.probes)
     assert len(manifest.probes) == 8
