@@ -6,13 +6,12 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.reload_faults import damage
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
 from engine.pools.bundled import training_pool
@@ -68,62 +67,6 @@ def good(base: Reference, weights_root: Path) -> Path:
     return checkpoint
 
 
-K_PROJ = "model.layers.7.self_attn.k_proj.weight"
-NORM = "model.layers.7.input_layernorm.weight"
-
-Tensors = dict[str, torch.Tensor]
-
-CHANGES: dict[str, Callable[[Tensors], object]] = {
-    "half of a fused tensor missing": lambda tensors: tensors.pop(K_PROJ),
-    "whole tensor missing": lambda tensors: tensors.pop(NORM),
-    "wrong name": lambda tensors: tensors.update({NORM + "_": tensors.pop(NORM)}),
-    "extra tensor": lambda tensors: tensors.update({K_PROJ + "_": tensors[K_PROJ].clone()}),
-    "wrong shape": lambda tensors: tensors.update({K_PROJ: tensors[K_PROJ][:-64].clone()}),
-    "wrong dtype": lambda tensors: tensors.update({NORM: tensors[NORM].to(torch.int32)}),
-    "NaN": lambda tensors: tensors[K_PROJ][3].fill_(torch.nan),
-    "other values": lambda tensors: tensors[K_PROJ].mul_(-1.0),
-}
-DTYPES = {torch.float32: "F32", torch.int32: "I32"}
-
-
-def damage(checkpoint: Path, how: str) -> None:
-    """Damages a published checkpoint; but for the first two the manifest tells the truth."""
-    file = checkpoint / "model.safetensors"
-    if how == "missing file":
-        file.unlink()
-        return
-    if how == "truncated file":
-        shutil.copy(file, checkpoint / "part")
-        (checkpoint / "part").rename(file)
-        with file.open("r+b") as stream:
-            stream.truncate(file.stat().st_size - 4096)
-        return
-    manifest = json.loads((checkpoint / MANIFEST_NAME).read_text())
-    if how == "another architecture":
-        config = json.loads((checkpoint / "config.json").read_text())
-        config["rope_theta"], config["rms_norm_eps"] = 17.0, 0.5
-        write_anew(checkpoint / "config.json", json.dumps(config))
-    else:
-        tensors = load_file(file)
-        CHANGES[how](tensors)
-        file.unlink()
-        save_file(tensors, file, metadata={"format": "pt"})
-        manifest["tensors"] = [
-            {"name": key, "shape": list(value.shape), "dtype": DTYPES[value.dtype]}
-            for key, value in sorted(tensors.items())
-        ]
-    for entry in manifest["files"]:
-        path = checkpoint / entry["name"]
-        entry |= {"size": path.stat().st_size, "sha256": file_digest(path)}
-    write_anew(checkpoint / MANIFEST_NAME, json.dumps(manifest))
-
-
-def write_anew(path: Path, text: str) -> None:
-    """In a file of its own: the one that is there may be linked from another checkpoint."""
-    path.unlink()
-    path.write_text(text)
-
-
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -137,6 +80,8 @@ def write_anew(path: Path, text: str) -> None:
         ("wrong dtype", "input_layernorm.*holds I32"),
         ("NaN", "k_proj.*NaN"),
         ("another architecture", r"config\.json.*field"),
+        ("half a checkpoint", "the tensor is missing"),
+        ("untied into tied", "field 'tie_word_embeddings': is False"),
         ("other values", "probe pairs differ.*live again"),
     ],
 )
@@ -149,7 +94,7 @@ def test_a_bad_checkpoint_changes_nothing(
     checkpoint = weights_root / "damaged"
     shutil.copytree(good, checkpoint, copy_function=os.link)
     try:
-        damage(checkpoint, how)
+        damage(checkpoint, how, layer=7)
         with pytest.raises((InputError, EngineError), match=message):
             client.load_weights(checkpoint, read_manifest(good).version)
     finally:
