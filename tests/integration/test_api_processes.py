@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.reload_faults import damage
 from engine.client import EngineClient
 from engine.errors import EngineError
 from engine.pools.bundled import training_pool
 from tests.integration.conftest import Second
 from tests.integration.reference import Reference, published_change
-from tests.integration.test_reload import damage
 from tests.integration.test_scoring_exact import CONFIG, worst_difference
 
 pytestmark = pytest.mark.integration
@@ -153,7 +153,7 @@ def test_what_one_process_could_not_load_is_known_to_all(
     second: Second, base: Reference, weights_root: Path
 ) -> None:
     bad, manifest, _ = published_change(base, weights_root, 43, names=["layers.9."])
-    damage(bad, "other values")
+    damage(bad, "other values", layer=7)
     with EngineClient(second.engine.url) as client:
         before = client.weights().version
         with pytest.raises(EngineError, match=f"{before} is live again"):
