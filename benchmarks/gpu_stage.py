@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from benchmarks.contenders import slug
 from benchmarks.pairs import REAL_TASKS
 from benchmarks.random_model import LLAMA_8B, TINY, write_random
 from engine.files import write_json
+from engine.process.gpu_memory import GIB, visible_gpus
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.weights.models import BUNDLED_MODEL, resolve_model
@@ -74,13 +74,8 @@ class Device:
 
 def find_device() -> Device:
     """The first GPU."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return Device("cpu", None)
-    name, mib = answer.stdout.splitlines()[0].rsplit(",", 1)
-    return Device(name.strip(), float(mib) / 1024)
+    gpus = visible_gpus()
+    return Device(gpus[0].name, gpus[0].total / GIB) if gpus else Device("cpu", None)
 
 
 class Bench:

@@ -14,12 +14,14 @@ from engine.client import EngineClient
 from engine.keys import client_keys
 from engine.pools.writing import write_left_out
 from engine.process.engine_process import EngineProcess
+from engine.process.gpu_memory import visible_gpus
 from engine.process.ports import check_port
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
-from engine.weights.models import resolve_model
+from engine.weights.models import local_folder, resolve_model
 from training.config.run_config import EngineConfig, ModelConfig, RunConfig
 from training.report.display import RichProgress
+from training.run.device_plan import DevicePlan, plan_device, read_model_size
 from training.run.finetune import Train
 from training.run.fleet import Fleet
 from training.run.live_engine import check_prompts
@@ -30,7 +32,7 @@ from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools, leave_out_unfit, take_validation
 from training.run.state import find_state
 from training.tables.lock import RunLock
-from training.trainer.trainer_process import TrainResult, run_trainer
+from training.trainer.trainer_process import TrainJob, TrainResult, run_trainer
 
 UNSUPERVISED_PATIENCE_S = 10.0
 """How long to wait for an engine that nobody starts again, in seconds: it may only be busy."""
@@ -66,6 +68,7 @@ class OwnEngine:
         location: Folder or hub id of the base model.
         model: Its context, and whether its code may run.
         config: Flags, port and the like; its `urls` are of no use here.
+        plan: How it shares the device with the trainer; None: there is no trainer.
     """
 
     def __init__(
@@ -75,12 +78,14 @@ class OwnEngine:
         files: EngineFiles,
         progress: RichProgress,
         config: EngineConfig | None = None,
+        plan: DevicePlan | None = None,
     ) -> None:
         self.location = location
         self.model = model
         self.files = files
         self.config = config or EngineConfig()
         self.progress = progress
+        self.plan = plan
         self._process: EngineProcess | None = None
         self._client: EngineClient | None = None
 
@@ -104,6 +109,7 @@ class OwnEngine:
         if chosen.port is not None:
             check_port(chosen.port, field="engine.port")
         started = time.monotonic()
+        share = self.plan.engine_share if self.plan else None
         process = EngineProcess.start(
             self.location,
             log_file=self.files.log,
@@ -114,6 +120,7 @@ class OwnEngine:
             extra_args=(
                 f"--max-model-len={self.model.max_model_len}",
                 "--trust-request-chat-template",  # its requests are ours
+                *([] if share is None else [f"--gpu-memory-utilization={share}"]),
                 *chosen.flags,
             ),
         )
@@ -153,11 +160,15 @@ class OwnEngine:
         assert self._process is not None, "the engine was not started"
         return self._process.url
 
-    def train_alone(self, *arguments: Any, **options: Any) -> TrainResult:
-        """`run_trainer` while the engine is stopped, so that the trainer has the device."""
+    def train(self, job: TrainJob, **options: Any) -> TrainResult:
+        """`run_trainer` as planned: with the engine stopped meanwhile, or beside it."""
+        assert self.plan is not None
+        job = job.model_copy(update={"config": self.plan.train})
+        if self.plan.sharing == "keep":
+            return run_trainer(job, **options)
         self.stop()
         try:
-            return run_trainer(*arguments, **options)
+            return run_trainer(job, **options)
         finally:
             self.start()
 
@@ -197,10 +208,12 @@ def open_engine(
     """The engine of a config, and the trainer that goes with it."""
     urls = config.engine.urls
     if not urls:
+        plan = plan_device(visible_gpus(), read_model_size(local_folder(location)), config)
+        if plan.reason:
+            progress.console.print(f"  {plan.reason}", highlight=False, soft_wrap=True)
         files = EngineFiles.of(folder)
-        with OwnEngine(location, config.model, files, progress, config.engine) as own:
-            stops = config.engine.while_training == "stop"
-            yield own.client, own.train_alone if stops else run_trainer
+        with OwnEngine(location, config.model, files, progress, config.engine, plan) as own:
+            yield own.client, own.train
         return
     # Where there are others, the work of an engine that died need not wait until it is back.
     patience_s = None if len(urls) == 1 else UNSUPERVISED_PATIENCE_S

@@ -161,13 +161,15 @@ class EngineConfig(Record):
         port: Port of an engine of its own; a free one when unset.
         while_training: What becomes of an engine of its own while the trainer works: `keep` it, or
             `stop` it, so that both may use the whole of one device, and start it again afterwards.
+            `auto` keeps it where both fit one GPU, the engine with the memory that is left, and
+            where there is none (`training.run.device_plan`).
         long_running: Whether the run is long enough for the engine to compile the model first.
     """
 
     urls: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
-    while_training: Literal["keep", "stop"] = "keep"
+    while_training: Literal["auto", "keep", "stop"] = "auto"
     long_running: bool = False
 
 

@@ -21,6 +21,15 @@ from training.tables.record_files import read_json
 if TYPE_CHECKING:
     from training.trainer.trainer_process import TrainJob
 
+_WITHOUT_EFFECT = {
+    "launcher",
+    "checkpoint_steps",
+    "report_to",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+}
+
 MARKER = "jostle.json"
 ATTEMPTS = "attempt-*"
 
@@ -40,10 +49,14 @@ class CheckpointMarker(Record):
 
 
 def fingerprint(job: TrainJob) -> str:
-    """sha256 of all that decides the outcome of a training: start, rows, config."""
+    """sha256 of all that decides the outcome of a training: start, rows, config.
+
+    In how many pieces a step is computed does not.
+    """
     digest = hashlib.sha256()
-    config = job.config.model_dump_json(exclude={"launcher", "checkpoint_steps", "report_to"})
-    for part in (job.model, str(job.trust_remote_code), config):
+    step = job.config.batch_size * job.config.gradient_accumulation_steps
+    config = job.config.model_dump_json(exclude=_WITHOUT_EFFECT)
+    for part in (job.model, str(job.trust_remote_code), config, str(step)):
         digest.update(part.encode() + b"\n")
     for rows in (job.rows, job.validation_rows):
         digest.update((file_digest(rows) if rows else "none").encode() + b"\n")

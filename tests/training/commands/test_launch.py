@@ -23,13 +23,16 @@ from training.commands import single_step as single
 from training.commands.run_status import read_status
 from training.config.config_file import read_config
 from training.config.run_config import ModelConfig, RunConfig
+from training.config.train_config import TrainConfig
 from training.evaluation.evaluator import Output
 from training.evaluation.judge import read_outputs
 from training.report.display import RichProgress, evaluation_table
+from training.run.device_plan import DevicePlan
 from training.run.fleet import Fleet
 from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools
 from training.tables.lock import RunLock
+from training.trainer.trainer_process import TrainJob
 
 CONFIG = """
 rounds = 1
@@ -65,6 +68,7 @@ class FakeProcess:
     @classmethod
     def start(cls, model: str, **options: Any) -> FakeProcess:
         cls.events.append("start")
+        cls.options = options
         return cls()
 
     def wait_ready(self, on_wait: Any) -> None:
@@ -196,14 +200,20 @@ def test_the_client_goes_with_an_engine_that_is_started_again(
 
     monkeypatch.setattr(FakeProcess, "events", [], raising=False)
     monkeypatch.setattr(launch, "EngineProcess", Process)
-    monkeypatch.setattr(launch, "run_trainer", lambda: "trained")
+    monkeypatch.setattr(launch, "run_trainer", lambda job: trained.append(job))
+    trained: list[Any] = []
+    job: Any = TrainJob.model_construct(model="m", config=TrainConfig())
+    plan = DevicePlan("stop", 0.5, TrainConfig(batch_size=1, gradient_accumulation_steps=8))
     files = launch.EngineFiles(tmp_path / "log", tmp_path / "paraphrases")
-    with launch.OwnEngine("m", ModelConfig(), files, RichProgress(silent())) as own:
+    progress = RichProgress(silent())
+    with launch.OwnEngine("m", ModelConfig(), files, progress, plan=plan) as own:
         client = own.client
         assert client.weights().version == "v0"
         servers[0].close()
-        own.train_alone()
+        own.train(job)
         assert client.weights().version == "v1"
+    assert [(each.model, each.config) for each in trained] == [("m", plan.train)]
+    assert "--gpu-memory-utilization=0.5" in Process.options["extra_args"]
     servers[1].close()
 
 
