@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from engine.errors import EngineError, InputError
+from engine.protocol.completions import TokenPair
 from tests.engine.client.canned_server import Answer, Server
 from tests.engine.weights.served import live
 from tests.training.fakes import FakeEngine, fake_trainer, make_pool
@@ -202,7 +203,17 @@ def test_the_client_goes_with_an_engine_that_is_started_again(
     monkeypatch.setattr(launch, "EngineProcess", Process)
     monkeypatch.setattr(launch, "run_trainer", lambda job: trained.append(job))
     trained: list[Any] = []
-    job: Any = TrainJob.model_construct(model="m", config=TrainConfig())
+    nowhere = Path()
+    job = TrainJob(
+        model="m",
+        config=TrainConfig(),
+        rows=nowhere,
+        attempt=nowhere,
+        probes=(TokenPair(prompt_token_ids=(1,), completion_token_ids=(2,)),),
+        output=nowhere,
+        progress=nowhere,
+        result=nowhere,
+    )
     plan = DevicePlan("stop", 0.5, TrainConfig(batch_size=1, gradient_accumulation_steps=8))
     files = launch.EngineFiles(tmp_path / "log", tmp_path / "paraphrases")
     progress = RichProgress(silent())
