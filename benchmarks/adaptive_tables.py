@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+
+from training.report.charts.picture import write_picture
+from training.report.charts.specification import specification
 
 Floats = NDArray[np.float64]
 LEVELS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -82,49 +86,32 @@ def show_repeats(rows: Sequence[tuple[str, float, float, float]], console: Conso
 
 def draw_picture(curves: Sequence[Curve], title: str, file: Path) -> None:
     """Overlap against tokens."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7.6, 4.8))
-    colours = (
-        "#222222",
-        "#888888",
-        "#56B4E9",
-        "#0072B2",
-        "#D55E00",
-        "#E69F00",
-        "#009E73",
-        "#CC79A7",
+    rows = [
+        {"way": curve.name, "tokens": tokens / 1e3, "overlap": overlap, "design": design}
+        for curve in curves
+        for tokens, overlap, design in zip(
+            curve.tokens, curve.overlap, curve.labels or [""] * len(curve.tokens), strict=True
+        )
+    ]
+    ticks = alt.Axis(values=[50, 100, 200, 500, 1000], grid=False)
+    base = alt.Chart(alt.NamedData("curves")).encode(
+        x=alt.X(
+            "tokens:Q",
+            title="computed tokens, thousands",
+            scale=alt.Scale(type="log", nice=False),
+            axis=ticks,
+        ),
+        y=alt.Y("overlap:Q", title="overlap with the reference", scale=alt.Scale(zero=False)),
+        color=alt.Color("way:N", title=None, sort=None, legend=alt.Legend(orient="right")),
     )
-    for curve, colour in zip(curves, colours, strict=True):
-        marker = "o" if curve.labels else None
-        axes.plot(
-            curve.tokens / 1e3,
-            curve.overlap,
-            marker=marker,
-            ms=4,
-            color=colour,
-            label=curve.name,
-        )
-    for label, tokens, overlap in zip(
-        curves[0].labels, curves[0].tokens, curves[0].overlap, strict=True
-    ):
-        axes.annotate(
-            label, (tokens / 1e3, overlap), (5, -10), textcoords="offset points", fontsize=8
-        )
-    axes.set_xscale("log")
-    ticks = [50, 100, 200, 500, 1000]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.minorticks_off()
-    axes.set_xlabel("computed tokens, thousands")
-    axes.set_ylabel("overlap with the reference")
-    axes.set_title(title, fontsize=11)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", frameon=False)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    designs = base.transform_filter("datum.design")
+    chart = alt.layer(
+        base.mark_line(),
+        designs.mark_point(filled=True),
+        designs.transform_filter(alt.datum.way == curves[0].name)
+        .mark_text(style="words", dx=-6, dy=-8, align="right")
+        .encode(text="design:N", color=alt.Undefined),
+        title=title,
+    )
+    spec = specification(chart.properties(width=440, height=320))
+    write_picture(file, spec, {"curves": rows})

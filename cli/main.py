@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from cli.compare import compare
 from cli.config import app as config_app
 from cli.demo import demo
 from cli.doctor import doctor
@@ -21,6 +22,7 @@ from cli.pool import app as pool_app
 from cli.publish import publish
 from cli.race import race
 from cli.reload import reload
+from cli.report import report
 from cli.run import run
 from cli.score import score
 from cli.select import select, strategies
@@ -50,6 +52,8 @@ app.command()(strategies)
 app.command()(run)
 app.command()(sweep)
 app.command()(status)
+app.command()(report)
+app.command()(compare)
 app.command()(serve)
 app.command()(train)
 app.command()(publish)

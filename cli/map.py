@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.pool import Overwrite
 
+if TYPE_CHECKING:
+    from training.report.scorings import Scoring
+
 
 def task_map(
-    scores: Annotated[Path, typer.Argument(help="Scores, as jostle score writes them.")],
+    scores: Annotated[
+        Path, typer.Argument(help="Scores, as jostle score writes them; or a run folder.")
+    ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="A .html page, or a .png picture.")
+        Path, typer.Option("-o", "--output", help="A .html page, or a .png or .svg picture.")
     ],
     selected: Annotated[
         Path | None,
@@ -45,25 +50,45 @@ def task_map(
         typer.Option(help="A .parquet file for the scores with categories and their stability."),
     ] = None,
     title: Annotated[str, typer.Option(help="Heading.")] = "Task map",
+    dark: Annotated[bool, typer.Option("--dark", help="A picture on dark ground.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw prompt uncertainty against prediction probability, task by task."""
+    """Draw prompt uncertainty against prediction probability, task by task.
+
+    Example: jostle map scores.parquet -o map.svg --selected selected.txt
+    """
     from cli.select import read_table
     from engine.errors import InputError
-    from engine.files import check_output, replacing
+    from engine.files import check_output
     from engine.measures.task_map import CATEGORIES, UNMEASURABLE, MapConfig
-    from training.report.map_page import map_table, write_map_page
+    from training.report.charts.picture import PICTURES
+    from training.report.map_table import map_table
+    from training.report.scorings import Scoring, scorings_of
+    from training.run.run_folder import RunFolder
     from training.selection.selection_record import read_task_ids
     from training.tables.record_files import write_parquet
 
-    if output.suffix not in (".html", ".png"):
-        raise InputError("the output's name must end in .html or .png", file=output)
+    if output.suffix not in (".html", *PICTURES):
+        raise InputError("the output's name must end in .html, .png or .svg", file=output)
+    if dark and output.suffix == ".html":
+        raise InputError("is for pictures; a page is as dark as the reader wants", field="--dark")
     config = MapConfig(
         uncertainty_quantile=uncertainty_quantile,
         probability_quantile=probability_quantile,
         uncertainty=uncertainty,
         probability=probability,
     )
+    if scores.is_dir():
+        for option, value in (("--selected", selected), ("--pairs", pairs), ("--table", table)):
+            if value is not None:
+                raise InputError("goes with a file of scores, not with a run", field=option)
+        check_output(output, overwrite=overwrite)
+        scorings = scorings_of(RunFolder(scores), config)
+        if not scorings:
+            raise InputError("holds no scored round", file=scores)
+        _draw(output, scorings, title, dark)
+        typer.echo(output)
+        return
     found = read_table(scores)
     if pairs is None:
         beside = (scores.with_suffix(".pairs.parquet"), scores.with_name("pairs.parquet"))
@@ -73,22 +98,17 @@ def task_map(
     for path in (output, table):
         if path is not None:
             check_output(path, overwrite=overwrite, inputs=(scores, selected, pairs))
+    chosen = None if selected is None else read_task_ids(selected)
     found, thresholds = map_table(
         found,
         config,
-        selected=None if selected is None else read_task_ids(selected),
+        selected=chosen,
         pairs=None if pairs is None else read_table(pairs),
         n_replicates=replicates,
         seed=seed,
         source=scores,
     )
-    if output.suffix == ".html":
-        write_map_page(output, found, thresholds, title=title, n_replicates=replicates)
-    else:
-        from training.report.map_picture import Panel, draw_task_map
-
-        with replacing(output) as part:
-            draw_task_map([Panel(title, found, thresholds)], part)
+    _draw(output, [Scoring.of(title, found, thresholds, chosen)], title, dark, pairs)
     if table is not None:
         write_parquet(table, found)
     counts = [f"{(found['map_category'] == name).sum():,} {name}" for name in CATEGORIES]
@@ -107,3 +127,18 @@ def task_map(
                 f"note: of {single:,} tasks only one instance was scored; what other instances "
                 "would change is not in their stability"
             )
+
+
+def _draw(
+    output: Path, scorings: list[Scoring], title: str, dark: bool, pairs: Path | None = None
+) -> None:
+    if output.suffix == ".html":
+        from training.report.run_report import write_report
+        from training.report.task_details import ScoringFiles
+
+        files = [] if pairs is None else [ScoringFiles(pairs)]
+        write_report(output, title, {"about": scorings[-1].about}, scorings, {}, files)
+    else:
+        from training.report.scorings import draw_map
+
+        draw_map(output, scorings, dark=dark)

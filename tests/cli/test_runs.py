@@ -10,6 +10,8 @@ import pytest
 
 from cli import main as cli_main
 from tests.training.fakes import KilledError
+from tests.training.report.made_run import make_records, make_tasks
+from tests.training.report.page_data import page_data
 from tests.training.run.test_rounds import make_run
 from training.run.state import Step
 
@@ -64,6 +66,31 @@ def test_status_of_a_run(
     steps = json.loads(capsys.readouterr().out)["steps"]
     assert [step["state"] for step in steps[:5]] == ["done", "done", "done", "current", "waiting"]
     assert jostle(monkeypatch, "status", tmp_path / "none") == 2
+
+
+def test_a_run_is_reported_mapped_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = make_tasks(56)
+    runs = [make_records(tmp_path / name, tasks, gain=gain) for name, gain in RUNS.items()]
+    one, two = (run.path for run in runs)
+    # Their pool is the bundled one, as far as their config says.
+    assert jostle(monkeypatch, "report", one) == 0
+    report = page_data(one / "report.html")
+    assert report["tasks"]["id"] == [task.id for task in tasks]
+    out = tmp_path / "map.svg"
+    assert jostle(monkeypatch, "map", one, "-o", out) == 0
+    assert "round 1: 52 tasks" in out.read_text()
+    assert jostle(monkeypatch, "map", one, "-o", out, "--overwrite", "--selected", out) == 2
+    assert "field '--selected': goes with a file of scores" in capsys.readouterr().err
+    page = tmp_path / "compare.html"
+    assert jostle(monkeypatch, "compare", one, two, "-o", page) == 0
+    assert "two less one, 8 tasks: ROUGE-L +4.0 (+4.0 to +4.0)" in capsys.readouterr().out
+    assert jostle(monkeypatch, "compare", one, two, "-o", page) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+RUNS = {"one": 10.0, "two": 12.0}
 
 
 def test_the_doctor_answers(

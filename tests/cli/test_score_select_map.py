@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from engine.questions.label_question import LabelQuestion
 from engine.questions.output_question import OutputQuestion
 from tests.engine.weights.served import SERVED
 from tests.training.http_engine import HttpEngine, http_engine
+from tests.training.report.page_data import page_data
 from training.tables.question_tables import row_columns
 from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS
 
@@ -73,12 +73,14 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
         assert code == 0, shown
         assert "20 tasks change category in over a tenth of 200 bootstrap replicates" in shown
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-    page = (tmp_path / "map.html").read_text()
-    data = json.loads(re.findall(r'type="application/json">(.*?)</script>', page)[0])
-    assert [task["id"] for task in data["tasks"]] == table["task_id"].to_list()
-    assert sorted(task["id"] for task in data["tasks"] if task["s"]) == sorted(ids)
-    assert data["tasks"][3]["d"] == "Say </script><b>which</b> of 3 things is blue & why."
-    assert not re.search(r"(src|href)=|https?://", page), "the page needs something else"
+    data = page_data(tmp_path / "map.html")
+    tasks = data["tasks"]["id"]
+    assert tasks == table["task_id"].to_list()
+    (only,) = data["rounds"]
+    assert [tasks[place] for place in only["selected"]] == ids
+    assert data["tasks"]["definition"][3] == "Say </script><b>which</b> of 3 things is blue & why."
+    details = page_data(tmp_path / "map.html", "details-0")[0]
+    assert len(details["0"]["pairs"]) == 9
 
 
 def test_ranking_estimates_know_how_strong_the_perturbations_were(

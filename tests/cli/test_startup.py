@@ -8,9 +8,20 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "vllm", "transformers", "trl", "datasets", "polars", "matplotlib", "lm_eval")
+HEAVY = (
+    "torch",
+    "vllm",
+    "transformers",
+    "trl",
+    "datasets",
+    "polars",
+    "altair",
+    "vl_convert",
+    "lm_eval",
+)
 MOST_MODULES = 600  # typer, pydantic and ours are 440; any further library of size goes beyond
 COMMANDS = (
+    "compare",
     "demo",
     "doctor",
     "eval",
@@ -22,6 +33,7 @@ COMMANDS = (
     "publish",
     "race",
     "reload",
+    "report",
     "run",
     "score",
     "select",

@@ -16,6 +16,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from tests.cli.test_race import Client
 from tests.engine.small_tokenizers import gpt2
+from tests.training.report.page_data import page_data
 
 
 class ScoringClient(Client):
@@ -89,13 +90,14 @@ def test_from_scores_to_map(jostle: Any, mixed: Path, tmp_path: Path) -> None:
         assert code == 0, shown
         assert "2 unmeasurable: no perturbed prompt differs from the original" in shown
         assert "of 7 tasks change category" in shown
-    page = (tmp_path / "map.html").read_text()
-    data = json.loads(re.findall(r'type="application/json">(.*?)</script>', page)[0])
-    entries = {entry["id"]: entry for entry in data["tasks"]}
-    assert len(entries) == 9
-    assert entries["task_6"]["c"] == "unmeasurable"
-    assert not {"u", "b"} & set(entries["task_6"])
-    assert "2 unmeasurable: no perturbed prompt" in data["about"]
+    data = page_data(tmp_path / "map.html")
+    (shown_round,) = data["rounds"]
+    place = data["tasks"]["id"].index("task_6")
+    assert len(data["tasks"]["id"]) == 9
+    assert shown_round["category"][place] == "unmeasurable"
+    assert shown_round["values"]["prompt_uncertainty"][place] is None
+    assert shown_round["values"]["map_stability"][place] is None
+    assert "2 cannot be measured: no perturbed prompt" in data["about"]
 
 
 def test_a_pool_of_which_nothing_can_be_measured(jostle: Any, mixed: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ from training.selection.strategy_testing import draw_scores
         (("select", "SCORES", "-n", "1", "-o", "s.txt", "--force", "x"), "is forced and not"),
         (("publish", "no/folder"), "no/folder: no such folder"),
         (("reload", "no/folder"), "it has no manifest.json; jostle publish no/folder makes it one"),
-        (("map", "SCORES", "-o", "map.pdf"), "must end in .html or .png"),
+        (("map", "SCORES", "-o", "map.pdf"), "must end in .html, .png or .svg"),
         (("map", "SCORES", "-o", "map.html", "--selected", "C"), "is selected and not scored"),
         (("measures", "SCORES"), "field 'instance_id': the column is missing"),
         (("measures", "SCORES", "--needs", "pair"), "'pair' is none of pairs, gold_pairs"),

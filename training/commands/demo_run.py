@@ -47,11 +47,11 @@ FOLDER_HELD_OUT_TASKS = 8
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a demo leaves: the records, the table, the picture."""
+    """What a demo leaves: the records, the table, the report."""
 
     folder: RunFolder
     rows: list[SummaryRow]
-    task_map: Path
+    report: Path
 
 
 def run_demo(
@@ -67,7 +67,7 @@ def run_demo(
     trust_remote_code: bool = False,
     console: Console | None = None,
 ) -> DemoResult:
-    """Score, select, fine-tune, reload and evaluate, and draw the task map.
+    """Score, select, fine-tune, reload and evaluate, and write the report.
 
     An unfinished run with the same arguments is continued; a finished one is left alone, and a new
     one is started beside it.
@@ -104,10 +104,10 @@ def run_demo(
     started = time.monotonic()
     with RichProgress(console) as progress:
         run_config(folder, config, pools, progress, location=location)
-        from training.report.map_picture import draw_run
+    from training.report.run_report import refresh_run_report
 
-        task_map = draw_run(folder)
-    result = DemoResult(folder, read_summary(folder), task_map)
+    report = refresh_run_report(folder, pools.pool)
+    result = DemoResult(folder, read_summary(folder), report)
     _conclude(console, result, time.monotonic() - started)
     return result
 
@@ -182,7 +182,7 @@ def choose_folder(run_dir: Path, config: RunConfig) -> RunFolder:
 def _conclude(console: Console, result: DemoResult, seconds: float) -> None:
     console.print()
     console.print(summary_table(result.rows))
-    where = f"\nTask map  {result.task_map}\nRecords   {result.folder.path}"
+    where = f"\nReport    {result.report}\nRecords   {result.folder.path}"
     console.print(where, highlight=False, soft_wrap=True)
     console.print(f"Took      {seconds / 60:.1f} minutes", highlight=False)
 

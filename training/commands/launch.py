@@ -20,6 +20,7 @@ from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
 from engine.weights.models import local_folder, resolve_model
 from training.config.run_config import EngineConfig, ModelConfig, RunConfig
+from training.report.after_round import ReportAfterRounds
 from training.report.display import RichProgress
 from training.run.device_plan import DevicePlan, plan_device, read_model_size
 from training.run.finetune import Train
@@ -286,7 +287,9 @@ def run_config(
                 engine=engine,
                 builder=builder,
                 base_model=location,
-                progress=ProgressFile(folder.progress, progress),
+                progress=ReportAfterRounds(
+                    folder, pools.pool, ProgressFile(folder.progress, progress)
+                ),
                 train=train,
                 races=races,
             ).run(n_steps)

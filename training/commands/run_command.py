@@ -50,14 +50,13 @@ def run_from_file(
     started = time.monotonic()
     with RichProgress(console) as progress:
         run_config(folder, config, pools, progress)
-    if any(each.scores.is_file() for each in folder.rounds()):
-        from training.report.map_picture import draw_run
+    from training.report.run_report import refresh_run_report
 
-        draw_run(folder)
+    report = refresh_run_report(folder, pools.pool)
     rows = read_summary(folder)
     console.print()
     console.print(summary_table(rows))
-    console.print(f"Records   {folder.path}", highlight=False, soft_wrap=True)
+    console.print(f"Report    {report}", highlight=False, soft_wrap=True)
     console.print(f"Took      {(time.monotonic() - started) / 60:.1f} minutes", highlight=False)
     return rows
 

@@ -1,6 +1,6 @@
 """The run folder: the contract that other steps and other tools read.
 
-    runs/NAME/config.resolved.toml, tasks.json, state.json, before.json, task_map.png
+    runs/NAME/config.resolved.toml, tasks.json, state.json, before.json, report.html
     runs/NAME/run.lock (who works on it), progress.json (how far the current step is)
     runs/NAME/round-00/scores.parquet, pairs.parquet, selection.json, metrics.json, checkpoint/
     runs/NAME/round-00/race.json, where the round was scored by a race
@@ -40,7 +40,7 @@ class RunFolder:
         self.before = path / "before.json"
         self.lock = path / "run.lock"
         self.progress = path / "progress.json"
-        self.task_map = path / "task_map.png"
+        self.report = path / "report.html"
         self.engine_log = path / "engine.log"
         self.skipped = path / "skipped.jsonl"
         self.paraphrases = path / "paraphrases.jsonl"

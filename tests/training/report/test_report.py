@@ -1,45 +1,27 @@
+"""Reports and maps by the data they hold, without a browser."""
+
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from engine.errors import InputError
 from engine.measures import map_categories
-from training.report.label_placement import place_labels
-from training.report.map_picture import draw_run
+from engine.variance.rank_intervals import rank_intervals
+from tests.training.report.made_run import NASTY, make_records, make_tasks
+from tests.training.report.page_data import page_data
+from training.report.map_table import map_table
+from training.report.report_data import COLUMNS, cost_rows, curve_rows, rank_rows
+from training.report.run_report import DETAILED_TASKS, refresh_run_report, write_run_report
+from training.report.scorings import Scoring, draw_map, scorings_of
 from training.run.run_folder import RunFolder
+from training.run.state import RunState
 from training.run.summary import mean_uncertainty, uncertainty_in_words
-from training.tables.record_files import write_parquet
+from training.tables.record_files import read_json, write_parquet
 from training.tables.score_tables import SCORE_COLUMNS
-
-unit = st.floats(0.1, 0.9)
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(unit, unit), min_size=1, max_size=8, unique=True))
-def test_labels_keep_off_each_other_and_inside(places: list[tuple[float, float]]) -> None:
-    """On a panel with room to spare, no label touches another one or leaves the frame."""
-    middles = np.array(places) * 400
-    dots = np.hstack([middles - 3, middles + 3])
-    labels = [(index, 60.0, 8.0) for index in range(len(places))]
-    offsets = place_labels(dots, labels, (0.0, 0.0, 400.0, 400.0))
-    boxes = [
-        (x + dx, y + dy, x + dx + 60, y + dy + 8)
-        for (x, y), (dx, dy) in zip(middles, offsets, strict=True)
-    ]
-    for index, (left, bottom, right, top) in enumerate(boxes):
-        assert left >= -1e-6
-        assert bottom >= -1e-6
-        assert right <= 400 + 1e-6
-        assert top <= 400 + 1e-6
-        for other in boxes[:index]:
-            assert min(right, other[2]) <= max(left, other[0]) or min(top, other[3]) <= max(
-                bottom, other[1]
-            )
 
 
 def make_scores(n_tasks: int, uncertainty: float = 0.3) -> pl.DataFrame:
@@ -60,16 +42,26 @@ def make_scores(n_tasks: int, uncertainty: float = 0.3) -> pl.DataFrame:
     )
 
 
-@pytest.mark.parametrize("n_rounds", [1, 3])
-def test_the_map_of_a_run_is_a_picture(tmp_path: Path, n_rounds: int) -> None:
-    folder = RunFolder(tmp_path)
-    for index in range(n_rounds):
-        write_parquet(folder.round(index).scores, make_scores(5))
-    (folder.path / f"round-{n_rounds:02d}").mkdir()  # begun, but not scored
-    path = draw_run(folder)
-    assert path == folder.task_map
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert not list(tmp_path.glob("*.part*"))
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_the_map_of_a_run_is_a_picture(tmp_path: Path, ending: str) -> None:
+    folder = make_records(tmp_path / "run", make_tasks(12))
+    (folder.path / "round-02").mkdir()  # begun, but not scored
+    path = tmp_path / f"map.{ending}"
+    draw_map(path, scorings_of(folder), dark=ending == "svg")
+    content = path.read_bytes()
+    if ending == "png":
+        assert content.startswith(b"\x89PNG")
+        return
+    words = content.decode()
+    first = folder.round(0).read_selection().task_ids[0]
+    for said in ("prompt uncertainty U", "prediction probability P", "round 1: 8 tasks", first):
+        assert said in words
+
+
+def test_a_map_without_any_uncertainty_is_drawn(tmp_path: Path) -> None:
+    table, thresholds = map_table(make_scores(1, 0.0))
+    draw_map(tmp_path / "map.svg", [Scoring.of("one", table, thresholds)])
+    assert "one: 1 tasks" in (tmp_path / "map.svg").read_text()
 
 
 @pytest.mark.parametrize("n_measured", [0, 3])
@@ -81,19 +73,125 @@ def test_tasks_that_could_not_be_measured_are_counted(tmp_path: Path, n_measured
     told = uncertainty_in_words(scores)
     mean = mean_uncertainty(scores)
     left = f"{5 - n_measured} cannot be measured: no perturbed prompt differs from the original"
+    folder = RunFolder(tmp_path)
+    write_parquet(folder.round(0).scores, scores)
     if n_measured:
         assert told == f"5 tasks, mean prompt uncertainty {0.3 / 5:.4f}; {left}"
         assert mean == pytest.approx(0.3 / 5)
+        (scoring,) = scorings_of(folder)
+        assert left in scoring.about
+        draw_map(tmp_path / "map.svg", [scoring])
+        assert left in (tmp_path / "map.svg").read_text()
     else:
         assert told == f"5 tasks; {left}"
         assert mean is None
-    folder = RunFolder(tmp_path)
-    write_parquet(folder.round(0).scores, scores)
-    assert draw_run(folder).is_file()
+        assert scorings_of(folder) == []
 
 
-def test_a_map_without_any_uncertainty_is_drawn(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    scores = make_scores(1, 0.0).with_columns(selected=pl.lit(None, pl.Boolean))
+def test_a_report_holds_what_the_records_say(tmp_path: Path) -> None:
+    tasks = make_tasks(12, NASTY)
+    folder = make_records(tmp_path / "run", tasks)
+    path = write_run_report(folder, tasks)
+    assert path == folder.path / "report.html"
+    data = page_data(path)
+    assert data["tasks"]["id"] == [task.id for task in tasks]
+    assert data["tasks"]["definition"] == [task.definition for task in tasks]
+    first, second = data["rounds"]
+    scores = folder.round(1).read_scores()
+    known = dict(zip(scores["task_id"], scores["prompt_uncertainty"], strict=True))
+    for task_id, value in zip(
+        data["tasks"]["id"], second["values"]["prompt_uncertainty"], strict=True
+    ):
+        assert value == (pytest.approx(known[task_id], rel=1e-5) if task_id in known else None)
+    chosen = [data["tasks"]["id"][place] for place in first["selected"]]
+    assert chosen == list(folder.round(0).read_selection().task_ids)
+    assert [row["trained"] for row in data["curve"] if row["metric"] == "ROUGE-L"] == [0, 4, 8]
+    assert dict(data["facts"])["weights of round 1"] == "round-01-abc"
+
+    details = page_data(path, "details-0")
+    place = data["detailed"].index(0)
+    own = details[place]
+    assert own["prompts"]["0"].startswith(NASTY[0])
+    assert own["prompts"]["1"] != own["prompts"]["0"]
+    assert own["0"]["answers"]["i1"] == "answer <b>1</b>"
+    assert len(own["0"]["pairs"]) == 3 * 5
+    assert own["instances"]["i2"] == {"input": "input 2 of 0", "gold": ["yes"]}
+
+
+def test_texts_are_data_and_nothing_asks_the_network(tmp_path: Path) -> None:
+    tasks = make_tasks(8, NASTY)
+    page = write_run_report(make_records(tmp_path / "run", tasks), tasks).read_text()
+    assert "taken" not in page
+    assert "onerror=alert" not in page
+    assert page.count("<script") == 4, "data, details, and two of ours"
+    assert "default-src 'none'" in page
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"(src|href)=\"(?!#)|https?://|@import|url\(", markup)
+
+
+def test_a_report_of_a_thousand_tasks_is_small(tmp_path: Path) -> None:
+    tasks = make_tasks(DETAILED_TASKS)
+    folder = make_records(tmp_path / "run", tasks, n_perturbations=10, n_selected=50)
+    path = write_run_report(folder, tasks)
+    assert path.stat().st_size < 6e6
+    assert len(page_data(path)["detailed"]) == DETAILED_TASKS
+
+
+def test_a_report_is_written_anew_when_a_step_has_been_done(tmp_path: Path) -> None:
+    tasks = make_tasks(8)
+    folder = make_records(tmp_path / "run", tasks)
+    path = refresh_run_report(folder, tasks)
+    path.write_text("seen")
+    assert refresh_run_report(folder, tasks).read_text() == "seen"
+    folder.state.write_bytes(folder.state.read_bytes())
+    assert refresh_run_report(folder, tasks).read_text() != "seen"
+    with pytest.raises(InputError, match="holds no run"):
+        write_run_report(RunFolder(tmp_path / "none"))
+
+
+def test_ranks_are_those_of_the_selection_or_none(tmp_path: Path) -> None:
+    folder = make_records(tmp_path / "run", make_tasks(20))
+    scoring = scorings_of(folder)[0]
+    found = rank_rows(scoring)
+    assert found is not None
+    assert [row["task"] for row in found["rows"][:4]] == list(scoring.selected)
+    assert [row["group"] for row in found["rows"]] == ["selected"] * 4 + ["next in rank"] * 4
+    assert found["cut"] == [{"rank": 4.5}]
+    assert re.fullmatch(r"a repeat would pick about \d of these 4 again", found["words"])
+    at_random = Scoring(scoring.name, scoring.table, scoring.thresholds, ("task-1", "task-2"))
+    assert rank_rows(at_random) is None
+
+
+def test_sure_measurements_have_narrow_rank_intervals() -> None:
+    values = pl.Series([0.1, 0.5, 0.3]).to_numpy()
+    low, high = rank_intervals(values, values * 1e-6)
+    assert low.tolist() == high.tolist() == [3, 1, 2]
+    low, high = rank_intervals(values, values * 0 + 1.0)
+    assert (low == 1).all()
+    assert (high == 3).all()
+
+
+def test_costs_and_curves_are_those_of_the_records(tmp_path: Path) -> None:
+    folder = make_records(tmp_path / "run", make_tasks(12))
+    costs = cost_rows(folder, read_json(folder.state, RunState))
+    seconds = {(row["round"], row["what"]): row["amount"] for row in costs["seconds"]}
+    assert seconds["before", "evaluate"] == 10.0
+    assert seconds["round 1", "the rest"] == 3 * 11.0
+    tokens = {(row["round"], row["what"]): row["amount"] for row in costs["tokens"]}
+    assert tokens["round 0", "computed to score"] == 300
+    assert tokens["round 0", "reused from the cache"] == 600
+    rows = [row for row in curve_rows(folder) if row["metric"] == "ROUGE-L"]
+    assert [(row["value"], row["low"], row["high"]) for row in rows[:2]] == [
+        (22.5, 20.0, 25.0),
+        (32.5, 30.0, 35.0),
+    ]
+
+
+def test_columns_that_are_not_there_are_left_out(tmp_path: Path) -> None:
+    tasks = make_tasks(8)
+    folder = make_records(tmp_path / "run", tasks)
+    scores = folder.round(0).read_scores().with_columns(flip_rate=pl.lit(0.25))
     write_parquet(folder.round(0).scores, scores)
-    assert draw_run(folder).is_file()
+    first, second = page_data(write_run_report(folder, tasks))["rounds"]
+    assert set(first["values"]) - set(second["values"]) == {"flip_rate"}
+    assert set(second["values"]) < set(COLUMNS)

@@ -1,29 +1,20 @@
-"""The task map as one HTML file that needs nothing else: no server, no network."""
+"""Where the tasks of a scoring stand on the map, and how firmly."""
 
 from __future__ import annotations
 
-import html
-import json
 from collections.abc import Collection
-from importlib import resources
-from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from engine.errors import InputError
-from engine.files import write_bytes
 from engine.measures.stability import map_stability
 from engine.measures.task_map import (
     CATEGORIES,
-    UNMEASURABLE,
     MapConfig,
     Thresholds,
     categorise,
     find_thresholds,
 )
-
-_LONGEST_DEFINITION = 600  # characters; what is cut off ends in an ellipsis
 
 _VERSION = "weights_version"
 _NEEDED = ("task_id", "prompt_uncertainty", "prediction_probability")
@@ -102,70 +93,3 @@ def _check(scores: pl.DataFrame, source: object | None) -> None:
         if bad.height:
             record = bad["task_id"][0]
             raise InputError("the score is not a number", file=source, record=record, field=column)
-
-
-def write_map_page(
-    path: Path,
-    table: pl.DataFrame,
-    thresholds: Thresholds,
-    *,
-    title: str = "Task map",
-    n_replicates: int = 200,
-) -> None:
-    """Writes the page.
-
-    Args:
-        table: What `map_table` gives.
-        n_replicates: Bootstrap replicates, as told on the page.
-    """
-    data = {
-        "about": _about(table, thresholds),
-        "uncertainty": thresholds.uncertainty,
-        "probability": thresholds.probability,
-        "replicates": n_replicates,
-        "tasks": [_entry(row) for row in table.iter_rows(named=True)],
-    }
-    content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # Nothing that a definition says may end the script it stands in.
-    content = content.replace("<", "\\u003c")
-    page = resources.files("training.report").joinpath("task_map.html").read_text(encoding="utf-8")
-    before, after = page.replace("__TITLE__", html.escape(title)).split("__DATA__")
-    write_bytes(path, (before + content + after).encode())
-
-
-def _about(table: pl.DataFrame, thresholds: Thresholds) -> str:
-    weights = ""
-    if "weights_version" in table.columns:
-        weights = f", weights {table['weights_version'][0]}"
-    left = table["prompt_uncertainty"].null_count()
-    others = f" {left:,} {UNMEASURABLE}: no perturbed prompt differs from the original."
-    return (
-        f"{table.height:,} tasks{weights}. Ambiguous above U = {thresholds.uncertainty:.4f}; below "
-        f"it easy from P = {thresholds.probability:.4f} on, difficult with less."
-        f"{others if left else ''}"
-    )
-
-
-def _entry(row: dict[str, Any]) -> dict[str, Any]:
-    """A task as the page knows it, with short names, as there may be many."""
-    entry = {
-        "id": row["task_id"],
-        "u": row["prompt_uncertainty"],
-        "p": row["prediction_probability"],
-        "c": row["map_category"],
-        "s": int(bool(row["selected"])),
-        "x": row.get("perplexity"),
-        "n": row.get("n_instances"),
-        "j": row.get("n_perturbations"),
-        "k": row.get("category"),
-        "d": _shorten(row.get("definition")),
-    }
-    if row.get("map_stability") is not None:
-        entry["b"] = [round(row[f"share_{name}"], 4) for name in CATEGORIES]
-    return {key: value for key, value in entry.items() if value is not None}
-
-
-def _shorten(text: str | None) -> str | None:
-    if text is None or len(text) <= _LONGEST_DEFINITION:
-        return text
-    return text[:_LONGEST_DEFINITION].rstrip() + "\N{HORIZONTAL ELLIPSIS}"

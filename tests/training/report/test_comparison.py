@@ -1,0 +1,54 @@
+"""Runs over each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from engine.tasks import Pool
+from tests.training.report.made_run import make_records, make_tasks
+from tests.training.report.page_data import page_data
+from training.report.comparison import Comparison
+from training.run.state import RunState, save_state
+from training.tables.record_files import read_json
+
+
+def test_runs_are_paired_by_seed_and_task(tmp_path: Path) -> None:
+    tasks = make_tasks(12)
+    for name, gain in (("sure", 12.0), ("random", 10.0)):
+        for seed in (0, 1):
+            make_records(tmp_path / f"{name}-seed-{seed}", tasks, gain=gain + seed, seed=seed)
+    (tmp_path / "sweep.json").write_text("{}")
+    sweep = Comparison([tmp_path])
+    assert {name: sorted(seeds) for name, seeds in sweep.runs.items()} == {
+        "random": [0, 1],
+        "sure": [0, 1],
+    }
+    (row,) = sweep.differences()
+    assert row["pair"] == "sure less random, 8 tasks"
+    assert (row["value"], row["low"], row["high"]) == pytest.approx((4.0, 4.0, 4.0))
+    first = next(row for row in sweep.curves() if row["trained"] == 4)
+    assert (first["run"], first["value"], first["low"]) == ("random", 33.0, 32.5)
+    sweep.write(tmp_path / "page.html")
+    data = page_data(tmp_path / "page.html")
+    assert data["differences"] == [row]
+    assert len(data["facts"]) == 4
+    sweep.write(tmp_path / "curves.svg")
+    assert "tasks trained on" in (tmp_path / "curves.svg").read_text()
+
+
+def test_runs_on_other_held_out_tasks_are_not_compared(tmp_path: Path) -> None:
+    tasks = make_tasks(12)
+    one = make_records(tmp_path / "one", tasks)
+    two = make_records(tmp_path / "two", tasks)
+    state = read_json(two.state, RunState)
+    digest = Pool(make_tasks(2)).digest()
+    save_state(two, state.model_copy(update={"held_out_digest": digest}))
+    with pytest.raises(InputError, match=r"two, field .*evaluated on other held-out tasks"):
+        Comparison([one.path, two.path])
+    with pytest.raises(InputError, match="holds neither a run"):
+        Comparison([tmp_path])
+    with pytest.raises(InputError, match="is another run of one with seed 0"):
+        Comparison([one.path, one.path])

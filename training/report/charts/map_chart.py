@@ -1,0 +1,123 @@
+"""The task map: prompt uncertainty against prediction probability, a mark per task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from engine.measures.task_map import CATEGORIES
+from training.report.charts.specification import Specification, specification
+from training.report.charts.theme import MEANINGS, SHAPES
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map of a picture that has several.
+
+    Attributes:
+        title: Above it.
+        n_tasks: Marks get smaller where there are many.
+        keyed: Whether a key beside it names the numbered tasks.
+    """
+
+    title: str
+    n_tasks: int
+    keyed: bool
+
+
+def map_chart(top: float, n_tasks: int) -> Specification:
+    """The chart of one map.
+
+    Its data are `tasks` (`u`, `p`, `colour`: a map category, `selected`, `number`: what stands
+    beside the mark, if anything), `borders` (one row: `u`, `p`, and the ends of the axis, `bottom`
+    and `top`) and `focus` (tasks that are pointed at, with `low` and `high`: U less and plus its
+    standard error).
+
+    Args:
+        top: Where the axis of prompt uncertainty ends.
+        n_tasks: Marks get smaller where there are many.
+    """
+    return specification(_map(top, n_tasks))
+
+
+def map_panels(top: float, panels: Sequence[Panel]) -> Specification:
+    """Maps that share their axes. The names of each one's data end in its index.
+
+    Beside those of `map_chart` there is `key`: `number` and `label`, for panels with a key.
+    """
+    drawn = []
+    for index, panel in enumerate(panels):
+        chart = _map(top, panel.n_tasks, str(index)).properties(title=panel.title)
+        drawn.append(alt.hconcat(chart, _key(str(index))) if panel.keyed else chart)
+    return specification(alt.concat(*drawn, columns=2))
+
+
+def _map(top: float, n_tasks: int, suffix: str = "") -> Any:
+    tasks, borders, focus = (
+        alt.Chart(alt.NamedData(f"{name}{suffix}")) for name in ("tasks", "borders", "focus")
+    )
+    many = n_tasks > 2_000
+    x = alt.X(
+        "p:Q",
+        title="prediction probability P",
+        scale=alt.Scale(domain=[0, 1], padding=8, nice=False, zero=False),
+        axis=alt.Axis(grid=False, tickCount=6),
+    )
+    y = alt.Y(
+        "u:Q",
+        title="prompt uncertainty U",
+        scale=alt.Scale(domain=[0, top or 1.0], padding=8, nice=False),
+        axis=alt.Axis(tickCount=6),
+    )
+    base = tasks.encode(x, y)
+    shapes = alt.Scale(domain=list(SHAPES), range=list(SHAPES.values()))
+    words = {name: f"{name}: {MEANINGS[name]}" for name in CATEGORIES}
+    legend = alt.Legend(columns=1, labelExpr=f"{json.dumps(words)}[datum.label]")
+    marks = base.mark_point(filled=True, opacity=0.5 if many else 0.8).encode(
+        color=alt.Color(
+            "colour:N", title=None, scale=alt.Scale(domain=list(CATEGORIES)), legend=legend
+        ),
+        shape=alt.Shape("colour:N", title=None, scale=shapes, legend=legend),
+        size=alt.value(18 if many else 34 if n_tasks > 400 else 55),
+    )
+    numbers = base.mark_text(style="words", dx=8, dy=-7, align="left", fontWeight="bold")
+    reach = focus.mark_rule(style="ink", strokeWidth=2, clip=True)
+    return alt.layer(
+        borders.mark_rule(style="border").encode(y="u:Q"),
+        borders.mark_rule(style="border").encode(x="p:Q", y="bottom:Q", y2="u:Q"),
+        *(_region(borders, *place) for place in _REGIONS),
+        marks,
+        base.mark_point(style="ring", size=150).transform_filter("datum.selected"),
+        numbers.encode(text="number:N").transform_filter("datum.number"),
+        reach.encode(x=x, y="low:Q", y2="high:Q"),
+        focus.mark_point(style="ring", size=330, strokeWidth=2.5).encode(x, y),
+    ).properties(width=340, height=300)
+
+
+_REGIONS = (
+    # The words, the end they stand at, and whether below the upper edge or the line.
+    ("ambiguous", "right", "top"),
+    ("easy", "right", "u"),
+    ("difficult", "left", "u"),
+)
+
+
+def _region(borders: Any, words: str, side: str, under: str) -> Any:
+    mark = borders.mark_text(style="region", align=side, baseline="top", dy=4, text=words)
+    place = alt.XDatum(1 if side == "right" else 0, type="quantitative")
+    return mark.encode(x=place, y=f"{under}:Q")
+
+
+def _key(suffix: str) -> Any:
+    """The names that the numbers beside marks stand for."""
+    title = alt.TitleParams("ringed: selected", fontSize=11)
+    key = alt.Chart(alt.NamedData(f"key{suffix}"), title=title)
+    return (
+        key.mark_text(style="words", align="left", x=0)
+        .encode(y=alt.Y("number:O", axis=None, sort=None), text=alt.Text("label:N"))
+        .properties(width=140, height=alt.Step(17))
+    )

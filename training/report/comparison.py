@@ -1,0 +1,135 @@
+"""Runs over each other: learning curves, and paired differences on the same held-out tasks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from engine.errors import InputError
+from training.config.run_config import load_config
+from training.evaluation.bootstrap import mean_interval
+from training.evaluation.evaluator import Evaluation
+from training.report.charts.curve_chart import curve_chart, difference_chart
+from training.report.charts.picture import PICTURES, write_picture
+from training.report.report_data import Rows, curve_rows, evaluations
+from training.report.report_page import write_page
+from training.run.run_folder import RunFolder
+from training.run.state import RunState
+from training.tables.record_files import read_json
+
+
+class Comparison:
+    """Runs side by side; those whose names differ in `-seed-N` alone count as one, repeated.
+
+    Args:
+        paths: Run folders, or folders of sweeps, which stand for all their runs.
+
+    Raises:
+        InputError: If a folder holds no run, or runs were evaluated on different tasks.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.runs: dict[str, dict[int, RunFolder]] = {}
+        held_out: dict[str, Path] = {}
+        for folder in (RunFolder(run) for path in paths for run in _runs_of(path)):
+            state = read_json(folder.state, RunState)
+            held_out.setdefault(state.held_out_digest, folder.path)
+            name = re.sub(r"-seed-\d+$", "", folder.path.name)
+            repeats = self.runs.setdefault(name, {})
+            seed = load_config(folder.config).seed
+            if seed in repeats:
+                problem = f"is another run of {name} with seed {seed}, as {repeats[seed].path}"
+                raise InputError(problem, file=folder.path)
+            repeats[seed] = folder
+        if len(held_out) > 1:
+            first, second, *_ = held_out.values()
+            problem = f"was evaluated on other held-out tasks than {first}"
+            raise InputError(problem, file=second, field="held_out_digest")
+
+    def curves(self) -> Rows:
+        """Rows of `curve_chart`; of several seeds the mean, between the least and the largest."""
+        rows: Rows = []
+        for name, repeats in self.runs.items():
+            if len(repeats) == 1:
+                rows += curve_rows(next(iter(repeats.values())), name)
+                continue
+            points: dict[tuple[str, int], list[float]] = {}
+            for folder in repeats.values():
+                for row in curve_rows(folder):
+                    points.setdefault((row["metric"], row["trained"]), []).append(row["value"])
+            for (metric, trained), values in points.items():
+                place = {"run": name, "metric": metric, "trained": trained}
+                rows.append(
+                    place | {"value": fmean(values), "low": min(values), "high": max(values)}
+                )
+        return rows
+
+    def differences(self) -> Rows:
+        """ROUGE-L of every other run less that of the first one, after the last round all reached.
+
+        Paired by seed and held-out task: the interval is that of the mean over tasks of the mean
+        difference over common seeds, at 95 %. Rows of `difference_chart`; none without a common
+        seed and a task trained on in both.
+        """
+        (first, base), *others = self.runs.items()
+        rows: Rows = []
+        for name, repeats in others:
+            moves: dict[str, list[float]] = {}
+            trained = 0
+            for seed in sorted(base.keys() & repeats.keys()):
+                before, after = (dict(evaluations(runs[seed])) for runs in (base, repeats))
+                common = max((before.keys() & after.keys()) - {0}, default=0)
+                if common:
+                    trained = common
+                    for task_id, move in _moves(before[common], after[common]).items():
+                        moves.setdefault(task_id, []).append(move)
+            if moves:
+                means = [fmean(each) for each in moves.values()]
+                low, high = mean_interval(means, f"{name} less {first}") or (means[0], means[0])
+                pair = f"{name} less {first}, {trained} tasks"
+                rows.append({"pair": pair, "value": fmean(means), "low": low, "high": high})
+        return rows
+
+    def write(self, path: Path) -> None:
+        """As a page, or the curves alone as a picture."""
+        curves = curve_chart(several=True)
+        if path.suffix in PICTURES:
+            write_picture(path, curves, {"curve": self.curves()})
+            return
+        data: dict[str, Any] = {
+            "about": ", ".join(f"{name} ({len(seeds)} seeds)" for name, seeds in self.runs.items()),
+            "curve": self.curves(),
+            "differences": self.differences(),
+            "differences_words": "Paired by seed and held-out task; lines: bootstrap intervals at "
+            "95 % over the tasks. One that crosses 0 shows no difference.",
+            "facts": [
+                (f"{name}, seed {seed}", str(folder.path))
+                for name, repeats in self.runs.items()
+                for seed, folder in repeats.items()
+            ],
+            "rounds": [],
+            "tasks": {"id": [], "category": [], "definition": []},
+            "columns": {},
+        }
+        charts = {"curves": curves, "differences": difference_chart()}
+        write_page(path, data, charts, title=f"{len(self.runs)} runs compared")
+
+
+def _runs_of(path: Path) -> list[Path]:
+    if (path / "sweep.json").is_file():
+        runs = path.glob("*/state.json")
+        return sorted(run.parent for run in runs if not run.parent.name.startswith("shared-seed-"))
+    if not (path / "state.json").is_file():
+        raise InputError("holds neither a run (state.json) nor a sweep (sweep.json)", file=path)
+    return [path]
+
+
+def _moves(before: Evaluation, after: Evaluation) -> dict[str, float]:
+    """By held-out task."""
+    return {
+        task_id: after.tasks[task_id].rouge_l - score.rouge_l
+        for task_id, score in before.tasks.items()
+    }

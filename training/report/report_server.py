@@ -1,0 +1,78 @@
+"""The report of a run in progress, on loopback and up to date."""
+
+from __future__ import annotations
+
+import tempfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+
+from engine.tasks import Task
+from training.report.run_report import write_run_report
+from training.run.run_folder import RunFolder
+from training.run.state import RunState
+from training.tables.record_files import read_json
+
+REFRESH_S = 15
+"""How often a browser asks again while the run goes on."""
+
+
+class ReportServer(ThreadingHTTPServer):
+    """Answers `/` with the report; nothing else of the machine can be asked for.
+
+    Args:
+        tasks: Those of the run's pool.
+        port: 0: any that is free.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder: RunFolder, tasks: tuple[Task, ...], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self._folder = folder
+        self._tasks = tasks
+        self._lock = Lock()
+        self._seen: tuple[int, ...] = ()
+        self._page = b""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def page(self) -> tuple[bytes, bool]:
+        """The report, written anew where a record has changed, and whether the run is finished."""
+        with self._lock:
+            finished = read_json(self._folder.state, RunState).is_done()
+            records = (self._folder.state, self._folder.progress)
+            seen = tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in records)
+            if seen != self._seen:
+                with tempfile.TemporaryDirectory() as scratch:
+                    path = Path(scratch) / "report.html"
+                    write_run_report(self._folder, self._tasks, path)
+                    self._page = path.read_bytes()
+                self._seen = seen
+            return self._page, finished
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ReportServer
+
+    def do_GET(self) -> None:
+        # Another page must not reach us through a name of its own that leads here.
+        here = self.headers.get("Host", "").rpartition(":")[0] in ("127.0.0.1", "localhost")
+        if self.path != "/" or not here:
+            self.send_error(404)
+            return
+        page, finished = self.server.page()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.send_header("Cache-Control", "no-store")
+        if not finished:
+            self.send_header("Refresh", str(REFRESH_S))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
