@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-import httpx
 
 from engine.client import wire
-from engine.client.line_stream import LineBuffer, Streamed
+from engine.client.connection import Connection
+from engine.client.line_stream import Streamed
 from engine.client.pair_stream import pair_batches
 from engine.client.paraphrase_journal import ParaphraseJournal
 from engine.client.paraphrases import asks_for_paraphrases, fill_from
+from engine.client.sampling import (
+    SAMPLE_PATH,
+    TOKENIZE_PATH,
+    Prompt,
+    samples_of,
+    tokenize_body,
+    tokens_of,
+)
 from engine.client.score_stream import Batch
 from engine.errors import EngineError, InputError
 from engine.protocol.api import SkippedTask, TaskScore
@@ -27,16 +32,15 @@ from engine.protocol.completions import (
     Pair,
     SkippedPair,
 )
+from engine.protocol.samples import Sample
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import LoadWeightsRequest, Readiness, WeightsKind, WeightsState
-from engine.tasks import Record, Task
+from engine.tasks import Task
 
 _AS_IS = Encoding()
-_R = TypeVar("_R", bound=Record)
-_T = TypeVar("_T")
 
 
-class AsyncEngineClient:
+class AsyncEngineClient(Connection):
     """Talks to one scoring server; an async context manager.
 
     What may be tried again is: a refused connection, a 503, an answer that was cut. A stream of
@@ -74,27 +78,13 @@ class AsyncEngineClient:
         patience_s: float = 180.0,
         pairs_per_request: int = 4096,
     ) -> None:
-        self._http = httpx.AsyncClient(
-            base_url=wire.server_address(base_url),
-            headers=wire.headers(api_key, admin_key),
-            timeout=httpx.Timeout(timeout_s, connect=10.0),
-            trust_env=False,
-            transport=self._transport(),
-        )
+        super().__init__(base_url, api_key, timeout_s, admin_key=admin_key, patience_s=patience_s)
         self._tasks_per_request = tasks_per_request
         self._pairs_per_request = pairs_per_request
         self._api_key = api_key
         self._paraphrases = None if paraphrases is None else ParaphraseJournal(paraphrases)
         self._files = ExitStack()
-        self._patience_s = patience_s
-        self._met = False
         self._model: str | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        await self.close()
 
     def move(self, base_url: str) -> None:
         """Asks another server from now on, such as one that was started again on another port.
@@ -102,13 +92,13 @@ class AsyncEngineClient:
         Raises:
             InputError: If `base_url` is no address.
         """
-        self._http.base_url = wire.server_address(base_url)
-        self._met, self._model = False, None
+        super().move(base_url)
+        self._model = None
 
     async def close(self) -> None:
         """Closes the connections, and the file of paraphrases."""
         self._files.close()
-        await self._http.aclose()
+        await super().close()
 
     async def score(
         self,
@@ -263,22 +253,62 @@ class AsyncEngineClient:
         """
         if not prompts:
             return []
-        if self._model is None:
-            self._model = wire.first_model(await self._call("GET", "/v1/models"), "/v1/models")
         path = "/v1/completions"
-        body = wire.completion_body(self._model, prompts, options)
+        body = wire.completion_body(await self._model_name(), prompts, options)
         return wire.completion_texts(await self._call("POST", path, body), len(prompts), path)
 
-    # What waits, and so is another thing for callers that block.
+    async def samples(
+        self,
+        prompts: Iterable[Prompt],
+        n: int = 1,
+        *,
+        max_tokens: int = 64,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> list[Sample]:
+        """So many outputs of each prompt, in order.
 
-    def _transport(self) -> httpx.AsyncBaseTransport | None:
-        return None
+        They are over at the model's own end of sequence. Texts of special tokens in prompts act as
+        those, as vLLM has it.
 
-    async def _sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        Args:
+            prompts: Texts, or conversations that the model's chat template lays out.
+            n: Outputs of each.
+            max_tokens: Their longest length, in tokens.
+            temperature: What logits are divided by; 0 takes the likeliest token.
+            top_p: Share of the probability that is drawn from.
+            seed: Of the draws.
 
-    async def _aside(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.to_thread(work)
+        Raises:
+            InputError: If the server finds fault with a prompt.
+            EngineError: If the server cannot be reached or fails.
+        """
+        found: list[Sample] = []
+        waiting = iter(prompts)
+        options = {
+            "n": n,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "seed": seed,
+            "return_token_ids": True,
+        }
+        while some := list(itertools.islice(waiting, self._tasks_per_request)):
+            model = await self._model_name()
+            ids = [
+                tokens_of(await self._call("POST", TOKENIZE_PATH, tokenize_body(model, prompt)))
+                for prompt in some
+            ]
+            body = wire.completion_body(model, ids, options)
+            answer = await self._call("POST", SAMPLE_PATH, body)
+            found += samples_of(answer, ids, n, len(found) // n)
+        return found
+
+    async def _model_name(self) -> str:
+        if self._model is None:
+            self._model = wire.first_model(await self._call("GET", "/v1/models"), "/v1/models")
+        return self._model
 
     async def _with_paraphrases(self, config: ScoreConfig, tasks: Sequence[Task]) -> ScoreConfig:
         """The design with the paraphrases that it lacks."""
@@ -289,73 +319,3 @@ class AsyncEngineClient:
             self._files.enter_context(journal)
         url = str(self._http.base_url)
         return await self._aside(lambda: fill_from(journal, config, tasks, url, self._api_key))
-
-    async def _all(self, batch: Streamed[_T], patience: wire.Patience) -> AsyncGenerator[_T, None]:
-        """All answers to a request, which is made again for what is missing."""
-        while not batch.complete:
-            try:
-                async with aclosing(self._stream(batch)) as found:
-                    async for answer in found:
-                        self._met = True
-                        patience.progress()
-                        yield answer
-            except wire.UnavailableError as error:
-                await self._pause(patience, error)
-
-    async def _stream(self, batch: Streamed[_T]) -> AsyncGenerator[_T, None]:
-        """The answers of one request; returns after right totals."""
-        buffer = LineBuffer()
-        try:
-            async with self._http.stream(
-                "POST", batch.path, content=batch.request(), headers=wire.JSON
-            ) as response:
-                if response.status_code != httpx.codes.OK:
-                    await response.aread()
-                    wire.decoded(response, batch.path)
-                async for chunk in response.aiter_bytes():
-                    for line in buffer.feed(chunk):
-                        answer = batch.take(line)
-                        if answer is None:
-                            return
-                        yield answer
-        except httpx.HTTPError as error:
-            raise wire.lost(error, "scoring broke off") from error
-        raise batch.broken_off()
-
-    def _patience(self) -> wire.Patience:
-        # One per call: calls run side by side, and the progress of one is not that of another.
-        return wire.Patience(self._patience_s, self._met)
-
-    async def _pause(self, patience: wire.Patience, error: wire.UnavailableError) -> None:
-        """Wait for the next try; raises the error when there is to be none."""
-        try:
-            seconds = patience.pause(error)
-        except wire.UnavailableError:
-            self._met = False
-            raise
-        await self._sleep(seconds)
-
-    async def _ask(self, method: str, path: str, body: Record | None, kind: type[_R]) -> _R:
-        answer = await self._call(method, path, body.model_dump_json() if body else None)
-        return wire.parsed(answer, kind, path)
-
-    async def _call(self, method: str, path: str, content: str | None = None) -> Any:
-        patience = self._patience()
-        while True:
-            try:
-                answer = await self._try(method, path, content)
-            except wire.UnavailableError as error:
-                await self._pause(patience, error)
-            else:
-                self._met = True
-                return answer
-
-    async def _try(self, method: str, path: str, content: str | None) -> Any:
-        try:
-            response = await self._http.request(method, path, content=content, headers=wire.JSON)
-        except httpx.HTTPError as error:
-            url = str(self._http.base_url).rstrip("/") + path
-            # A load of weights may have been done.
-            again = (method, path) != ("POST", "/v1/weights")
-            raise wire.lost(error, f"{method} {url}", again=again) from error
-        return wire.decoded(response, path)

@@ -11,6 +11,7 @@ import httpx
 
 from engine.client.async_client import AsyncEngineClient
 from engine.client.blocking import BlockingTransport, iterate_now, run_now
+from engine.client.sampling import Prompt
 from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.completions import (
     CompletionLogprobs,
@@ -19,6 +20,7 @@ from engine.protocol.completions import (
     Pair,
     SkippedPair,
 )
+from engine.protocol.samples import Sample
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import Readiness, WeightsKind, WeightsState
 from engine.tasks import Task
@@ -140,3 +142,25 @@ class EngineClient:
     def complete(self, prompts: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[str]:
         """Outputs of prompts given as token ids, decoded, in order."""
         return run_now(self._asks.complete(prompts, options))
+
+    def samples(
+        self,
+        prompts: Iterable[Prompt],
+        n: int = 1,
+        *,
+        max_tokens: int = 64,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> list[Sample]:
+        """So many outputs of each prompt, in order."""
+        return run_now(
+            self._asks.samples(
+                prompts,
+                n,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed,
+            )
+        )

@@ -78,6 +78,7 @@ class EngineProcess:
         limits: Limits | None = None,
         live_file: Path | None = None,
         adapter: Path | None = None,
+        name: str | None = None,
         extra_args: Sequence[str] = (),
     ) -> Self:
         """Starts a server and returns at once; `wait_ready` waits until it answers.
@@ -92,7 +93,8 @@ class EngineProcess:
             limits: What the server takes; None: as the environment says, or the defaults.
             live_file: Where the server writes down which weights are live; None: nowhere.
             adapter: A published adapter to merge into the model before the first request.
-            extra_args: Further vLLM flags; they win over the chosen settings.
+            name: What requests call the model, wherever its weights come from; None: as `model`.
+            extra_args: Further vLLM flags; they win over the chosen settings and the name.
 
         Raises:
             InputError: If the flags ask for a longer context than the model's.
@@ -100,7 +102,7 @@ class EngineProcess:
         if (length := flag_value(extra_args, "max-model-len")) and length.isdecimal():
             check_context(model, int(length))
         settings = choose_settings(extra_args, long_running=long_running)
-        port, name = port or _free_port(), uuid.uuid4().hex
+        port, start = port or _free_port(), uuid.uuid4().hex
         command = [
             sys.executable,
             "-m",
@@ -110,6 +112,7 @@ class EngineProcess:
             f"--port={port}",
             *settings.flags,
             *(["--trust-remote-code"] if trust_remote_code else []),
+            *([f"--served-model-name={name}"] if name else []),
             *extra_args,
         ]
         told = {
@@ -118,10 +121,12 @@ class EngineProcess:
             LIVE_FILE_VARIABLE: _absolute(live_file),
             ADAPTER_VARIABLE: _absolute(adapter),
         }
-        process = _start(command, _environment(settings, {SERVER_VARIABLE: name, **told}), log_file)
+        process = _start(
+            command, _environment(settings, {SERVER_VARIABLE: start, **told}), log_file
+        )
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         address = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
-        return cls(process, address, flag_value(extra_args, "uds"), name, log_file, settings)
+        return cls(process, address, flag_value(extra_args, "uds"), start, log_file, settings)
 
     def __enter__(self) -> Self:
         return self

@@ -97,6 +97,14 @@ def find_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
     return ModelSource(name, "hub")
 
 
+def model_name(name: str) -> str:
+    """What a server calls a model: as the user did, a folder by its own name."""
+    if name == BUNDLED_MODEL:
+        return name
+    folder = expanded(name)
+    return folder.resolve().name or name if looks_like_path(name) or folder.is_dir() else name
+
+
 def local_folder(model: str, revision: str | None = None) -> Path:
     """The folder that holds a model's files, also when it came from the hub.
 

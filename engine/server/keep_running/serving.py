@@ -18,9 +18,7 @@ from engine.process.settings import flag_value
 from engine.protocol.limits import Limits
 from engine.server.keep_running.watch import Watcher, WatchSettings
 from engine.weights.live_file import LastGood
-from engine.weights.models import resolve_model
-
-_NAME_FLAG = "--served-model-name"
+from engine.weights.models import model_name, resolve_model
 
 
 def serve(
@@ -71,7 +69,8 @@ def serve(
             limits=limits,
             live_file=record,
             adapter=last.adapter if last else None,
-            extra_args=(*_name(resolved, extra_args), *extra_args),
+            name=model_name(model),
+            extra_args=extra_args,
         )
         where = socket_file or engine.url
         say(f"model {last.path if last else resolved}, {engine.settings.device}, {where}")
@@ -110,9 +109,3 @@ def check_flags(host: str, extra_args: Sequence[str]) -> None:
         if name in names:
             raise InputError("goes before the --, as an option of jostle serve", field=name)
     check_exposure(host, read_keys(os.environ), os.environ)
-
-
-def _name(model: str, extra_args: Sequence[str]) -> tuple[str, ...]:
-    """Requests name the model; the name stays when the weights come from a checkpoint's folder."""
-    given = any(arg.split("=")[0].replace("_", "-") == _NAME_FLAG for arg in extra_args)
-    return () if given else (f"{_NAME_FLAG}={model}",)

@@ -1,0 +1,139 @@
+"""A connection to one server: what is tried again, how long it is waited for, and streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from engine.client import wire
+from engine.client.line_stream import LineBuffer, Streamed
+from engine.tasks import Record
+
+_R = TypeVar("_R", bound=Record)
+_T = TypeVar("_T")
+
+
+class Connection:
+    """Sends requests to one server, for asyncio; an async context manager.
+
+    Args: see `engine.client.async_client.AsyncEngineClient`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        timeout_s: float,
+        *,
+        admin_key: str | None,
+        patience_s: float,
+    ) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=wire.server_address(base_url),
+            headers=wire.headers(api_key, admin_key),
+            timeout=httpx.Timeout(timeout_s, connect=10.0),
+            trust_env=False,
+            transport=self._transport(),
+        )
+        self._patience_s = patience_s
+        self._met = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+    def move(self, base_url: str) -> None:
+        """Asks another server from now on; `InputError` if `base_url` is no address."""
+        self._http.base_url = wire.server_address(base_url)
+        self._met = False
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    # What waits, and so is another thing for callers that block.
+
+    def _transport(self) -> httpx.AsyncBaseTransport | None:
+        return None
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def _aside(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.to_thread(work)
+
+    async def _all(self, batch: Streamed[_T], patience: wire.Patience) -> AsyncGenerator[_T, None]:
+        """All answers to a request, which is made again for what is missing."""
+        while not batch.complete:
+            try:
+                async with aclosing(self._stream(batch)) as found:
+                    async for answer in found:
+                        self._met = True
+                        patience.progress()
+                        yield answer
+            except wire.UnavailableError as error:
+                await self._pause(patience, error)
+
+    async def _stream(self, batch: Streamed[_T]) -> AsyncGenerator[_T, None]:
+        """The answers of one request; returns after right totals."""
+        buffer = LineBuffer()
+        try:
+            async with self._http.stream(
+                "POST", batch.path, content=batch.request(), headers=wire.JSON
+            ) as response:
+                if response.status_code != httpx.codes.OK:
+                    await response.aread()
+                    wire.decoded(response, batch.path)
+                async for chunk in response.aiter_bytes():
+                    for line in buffer.feed(chunk):
+                        answer = batch.take(line)
+                        if answer is None:
+                            return
+                        yield answer
+        except httpx.HTTPError as error:
+            raise wire.lost(error, "scoring broke off") from error
+        raise batch.broken_off()
+
+    def _patience(self) -> wire.Patience:
+        # One per call: calls run side by side, and the progress of one is not that of another.
+        return wire.Patience(self._patience_s, self._met)
+
+    async def _pause(self, patience: wire.Patience, error: wire.UnavailableError) -> None:
+        """Wait for the next try; raises the error when there is to be none."""
+        try:
+            seconds = patience.pause(error)
+        except wire.UnavailableError:
+            self._met = False
+            raise
+        await self._sleep(seconds)
+
+    async def _ask(self, method: str, path: str, body: Record | None, kind: type[_R]) -> _R:
+        answer = await self._call(method, path, body.model_dump_json() if body else None)
+        return wire.parsed(answer, kind, path)
+
+    async def _call(self, method: str, path: str, content: str | None = None) -> Any:
+        patience = self._patience()
+        while True:
+            try:
+                answer = await self._try(method, path, content)
+            except wire.UnavailableError as error:
+                await self._pause(patience, error)
+            else:
+                self._met = True
+                return answer
+
+    async def _try(self, method: str, path: str, content: str | None) -> Any:
+        try:
+            response = await self._http.request(method, path, content=content, headers=wire.JSON)
+        except httpx.HTTPError as error:
+            url = str(self._http.base_url).rstrip("/") + path
+            # A load of weights may have been done.
+            again = (method, path) != ("POST", "/v1/weights")
+            raise wire.lost(error, f"{method} {url}", again=again) from error
+        return wire.decoded(response, path)
