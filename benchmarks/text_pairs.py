@@ -250,7 +250,8 @@ def main() -> None:
             url = server.url
         client = stack.enter_context(EngineClient(url, timeout_s=3600.0))
         texts, ids = answers(client, cases, pairs)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.train(False)
     kinds: dict[str, Agreement] = {}
     for case, pair, text, of_ids in zip(cases, pairs, texts, ids, strict=True):
         whole = torch.tensor([[*pair.prompt_token_ids, *pair.completion_token_ids]])

@@ -48,6 +48,8 @@ def test_each_room_asks_only_those_below() -> None:
 def test_no_circle_of_folders() -> None:
     graph: dict[str, set[str]] = {}
     for module, others in ARROWS.items():
+        if module == "engine":  # the front door leads inside
+            continue
         ends = {folder(other) for other in others}
         graph.setdefault(folder(module), set()).update(ends - {folder(module)})
     TopologicalSorter(graph).prepare()  # CycleError names the circle

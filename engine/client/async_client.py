@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from pathlib import Path
+from typing import Any
 
 from engine.client import wire
 from engine.client.connection import Connection

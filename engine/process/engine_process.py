@@ -120,13 +120,11 @@ class EngineProcess:
             LIMITS_VARIABLE: limits.model_dump_json(exclude_defaults=True) if limits else None,
             LIVE_FILE_VARIABLE: _absolute(live_file),
             ADAPTER_VARIABLE: _absolute(adapter),
+            SERVER_VARIABLE: start,
         }
-        process = _start(
-            command, _environment(settings, {SERVER_VARIABLE: start, **told}), log_file
-        )
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        address = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
-        return cls(process, address, flag_value(extra_args, "uds"), start, log_file, settings)
+        process = _start(command, _environment(settings, told), log_file)
+        address, uds = _reachable(host, port), flag_value(extra_args, "uds")
+        return cls(process, address, uds, start, log_file, settings)
 
     def __enter__(self) -> Self:
         return self
@@ -244,6 +242,12 @@ def _environment(settings: EngineSettings, told: Mapping[str, str | None]) -> di
 def _plugins(given: str) -> str:
     """VLLM_PLUGINS, which names all plugins that may be loaded, with ours among them."""
     return ",".join(dict.fromkeys([*filter(None, given.split(",")), "jostle"]))
+
+
+def _reachable(host: str, port: int) -> str:
+    """Where a server on this machine is reached that listens there."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
 
 
 def _absolute(path: Path | None) -> str | None:

@@ -92,7 +92,7 @@ class Scorer:
 
     def logprobs(
         self,
-        pairs: Iterable[Pair | tuple[str | Prompt | Sequence[Mapping[str, str]], str]],
+        pairs: Iterable[Pair | Mapping[str, Any] | tuple[str | Sequence[Mapping[str, str]], str]],
         encoding: Encoding | None = None,
         *,
         tokens: bool = False,
@@ -217,14 +217,15 @@ def _as_pair(index: int, given: Any) -> Pair:
     """A pair as a record; `InputError` naming it if it is none."""
     if isinstance(given, tuple) and len(given) == 2:
         prompt, completion = given
-        field = "prompt" if isinstance(prompt, str) else "messages"
-        given = {field: prompt, "completion": completion}
+        given = {"prompt" if isinstance(prompt, str) else "messages": prompt}
+        given["completion"] = completion
     try:
         return _PAIR.validate_python(given)
     except ValidationError as error:
         problem, place = first_fault(error)
-        field = (place or "").partition(".")[2] or None
-        raise InputError(problem, record=f"pairs[{index}]", field=field) from error
+        # The first part of the place is the form of the pair.
+        field = (place or "").partition(".")[2]
+        raise InputError(problem, record=f"pairs[{index}]", field=field or None) from error
 
 
 def _as_prompt(index: int, given: Any) -> Prompt:

@@ -18,7 +18,7 @@ from engine.process.gpu_memory import visible_gpus
 from engine.process.ports import check_port
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
-from engine.weights.models import local_folder, resolve_model
+from engine.weights.models import local_folder, model_name, resolve_model
 from training.config.run_config import EngineConfig, ModelConfig, RunConfig
 from training.report.after_round import ReportAfterRounds
 from training.report.display import RichProgress
@@ -116,6 +116,7 @@ class OwnEngine:
             log_file=self.files.log,
             weights_root=self.files.weights_root,
             port=chosen.port,
+            name=model_name(self.model.name),
             trust_remote_code=self.model.trust_remote_code,
             long_running=chosen.long_running,
             extra_args=(

@@ -52,10 +52,7 @@ def serve(
         GaveUpError: If the server failed too often.
     """
     check_flags(host, extra_args)
-    if socket_file := flag_value(extra_args, "uds"):
-        check_socket(Path(socket_file))
-    elif port:
-        check_port(port, host)
+    socket_file = _check_address(host, port, extra_args)
     resolved = str(resolve_model(model))
 
     def start(last: LastGood | None) -> EngineProcess:
@@ -82,6 +79,16 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
         record = live_file or Path(folder) / "live.json"
         Watcher(start, record, told_to_stop.wait, say, watch or WatchSettings()).run()
+
+
+def _check_address(host: str, port: int, extra_args: Sequence[str]) -> str | None:
+    """The UNIX socket that the flags name, if they do; `InputError` if the address is taken."""
+    socket_file = flag_value(extra_args, "uds")
+    if socket_file:
+        check_socket(Path(socket_file))
+    elif port:
+        check_port(port, host)
+    return socket_file
 
 
 def _told_to_stop() -> threading.Event:

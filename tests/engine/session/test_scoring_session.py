@@ -176,7 +176,7 @@ def test_prompt_uncertainty(server: Server) -> None:
         return Answer(chunks=[*lines, totals_line(len(ids))])
 
     server.answer = scores
-    tasks = [make_task("b"), make_task("a").model_dump()]
+    tasks: list[Any] = [make_task("b"), make_task("a").model_dump()]
     with Scorer(url=server.url) as scorer:
         found = scorer.prompt_uncertainty(tasks, n_perturbations=3)
     assert server.requests[0].body["config"]["n_perturbations"] == 3
@@ -297,9 +297,10 @@ def test_an_engine_that_does_not_start_says_why(
 
 
 def test_a_model_or_a_url() -> None:
+    given: Any
     for given in ({}, {"model": "m", "url": "http://x"}, {"url": "http://x", "engine_args": ["-"]}):
         with pytest.raises(InputError):
-            Scorer(**given)  # type: ignore[arg-type]
+            Scorer(**given)
 
 
 def test_the_import_is_light() -> None:
