@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from lm_eval.api.model import TemplateLM  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from lm_eval.api.registry import register_model  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from lm_eval.models.utils import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -183,15 +184,23 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """A conversation as a text, ready for the assistant's turn or in the middle of it."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                chat_history,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-                **self._chat_template_args,
+
+        def laid_out(messages: list[dict[str, str]]) -> str:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    continue_final_message=not add_generation_prompt,
+                    **self._chat_template_args,
+                )
             )
-        )
+
+        try:
+            return laid_out(chat_history)
+        except TemplateError as error:  # as the harness does where a template knows no system role
+            logger.warning("the chat template refuses this (%s); without its system role", error)
+            return laid_out([message for message in chat_history if message["role"] != "system"])
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of each whole text, in the harness' own windows."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,21 @@ def test_columns_of_several_kinds_fit_jsonl_only(
     code, _ = jostle("logprobs", given, "-o", tmp_path / "out.jsonl", "--url", server.url)
     assert code == 0
     assert [row["extra"] for row in read_rows(tmp_path / "out.jsonl")] == ["a", 1]
+
+
+def test_a_parquet_file_keeps_its_types(tmp_path: Path, jostle: Any, server: PairServer) -> None:
+    large = pl.Series([2**63 + 5, 1], dtype=pl.UInt64)
+    day = pl.Series([date(2026, 1, 2), None])
+    given = tmp_path / "in.parquet"
+    table = pl.DataFrame(rows_of(2)).with_columns(large=large, day=day, blob=pl.lit(b"x"))
+    table.write_parquet(given)
+    out = tmp_path / "out.parquet"
+    assert jostle("logprobs", given, "-o", out, "--url", server.url)[0] == 0
+    assert pl.read_parquet(out).select(table.columns).equals(table)
+    code, said = jostle("logprobs", given, "-o", tmp_path / "out.jsonl", "--url", server.url)
+    assert code == 2
+    assert "record row 1: cannot be spelled as JSON, write .parquet instead (found bytes)" in said
+    assert len(server.bodies) == 1
 
 
 def test_a_column_of_ours_in_the_input_is_refused(

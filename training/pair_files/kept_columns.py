@@ -1,10 +1,14 @@
-"""The columns of the input that the output keeps, and their types where it is Parquet."""
+"""The columns of the input that the output keeps, as Parquet and as JSON."""
 
 from __future__ import annotations
 
+import json
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from engine.errors import InputError
+from engine.pools.checks import is_unicode
 from engine.pools.rows import Row
 
 _LOOKED_AT = 1_000  # rows that are typed at once
@@ -25,15 +29,26 @@ class KeptColumns:
         self._typed = typed
         self._waiting: list[dict[str, Any]] = []
         self._schema: Any = None
+        self._known: Any = None
 
-    def see(self, row: Row) -> None:
+    def see(self, row: Row, schema: Any = None) -> None:
         """Take a row.
 
+        Args:
+            schema: The `pyarrow.Schema` of its file, where that has one.
+
         Raises:
-            InputError: If a column holds values of several kinds.
+            InputError: If a column holds values of several kinds; or, where there are no types,
+                the row cannot be spelled as JSON.
         """
         self.names.update(dict.fromkeys(row.values))
-        if self._typed:
+        if self._typed and schema is not None:
+            if schema is not self._known:
+                self._unify(schema, row.file)
+                self._known = schema
+        elif schema is not None:
+            json_line(row.values, row.file, row.place)
+        elif self._typed:
             self._waiting.append(row.values)
             if len(self._waiting) >= _LOOKED_AT:
                 self._type_those_that_wait(row.file)
@@ -41,20 +56,23 @@ class KeptColumns:
     def _type_those_that_wait(self, file: str) -> None:
         import pyarrow as pa  # type: ignore[import-untyped]
 
-        name = None
-        try:
-            types = {}
-            for name in self.names:
+        types = {}
+        for name in {name: None for values in self._waiting for name in values}:
+            try:
                 types[name] = pa.array([values.get(name) for values in self._waiting]).type
-            name = None
-            seen = pa.schema(list(types.items()))
-            before = [] if self._schema is None else [self._schema]
-            self._schema = pa.unify_schemas([*before, seen], promote_options="permissive")
-        except (pa.ArrowException, OverflowError, UnicodeError) as error:
-            reason = " ".join(str(error).split())
-            problem = f"fits no column of a .parquet file, write .jsonl instead ({reason})"
-            raise InputError(problem, file=file, field=name) from error
+            except (pa.ArrowException, OverflowError, UnicodeError) as error:
+                raise _fits_none(error, file, name) from error
+        self._unify(pa.schema(list(types.items())), file)
         self._waiting = []
+
+    def _unify(self, seen: Any, file: str) -> None:
+        import pyarrow as pa
+
+        before = [] if self._schema is None else [self._schema]
+        try:
+            self._schema = pa.unify_schemas([*before, seen], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise _fits_none(error, file) from error
 
     def schema(self, file: str) -> Any:
         """The columns as a `pyarrow.Schema`.
@@ -65,3 +83,33 @@ class KeptColumns:
         if self._waiting:
             self._type_those_that_wait(file)
         return self._schema
+
+
+def _fits_none(error: Exception, file: str, column: str | None = None) -> InputError:
+    reason = " ".join(str(error).split())
+    problem = f"fits no column of a .parquet file, write .jsonl instead ({reason})"
+    return InputError(problem, file=file, field=column)
+
+
+def json_line(values: dict[str, Any], file: object, record: str | None = None) -> str:
+    """A row as a line of JSON, times as ISO 8601 has them.
+
+    Raises:
+        InputError: If a column holds what JSON has no form for: bytes, NaN.
+    """
+    try:
+        line = json.dumps(values, ensure_ascii=False, allow_nan=False, default=_spelled)
+        if not is_unicode(line):  # half a surrogate pair, which JSON can spell and UTF-8 cannot
+            line = json.dumps(values, allow_nan=False, default=_spelled)
+    except (TypeError, ValueError) as error:
+        problem = f"cannot be spelled as JSON, write .parquet instead ({error})"
+        raise InputError(problem, file=file, record=record) from error
+    return f"{line}\n"
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | timedelta):
+        return str(value)
+    raise TypeError(f"found {type(value).__name__}")

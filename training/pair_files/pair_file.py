@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import InputError
@@ -23,18 +24,27 @@ _OF_PAIR = re.compile(r"^.*?pairs\[\d+\](, field '[^']*')?: ")
 """How a message about a pair of a request begins."""
 
 
+class _Source(NamedTuple):
+    """One file: how its rows are read, what its columns are, and its `pyarrow.Schema` if any."""
+
+    name: str
+    read: RowReader
+    schema: Any = None
+    form: PairForm = PairForm(None, None, None)
+
+
 class PairRow(NamedTuple):
     """A row and its pairs.
 
     Attributes:
         row: The row.
-        form: What its columns are.
+        source: Its file.
         first: Number of its first pair, counted from 0 through all files.
         pairs: Its pairs, at least one.
     """
 
     row: Row
-    form: PairForm
+    source: _Source
     first: int
     pairs: list[RowPair]
 
@@ -46,12 +56,13 @@ class PairRow(NamedTuple):
             reason: As the engine puts it.
             field: Field of the pair at fault, if it is one.
         """
+        form = self.source.form
         column = {
-            "prompt": self.form.prompt,
-            "messages": self.form.messages,
-            "completion": self.form.completion or self.form.messages,
+            "prompt": form.prompt,
+            "messages": form.messages,
+            "completion": form.completion or form.messages,
         }.get(field or "", field)
-        if column == self.form.completion and self.form.several:
+        if column == form.completion and form.several:
             column = f"{column}[{number - self.first}]"
         problem = _OF_PAIR.sub("", reason)
         return InputError(problem, file=self.row.file, record=self.row.place, field=column)
@@ -100,18 +111,19 @@ class PairFiles:
         subset: str | None = None,
     ) -> None:
         self.files: list[str] = []
-        self._readers: list[tuple[RowReader, PairForm]] = []
+        self._sources: list[_Source] = []
         for spec in specs:
-            for name, read in _readers(spec, split, subset):
-                first = list(islice(read(IgnoredFaults()), _LOOKED_AT))
-                if not first:
-                    next(read(Faults()), None)  # raises what is wrong with it, if it is not empty
+            for source in _sources(spec, split, subset):
+                first = list(islice(source.read(IgnoredFaults()), _LOOKED_AT))
+                if not first:  # raises what is wrong with it, if it is not empty
+                    next(source.read(Faults()), None)
                     continue
-                self.files.append(name)
-                self._readers.append((read, PairForm.find(columns, first, name)))
-        if not self._readers:
+                self.files.append(source.name)
+                form = PairForm.find(columns, first, source.name)
+                self._sources.append(source._replace(form=form))
+        if not self._sources:
             raise InputError("holds no rows", file=", ".join(specs))
-        forms = {form.several for _, form in self._readers}
+        forms = {source.form.several for source in self._sources}
         if len(forms) > 1:
             raise InputError("some hold lists of completions, some do not", file=", ".join(specs))
         self.several = forms.pop()
@@ -119,14 +131,14 @@ class PairFiles:
     def rows(self, faults: Faults) -> Iterator[PairRow]:
         """All rows without fault, in order; the faults of the others are told."""
         n_pairs = 0
-        for read, form in self._readers:
-            for row in read(faults):
+        for source in self._sources:
+            for row in source.read(faults):
                 try:
-                    pairs = form.pairs(row)
+                    pairs = source.form.pairs(row)
                 except InputError as fault:
                     faults.add(fault)
                 else:
-                    yield PairRow(row, form, n_pairs, pairs)
+                    yield PairRow(row, source, n_pairs, pairs)
                     n_pairs += len(pairs)
 
     def row_of(self, number: int) -> PairRow:
@@ -150,24 +162,39 @@ class PairFiles:
             digest.update(repr(each.row).encode())
             n_rows += 1
             n_pairs += len(each.pairs)
-            kept.see(each.row)
+            kept.see(each.row, each.source.schema)
         if not n_rows:
             raise InputError("no row can be scored", file=", ".join(self.files))
         return Survey(n_rows, n_pairs, digest.hexdigest(), kept, self.several)
 
 
-def _readers(spec: str, split: str | None, subset: str | None) -> Iterator[tuple[str, RowReader]]:
-    """Name and reader of each file that a name stands for."""
+def _sources(spec: str, split: str | None, subset: str | None) -> Iterator[_Source]:
+    """The files that a name stands for."""
     is_dataset = spec.startswith(HUB)
     if not is_dataset:
         path = existing_path(spec)
         is_dataset = path.is_dir() and is_dataset_folder(path)
     if is_dataset:
-        yield spec, partial(read_dataset, open_dataset(spec, split, subset), spec)
+        dataset = open_dataset(spec, split, subset)
+        schema = dataset.features.arrow_schema
+        yield _Source(spec, partial(read_dataset, dataset, spec), schema)
         return
     for field, value in (("split", split), ("subset", subset)):
         if value is not None:
             raise InputError("only data sets have splits and subsets", file=spec, field=field)
     for file in part_files(path):
-        read: Any = READERS[file.suffix.lower()]
-        yield str(file), partial(read, file)
+        ending = file.suffix.lower()
+        read: Any = READERS[ending]
+        schema = _parquet_schema(file) if ending == ".parquet" else None
+        yield _Source(str(file), partial(read, file), schema)
+
+
+def _parquet_schema(file: Path) -> Any:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"cannot be read as Parquet: {reason}", file=file) from error

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from datetime import date, time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
 from engine.files import replacing
+from training.pair_files.kept_columns import json_line
 from training.pair_files.pair_file import PairRow, Survey
 from training.pair_files.scored_pairs import PairResult, TokenValues
 
@@ -72,12 +70,7 @@ class ResultFile:
     @contextmanager
     def _jsonl(self) -> Iterator[Write]:
         def write(row: dict[str, Any]) -> None:
-            try:
-                line = json.dumps(row, ensure_ascii=False, allow_nan=False, default=_spelled)
-                stream.write(f"{line}\n")
-            except (TypeError, ValueError) as error:
-                problem = f"a row cannot be spelled as JSON, write .parquet instead ({error})"
-                raise InputError(problem, file=self._path) from error
+            stream.write(json_line(row, self._path))
 
         with replacing(self._path) as part, part.open("w", encoding="utf-8") as stream:
             yield write
@@ -136,12 +129,3 @@ class ResultFile:
             problem = f"fits no .parquet file, write .jsonl instead ({error})"
             raise InputError(problem, file=source) from error
         return kept
-
-
-def _spelled(value: Any) -> Any:
-    """What JSON has no form for."""
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
-    raise TypeError(f"found a {type(value).__name__}")

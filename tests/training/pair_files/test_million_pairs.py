@@ -71,7 +71,7 @@ def test_a_million_pairs(tmp_path: Path, url: str) -> None:
     for _ in range(N_KILLS):
         process = start(given, out, url)
         # Now and then while it reads, mostly while it scores or writes.
-        peaks.append(peak_mib(process, draw.uniform(0.02, 0.4) * seconds))
+        peaks.append(peak_mib(process, draw.uniform(0.02, 0.2) * seconds))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             process.wait()
