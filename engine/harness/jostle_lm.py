@@ -6,7 +6,6 @@ that the pairs are the same and so are the accuracies.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -21,10 +20,7 @@ from jinja2 import TemplateError
 from lm_eval.api.model import TemplateLM  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from lm_eval.api.registry import register_model  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from lm_eval.models.utils import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    handle_stop_sequences,
     has_bos_prefix,
-    maybe_truncate,
-    normalize_gen_kwargs,
     postprocess_generated_text,
 )
 from lm_eval.utils import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -35,6 +31,7 @@ from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
+from engine.harness.prompt_groups import PromptGroup, group_prompts
 from engine.keys import client_keys
 from engine.process.engine_process import EngineProcess
 from engine.protocol.completions import TokenPair
@@ -47,12 +44,8 @@ REQUESTS_AT_ONCE = 3
 """While one ends, the engine is busy with the others."""
 
 PAIRS_PER_REQUEST = 512
-PROMPTS_PER_REQUEST = 64
 
 _Ids = tuple[int, ...]
-_Prompts = tuple[dict[str, Any], list[tuple[list[int], int]]]
-"""How outputs are generated; tokens of each prompt, and the number of its request."""
-
 _Named = tuple[tuple[str, str] | None, list[int], list[int]]
 """What the harness asks: its own key of the request, tokens of the context, of the continuation."""
 
@@ -279,50 +272,35 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """An output for each context, over before the first of the texts that end it."""
         outputs = [""] * len(requests)
+        eos = self.tokenizer.decode(self.eot_token_id)
+        parts = group_prompts(
+            [
+                (self.tok_encode(context), given)
+                for context, given in (one.args for one in requests)
+            ],
+            eos,
+            self.max_gen_toks,
+            self.max_length,
+            self._truncation_side,
+        )
         with (
             tqdm(total=len(requests), disable=disable_tqdm, desc="Generating") as bar,
             ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool,
         ):
-            for part in pool.map(self._generate, self._alike(requests)):
+            for part in pool.map(self._generate, parts):
                 for number, text in part:
                     outputs[number] = text
                     self.cache_hook.add_partial("generate_until", requests[number].args, text)
                 bar.update(len(part))
         return outputs
 
-    def _alike(self, requests: list[Any]) -> list[_Prompts]:
-        """The requests in parts that are generated alike, each part in the order of its tokens."""
-        eos = self.tokenizer.decode(self.eot_token_id)
-        alike: dict[str, tuple[dict[str, Any], list[tuple[list[int], int]]]] = {}
-        for number, (context, given) in enumerate(request.args for request in requests):
-            options = dict(normalize_gen_kwargs(given, default_max_gen_toks=self.max_gen_toks))
-            options.pop("do_sample", None)
-            stop = handle_stop_sequences(options.pop("until", None), eos=eos)
-            ids, max_tokens = maybe_truncate(
-                self.tok_encode(context),
-                max_gen_toks=int(options.pop("max_gen_toks")),
-                max_model_len=self.max_length,
-                side=self._truncation_side,
-            )
-            # As the harness has it for its model of vLLM.
-            kept = {"skip_special_tokens": False, "spaces_between_special_tokens": False} | options
-            body = kept | {"max_tokens": max_tokens, "stop": [text for text in stop if text]}
-            same = alike.setdefault(json.dumps(body, sort_keys=True), (body, []))
-            same[1].append((ids, number))
-        parts: list[_Prompts] = []
-        for body, prompts in alike.values():
-            prompts.sort()
-            for start in range(0, len(prompts), PROMPTS_PER_REQUEST):
-                parts.append((body, prompts[start : start + PROMPTS_PER_REQUEST]))
-        return parts
-
-    def _generate(self, part: _Prompts) -> list[tuple[int, str]]:
+    def _generate(self, part: PromptGroup) -> list[tuple[int, str]]:
         """Number and output of each prompt of a part."""
-        body, prompts = part
         # A reasoning model would stop inside its thoughts.
-        stop = [] if self._think_end_token else body["stop"]
-        texts = self._client.complete([ids for ids, _ in prompts], body | {"stop": stop})
+        stop = [] if self._think_end_token else part.options["stop"]
+        options = part.options | {"stop": stop}
+        texts = self._client.complete([ids for ids, _ in part.prompts], options)
         return [
-            (number, postprocess_generated_text(text, body["stop"], self._think_end_token))
-            for (_, number), text in zip(prompts, texts, strict=True)
+            (number, postprocess_generated_text(text, part.options["stop"], self._think_end_token))
+            for (_, number), text in zip(part.prompts, texts, strict=True)
         ]

@@ -90,6 +90,16 @@ def test_every_kind_of_file_gives_the_same(
     assert [row["logprob"] for row in ours] == [row["logprob"] for row in others]
 
 
+def test_a_data_set(tmp_path: Path, jostle: Any, server: PairServer) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = rows_of(5)
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "set")
+    out = tmp_path / "out.parquet"
+    code, said = jostle("logprobs", tmp_path / "set", "-o", out, "--url", server.url)
+    assert code == 0, said
+    assert pl.read_parquet(out).select("id", "prompt", "completion", "kind").to_dicts() == rows
+
+
 def test_lists_of_completions_and_values_of_tokens(
     tmp_path: Path, jostle: Any, server: PairServer
 ) -> None:
