@@ -7,13 +7,8 @@ that the pairs are the same and so are the accuracies.
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
-import weakref
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import TemplateError
@@ -29,14 +24,12 @@ from lm_eval.utils import (  # type: ignore[import-untyped,import-not-found,unus
 )
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
-from engine.client import EngineClient
 from engine.errors import EngineError, InputError
 from engine.harness.prompt_groups import PromptGroup, group_prompts
-from engine.keys import client_keys
-from engine.process.engine_process import EngineProcess
 from engine.protocol.completions import TokenPair
+from engine.session.scoring_session import Scorer
 from engine.weights.identity import load_tokenizer
-from engine.weights.models import BUNDLED_MODEL, resolve_model
+from engine.weights.models import BUNDLED_MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -100,19 +93,22 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         model = model or pretrained
-        self._ending = ExitStack()
-        self.close = weakref.finalize(self, self._ending.close)
         if url is None:
-            flags = [*engine_args.split()]
-            if max_length is not None:
-                flags.append(f"--max-model-len={max_length}")
-            url = self._start(model or BUNDLED_MODEL, flags, trust_remote_code)
-            model = None
-        self._client = self._ending.enter_context(
-            EngineClient(url, client_keys(os.environ, api_key).api)
-        )
+            length = [] if max_length is None else [f"--max-model-len={max_length}"]
+            self._scorer = Scorer(
+                model or BUNDLED_MODEL,
+                engine_args=[*engine_args.split(), *length],
+                trust_remote_code=trust_remote_code,
+            )
+            model = None  # the tokenizer is the engine's
+        else:
+            self._scorer = Scorer(url=url, api_key=api_key)
+        self._client = self._scorer.client()
+        self.close = self._scorer.close
         served = self._client.weights().served
         self.tokenizer: Any = load_tokenizer(served, model, trust_remote_code=trust_remote_code)
+        # The harness encodes a context once for each of its continuations.
+        self._encode = lru_cache(maxsize=64)(self.tokenizer.encode)
         self.max_length = min(max_length or served.max_model_len, served.max_model_len)
         self.max_gen_toks = max_gen_toks
         self._add_bos_token = add_bos_token
@@ -120,25 +116,6 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
         self._truncation_side = truncation_side
         self._chat_template_args = chat_template_args or {}
         self._think_end_token = think_end_token
-
-    def _start(self, model: str, flags: Sequence[str], trust_remote_code: bool) -> str:
-        """Starts an engine, which ends with this model; its address."""
-        folder = self._ending.enter_context(tempfile.TemporaryDirectory(prefix="jostle-"))
-        process = self._ending.enter_context(
-            EngineProcess.start(
-                str(resolve_model(model)),
-                weights_root=None,
-                log_file=Path(folder) / "engine.log",
-                trust_remote_code=trust_remote_code,
-                extra_args=flags,
-            )
-        )
-        try:
-            process.wait_ready()
-        except BaseException:
-            self.close()
-            raise
-        return process.url
 
     # What the harness asks of every model.
 
@@ -171,7 +148,7 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
                 add_special_tokens = False
         if add_special_tokens is not None:
             kwargs["add_special_tokens"] = add_special_tokens
-        return list(self.tokenizer.encode(string, **kwargs))
+        return list(self._encode(string, **kwargs))
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True

@@ -84,7 +84,7 @@ class Scorer:
             self._client = self._open.enter_context(EngineClient(url, self._key))
 
     def __enter__(self) -> Self:
-        self._engine()
+        self.client()
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -116,7 +116,7 @@ class Scorer:
         """
         chosen = validated(Encoding, {**(encoding or Encoding()).model_dump(), **how})
         given = (_as_pair(index, pair) for index, pair in enumerate(pairs))
-        found = self._engine().logprobs(given, chosen, tokens=tokens, on_skip=on_skip)
+        found = self.client().logprobs(given, chosen, tokens=tokens, on_skip=on_skip)
         return Results(sorted(found, key=lambda result: result.index))
 
     def prompt_uncertainty(
@@ -148,7 +148,7 @@ class Scorer:
             for index, task in enumerate(tasks)
         ]
         places = {task.id: place for place, task in enumerate(given)}
-        found = self._engine().score(given, chosen, on_skip)
+        found = self.client().score(given, chosen, on_skip)
         return Results(sorted(found, key=lambda score: places[score.task_id]))
 
     def samples(
@@ -169,13 +169,13 @@ class Scorer:
         """
         given = [_as_prompt(index, prompt) for index, prompt in enumerate(prompts)]
         return Results(
-            self._engine().samples(
+            self.client().samples(
                 given, n, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed
             )
         )
 
-    def _engine(self) -> EngineClient:
-        """The client; the engine is started if it was not yet.
+    def client(self) -> EngineClient:
+        """The client of the engine, which is started if it was not yet.
 
         Raises:
             EngineError: If it does not start, or the scorer was closed.
