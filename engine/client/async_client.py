@@ -225,6 +225,23 @@ class AsyncEngineClient(Connection):
         body = LoadWeightsRequest(path=str(path.resolve()), version=version, kind=kind)
         return await self._ask("POST", "/v1/weights", body, WeightsState)
 
+    async def release_weights(self) -> WeightsState:
+        """Has the server free the device's memory; it serves nothing until `restore_weights`.
+
+        Raises:
+            InputError: If it was not started with `--enable-sleep-mode`.
+            EngineError: If the server cannot be reached or fails.
+        """
+        return await self._ask("DELETE", "/v1/weights", None, WeightsState)
+
+    async def restore_weights(self) -> WeightsState:
+        """Has the server load the live weights again; returns when it has verified them.
+
+        Raises:
+            EngineError: If the server cannot be reached or fails.
+        """
+        return await self._ask("PUT", "/v1/weights", None, WeightsState)
+
     async def generate(
         self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int | None = None
     ) -> list[str]:

@@ -134,6 +134,6 @@ class Connection:
         except httpx.HTTPError as error:
             url = str(self._http.base_url).rstrip("/") + path
             # A load of weights may have been done.
-            again = (method, path) != ("POST", "/v1/weights")
+            again = path != "/v1/weights" or method == "GET"
             raise wire.lost(error, f"{method} {url}", again=again) from error
         return wire.decoded(response, path)

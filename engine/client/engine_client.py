@@ -133,6 +133,14 @@ class EngineClient:
         """Makes a published checkpoint or adapter live; returns when the server has verified it."""
         return run_now(self._asks.load_weights(path, version, kind))
 
+    def release_weights(self) -> WeightsState:
+        """Has the server free the device's memory; it serves nothing until `restore_weights`."""
+        return run_now(self._asks.release_weights())
+
+    def restore_weights(self) -> WeightsState:
+        """Has the server load the live weights again; returns when it has verified them."""
+        return run_now(self._asks.restore_weights())
+
     def generate(
         self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int | None = None
     ) -> list[str]:

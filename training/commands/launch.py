@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.client import EngineClient
+from engine.errors import EngineError, InputError
 from engine.keys import client_keys
 from engine.pools.writing import write_left_out
 from engine.process.engine_process import EngineProcess
@@ -34,6 +36,8 @@ from training.run.run_pools import Pools, leave_out_unfit, take_validation
 from training.run.state import find_state
 from training.tables.lock import RunLock
 from training.trainer.trainer_process import TrainJob, TrainResult, run_trainer
+
+logger = logging.getLogger(__name__)
 
 UNSUPERVISED_PATIENCE_S = 10.0
 """How long to wait for an engine that nobody starts again, in seconds: it may only be busy."""
@@ -110,7 +114,11 @@ class OwnEngine:
         if chosen.port is not None:
             check_port(chosen.port, field="engine.port")
         started = time.monotonic()
-        share = self.plan.engine_share if self.plan else None
+        planned = []
+        if self.plan and self.plan.engine_share is not None:
+            planned.append(f"--gpu-memory-utilization={self.plan.engine_share}")
+        if self.plan and self.plan.sharing == "sleep":
+            planned.append("--enable-sleep-mode")
         process = EngineProcess.start(
             self.location,
             log_file=self.files.log,
@@ -122,7 +130,7 @@ class OwnEngine:
             extra_args=(
                 f"--max-model-len={self.model.max_model_len}",
                 "--trust-request-chat-template",  # its requests are ours
-                *([] if share is None else [f"--gpu-memory-utilization={share}"]),
+                *planned,
                 *chosen.flags,
             ),
         )
@@ -163,16 +171,36 @@ class OwnEngine:
         return self._process.url
 
     def train(self, job: TrainJob, **options: Any) -> TrainResult:
-        """`run_trainer` as planned: with the engine stopped meanwhile, or beside it."""
+        """`run_trainer` as planned: beside the engine, or while it sleeps or is stopped."""
         assert self.plan is not None
         job = job.model_copy(update={"config": self.plan.train})
         if self.plan.sharing == "keep":
             return run_trainer(job, **options)
-        self.stop()
+        sleeps = self.plan.sharing == "sleep" and self._falls_asleep()
+        if not sleeps:
+            self.stop()
         try:
             return run_trainer(job, **options)
         finally:
-            self.start()
+            if not sleeps or not self._wakes_up():
+                self.start()
+
+    def _falls_asleep(self) -> bool:
+        try:
+            self.client.release_weights()
+        except (EngineError, InputError) as error:
+            logger.warning("the engine is stopped, for it does not sleep: %s", error)
+            return False
+        return True
+
+    def _wakes_up(self) -> bool:
+        try:
+            self.client.restore_weights()
+        except EngineError as error:
+            logger.warning("the engine is started again, for it does not wake up: %s", error)
+            self.stop()
+            return False
+        return True
 
 
 def make_client(url: str, paraphrases: Path, *, patience_s: float | None) -> EngineClient:

@@ -159,17 +159,18 @@ class EngineConfig(Record):
             None: the run starts one of its own. The key is taken from `JOSTLE_API_KEY`.
         flags: Further vLLM flags of an engine of its own, in the form `--name=value`.
         port: Port of an engine of its own; a free one when unset.
-        while_training: What becomes of an engine of its own while the trainer works: `keep` it, or
-            `stop` it, so that both may use the whole of one device, and start it again afterwards.
-            `auto` keeps it where both fit one GPU, the engine with the memory that is left, and
-            where there is none (`training.run.device_plan`).
+        while_training: What becomes of an engine of its own while the trainer works: `keep` it;
+            `stop` it, so that both may use the whole of one device, and start it again afterwards;
+            or have it `sleep` (on CUDA): it frees all memory but its own work space and loads its
+            weights again, in a second. `auto` keeps it where both fit one GPU, the engine with the
+            memory that is left, and where there is none (`training.run.device_plan`).
         long_running: Whether the run is long enough for the engine to compile the model first.
     """
 
     urls: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
-    while_training: Literal["auto", "keep", "stop"] = "auto"
+    while_training: Literal["auto", "keep", "sleep", "stop"] = "auto"
     long_running: bool = False
 
 

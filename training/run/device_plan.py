@@ -19,7 +19,7 @@ from engine.weights.manifest import read_safetensors_header
 from training.config.run_config import RunConfig
 from training.config.train_config import TrainConfig
 
-Sharing = Literal["keep", "stop"]
+Sharing = Literal["keep", "sleep", "stop"]
 """What becomes of the engine while the trainer works."""
 
 USABLE = 0.96
@@ -132,8 +132,9 @@ def engine_bytes(model: ModelSize, dtype: str, max_model_len: int) -> int:
 def plan_device(gpus: Sequence[Gpu], model: ModelSize | None, config: RunConfig) -> DevicePlan:
     """How engine and trainer share what there is.
 
-    Of these the first that fits: the engine stays, with the memory that training leaves it; it is
-    stopped; the same two with gradient checkpointing. Each also with fewer rows at once.
+    Of these the first that fits: the engine stays, with the memory that training leaves it; it
+    sleeps; it is stopped; the same three with gradient checkpointing. Each also with fewer rows at
+    once.
 
     Args:
         gpus: Those that engine and trainer see; none: they share the machine's memory.
@@ -141,20 +142,22 @@ def plan_device(gpus: Sequence[Gpu], model: ModelSize | None, config: RunConfig)
     """
     train, asked = config.train, config.engine.while_training
     if not gpus or asked == "keep":
-        return DevicePlan("stop" if asked == "stop" else "keep", None, train)
+        # A CPU's engine has no sleep.
+        return DevicePlan("stop" if asked in ("sleep", "stop") else "keep", None, train)
     if len(gpus) > 1 or train.launcher or model is None:  # who knows who uses what of them
         reason = "the engine is stopped while the trainer works: what that takes is not known"
         return DevicePlan("stop", None, train, reason if asked == "auto" else "")
     free = int((gpus[0].total - gpus[0].used) * USABLE)
     dtype = flag_value(config.engine.flags, "dtype") or "bfloat16"
     least = engine_bytes(model, dtype, config.model.max_model_len)
-    ways: tuple[Sharing, ...] = ("keep", "stop") if asked == "auto" else ("stop",)
+    ways: tuple[Sharing, ...] = ("keep", "sleep", "stop") if asked == "auto" else (asked,)
+    beside = {"keep": least, "sleep": CONTEXT + ENGINE_WORK, "stop": 0}
     needed, way = 0, train
     for checkpointing in sorted({train.gradient_checkpointing, True}):
         for sharing in ways:
             for way in _pieces(train, checkpointing):
                 needed = training_bytes(model, way, config.max_row_length)
-                if needed + (least if sharing == "keep" else 0) <= free:
+                if needed + beside[sharing] <= free:
                     room = free - needed if sharing == "keep" else free
                     share = _share(room / gpus[0].total, config)
                     return DevicePlan(sharing, share, way, _reason(sharing, way, train))
@@ -174,11 +177,13 @@ def _share(room: float, config: RunConfig) -> float | None:
     return int(100 * min(MOST_ENGINE, room)) / 100
 
 
+_MEANWHILE = {"sleep": "sleeps", "stop": "is stopped"}
+
 _MEMORY_FLAGS = ("gpu-memory-utilization", "kv-cache-memory-bytes")
 
 
 def _reason(sharing: Sharing, way: TrainConfig, train: TrainConfig) -> str:
-    said = ["the engine is stopped meanwhile"] if sharing == "stop" else []
+    said = [] if sharing == "keep" else [f"the engine {_MEANWHILE[sharing]} meanwhile"]
     if way.batch_size != train.batch_size:
         said.append(f"{way.batch_size} of {train.batch_size} rows at once, for the same gradients")
     if way.gradient_checkpointing != train.gradient_checkpointing:

@@ -14,6 +14,8 @@ OPEN_PATHS = frozenset({"/health", "/ping", "/ready"})
 ADMIN_ROUTES = frozenset(
     {
         ("POST", "/v1/weights"),
+        ("PUT", "/v1/weights"),
+        ("DELETE", "/v1/weights"),
         ("POST", "/v1/load_lora_adapter"),
         ("POST", "/v1/unload_lora_adapter"),
         ("POST", "/inference/v1/abort_requests"),

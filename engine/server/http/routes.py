@@ -126,6 +126,9 @@ async def _score_lines(
     yield totals.model_dump_json() + "\n"
 
 
+_WEIGHTS_ANSWERS = answers(400, 401, 403, 500, 503)
+
+
 @router.get("/v1/weights", response_model=WeightsState, responses=answers(401))
 async def live_weights(raw_request: Request) -> WeightsState:
     """Which weights are live."""
@@ -135,7 +138,7 @@ async def live_weights(raw_request: Request) -> WeightsState:
 @router.post(
     "/v1/weights",
     response_model=WeightsState,
-    responses=answers(400, 401, 403, 500, 503),
+    responses=_WEIGHTS_ANSWERS,
 )
 async def load_weights(body: LoadWeightsRequest, raw_request: Request) -> Any:
     """Makes a published checkpoint or adapter live. Answers when verified, or why it is not."""
@@ -143,6 +146,26 @@ async def load_weights(body: LoadWeightsRequest, raw_request: Request) -> Any:
         return await live_of(raw_request).load(Path(body.path), body.version, body.kind)
     except FAILURES as error:
         return failure_response(error)
+
+
+@router.delete("/v1/weights", response_model=WeightsState, responses=_WEIGHTS_ANSWERS)
+async def release_weights(raw_request: Request) -> Any:
+    """Frees the device's memory, weights and cache, until they are brought back by PUT."""
+    try:
+        await live_of(raw_request).release()
+    except FAILURES as error:
+        return failure_response(error)
+    return live_of(raw_request).state
+
+
+@router.put("/v1/weights", response_model=WeightsState, responses=_WEIGHTS_ANSWERS)
+async def restore_weights(raw_request: Request) -> Any:
+    """Brings released weights back. Answers when they are verified, or why they are not."""
+    try:
+        await live_of(raw_request).restore()
+    except FAILURES as error:
+        return failure_response(error)
+    return live_of(raw_request).state
 
 
 @router.get("/ready", response_model=Readiness, responses=answers(503))

@@ -27,6 +27,13 @@ from engine.weights.manifest import Manifest, Probe, read_manifest
 
 logger = logging.getLogger("vllm.jostle")
 
+_SLEEPS = Probe(
+    prompt_token_ids=tuple(range(1, 33)),
+    completion_token_ids=tuple(range(1, 9)),
+    token_logprobs=(0.0,) * 8,
+)
+"""The pair by which weights are known again after a sleep; what it says of itself is of no use."""
+
 
 class LiveWeights:
     """The one place that knows the live version; owns the gate before the engine.
@@ -56,6 +63,8 @@ class LiveWeights:
         self._limits = limits
         self._live_file = live_file
         self._condemn = condemn
+        self._shared = shared is not None
+        self._before_sleep: list[Logprobs] | None = None
         self.extensions = NONE
         self._slots: asyncio.Semaphore | None = None
         self._slots = asyncio.Semaphore(self._backend("").max_in_flight)
@@ -116,6 +125,7 @@ class LiveWeights:
         outcome = "refused"
         try:
             async with self.gate.alone():
+                self._check_awake()
                 started = time.monotonic()
                 target, manifest = await asyncio.to_thread(
                     self._admission.check, path, version, kind, self.state
@@ -156,6 +166,54 @@ class LiveWeights:
                 write_last_good(self._live_file, last)
             except InputError:
                 logger.exception("a restart will not find %s", target.version)
+
+    async def release(self) -> None:
+        """Frees the device's memory until `restore`; no request is served meanwhile.
+
+        Raises:
+            InputError: If the server was not started for that.
+            GateTimeoutError: If requests in flight did not end in time.
+            EngineError: If it failed; the engine is condemned.
+        """
+        if self._shared or not self._client.vllm_config.model_config.enable_sleep_mode:
+            raise InputError(
+                "memory is freed by one API process started with -- --enable-sleep-mode"
+            )
+        async with self.gate.alone():
+            self._check_awake()
+            async with self.gate.writing(self._limits.drain):
+                before = await self._probe((_SLEEPS,), "before")
+                self._note(loading=True)
+                await self._or_condemn(self._client.sleep(level=2))
+                self._before_sleep = before
+        logger.info("the weights %s are released", self.state.version)
+
+    async def restore(self) -> None:
+        """Loads the live weights again after `release`, and verifies that they are those.
+
+        Raises:
+            EngineError: If it failed; the engine is condemned.
+        """
+        async with self.gate.alone(), self.gate.writing(self._limits.drain):
+            if self._before_sleep is None:
+                return
+            await self._or_condemn(self._client.wake_up())
+            await self._roll_back((_SLEEPS,), self._before_sleep)
+            self._before_sleep = None
+            self._note(loading=False)
+        logger.info("the weights %s are live again", self.state.version)
+
+    def _check_awake(self) -> None:
+        if self._before_sleep is not None:
+            raise InputError("the weights are released; PUT /v1/weights brings them back")
+
+    async def _or_condemn(self, step: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await step
+        except Exception as error:
+            self._note(usable=False)
+            self._condemn()
+            raise EngineError(f"the engine's memory is in doubt ({error}); it is ended") from error
 
     async def start(self, manifest: Manifest | None = None, adapter: Path | None = None) -> None:
         """Verifies the weights the server started with, before the first request of any process.

@@ -70,7 +70,7 @@ class Server:
                 outer.requests.append(request)
                 self._send(outer.answer(request))
 
-            do_GET = do_POST  # noqa: N815
+            do_GET = do_PUT = do_DELETE = do_POST  # noqa: N815
 
             def _send(self, answer: Answer) -> None:
                 self.send_response(answer.status)

@@ -184,6 +184,20 @@ def test_the_engine_may_stop_while_the_trainer_works(
 STOPS = ("start", "stop", "train")
 
 
+def some_job() -> TrainJob:
+    nowhere = Path()
+    return TrainJob(
+        model="m",
+        config=TrainConfig(),
+        rows=nowhere,
+        attempt=nowhere,
+        probes=(TokenPair(prompt_token_ids=(1,), completion_token_ids=(2,)),),
+        output=nowhere,
+        progress=nowhere,
+        result=nowhere,
+    )
+
+
 def test_the_client_goes_with_an_engine_that_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,17 +217,6 @@ def test_the_client_goes_with_an_engine_that_is_started_again(
     monkeypatch.setattr(launch, "EngineProcess", Process)
     monkeypatch.setattr(launch, "run_trainer", lambda job: trained.append(job))
     trained: list[Any] = []
-    nowhere = Path()
-    job = TrainJob(
-        model="m",
-        config=TrainConfig(),
-        rows=nowhere,
-        attempt=nowhere,
-        probes=(TokenPair(prompt_token_ids=(1,), completion_token_ids=(2,)),),
-        output=nowhere,
-        progress=nowhere,
-        result=nowhere,
-    )
     plan = DevicePlan("stop", 0.5, TrainConfig(batch_size=1, gradient_accumulation_steps=8))
     files = launch.EngineFiles(tmp_path / "log", tmp_path / "paraphrases")
     progress = RichProgress(silent())
@@ -221,11 +224,42 @@ def test_the_client_goes_with_an_engine_that_is_started_again(
         client = own.client
         assert client.weights().version == "v0"
         servers[0].close()
-        own.train(job)
+        own.train(some_job())
         assert client.weights().version == "v1"
     assert [(each.model, each.config) for each in trained] == [("m", plan.train)]
     assert "--gpu-memory-utilization=0.5" in Process.options["extra_args"]
     servers[1].close()
+
+
+@pytest.mark.parametrize(
+    ("refused", "order"),
+    [
+        ("", ["start", "DELETE", "train", "PUT", "stop"]),
+        ("DELETE", ["start", "DELETE", "stop", "train", "start", "stop"]),
+        ("PUT", ["start", "DELETE", "train", "PUT", "stop", "start", "stop"]),
+    ],
+)
+def test_an_engine_that_does_not_sleep_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str, order: list[str]
+) -> None:
+    server, events = Server(), list[str]()
+
+    def answer(request: Any) -> Answer:
+        events.append(request.method)
+        status = 500 if request.method == refused else 200
+        return Answer(chunks=[live("v0").model_dump_json().encode()], status=status)
+
+    server.answer = answer
+    process = type("Process", (FakeProcess,), {"events": events, "url": server.url})
+    monkeypatch.setattr(launch, "EngineProcess", process)
+    monkeypatch.setattr(launch, "run_trainer", lambda job: events.append("train"))
+    files = launch.EngineFiles(tmp_path / "log", tmp_path / "paraphrases")
+    plan = DevicePlan("sleep", None, TrainConfig())
+    with launch.OwnEngine("m", ModelConfig(), files, RichProgress(silent()), plan=plan) as own:
+        own.train(some_job())
+        assert "--enable-sleep-mode" in process.options["extra_args"]  # type: ignore[attr-defined]
+    server.close()
+    assert events == order
 
 
 def test_an_engine_that_does_not_come_up_is_ended(

@@ -49,6 +49,8 @@ def test_no_memory_is_wanting_by_default(model: ModelSize, gib: float) -> None:
         assert plan.engine_share is not None
         assert plan.engine_share * gib * GIB >= engine_bytes(model, "bfloat16", 2048)
         needed += int(plan.engine_share * gib * GIB)
+    elif plan.sharing == "sleep":
+        needed += 3 * GIB
     assert needed <= gib * GIB * 0.97
     same = plan.train.batch_size * plan.train.gradient_accumulation_steps
     assert same == given.train.batch_size * given.train.gradient_accumulation_steps
@@ -63,7 +65,7 @@ def test_what_is_cheaper_comes_first() -> None:
     assert chosen(SMALL, 80.0) == ("keep", True, False)
     assert chosen(SMALL, 24.0) == ("keep", False, False)
     assert chosen(ONE_B, 80.0) == ("keep", True, False)
-    assert chosen(ONE_B, 24.0) == ("stop", True, True)
+    assert chosen(ONE_B, 24.0) == ("sleep", False, True)
     assert chosen(LLAMA_1B, 24.0) == ("stop", False, True)
     told = plan_device([gpu(24.0)], LLAMA_1B, config()).reason
     assert told == (
@@ -73,7 +75,16 @@ def test_what_is_cheaper_comes_first() -> None:
 
 
 def test_memory_that_others_hold_is_not_planned_with() -> None:
-    assert plan_device([gpu(80.0, used=60.0)], ONE_B, config()).sharing == "stop"
+    assert plan_device([gpu(80.0, used=56.0)], LLAMA_1B, config()).sharing == "stop"
+
+
+def test_an_engine_sleeps_where_that_frees_enough() -> None:
+    given = config(train={"batch_size": 1})
+    plans = [plan_device([gpu(gib)], ONE_B, given) for gib in (80.0, 27.0, 24.0)]
+    assert [plan.sharing for plan in plans] == ["keep", "sleep", "stop"]
+    assert plans[1].reason == "so that training has memory enough: the engine sleeps meanwhile"
+    sleep = config(engine={"while_training": "sleep"})
+    assert plan_device([], None, sleep).sharing == "stop", "a CPU's engine has no sleep"
 
 
 def test_where_nothing_fits_a_line_says_what_would() -> None:

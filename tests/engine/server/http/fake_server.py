@@ -37,6 +37,7 @@ class FakeEngine:
         fails: Paths whose load fails half way.
         ignores: Paths whose load changes nothing and says that it has.
         hold: A load waits for it.
+        sleeps: Whether it was started with `--enable-sleep-mode`.
     """
 
     loaded: str | None = "base"
@@ -47,10 +48,13 @@ class FakeEngine:
     dtype: str = "torch.float32"
     device: str = "cpu"
     errored: bool = False
+    sleeps: bool = False
 
     @property
     def vllm_config(self) -> Any:
-        model = SimpleNamespace(dtype=self.dtype, get_vocab_size=lambda: 50_000)
+        model = SimpleNamespace(
+            dtype=self.dtype, get_vocab_size=lambda: 50_000, enable_sleep_mode=self.sleeps
+        )
         return SimpleNamespace(
             model_config=model, device_config=SimpleNamespace(device_type=self.device)
         )
@@ -66,6 +70,14 @@ class FakeEngine:
             raise RuntimeError("the shapes differ")
         if path not in self.ignores:
             self.loaded = path
+
+    async def sleep(self, level: int) -> None:
+        assert level == 2
+        self.events.append("sleep")
+        self.loaded = None
+
+    async def wake_up(self) -> None:
+        self.events.append("wake up")
 
     async def reset_prefix_cache(self) -> bool:
         self.events.append("reset")

@@ -43,7 +43,7 @@ def served(keys: Keys) -> TestClient:
         await socket.accept()
         await socket.close()
 
-    methods = ["GET", "POST", "OPTIONS", "PUT"]
+    methods = ["GET", "POST", "OPTIONS", "PUT", "DELETE"]
     app = Starlette(
         routes=[
             WebSocketRoute("/v1/realtime", chat),
@@ -56,7 +56,7 @@ def served(keys: Keys) -> TestClient:
 
 
 @pytest.mark.parametrize("path", GUARDED)
-@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "PUT"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "PUT", "DELETE"])
 def test_every_route_wants_the_key(method: str, path: str) -> None:
     client = served(ONLY_API)
     for header in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic k"}):

@@ -353,6 +353,20 @@ def test_while_weights_load_requests_wait_and_then_get_a_503() -> None:
     asyncio.run(run())
 
 
+def test_released_weights_serve_nothing_until_they_are_back() -> None:
+    live, app = server()
+    answer = ask(app, "DELETE", "/v1/weights")
+    assert answer.status_code == 400
+    assert "--enable-sleep-mode" in answer.json()["error"]["message"]
+    live.fake.engine.sleeps = True
+    assert ask(app, "DELETE", "/v1/weights").json()["version"] == "base"
+    assert ask(app, "POST", "/v1/completion_logprobs", json=PAIRS).status_code == 503
+    assert ask(app, "GET", "/ready").status_code == 503
+    assert ask(app, "GET", "/health").status_code == 200
+    assert ask(app, "PUT", "/v1/weights").json()["version"] == "base"
+    assert ask(app, "POST", "/v1/completion_logprobs", json=PAIRS).status_code == 200
+
+
 def test_too_many_requests_at_once() -> None:
     live, app = server(Limits(requests=1))
     live.fake.held = lambda name: True
@@ -480,7 +494,7 @@ def test_nonsense_is_a_400(path: str, body: bytes) -> None:
 
 def test_no_such_route_has_the_same_shape() -> None:
     _, app = server()
-    for method, path, code in (("GET", "/nowhere", 404), ("PUT", "/v1/weights", 405)):
+    for method, path, code in (("GET", "/nowhere", 404), ("PATCH", "/v1/weights", 405)):
         answer = ask(app, method, path)
         assert answer.status_code == answer.json()["error"]["code"] == code
 

@@ -431,3 +431,56 @@ def test_a_record_that_cannot_be_written_ends_the_server(
         asyncio.run(live.load(tmp_path / "one", version))
     assert condemned == [True]
     assert not live.fit, "nobody is served by what nobody knows"
+
+
+def test_released_weights_come_back_verified(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "one")
+    engine.sleeps = True
+    live = live_on(engine, tmp_path)
+
+    async def run() -> None:
+        await live.load(tmp_path / "one", version)
+        engine.events.clear()
+        async with live.gate.reading(1):
+            releasing = asyncio.create_task(live.release())
+            await asyncio.sleep(0.02)
+            assert engine.events == [], "a request is in flight"
+        await releasing
+        assert engine.events == ["before", "sleep"]
+        assert not live.fit
+        for call in (live.release(), live.load(tmp_path / "one", version)):
+            with pytest.raises(InputError, match="PUT /v1/weights brings them back"):
+                await call
+        await live.restore()
+        await live.restore()
+
+    asyncio.run(run())
+    assert engine.events[2:] == ["wake up", "load one", "reset", "rolled-back"]
+    assert live.fit
+    assert live.state.version == version
+
+
+def test_an_engine_whose_weights_do_not_come_back_is_ended(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    version, condemned = publish(tmp_path / "one"), []
+    engine.sleeps = True
+    live = live_on(engine, tmp_path, condemn=lambda: condemned.append(True))
+
+    async def run() -> None:
+        await live.load(tmp_path / "one", version)
+        await live.release()
+        engine.ignores.add(str(tmp_path / "one"))
+        engine.loaded = "base"
+        with pytest.raises(EngineError, match="log-probabilities differ"):
+            await live.restore()
+
+    asyncio.run(run())
+    assert condemned
+    assert not live.usable
+
+
+def test_only_an_engine_started_for_it_sleeps(engine: FakeEngine, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--enable-sleep-mode"):
+        asyncio.run(live_on(engine, tmp_path).release())
+    assert engine.events == []
