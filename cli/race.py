@@ -60,7 +60,8 @@ def race(
         bool,
         typer.Option(
             "--skip-faulty",
-            help="Leave out what cannot be read, and instances that cannot be scored; list them.",
+            help="Leave out what cannot be read, and instances and tasks that cannot be scored; "
+            "list them.",
         ),
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="0")] = None,
@@ -133,6 +134,7 @@ def race(
             builder,
             files,
             by_category=by_category,
+            left_out=left_out,
             on_progress=lambda tokens: progress.advance(round(tokens)),
         )
     pairs = sum(standing.pairs for standing in result.standings)

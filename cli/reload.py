@@ -1,4 +1,4 @@
-"""`jostle reload`: have a running engine load a published checkpoint."""
+"""`jostle reload`: have a running engine load a published checkpoint, or what it began with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from cli.client import AdminKey, ApiKey, EngineUrl, connect
 
 
 def reload(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a published checkpoint.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a published checkpoint.", show_default="none with --base"),
+    ] = None,
+    base: Annotated[
+        bool, typer.Option("--base", help="Go back to the weights the engine was started with.")
+    ] = False,
     publish: Annotated[
         bool, typer.Option("--publish", help="Publish it first, where it is, if it is not.")
     ] = False,
@@ -22,18 +28,27 @@ def reload(
     """Make a checkpoint live; returns when the engine has verified it.
 
     A checkpoint may be an adapter alone, as its manifest then says; the engine merges it into the
-    weights it was trained on.
+    weights it was trained on. The weights of the start are proved by the probes of what took their
+    place, as the engine scored them then.
     """
+    from engine.errors import InputError
     from engine.weights.manifest import MANIFEST_NAME, read_manifest
-    from training.run.live_engine import make_live
+    from training.run.live_engine import go_back, make_live
 
-    if publish and not (checkpoint / MANIFEST_NAME).is_file():
+    if base == (checkpoint is not None):
+        raise InputError("either a checkpoint or --base", field="CHECKPOINT")
+    if publish and checkpoint is None:
+        raise InputError("goes with a checkpoint", field="--publish")
+    if publish and checkpoint and not (checkpoint / MANIFEST_NAME).is_file():
         from training.commands.publish_folder import publish_folder
 
         publish_folder(checkpoint)
-    version = read_manifest(checkpoint).version
+    version = read_manifest(checkpoint).version if checkpoint else ""
     with connect(engine, api_key, admin_key) as client:
-        make_live(client, checkpoint, version)
+        if checkpoint:
+            make_live(client, checkpoint, version)
+        else:
+            go_back(client)
         state = client.weights()
     where = "" if state.base is None else f", merged into {state.base}"
     took = "" if state.seconds is None else f" (the load took {state.seconds:.1f} s)"

@@ -8,36 +8,20 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 import numpy as np
-from pydantic import Field
 
 from engine.design.entries import Extension
 from engine.design.extensions import Scored
 from engine.design.measurement import Measurement
-from engine.errors import EngineError
+from engine.design.race_answers import Answer, Failure
+from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
-from engine.protocol.api import PairScore, Reference, TaskScore, Usage
+from engine.protocol.api import PairScore, Reference, SkippedTask, TaskScore, Usage
 from engine.protocol.completions import TokenPair
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import Pair, check_length, perturbed_prompts, plan_task
-from engine.tasks import Instance, Record, Task
+from engine.tasks import Instance, Task
 from engine.variance.pair_grid import PairGrid
-
-
-class Answer(Record):
-    """One answer of the engine: a race that keeps them can go on after it broke off.
-
-    Attributes:
-        weights_version: The weights it comes from.
-        usage: What it cost.
-        references: Reference outputs of further instances, by task.
-        pairs: Scored pairs, by task.
-    """
-
-    weights_version: str
-    usage: Usage
-    references: dict[str, tuple[Reference, ...]] = Field(default_factory=dict)
-    pairs: dict[str, tuple[PairScore, ...]]
 
 
 class LiveTables:
@@ -52,6 +36,7 @@ class LiveTables:
         version: The weights that every answer must come from; none: those of the first one.
         answers: What the engine answered in a race that broke off, in its order; not asked again.
         on_answer: Called with each new answer of the engine, when it has been taken in.
+        skip_faulty: Go on without tasks at which the engine fails.
 
     Raises:
         EngineError: If the answers come from different weights.
@@ -67,11 +52,14 @@ class LiveTables:
         version: str | None = None,
         answers: Iterable[Answer] = (),
         on_answer: Callable[[Answer], None] | None = None,
+        skip_faulty: bool = False,
     ) -> None:
         self._engine = engine
         self._config = config
         self._builder = builder
         self._on_answer = on_answer
+        self._skip_faulty = skip_faulty
+        self._failed: dict[str, Failure] = {}
         self._tasks = {task.id: _shuffled(task, config.seed) for task in tasks}
         self._references: dict[str, list[Reference]] = {task.id: [] for task in tasks}
         self._pairs: dict[str, dict[tuple[str, int], PairScore]] = {t.id: {} for t in tasks}
@@ -81,20 +69,44 @@ class LiveTables:
         for answer in answers:
             self._take(answer)
 
+    @property
+    def skipped(self) -> tuple[SkippedTask, ...]:
+        """The tasks at which the engine failed, in the order in which it did."""
+        return tuple(
+            SkippedTask(task_id=each.task_id, reason=each.reason, field=each.field)
+            for each in self._failed.values()
+        )
+
     def extend(self, batch: Sequence[Extension]) -> dict[str, Measurement]:
-        """Scores what is missing; the measurements of the extended tasks.
+        """Scores what is missing; the measurements of the extended tasks, without those skipped.
 
         Raises:
-            InputError: If the engine finds fault with a task.
+            InputError: If the engine finds fault with a task and such are not skipped.
             EngineError: If the engine fails, or its weights change on the way.
         """
-        self._add_instances(batch)
-        self._add_pairs(batch)
+        self._add_instances(self._standing(batch))
+        self._add_pairs(self._standing(batch))
+        batch = self._standing(batch)
         self._scored |= {each.task_id: each.scored for each in batch}
         return {
             each.task_id: Measurement.of_grid(PairGrid.of(self.pairs(each.task_id)))
             for each in batch
         }
+
+    def _standing(self, batch: Sequence[Extension]) -> list[Extension]:
+        """The steps at which the engine has not failed; a race that broke off fails at the same."""
+        return [
+            step
+            for step in batch
+            if (failure := self._failed.get(step.task_id)) is None
+            or step.scored.sum() < failure.moves
+        ]
+
+    def _fail(self, task: SkippedTask, batch: Sequence[Extension]) -> None:
+        moves = next(int(each.scored.sum()) for each in batch if each.task_id == task.task_id)
+        failure = Failure(**task.model_dump(), moves=moves)
+        version = self._version or self._engine.weights().version
+        self._hear(Answer(weights_version=version, usage=Usage(), failed=(failure,)))
 
     def pairs(self, task_id: str) -> list[PairScore]:
         """The pairs of a task's table, originals among them, by instance and perturbation."""
@@ -123,7 +135,9 @@ class LiveTables:
                 measured = len(self._references[step.task_id])
                 task = self._tasks[step.task_id]
                 tasks.append(_with_instances(task, task.instances[measured : measured + n]))
-            for score in self._engine.score(tasks, self._design(n, k, first)):
+            skipped: list[SkippedTask] = []
+            on_skip = skipped.append if self._skip_faulty else None
+            for score in self._engine.score(tasks, self._design(n, k, first), on_skip):
                 self._hear(
                     Answer(
                         weights_version=score.weights_version,
@@ -132,9 +146,29 @@ class LiveTables:
                         pairs={score.task_id: _completed(score, range(first, first + k))},
                     )
                 )
+            for each in skipped:
+                self._fail(each, batch)
 
     def _add_pairs(self, batch: Sequence[Extension]) -> None:
-        pairs = [pair for step in batch for pair in self._missing(step)]
+        missing = [pair for step in batch for pair in self._missing(step)]
+        try:
+            self._ask_pairs(missing)
+        except (InputError, EngineError):
+            if not self._skip_faulty:
+                raise
+            for task_id, pairs in groupby(missing, key=lambda pair: pair.task_id):
+                self._ask_alone(task_id, list(pairs), batch)
+
+    def _ask_alone(self, task_id: str, pairs: Sequence[Pair], batch: Sequence[Extension]) -> None:
+        """Pairs of one task, which fails if the engine does so and lives."""
+        try:
+            self._ask_pairs(pairs)
+        except (InputError, EngineError) as error:
+            if self._engine.weights().version != self._version:
+                raise
+            self._fail(SkippedTask.because(task_id, error), batch)
+
+    def _ask_pairs(self, pairs: Sequence[Pair]) -> None:
         if not pairs:
             return
         answer = self._engine.completion_logprobs(
@@ -177,6 +211,7 @@ class LiveTables:
             )
         self._version = version
         self.usage += answer.usage
+        self._failed |= {each.task_id: each for each in answer.failed}
         for task_id, references in answer.references.items():
             self._references[task_id] += references
         for task_id, pairs in answer.pairs.items():

@@ -11,7 +11,7 @@ from engine.design.measurement import WHOLE, prompt_shifts
 from engine.design.race_rules import Race
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
-from engine.protocol.api import Usage
+from engine.protocol.api import SkippedTask, Usage
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import is_measurable, plan_task
 from engine.tasks import Record, Task
@@ -27,7 +27,8 @@ class RaceResult(Record):
         tokens: Computed tokens that it spent, by the cost model.
         usage: What the engine counted.
         standings: Every task that took part, in pool order.
-        unmeasurable: Ids of the others: no perturbed prompt of theirs differs from its original.
+        unmeasurable: Ids of others: no perturbed prompt of theirs differs from its original.
+        skipped: The rest: the engine failed at them.
     """
 
     config: RaceConfig
@@ -35,6 +36,7 @@ class RaceResult(Record):
     usage: Usage
     standings: tuple[Standing, ...]
     unmeasurable: tuple[str, ...] = ()
+    skipped: tuple[SkippedTask, ...] = ()
 
     @property
     def selected(self) -> tuple[str, ...]:
@@ -175,12 +177,16 @@ def run_race(
         on_batch: Called after each batch.
 
     Raises:
-        InputError: If the engine finds fault with a task.
+        InputError: If the engine finds fault with a task, unless `tables` skips such.
         EngineError: If the engine fails, or its weights change on the way.
     """
     while batch := race.next_batch():
-        for task_id, measured in tables.extend(batch).items():
-            race.tell(task_id, measured)
+        measured = tables.extend(batch)
+        for step in batch:
+            if step.task_id in measured:
+                race.tell(step.task_id, measured[step.task_id])
+            else:
+                race.withdraw(step.task_id)
         if on_batch is not None:
             on_batch(race)
     return RaceResult(
@@ -189,4 +195,5 @@ def run_race(
         usage=tables.usage,
         standings=race.standings(),
         unmeasurable=race.unmeasurable,
+        skipped=tables.skipped,
     )

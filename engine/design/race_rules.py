@@ -36,7 +36,7 @@ from engine.design.border import distance, doubt, expected_doubt, judge
 from engine.design.entries import Extension, RaceConfig, Runner, Standing
 from engine.design.extensions import STEPS, Limits, Options, Scored, Sizes, grown, options
 from engine.design.measurement import Expectation, Measurement
-from engine.errors import InputError
+from engine.errors import EngineError, InputError
 from engine.variance.analysis import Analysis
 from engine.variance.pooling import Pooled
 
@@ -69,16 +69,7 @@ class Race:
         self.unmeasurable = tuple(unmeasurable)
         self._estimator = estimator
         self.tokens = 0.0
-        self._runners = list(runners)
-        strata = np.array([runner.stratum for runner in runners])
-        self._groups = [np.flatnonzero(strata == name) for name in np.unique(strata)]
-        self._limits = Limits(
-            prefix=np.array([runner.cost.prefix for runner in runners]),
-            tail=np.array([runner.cost.tail for runner in runners]),
-            instances=np.array([runner.max_instances for runner in runners], dtype=float),
-            perturbations=np.full(len(runners), float(config.max_perturbations)),
-            prefixes_kept=config.prefixes_kept,
-        )
+        self._line_up(runners)
         self._batch = config.batch or max(2, len(runners) // 25)
         self._shifts = {runner.task_id: runner.shifts for runner in runners}
         self._tables: dict[str, Analysis] = {}
@@ -94,6 +85,18 @@ class Race:
                 f"{config.budget:.0f}",
                 field="budget",
             )
+
+    def _line_up(self, runners: Sequence[Runner]) -> None:
+        self._runners = list(runners)
+        strata = np.array([runner.stratum for runner in runners])
+        self._groups = [np.flatnonzero(strata == name) for name in np.unique(strata)]
+        self._limits = Limits(
+            prefix=np.array([runner.cost.prefix for runner in runners]),
+            tail=np.array([runner.cost.tail for runner in runners]),
+            instances=np.array([runner.max_instances for runner in runners], dtype=float),
+            perturbations=np.full(len(runners), float(self.config.max_perturbations)),
+            prefixes_kept=self.config.prefixes_kept,
+        )
 
     def next_batch(self) -> tuple[Extension, ...]:
         """What to score next; empty when the race is over.
@@ -123,6 +126,22 @@ class Race:
         self.tokens += asked.tokens
         self._fit = None
         del self._asked[task_id]
+
+    def withdraw(self, task_id: str) -> None:
+        """Take a task out that was asked about and cannot be measured; its tokens count as spent.
+
+        Raises:
+            EngineError: If it was the last one.
+        """
+        self.tokens += self._asked.pop(task_id).tokens
+        index = next(i for i, each in enumerate(self._runners) if each.task_id == task_id)
+        self._line_up([each for each in self._runners if each.task_id != task_id])
+        if not self._runners:
+            raise EngineError("no task could be scored")
+        if self._levels is not None:
+            self._levels = np.delete(self._levels, index)
+        self._tables.pop(task_id, None)
+        self._fit = None
 
     def selected(self) -> NDArray[np.bool_]:
         """Who is among the top N now, in the order of the tasks."""

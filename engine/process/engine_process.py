@@ -43,14 +43,15 @@ class EngineProcess:
     """A running scoring server; a context manager that ends it.
 
     Attributes:
-        url: Where it listens, without `/v1`; of no use where that is a UNIX socket.
+        url: Where it listens, without `/v1`, by TLS if its flags name a certificate; of no use
+            where that is a UNIX socket.
         settings: What was chosen for this device.
     """
 
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        address: str,
+        url: str,
         socket_file: str | None,
         name: str,
         log_file: Path | None,
@@ -61,7 +62,7 @@ class EngineProcess:
         self._name = name
         self._log_file = log_file
         self._stopped = False
-        self.url = f"http://{address}"
+        self.url = url
         self.settings = settings
 
     @classmethod
@@ -123,8 +124,8 @@ class EngineProcess:
             SERVER_VARIABLE: start,
         }
         process = _start(command, _environment(settings, told), log_file)
-        address, uds = _reachable(host, port), flag_value(extra_args, "uds")
-        return cls(process, address, uds, start, log_file, settings)
+        url, uds = _url(host, port, extra_args), flag_value(extra_args, "uds")
+        return cls(process, url, uds, start, log_file, settings)
 
     def __enter__(self) -> Self:
         return self
@@ -179,7 +180,8 @@ class EngineProcess:
         return cpu_seconds(self._process.pid)
 
     def _look(self, timeout_s: float) -> int | None:
-        way = httpx.HTTPTransport(uds=self._socket)
+        # Not by its certificate, which may be in any name: by the name that this process gave it.
+        way = httpx.HTTPTransport(uds=self._socket, verify=False)
         try:
             with httpx.Client(transport=way, timeout=timeout_s) as http:
                 answer = http.get(f"{self.url}/ready")
@@ -244,10 +246,11 @@ def _plugins(given: str) -> str:
     return ",".join(dict.fromkeys([*filter(None, given.split(",")), "jostle"]))
 
 
-def _reachable(host: str, port: int) -> str:
+def _url(host: str, port: int, extra_args: Sequence[str]) -> str:
     """Where a server on this machine is reached that listens there."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+    address = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+    return f"{'https' if flag_value(extra_args, 'ssl-certfile') else 'http'}://{address}"
 
 
 def _absolute(path: Path | None) -> str | None:

@@ -57,11 +57,12 @@ class WeightsState(Record):
 
 
 class LoadWeightsRequest(Record):
-    """Body of `POST /v1/weights`: load a published checkpoint.
+    """Body of `POST /v1/weights`: load a published checkpoint, or again what it was started with.
 
     Attributes:
-        path: Folder of the checkpoint, readable by the server.
-        version: The version its manifest names; guards against loading the wrong folder.
+        path: Folder of the checkpoint, readable by the server; `served.model` to go back.
+        version: The version its manifest names; guards against loading the wrong folder. To go
+            back, the one that was live at the start (`base-` and 12 digits).
         kind: `full` for all weights of a model; `lora` for a peft adapter, which is merged into the
             base model's weights while they are loaded. Null: what the manifest says. A kind that
             differs from the manifest's is refused.

@@ -29,6 +29,7 @@ class Client(Engine):
 
     answers = 0
     fail_after: int | None = None
+    faulty: frozenset[str] = frozenset()
     weights_version = "base"
     served = SERVED.model_copy(update={"tokenizer": tokenizer_identity(gpt2())})
 
@@ -51,7 +52,13 @@ class Client(Engine):
         config: ScoreConfig,
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> Iterator[TaskScore]:
-        for score in super().score(tasks, config):
+        able = []
+        for task in tasks:
+            if task.id not in self.faulty:
+                able.append(task)
+            elif on_skip is not None:
+                on_skip(SkippedTask(task_id=task.id, reason="not today"))
+        for score in super().score(able, config):
             self._count()
             yield score
 
@@ -149,6 +156,19 @@ def test_instances_that_cannot_be_scored_are_named_or_left_out(
     assert [json.loads(line)["record"] for line in lines] == left_out
     pairs = pl.read_parquet(tmp_path / "top.race.pairs.parquet")
     assert not pairs.filter(task_id="seed_task_2", instance_id="seed_task_2-4").height
+
+
+def test_a_task_at_which_the_engine_fails_is_left_out_and_listed(
+    jostle: Any, command: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Client, "faulty", frozenset({"seed_task_4"}))
+    code, shown = jostle(*command, "--skip-faulty")
+    assert code == 0, shown
+    (line,) = (tmp_path / "top.race.skipped.jsonl").read_text().splitlines()
+    assert (json.loads(line)["record"], json.loads(line)["reason"]) == ("seed_task_4", "not today")
+    assert "1 record(s) left out" in shown
+    result = json.loads((tmp_path / "top.race.json").read_text())
+    assert "seed_task_4" not in {each["task_id"] for each in result["standings"]}
 
 
 def test_a_pool_of_which_nothing_can_be_scored_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cli import main as cli_main
-from tests.training.fakes import KilledError
+from tests.engine.weights.served import SERVED
+from tests.training.fakes import FakeEngine, KilledError
 from tests.training.report.made_run import make_records, make_tasks
 from tests.training.report.page_data import page_data
 from tests.training.run.test_rounds import make_run
@@ -110,6 +112,27 @@ def test_an_engine_that_is_not_there_is_told(
     assert "http://127.0.0.1:9/v1/weights" in capsys.readouterr().err
     assert jostle(monkeypatch, "reload", tmp_path, "--engine", "http://127.0.0.1:9") == 2
     assert "no manifest.json" in capsys.readouterr().err
+
+
+def test_an_engine_goes_back_to_what_it_was_started_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loads: list[tuple[Path, str]] = []
+    engine = FakeEngine(version="round-03-abc")
+
+    def load(path: Path, version: str) -> None:
+        loads.append((path, version))
+        engine.version = version
+
+    engine.load_weights = load  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr("cli.reload.connect", lambda *_: contextlib.nullcontext(engine))
+    for _ in range(2):
+        assert jostle(monkeypatch, "reload", "--base") == 0
+        assert f"{SERVED.version} is live" in capsys.readouterr().out
+    assert loads == [(Path(SERVED.model), SERVED.version)], "the second time there is nothing to do"
+    for words in ((), ("somewhere", "--base")):
+        assert jostle(monkeypatch, "reload", *words) == 2
+        assert "either a checkpoint or --base" in capsys.readouterr().err
 
 
 def test_a_sweep_needs_numbers(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.errors import InputError
 from engine.protocol.api import PairScore, QuestionAnswer, Reference, SkippedTask, TaskScore, Usage
 from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
@@ -103,12 +104,14 @@ class FakeEngine:
         version: The live version.
         events: Everything that happened, shared with the fake trainer.
         die_after_scores: Raise after this many scores.
+        unscorable: Tasks that cannot be scored.
         stale: Claim success of a load without changing the version.
     """
 
     version: str = "base"
     events: list[str] = field(default_factory=list)
     die_after_scores: int | None = None
+    unscorable: frozenset[str] = frozenset()
     stale: bool = False
     lost_tasks: frozenset[str] = frozenset()
     served: ServedModel = SERVED
@@ -125,7 +128,11 @@ class FakeEngine:
         for count, task in enumerate(reversed(tasks)):
             if count == self.die_after_scores:
                 raise KilledError
-            if task.id not in self.lost_tasks:
+            if task.id in self.unscorable:
+                if on_skip is None:
+                    raise InputError("cannot be scored", record=task.id)
+                on_skip(SkippedTask(task_id=task.id, reason="cannot be scored"))
+            elif task.id not in self.lost_tasks:
                 number = int(task.id.rsplit("-", 1)[1])
                 score = make_score(task.id, (number * 7 % 10) / 10, version=self.version)
                 if find_question(config):

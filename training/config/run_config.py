@@ -75,7 +75,9 @@ class PoolConfig(Record):
         held_out_split: Split of that other pool.
         skip_faulty: Leave out, of both, what cannot be read, has no gold output or does not fit the
             model's context, and list it in `skipped.jsonl` of the run folder; otherwise the first
-            such thing ends the run before anything is started.
+            such thing ends the run before anything is started. Tasks at which the engine fails in
+            a round are left out of it and listed in `skipped.jsonl` of its folder; otherwise the
+            first one ends the run.
         max_held_out_tasks: Evaluate on at most this many held-out tasks, drawn with
             `evaluate.seed`; all when unset.
     """

@@ -23,6 +23,7 @@ from engine.errors import InputError
 from engine.files import LineJournal
 from engine.tasks import Record
 from training.evaluation.evaluator import Output
+from training.tables.lock import RunLock
 
 Choice = Literal["first", "second", "tie", "unclear"]
 
@@ -124,12 +125,14 @@ def compare(
     Args:
         left: Answers of one model.
         right: Answers of the other, in any order.
-        journal: File of verdicts; those that are there already are not asked for again.
+        journal: File of verdicts; those that are there already are not asked for again. It is held
+            while this goes on, by a lock file beside it.
         at_once: Requests under way together.
         on_progress: Called with verdicts done and verdicts in all.
 
     Raises:
-        InputError: If the two sets do not answer the same instances, or the journal is broken.
+        InputError: If the two sets do not answer the same instances, the journal is broken, or
+            another process is at it, which is named.
         EngineError: If the judge fails; verdicts that came before stay in the journal.
     """
     pairs = _match(left, right)
@@ -138,7 +141,19 @@ def compare(
         for one, other in pairs
         for swapped in (False, True)
     }
-    lines = LineJournal(journal, Verdict)
+    with RunLock(journal.with_name(f"{journal.name}.lock"), "comparison", journal):
+        known = _verdicts(asked, judge, LineJournal(journal, Verdict), at_once, on_progress)
+    return summarise(_by_pair(pairs, known, judge.model))
+
+
+def _verdicts(
+    asked: Mapping[str, tuple[Output, Output, bool]],
+    judge: ChatClient,
+    lines: LineJournal[Verdict],
+    at_once: int,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, Verdict]:
+    """The verdict of each key, those that the journal lacks asked for and added to it."""
     known = {verdict.key: verdict for verdict in lines.records() if verdict.key in asked}
     waiting = [key for key in asked if key not in known]
     on_progress(len(known), len(asked))
@@ -163,7 +178,7 @@ def compare(
             stopped.set()
     if failure is not None:
         raise failure
-    return summarise(_by_pair(pairs, known, judge.model))
+    return known
 
 
 def _match(left: Sequence[Output], right: Sequence[Output]) -> list[tuple[Output, Output]]:

@@ -139,8 +139,7 @@ class Fleet:
 
         Raises:
             InputError: If the checkpoint was refused.
-            EngineError: If an engine failed. Engines that served the base model cannot go back to
-                it and are named.
+            EngineError: If an engine failed; one that cannot go back is named.
         """
         before = {name: self.engine(name).weights() for name in self.alive}
         done: list[str] = []

@@ -73,7 +73,7 @@ def check_prompts(weights: WeightsState, builder: PromptBuilder, model: str, *, 
     if new and not weights.is_base and weights.version != published:
         raise InputError(
             f"the engine serves {weights.in_words()}, which was loaded later; a run begins with "
-            f"{model}: start the engine anew",
+            f"{model}: jostle reload --base goes back to what the engine was started with",
             field="engine.urls",
         )
 
@@ -89,6 +89,20 @@ def make_live(engine: Engine, checkpoint: Path, version: str) -> None:
         check_readable(checkpoint, version)
         engine.load_weights(checkpoint, version)
     check_version(engine.weights().version, version, "the engine after the reload")
+
+
+def go_back(engine: Engine) -> None:
+    """Have the weights live again that the engine was started with, unless they are.
+
+    Raises:
+        InputError: If they are no longer there, or the engine cannot tell whether it has them.
+        EngineError: If the load fails, or the engine names another version afterwards.
+    """
+    weights = engine.weights()
+    if not weights.is_base:
+        engine.load_weights(Path(weights.served.model), weights.served.version)
+        found = engine.weights().version
+        check_version(found, weights.served.version, "the engine after the reload")
 
 
 def check_readable(checkpoint: Path, version: str) -> None:

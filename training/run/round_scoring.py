@@ -18,15 +18,18 @@ from training.run.progress import Progress
 from training.run.round_races import RoundRaces
 from training.run.run_folder import RoundFolder
 from training.run.state import Step
-from training.run.summary import uncertainty_in_words, unmeasurable_in_words
+from training.run.summary import skipped_in_words, uncertainty_in_words, unmeasurable_in_words
 from training.tables.journaled_scoring import JournaledScoring
 from training.tables.pool_racing import race_scores, race_with_journal
 from training.tables.record_files import read_json, write_parquet
-from training.tables.score_journal import ScoreJournal
+from training.tables.score_journal import ScoreJournal, SkipJournal
 
 
 class RoundScoring(Protocol):
-    """Leaves `scores.parquet` and `pairs.parquet`; what its journal holds is not asked again."""
+    """Leaves `scores.parquet` and `pairs.parquet`; what its journal holds is not asked again.
+
+    Where faulty tasks are skipped, those at which the engine fails are in `skipped.jsonl` instead.
+    """
 
     def score(
         self,
@@ -42,7 +45,8 @@ class RoundScoring(Protocol):
             tasks: Those not yet trained on.
 
         Raises:
-            InputError: If the engine finds fault with a task, or a journal cannot be read.
+            InputError: If the engine finds fault with a task that is not skipped, or a journal
+                cannot be read.
             EngineError: If the engine fails, or answers with other weights.
         """
         ...
@@ -55,8 +59,9 @@ class RoundScoring(Protocol):
 class DesignScoring:
     """All tasks by the design of `score`."""
 
-    def __init__(self, config: ScoreConfig) -> None:
+    def __init__(self, config: ScoreConfig, *, skip_faulty: bool = False) -> None:
         self._config = config
+        self._skip_faulty = skip_faulty
         self._strengths: dict[str, float | None] = {}  # they are the same in every round
 
     def score(
@@ -69,10 +74,17 @@ class DesignScoring:
     ) -> str:
         """See `RoundScoring.score`."""
         order = [task.id for task in tasks]
-        scoring = JournaledScoring(tasks, order, self._config, folder, version, self._strengths)
+        skips = SkipJournal(folder.skipped, version)
+        scoring = JournaledScoring(
+            tasks, order, self._config, folder, version, self._strengths, skips.ids()
+        )
         progress.begin(folder.index, Step.SCORE, len(tasks), "tasks")
-        scoring.ask(engine, lambda done, name: progress.advance(done, detail=name))
-        return uncertainty_in_words(scoring.write())
+        scoring.ask(
+            engine,
+            lambda done, name: progress.advance(done, detail=name),
+            skips.note if self._skip_faulty else None,
+        )
+        return uncertainty_in_words(scoring.write()) + skipped_in_words(len(skips.ids()))
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:
         """See `RoundScoring.usage`."""
@@ -83,8 +95,16 @@ class DesignScoring:
 class RaceScoring:
     """Pairs go where it is open which tasks are the most uncertain; leaves `race.json` too."""
 
-    def __init__(self, config: ScoreConfig, races: RoundRaces, builder: PromptBuilder) -> None:
+    def __init__(
+        self,
+        config: ScoreConfig,
+        races: RoundRaces,
+        builder: PromptBuilder,
+        *,
+        skip_faulty: bool = False,
+    ) -> None:
         self._config = config
+        self._skip_faulty = skip_faulty
         self._races = races
         self._builder = builder
 
@@ -110,15 +130,21 @@ class RaceScoring:
             folder.race_journal,
             version,
             lambda tokens: progress.advance(round(tokens)),
+            skip_faulty=self._skip_faulty,
         )
+        skips = SkipJournal(folder.skipped, version)
+        known = skips.ids()
+        for task in result.skipped:
+            if task.task_id not in known:
+                skips.note(task)
         scores = race_scores(result, pairs, self._config)
         write_json(folder.race, result.model_dump(mode="json"))
         write_parquet(folder.pairs, pairs)
         write_parquet(folder.scores, scores.with_columns(selected=pl.lit(None, pl.Boolean)))
         return (
-            f"{len(racing)} tasks, {pairs.height:,} pairs, {result.tokens:,.0f} tokens, "
+            f"{len(result.standings)} tasks, {pairs.height:,} pairs, {result.tokens:,.0f} tokens, "
             f"{len(result.open)} memberships of the top {rules.n_select} are open"
-            f"{unmeasurable_in_words(len(race.unmeasurable))}"
+            f"{unmeasurable_in_words(len(race.unmeasurable))}{skipped_in_words(len(result.skipped))}"
         )
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:

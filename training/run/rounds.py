@@ -36,6 +36,7 @@ from training.run.summary import (
 from training.selection import Strategy, check_measured, select
 from training.selection.ranking import Column, PromptUncertainty
 from training.tables.record_files import read_json, write_parquet
+from training.tables.score_journal import SkipJournal
 from training.tables.task_columns import task_row, task_table
 from training.trainer.checkpoint import publish
 from training.trainer.trainer_process import TrainProgress, TrainResult, run_trainer
@@ -83,10 +84,11 @@ class Run:
         self.base_model = base_model
         self.progress = progress or Silent()
         self.train = train
-        self.scoring: RoundScoring = DesignScoring(config.score)
+        skip = config.pool.skip_faulty
+        self.scoring: RoundScoring = DesignScoring(config.score, skip_faulty=skip)
         if config.select.race is not None:
             races = races or RoundRaces(self.pool, config, builder)
-            self.scoring = RaceScoring(config.score, races, builder)
+            self.scoring = RaceScoring(config.score, races, builder, skip_faulty=skip)
         self.evaluator = Evaluator(
             build_evaluation_set(held_out, builder, config.evaluate), config.evaluate.max_new_tokens
         )
@@ -213,11 +215,13 @@ class Run:
         round_folder = self.folder.round(index)
         result = read_json(round_folder.training / "result.json", TrainResult)
         rows = read_json(round_folder.training / "rows.json", RowsSummary)
-        uncertainty, scoring = None, Usage()
+        uncertainty, scoring, skipped = None, Usage(), ()
         if round_folder.scores.is_file():
             scores = round_folder.read_scores()
             uncertainty = mean_uncertainty(scores)
-            scoring = self.scoring.usage(round_folder, scores["weights_version"][0])
+            scored = scores["weights_version"][0]
+            scoring = self.scoring.usage(round_folder, scored)
+            skipped = tuple(SkipJournal(round_folder.skipped, scored).ids())
         evaluation = self._evaluate_live(index, Step.EVALUATE, version)
         metrics = RoundMetrics(
             round=index,
@@ -225,6 +229,7 @@ class Run:
             selected=round_folder.read_selection().task_ids,
             mean_prompt_uncertainty=uncertainty,
             scoring=scoring,
+            skipped=skipped,
             training=TrainingMetrics(
                 rows=rows,
                 steps=result.steps,

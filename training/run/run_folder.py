@@ -3,6 +3,7 @@
     runs/NAME/config.resolved.toml, tasks.json, state.json, before.json, report.html
     runs/NAME/run.lock (who works on it), progress.json (how far the current step is)
     runs/NAME/round-00/scores.parquet, pairs.parquet, selection.json, metrics.json, checkpoint/
+    runs/NAME/round-00/skipped.jsonl, tasks at which the engine failed, with `pool.skip_faulty`
     runs/NAME/round-00/race.json, where the round was scored by a race
     runs/NAME/round-00/TABLE.parquet, where the measure asks a question (samples, labels, ...)
 
@@ -73,6 +74,7 @@ class RoundFolder:
         self.journal = path / "scores.journal.jsonl"
         self.race = path / "race.json"
         self.race_journal = path / "race.journal.jsonl"
+        self.skipped = path / "skipped.jsonl"
         self.scores = path / "scores.parquet"
         self.pairs = path / "pairs.parquet"
         self.questions = question_files(lambda table: path / f"{table}.parquet")

@@ -65,6 +65,7 @@ class RoundMetrics(Record):
         mean_prompt_uncertainty: Mean U over the tasks that could be measured, under the weights
             before this round's; none in an initial round, or where there is no such task.
         scoring: What the scoring cost.
+        skipped: Ids of tasks at which the engine failed; they have no score.
         training: How the fine-tuning went.
         evaluation: The new weights on the held-out tasks.
     """
@@ -74,6 +75,7 @@ class RoundMetrics(Record):
     selected: tuple[str, ...]
     mean_prompt_uncertainty: float | None
     scoring: Usage
+    skipped: tuple[str, ...] = ()
     training: TrainingMetrics
     evaluation: Evaluation
 
@@ -121,6 +123,11 @@ def unmeasurable_in_words(n_tasks: int) -> str:
     if not n_tasks:
         return ""
     return f"; {n_tasks:,} cannot be measured: no perturbed prompt differs from the original"
+
+
+def skipped_in_words(n_tasks: int) -> str:
+    """The end of a sentence that says at how many tasks the engine failed; empty if at none."""
+    return f"; {n_tasks:,} skipped, see skipped.jsonl" if n_tasks else ""
 
 
 def read_summary(folder: RunFolder) -> list[SummaryRow]:

@@ -40,6 +40,7 @@ class JournaledScoring:
         order: Their ids.
         version: The weights that all scores must come from.
         strengths: Takes each task's `perturbation_strength`, unless it holds it.
+        skipped: Ids of those that could not be scored before and are not asked for again.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class JournaledScoring:
         files: TableFiles,
         version: str,
         strengths: dict[str, float | None] | None = None,
+        skipped: Iterable[str] = (),
     ) -> None:
         self._tasks = tasks
         self._order = order
@@ -57,7 +59,7 @@ class JournaledScoring:
         self._files = files
         self._journal = ScoreJournal(files.journal, version)
         self._strengths = {} if strengths is None else strengths
-        self._skipped: set[str] = set()
+        self._skipped = set(skipped)
 
     def ask(
         self,
@@ -77,7 +79,7 @@ class JournaledScoring:
             EngineError: If the engine fails, or answers with other weights.
         """
         tell = on_score or (lambda done, name: None)
-        finished = {score.task_id for score in self._journal.scores()}
+        finished = {score.task_id for score in self._journal.scores()} | self._skipped
         tell(len(finished), "")
         if finished.issuperset(self._order):
             return

@@ -4,7 +4,7 @@ OUT                        ids of the selected tasks, one per line
 OUT.race.json              pairs, interval and membership of every task
 OUT.race.parquet           the same as a table, with the measures of those pairs
 OUT.race.pairs.parquet     every scored pair, from which any other measure is computed
-OUT.race.skipped.jsonl     instances that were left out, and why, where that was asked for
+OUT.race.skipped.jsonl     instances and tasks left out, and why, where that was asked for
 OUT.race.settings.json     what the race depends on
 OUT.race.journal.jsonl     the engine's answers, a line each; a broken-off race goes on from here
 OUT.race.lock              which process is at it
@@ -20,7 +20,8 @@ from typing import Self
 import polars as pl
 
 from engine.design.entries import RaceConfig
-from engine.design.live_race import Answer, LiveTables
+from engine.design.live_race import LiveTables
+from engine.design.race_answers import Answer
 from engine.design.race_plan import RaceResult, fit_instances, plan_race, run_race
 from engine.design.race_rules import Race
 from engine.errors import InputError
@@ -162,6 +163,7 @@ def race_on_disk(
     files: RaceFiles,
     *,
     by_category: bool = False,
+    left_out: LeftOut | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> RaceResult:
     """Runs a race, or goes on where an earlier call broke off.
@@ -173,6 +175,8 @@ def race_on_disk(
     Args:
         race: The race, see `engine.design.race_plan.plan_race`.
         by_category: Whether the race was planned so.
+        left_out: What was left out before; tasks at which the engine fails are, too, and written
+            down with it. None: such a task is an error.
         on_progress: Called with the tokens that are spent, after each answer and each batch.
 
     Raises:
@@ -183,8 +187,20 @@ def race_on_disk(
     settings = RaceSettings.of(race, tasks, weights, config, by_category=by_category)
     files.begin(settings)
     result, pairs = race_with_journal(
-        race, engine, tasks, config, builder, files.journal, weights.version, on_progress
+        race,
+        engine,
+        tasks,
+        config,
+        builder,
+        files.journal,
+        weights.version,
+        on_progress,
+        skip_faulty=left_out is not None,
     )
+    if left_out is not None:
+        for each in result.skipped:
+            left_out.add(InputError(each.reason, record=each.task_id, field=each.field))
+        write_left_out(files.skipped, left_out.found)
     known = task_table(task_row(task) for task in tasks)
     write_parquet(files.pairs, pairs)
     write_parquet(files.scores, with_columns_of(race_scores(result, pairs, config), known))
@@ -202,6 +218,8 @@ def race_with_journal(
     journal_file: Path,
     version: str,
     on_progress: Callable[[float], None] | None = None,
+    *,
+    skip_faulty: bool = False,
 ) -> tuple[RaceResult, pl.DataFrame]:
     """Runs a race with the answers of a journal, to which further ones are added.
 
@@ -210,9 +228,10 @@ def race_with_journal(
         journal_file: Of this very race.
         version: The weights that all answers must come from.
         on_progress: Called with the tokens that are spent, after each answer and each batch.
+        skip_faulty: Go on without tasks at which the engine fails.
 
     Returns:
-        Its result, and the pairs of all tasks with the columns of `pairs.parquet`.
+        Its result, and the pairs of all tasks that took part with the columns of `pairs.parquet`.
 
     Raises:
         InputError: If the journal cannot be read, or the engine finds fault with a task.
@@ -233,11 +252,19 @@ def race_with_journal(
         show(tables.usage.tokens_computed)
 
     tables = LiveTables(
-        engine, tasks, config, builder, version=version, answers=known, on_answer=keep
+        engine,
+        tasks,
+        config,
+        builder,
+        version=version,
+        answers=known,
+        on_answer=keep,
+        skip_faulty=skip_faulty,
     )
     with journal:
         result = run_race(race, tables, on_batch=lambda now: show(now.tokens))
-    return result, pair_table((task.id, tables.pairs(task.id), version) for task in tasks)
+    ids = [standing.task_id for standing in result.standings]
+    return result, pair_table((task_id, tables.pairs(task_id), version) for task_id in ids)
 
 
 def race_scores(result: RaceResult, pairs: pl.DataFrame, config: ScoreConfig) -> pl.DataFrame:

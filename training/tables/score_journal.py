@@ -1,4 +1,4 @@
-"""The journal of a scoring: finished tasks, a line each."""
+"""The journals of a scoring: finished tasks, a line each, and those that were skipped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.files import LineJournal
-from engine.protocol.api import TaskScore
+from engine.protocol.api import SkippedTask, TaskScore
 
 
 class ScoreJournal(LineJournal[TaskScore]):
@@ -49,3 +49,36 @@ class ScoreJournal(LineJournal[TaskScore]):
             elif seen[score.task_id] != content:
                 problem = "has two scores, and they differ"
                 raise InputError(problem, file=self.path, record=score.task_id)
+
+
+class SkippedUnder(SkippedTask):
+    """A task at which the engine failed, and the weights under which it did."""
+
+    weights_version: str
+
+
+class SkipJournal(LineJournal[SkippedUnder]):
+    """Tasks that a scoring left out; no file where it is none.
+
+    Args:
+        weights_version: Lines of any other version are not part of this scoring.
+    """
+
+    def __init__(self, path: Path, weights_version: str) -> None:
+        super().__init__(path, SkippedUnder)
+        self.weights_version = weights_version
+
+    def ids(self) -> list[str]:
+        """The tasks, in the order in which they came up.
+
+        Raises:
+            InputError: If a line other than the last is broken.
+        """
+        lines = (line for line in self.records() if line.weights_version == self.weights_version)
+        return list(dict.fromkeys(line.task_id for line in lines))
+
+    def note(self, task: SkippedTask) -> None:
+        """Add a task; it is on disk when this returns."""
+        with self:
+            line = SkippedUnder(**task.model_dump(), weights_version=self.weights_version)
+            self.append(line)

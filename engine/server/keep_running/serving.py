@@ -115,4 +115,7 @@ def check_flags(host: str, extra_args: Sequence[str]) -> None:
     for name in ("--host", "--port"):
         if name in names:
             raise InputError("goes before the --, as an option of jostle serve", field=name)
+    if flag_value(extra_args, "ssl-cert-reqs") not in (None, "0"):
+        problem = "who watches the server has no certificate; let a proxy ask for them"
+        raise InputError(problem, field="--ssl-cert-reqs")
     check_exposure(host, read_keys(os.environ), os.environ)

@@ -8,6 +8,7 @@ from engine.errors import InputError
 from engine.protocol.weights_state import WeightsKind, WeightsState
 from engine.weights.adapter_check import base_digest, check_adapter
 from engine.weights.checkpoint_check import check_checkpoint
+from engine.weights.identity import weights_identity
 from engine.weights.manifest import Manifest, read_manifest
 
 
@@ -72,6 +73,24 @@ class Admission:
             base=str(base),
             served=live.served,
         )
+
+    def check_start(self, path: Path, live: WeightsState) -> WeightsState:
+        """The weights that the server was started with, which need no manifest.
+
+        Args:
+            path: Their folder, or what the server calls them.
+
+        Raises:
+            InputError: If it is another one, or no longer holds them.
+        """
+        served, start = live.served, str(self._start)
+        if str(path) not in (start, served.model):
+            problem = f"{served.version} lies in {start}"
+            raise InputError(problem, file=path, field="path")
+        if weights_identity(self._start) != served.weights:
+            problem = "no longer holds what the server was started with"
+            raise InputError(problem, file=start, field="path")
+        return WeightsState(version=served.version, path=start, served=served)
 
     def _allowed(self, path: Path) -> Path:
         """The folder, links followed: a link below the root may point out of it."""

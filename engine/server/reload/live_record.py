@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 from engine.errors import EngineError
 from engine.files import write_bytes
@@ -10,9 +11,27 @@ from engine.protocol.weights_state import WeightsState
 from engine.server.reload.gate import Gate
 from engine.server.reload.process_gate import ProcessGate
 from engine.tasks import Record
+from engine.weights.manifest import Manifest, Probe
 
 SHARED_FOLDER_VARIABLE = "JOSTLE_SHARED_FOLDER"
 """Environment variable: the folder that several API processes share. Unset: there is only one."""
+
+
+class Proof(Record):
+    """How to prove that weights are live.
+
+    Attributes:
+        dtype: Data type that the probes were computed in.
+        probes: Pairs with the log-probabilities that these weights give them.
+    """
+
+    dtype: str
+    probes: tuple[Probe, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """By the trainer's word."""
+        return cls(dtype=manifest.dtype, probes=manifest.probes)
 
 
 class LiveRecord(Record):
@@ -23,11 +42,14 @@ class LiveRecord(Record):
         usable: Whether the engine can score with them; if not, it must end.
         loading: Whether others are being loaded. Found by somebody who has passed the gate, the
             process that was loading them is dead, and nobody knows what the engine holds.
+        of_start: Proof of weights of the start without a manifest: what the engine gave the probes
+            of the first others that were loaded. None as long as no others were.
     """
 
     state: WeightsState
     usable: bool = True
     loading: bool = False
+    of_start: Proof | None = None
 
 
 class Memory:

@@ -18,7 +18,7 @@ from engine.protocol.weights_state import WeightsKind, WeightsState
 from engine.server.keep_running.metrics import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.reload.admission import Admission
 from engine.server.reload.gate import GateTimeoutError
-from engine.server.reload.live_record import LiveRecord, Memory, SharedFolder
+from engine.server.reload.live_record import LiveRecord, Memory, Proof, SharedFolder
 from engine.server.vllm.rounding import Logprobs, engine_precision, rounding
 from engine.server.vllm.vllm_backend import NONE, VllmBackend
 from engine.server.vllm.worker import LOAD_METHOD
@@ -110,10 +110,10 @@ class LiveWeights:
         return VllmBackend(self._client, salt, extensions=self.extensions, slots=self._slots)
 
     async def load(self, path: Path, version: str, kind: WeightsKind | None = None) -> WeightsState:
-        """Makes a published checkpoint or adapter live.
+        """Makes a published checkpoint or adapter live, or the weights of the start again.
 
         Args:
-            version: The version that its manifest must name.
+            version: The version that its manifest must name, or that of the weights of the start.
             kind: The kind that its manifest must name; None: any.
 
         Raises:
@@ -127,13 +127,11 @@ class LiveWeights:
             async with self.gate.alone():
                 self._check_awake()
                 started = time.monotonic()
-                target, manifest = await asyncio.to_thread(
-                    self._admission.check, path, version, kind, self.state
-                )
+                target, proof = await asyncio.to_thread(self._admit, path, version, kind)
                 async with self.gate.writing(self._limits.drain):
                     outcome = "failed"
                     # Not given up half way when the client that asked for it goes away.
-                    await _to_the_end(self._make_live(target, manifest, started))
+                    await _to_the_end(self._make_live(target, proof, started))
                     outcome = "done"
                 state = self.state
         except GateTimeoutError as error:
@@ -146,11 +144,23 @@ class LiveWeights:
         logger.info("weights %s are live after %.2f s", version, state.seconds)
         return state
 
-    async def _make_live(self, target: WeightsState, manifest: Manifest, started: float) -> None:
+    def _admit(
+        self, path: Path, version: str, kind: WeightsKind | None
+    ) -> tuple[WeightsState, Proof]:
+        live, of_start = self.state, self._record.read().of_start
+        if version == live.served.version:
+            if of_start is None:
+                problem = "nothing is known that would prove them live; start the server again"
+                raise InputError(problem, field="version")
+            return self._admission.check_start(path, live), of_start
+        target, manifest = self._admission.check(path, version, kind, live)
+        return target, Proof.of(manifest)
+
+    async def _make_live(self, target: WeightsState, proof: Proof, started: float) -> None:
         before, now = self.state, self.state
         self._note(loading=True)
         try:
-            await self._swap(target, manifest)
+            await self._swap(target, proof)
             now = target.model_copy(update={"seconds": time.monotonic() - started})
         finally:
             try:
@@ -230,7 +240,7 @@ class LiveWeights:
         """
         if not self._record.begun:
             if manifest is not None:
-                await self._verify(manifest, "at the start")
+                await self._verify(Proof.of(manifest), "at the start")
             if adapter is not None:
                 await self._start_with(adapter)
             self._note()
@@ -241,17 +251,19 @@ class LiveWeights:
         target = await asyncio.to_thread(self._admission.check_files, adapter, manifest, self.state)
         before = await self._probe(manifest.probes, "before")
         await self._load(target)
-        await self._verify(manifest, "at the start", before)
+        await self._verify(Proof.of(manifest), "at the start", before)
         self._note(state=target)
 
-    async def _swap(self, target: WeightsState, manifest: Manifest) -> None:
+    async def _swap(self, target: WeightsState, proof: Proof) -> None:
         """Loads and verifies; on failure the weights from before come back, and are verified."""
-        before = await self._probe(manifest.probes, "before")
+        before = await self._probe(proof.probes, "before")
+        if self.state.is_base and self._record.read().of_start is None:
+            self._note(of_start=self._own_proof(proof.probes, before[0]))
         try:
             await self._load(target)
             # Loaded once more, the live weights do not change; a version names one set of them.
             new = target.version != self.state.version
-            await self._verify(manifest, "after the load", before if new else ())
+            await self._verify(proof, "after the load", before if new else ())
         except Exception as error:
             logger.exception("loading %s failed", target.path)
             if self._client.errored:
@@ -260,7 +272,7 @@ class LiveWeights:
                     f"the engine died while it loaded {target.path}; whoever watches the "
                     f"server starts it again on {self.state.version}"
                 ) from error
-            await self._roll_back(manifest.probes, before)
+            await self._roll_back(proof.probes, before)
             raise EngineError(
                 f"{target.path} could not be made live ({error}); "
                 f"{self.state.version} is live again"
@@ -310,15 +322,24 @@ class LiveWeights:
                 )
         self._note(usable=True)
 
-    async def _verify(self, manifest: Manifest, when: str, before: Sequence[Logprobs] = ()) -> None:
-        """That every replica gives the trainer's log-probabilities, and not those from before."""
-        rule = rounding(manifest.dtype, engine_precision(self._client.vllm_config))
-        expected = [probe.token_logprobs for probe in manifest.probes]
-        measured = await self._probe(manifest.probes, when)
+    def _own_proof(self, probes: Sequence[Probe], measured: Logprobs) -> Proof:
+        """Of live weights, by what the engine gives the probes of others."""
+        own = [
+            probe.model_copy(update={"token_logprobs": tuple(logprobs)})
+            for probe, logprobs in zip(probes, measured, strict=True)
+        ]
+        dtype = str(self._client.vllm_config.model_config.dtype).removeprefix("torch.")
+        return Proof(dtype=dtype, probes=tuple(own))
+
+    async def _verify(self, proof: Proof, when: str, before: Sequence[Logprobs] = ()) -> None:
+        """That every replica gives the log-probabilities expected, and not those from before."""
+        rule = rounding(proof.dtype, engine_precision(self._client.vllm_config))
+        expected = [probe.token_logprobs for probe in proof.probes]
+        measured = await self._probe(proof.probes, when)
         for new, old in zip_longest(measured, before):
             if fault := rule.fault(expected, new, old):
                 raise EngineError(
-                    f"{when} the probe pairs differ from the trainer's log-probabilities: they "
+                    f"{when} the probe pairs differ from what these weights ought to give: they "
                     f"{fault}"
                 )
 

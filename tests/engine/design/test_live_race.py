@@ -10,7 +10,8 @@ import pytest
 from engine.design.costs import TaskCost
 from engine.design.entries import Extension, RaceConfig
 from engine.design.extensions import Scored
-from engine.design.live_race import Answer, LiveTables
+from engine.design.live_race import LiveTables
+from engine.design.race_answers import Answer
 from engine.design.race_plan import RaceResult, plan_race, run_race
 from engine.design.race_rules import Race
 from engine.errors import EngineError
@@ -18,6 +19,7 @@ from engine.prompts import PromptBuilder
 from engine.protocol.api import SkippedTask, TaskScore, Usage
 from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
+from engine.protocol.weights_state import WeightsState
 from engine.questions.pair_plan import plan_task
 from engine.questions.scorer import TaskScorer
 from engine.tasks import Task
@@ -25,6 +27,7 @@ from engine.variance.pair_grid import PairGrid
 from tests.engine.examples import make_task
 from tests.engine.no_engine import NoEngine
 from tests.engine.questions.fake_backend import FakeBackend, output_logprobs
+from tests.engine.weights.served import live
 
 CONFIG = ScoreConfig(max_output_tokens=8)
 
@@ -216,3 +219,76 @@ def test_costs_are_those_of_the_planned_prompts() -> None:
     assert 0 < cost.prefix < whole
     assert cost.tail > CONFIG.max_output_tokens - 1
     assert cost.tokens(2, 3) == 4 * (cost.prefix + 2 * cost.tail)
+
+
+class FailingEngine(Engine):
+    """Fails at one task, from one of its answers on.
+
+    Args:
+        word: A token that only the task's prompts have.
+    """
+
+    def __init__(self, task_id: str, word: int, *, scores: int, lives: bool = True) -> None:
+        super().__init__()
+        self.task_id, self.word, self.left, self.lives = task_id, word, scores, lives
+
+    def weights(self) -> WeightsState:
+        if not self.lives:
+            raise EngineError("no answer")
+        return live(self.version)
+
+    def score(
+        self,
+        tasks: Iterable[Task],
+        config: ScoreConfig,
+        on_skip: Callable[[SkippedTask], None] | None = None,
+    ) -> Iterator[TaskScore]:
+        for task in tasks:
+            self.left -= task.id == self.task_id
+            if task.id == self.task_id and self.left < 0:
+                assert on_skip is not None
+                on_skip(SkippedTask(task_id=task.id, reason="no good"))
+            else:
+                yield from super().score([task], config)
+
+    def completion_logprobs(self, pairs: Sequence[TokenPair]) -> CompletionLogprobsResponse:
+        failing = self.left <= 0 and any(self.word in pair.prompt_token_ids for pair in pairs)
+        if failing or not self.lives:
+            raise EngineError("no probability")
+        return super().completion_logprobs(pairs)
+
+
+RULES = RaceConfig(n_select=2, budget=60_000)
+
+
+@pytest.mark.parametrize("scores", [0, 1, 2])
+def test_a_race_goes_on_without_a_task_at_which_the_engine_fails(scores: int) -> None:
+    tasks = [make_task(f"task-{index}", n_instances=6) for index in range(6)]
+    named = [one.model_copy(update={"input": f"{one.input} zebra"}) for one in tasks[3].instances]
+    tasks[3] = tasks[3].model_copy(update={"instances": tuple(named)})
+    tokenizer = Engine().backend.tokenizer
+    word = (set(tokenizer("9 zebra")["input_ids"]) - set(tokenizer("9 snow")["input_ids"])).pop()
+    answers: list[Answer] = []
+    engine = FailingEngine("task-3", word, scores=scores)
+    found = race(engine, tasks, RULES, skip_faulty=True, on_answer=answers.append)
+    assert [task.task_id for task in found.skipped] == ["task-3"]
+    assert {each.task_id for each in found.standings} == {t.id for t in tasks} - {"task-3"}
+    assert len(found.selected) == 2
+    for known in (0, len(answers) // 2, len(answers)):
+        again = FailingEngine("task-3", word, scores=0)
+        assert race(again, tasks, RULES, skip_faulty=True, answers=answers[:known]).skipped
+    replayed = FailingEngine("task-3", word, scores=99)
+    assert race(replayed, tasks, RULES, skip_faulty=True, answers=answers) == found
+    assert replayed.scored == replayed.columns == []
+
+
+def test_an_engine_that_is_dead_skips_no_task() -> None:
+    tasks = [make_task(f"task-{index}", n_instances=6) for index in range(4)]
+    engine = FailingEngine("none", 0, scores=0, lives=False)
+    with pytest.raises(EngineError, match="no answer"):
+        race(engine, tasks, RULES, skip_faulty=True)
+
+
+def test_a_race_without_tasks_has_no_result() -> None:
+    with pytest.raises(EngineError, match="no task could be scored"):
+        race(FailingEngine("colors", 0, scores=0), [make_task()], RULES, skip_faulty=True)

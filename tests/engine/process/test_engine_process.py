@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -66,7 +67,14 @@ class Server(http.server.HTTPServer):
     address_family = socket.AF_UNIX if uds else socket.AF_INET
     def server_bind(self):
         self.socket.bind(self.server_address)
-Server(uds or ("127.0.0.1", port), Handler).serve_forever()
+server = Server(uds or ("127.0.0.1", port), Handler)
+certificate = next((a.split("=")[1] for a in sys.argv if a.startswith("--ssl-certfile=")), None)
+if certificate:
+    import ssl
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
 """
 
 
@@ -267,6 +275,27 @@ def test_the_answer_of_another_server_is_not_taken_for_its_own(
             pytest.raises(InputError, match=f"field '--port': another server answers at .*{port}"),
         ):
             second.wait_ready(20)
+
+
+def test_a_server_that_speaks_tls_is_asked_by_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its certificate is of no authority, and in another name than that of loopback."""
+    file = tmp_path / "server.pem"
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=elsewhere -keyout {file} "
+        f"-out {tmp_path}/certificate.pem".split(),
+        check=True,
+        capture_output=True,
+    )
+    with file.open("a") as both:
+        both.write((tmp_path / "certificate.pem").read_text())
+    replace_python(monkeypatch, tmp_path, SERVES)
+    flags = [f"--ssl-certfile={file}"]
+    with EngineProcess.start("no-model", weights_root=None, extra_args=flags) as engine:
+        engine.wait_ready(20)
+        assert engine.url.startswith("https://127.0.0.1:")
+        assert engine.ready()
 
 
 def test_a_server_at_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from engine.client.chat_client import ChatClient
 from engine.errors import EngineError, InputError
 from training.evaluation.evaluator import Output
 from training.evaluation.judge import REPLY_TOKENS, compare, read_outputs, summarise
+from training.tables.lock import RunLock
 
 
 def answer(task: str, text: str) -> Output:
@@ -124,6 +125,18 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     with again.judge() as judge:  # another answer is judged anew
         compare(other, RIGHT, judge, journal)
     assert len(again.asked) == 5
+
+
+def test_another_comparison_at_the_same_journal_is_refused(tmp_path: Path) -> None:
+    journal, endpoint = tmp_path / "judge.jsonl", Endpoint()
+    with endpoint.judge() as judge:
+        with (
+            RunLock(tmp_path / "judge.jsonl.lock"),
+            pytest.raises(InputError, match=r"judge\.jsonl: another process works on this comp"),
+        ):
+            compare(LEFT, RIGHT, judge, journal)
+        assert endpoint.asked == []
+        assert compare(LEFT, RIGHT, judge, journal).pairs == 4
 
 
 def test_passing_failures_are_tried_again(tmp_path: Path, pauses: list[float]) -> None:

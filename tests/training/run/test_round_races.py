@@ -60,7 +60,15 @@ class RacingEngine(FakeEngine):
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> Iterator[TaskScore]:
         self.inner.version = self.version
-        for score in self.inner.score(tasks, config):
+        able = []
+        for task in tasks:
+            if task.id not in self.unscorable:
+                able.append(task)
+            elif on_skip is None:
+                raise InputError("cannot be scored", record=task.id)
+            else:
+                on_skip(SkippedTask(task_id=task.id, reason="cannot be scored"))
+        for score in self.inner.score(able, config):
             self._count()
             yield score
 
@@ -120,6 +128,22 @@ def test_a_round_s_race_leaves_out_what_no_perturbation_changes(tmp_path: Path) 
     for each in RunFolder(tmp_path).rounds():
         assert read_json(each.race, RaceResult).unmeasurable == ("task-8",)
         assert "task-8" not in each.read_scores()["task_id"]
+
+
+def test_a_round_s_race_goes_on_without_tasks_at_which_the_engine_fails(tmp_path: Path) -> None:
+    faulty = frozenset({POOL[2].id, POOL[5].id})
+    with pytest.raises(InputError, match="cannot be scored"):
+        make_run(tmp_path / "strict", RacingEngine(unscorable=faulty)).run()
+    skipping = parse_config(VALUES | {"pool": {"skip_faulty": True}}, "run.toml")
+    dying = RacingEngine(unscorable=faulty, die_after_answers=20)
+    with pytest.raises(KilledError):
+        make_run(tmp_path / "run", dying, skipping).run()
+    make_run(tmp_path / "run", RacingEngine(unscorable=faulty), skipping).run()
+    for each in RunFolder(tmp_path / "run").rounds():
+        skipped = {task.task_id for task in read_json(each.race, RaceResult).skipped}
+        assert skipped == set(read_json(each.metrics, RoundMetrics).skipped) == faulty
+        assert len(each.skipped.read_text().splitlines()) == len(faulty)
+        assert not faulty & {*each.read_scores()["task_id"], *each.read_selection().task_ids}
 
 
 # The first race has some 50 answers, the second one some 40.

@@ -16,7 +16,7 @@ from engine.protocol.score_config import SamplingConfig
 from tests.engine.weights.served import SERVED
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.tiny import make_tokenizer
-from training.config.run_config import RunConfig, SelectConfig
+from training.config.run_config import PoolConfig, RunConfig, SelectConfig
 from training.run.rounds import Run
 from training.run.run_folder import RunFolder
 from training.run.state import ROUND_STEPS, RunState, Step, plan
@@ -229,6 +229,41 @@ def test_resumed_scoring_skips_finished_tasks(
     make_run(tmp_path, engine).run()
     assert f"score {6 - n_scores} under base" in engine.events
     assert read_records(tmp_path) == undisturbed
+
+
+SKIPPING = CONFIG.model_copy(update={"pool": PoolConfig(skip_faulty=True)})
+
+
+def test_tasks_at_which_the_engine_fails_end_the_run_or_are_left_out(tmp_path: Path) -> None:
+    faulty = frozenset({"task-1", "task-4"})
+    with pytest.raises(InputError, match=r"task-[14].*cannot be scored"):
+        make_run(tmp_path / "strict", FakeEngine(unscorable=faulty)).run()
+    make_run(tmp_path / "run", FakeEngine(unscorable=faulty), config=SKIPPING).run()
+    for each in RunFolder(tmp_path / "run").rounds():
+        metrics = read_json(each.metrics, RoundMetrics)
+        assert set(metrics.skipped) == faulty
+        assert not faulty & {*metrics.selected, *each.read_scores()["task_id"]}
+        lines = [json.loads(line) for line in each.skipped.read_text().splitlines()]
+        assert {line["reason"] for line in lines} == {"cannot be scored"}
+        assert {line["weights_version"] for line in lines} == {
+            each.read_scores()["weights_version"][0]
+        }
+
+
+def test_a_resumed_scoring_keeps_what_was_skipped(tmp_path: Path) -> None:
+    faulty = frozenset({"task-5"})  # the first to be asked
+    undisturbed = tmp_path / "undisturbed"
+    make_run(undisturbed, FakeEngine(unscorable=faulty), config=SKIPPING).run()
+    with pytest.raises(KilledError):
+        make_run(
+            tmp_path / "run", FakeEngine(unscorable=faulty, die_after_scores=2), config=SKIPPING
+        ).run()
+    engine = FakeEngine()  # it could do it now, and is not asked
+    make_run(tmp_path / "run", engine, config=SKIPPING).run(2)
+    assert "score 4 under base" in engine.events
+    assert "task-5" not in RunFolder(tmp_path / "run").round(0).read_scores()["task_id"]
+    make_run(tmp_path / "run", FakeEngine(unscorable=faulty), config=SKIPPING).run()
+    assert read_records(tmp_path / "run") == read_records(undisturbed)
 
 
 def test_a_finished_run_does_nothing_when_started_again(tmp_path: Path) -> None:

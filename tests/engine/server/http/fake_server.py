@@ -133,7 +133,7 @@ class FakeLiveWeights(LiveWeights):
         self.fake = WeightedBackend(engine=engine)
         super().__init__(engine, root, live("base", str(start)), limits, **more)  # type: ignore[arg-type]
 
-    def pretend(self, **changes: bool) -> None:
+    def pretend(self, **changes: Any) -> None:
         """Changes what is known of the live weights."""
         self._note(**changes)
 

@@ -46,3 +46,8 @@ def test_a_taken_unix_socket(tmp_path: object) -> None:
         other.bind(path)
         with pytest.raises(InputError, match=f"{path}, field '--uds': cannot listen there"):
             serve("smollm2-135m", extra_args=["--uds", path])
+
+
+def test_a_server_that_its_watcher_could_not_ask() -> None:
+    with pytest.raises(InputError, match="'--ssl-cert-reqs': who watches the server has no cert"):
+        serve("smollm2-135m", port=0, extra_args=["--ssl-cert-reqs=2"])

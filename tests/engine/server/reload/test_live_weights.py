@@ -16,6 +16,7 @@ from engine.server.reload.gate import GateTimeoutError
 from engine.weights.live_file import read_last_good
 from tests.engine.server.http import fake_server
 from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights, publish
+from tests.engine.weights.served import SERVED
 
 LIMITS = Limits(drain_seconds=0.2, load_seconds=0.3)
 
@@ -298,6 +299,47 @@ def test_where_checkpoints_may_lie(engine: FakeEngine, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without a weights root"):
         asyncio.run(live_on(engine, None).load(root / "inside", version))
     assert engine.events == []
+
+
+@pytest.mark.parametrize("answers", ["well", "not"])
+def test_the_weights_of_the_start_come_back_proved(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: str
+) -> None:
+    found = [SERVED.weights]
+    monkeypatch.setattr(admission, "weights_identity", lambda folder: found[0])
+    one, two = publish(tmp_path / "one"), publish(tmp_path / "two")
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live")
+    live.pretend(state=live.state.model_copy(update={"version": SERVED.version}))
+
+    async def run() -> None:
+        with pytest.raises(InputError, match="nothing is known"):
+            await live.load(Path("base"), SERVED.version)
+        await live.load(tmp_path / "one", one)
+        await live.load(tmp_path / "two", two)
+        with pytest.raises(InputError, match=rf"{SERVED.version} lies in base"):
+            await live.load(tmp_path / "other", SERVED.version)
+        found[0] = "f" * 64
+        with pytest.raises(InputError, match="no longer holds what the server was started with"):
+            await live.load(Path("base"), SERVED.version)
+        found[0] = SERVED.weights
+        engine.events.clear()
+        if answers == "not":
+            engine.ignores.add("base")
+            with pytest.raises(EngineError, match=r"base could not be made live .*v-two is live"):
+                await live.load(Path("base"), SERVED.version)
+        else:
+            await live.load(Path(SERVED.model), SERVED.version)
+
+    asyncio.run(run())
+    assert engine.events[:4] == ["before", "load base", "reset", "after the load"]
+    back = answers == "well"
+    assert live.state.is_base == back
+    assert engine.loaded == ("base" if back else str(tmp_path / "two"))
+    last = read_last_good(tmp_path / "live")
+    assert last is not None
+    assert (last.version, last.model) == (
+        (SERVED.version, "base") if back else (two, str(tmp_path / "two"))
+    )
 
 
 def test_an_adapter_is_merged_into_the_weights_it_was_trained_on(
