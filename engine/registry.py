@@ -3,8 +3,17 @@
     [project.entry-points."jostle.measures"]
     my_measure = "my_package.measures:MY_MEASURE"
 
-The groups are `jostle.measures`, `jostle.inputs` (tables that measures go by), `jostle.questions`,
-`jostle.strategies`, `jostle.perturbations`, `jostle.layouts` and `jostle.formats`.
+| group | what is named | see |
+| --- | --- | --- |
+| `jostle.measures` | a `Measure` | `engine.measures.measure`, `..._testing` |
+| `jostle.inputs` | an `Input`, a kind of table that measures go by | `engine.measures.measure` |
+| `jostle.questions` | a `Question` | `engine.questions.question` |
+| `jostle.strategies` | a subclass of `Strategy` | `training.selection.strategy`, `..._testing` |
+| `jostle.perturbations` | a subclass of `Step`, mostly `TextStep` | `engine.perturb.base` |
+| `jostle.layouts` | a `Layout` | `engine.prompts.layouts` |
+| `jostle.formats` | a `TaskFormat` or an `InstanceFormat` of records | `engine.pools.formats` |
+
+Its name is its attribute `name`; `examples/own_parts` is a package that adds four.
 """
 
 from __future__ import annotations

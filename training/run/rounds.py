@@ -215,7 +215,8 @@ class Run:
         round_folder = self.folder.round(index)
         result = read_json(round_folder.training / "result.json", TrainResult)
         rows = read_json(round_folder.training / "rows.json", RowsSummary)
-        uncertainty, scoring, skipped = None, Usage(), ()
+        uncertainty, scoring = None, Usage()
+        skipped: tuple[str, ...] = ()
         if round_folder.scores.is_file():
             scores = round_folder.read_scores()
             uncertainty = mean_uncertainty(scores)

@@ -279,7 +279,8 @@ def test_a_race_goes_on_without_a_task_at_which_the_engine_fails(scores: int) ->
         assert race(again, tasks, RULES, skip_faulty=True, answers=answers[:known]).skipped
     replayed = FailingEngine("task-3", word, scores=99)
     assert race(replayed, tasks, RULES, skip_faulty=True, answers=answers) == found
-    assert replayed.scored == replayed.columns == []
+    assert not replayed.scored
+    assert not replayed.columns
 
 
 def test_an_engine_that_is_dead_skips_no_task() -> None:
