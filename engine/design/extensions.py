@@ -29,7 +29,7 @@ Scored = NDArray[np.bool_]
 Kind = Literal["perturbations", "block", "instances", "holes"]
 
 
-class Step(NamedTuple):
+class Growth(NamedTuple):
     """One way to grow.
 
     Attributes:
@@ -44,16 +44,16 @@ class Step(NamedTuple):
     each: int = 0
 
 
-STEPS = (
-    *(Step("perturbations", new, each) for new in (1, 2, 1 / 2) for each in (1, 2, 3, 5)),
-    *(Step("block", new) for new in (1, 2, 3, 4)),
-    *(Step("instances", new) for new in (1, 1 / 3, 1 / 2, 1.0)),
-    *(Step("holes", 0, each) for each in (1, 2, 4)),
+GROWTHS = (
+    *(Growth("perturbations", new, each) for new in (1, 2, 1 / 2) for each in (1, 2, 3, 5)),
+    *(Growth("block", new) for new in (1, 2, 3, 4)),
+    *(Growth("instances", new) for new in (1, 1 / 3, 1 / 2, 1.0)),
+    *(Growth("holes", 0, each) for each in (1, 2, 4)),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Room:
     """What the tables of all tasks cost and how large they can get; one entry per task.
 
     Attributes:
@@ -109,7 +109,7 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class NextTables:
     """Tables that tasks could have next, shape (options, tasks).
 
     Attributes:
@@ -129,21 +129,21 @@ class Options:
     tokens: Floats
 
 
-def options(sizes: Sizes, limits: Limits) -> Options:
-    """All of `STEPS`."""
+def options(sizes: Sizes, limits: Room) -> NextTables:
+    """All of `GROWTHS`."""
     prefix, tail = limits.prefix, limits.tail
     again = np.zeros_like(prefix) if limits.prefixes_kept else prefix
     found = []
-    for step in STEPS:
+    for step in GROWTHS:
         rows, columns, visited, added = _additions(step, sizes, limits)
         tokens = columns * prefix + visited * again + (rows + added) * tail
         tokens += np.where(rows > 0, again, 0.0)  # of the original prompts
         tokens = np.where(added > 0, tokens, np.inf)
         found.append((rows, columns, *_grown_sizes(sizes, rows, columns, added), tokens))
-    return Options(*(np.array(each) for each in zip(*found, strict=True)))
+    return NextTables(*(np.array(each) for each in zip(*found, strict=True)))
 
 
-def _additions(step: Step, sizes: Sizes, limits: Limits) -> tuple[Floats, Floats, Floats, Floats]:
+def _additions(step: Growth, sizes: Sizes, limits: Room) -> tuple[Floats, Floats, Floats, Floats]:
     """New instances, new perturbations, old ones that are visited again, and new moves."""
     n, k, none = sizes.n, sizes.k, np.zeros_like(sizes.n)
     # A task may have started with more than the limit.
@@ -185,11 +185,11 @@ def _grown_sizes(
     return effective_n, effective_k, grown
 
 
-def grown(scored: Scored, step: Step, rows: int, columns: int, draw: str) -> Scored:
+def grown(scored: Scored, step: Growth, rows: int, columns: int, draw: str) -> Scored:
     """The pairs of a table that a step makes of another.
 
     Args:
-        step: One of `STEPS`.
+        step: One of `GROWTHS`.
         rows: How many instances it adds.
         columns: How many perturbations it adds.
         draw: Seed of the order of instances that are used equally often.

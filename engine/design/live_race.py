@@ -12,7 +12,7 @@ import numpy as np
 from engine.design.entries import Extension
 from engine.design.extensions import Scored
 from engine.design.measurement import Measurement
-from engine.design.race_answers import Answer, Failure
+from engine.design.race_answers import Failure, RaceAnswer
 from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
 from engine.protocol.api import PairScore, Reference, SkippedTask, TaskScore, Usage
@@ -50,8 +50,8 @@ class LiveTables:
         builder: PromptBuilder,
         *,
         version: str | None = None,
-        answers: Iterable[Answer] = (),
-        on_answer: Callable[[Answer], None] | None = None,
+        answers: Iterable[RaceAnswer] = (),
+        on_answer: Callable[[RaceAnswer], None] | None = None,
         skip_faulty: bool = False,
     ) -> None:
         self._engine = engine
@@ -106,7 +106,7 @@ class LiveTables:
         moves = next(int(each.scored.sum()) for each in batch if each.task_id == task.task_id)
         failure = Failure(**task.model_dump(), moves=moves)
         version = self._version or self._engine.weights().version
-        self._hear(Answer(weights_version=version, usage=Usage(), failed=(failure,)))
+        self._hear(RaceAnswer(weights_version=version, usage=Usage(), failed=(failure,)))
 
     def pairs(self, task_id: str) -> list[PairScore]:
         """The pairs of a task's table, originals among them, by instance and perturbation."""
@@ -139,7 +139,7 @@ class LiveTables:
             on_skip = skipped.append if self._skip_faulty else None
             for score in self._engine.score(tasks, self._design(n, k, first), on_skip):
                 self._hear(
-                    Answer(
+                    RaceAnswer(
                         weights_version=score.weights_version,
                         usage=score.usage,
                         references={score.task_id: score.references},
@@ -190,19 +190,19 @@ class LiveTables:
                 )
             )
         self._hear(
-            Answer(
+            RaceAnswer(
                 weights_version=answer.weights_version,
                 usage=answer.usage,
                 pairs={task_id: tuple(found) for task_id, found in of_tasks.items()},
             )
         )
 
-    def _hear(self, answer: Answer) -> None:
+    def _hear(self, answer: RaceAnswer) -> None:
         self._take(answer)
         if self._on_answer is not None:
             self._on_answer(answer)
 
-    def _take(self, answer: Answer) -> None:
+    def _take(self, answer: RaceAnswer) -> None:
         version = answer.weights_version
         if self._version is not None and version != self._version:
             raise EngineError(

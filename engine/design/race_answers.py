@@ -14,7 +14,7 @@ class Failure(SkippedTask):
     moves: int
 
 
-class Answer(Record):
+class RaceAnswer(Record):
     """One answer of the engine: a race that keeps them can go on after it broke off.
 
     Attributes:

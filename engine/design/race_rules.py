@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from engine.design.assisted import Estimates, Evidence, estimate, remaining
 from engine.design.border import distance, doubt, expected_doubt, judge
 from engine.design.entries import Extension, RaceConfig, Runner, Standing
-from engine.design.extensions import STEPS, Limits, Options, Scored, Sizes, grown, options
+from engine.design.extensions import GROWTHS, NextTables, Room, Scored, Sizes, grown, options
 from engine.design.measurement import Expectation, Measurement
 from engine.errors import EngineError, InputError
 from engine.variance.analysis import Analysis
@@ -90,7 +90,7 @@ class Race:
         self._runners = list(runners)
         strata = np.array([runner.stratum for runner in runners])
         self._groups = [np.flatnonzero(strata == name) for name in np.unique(strata)]
-        self._limits = Limits(
+        self._limits = Room(
             prefix=np.array([runner.cost.prefix for runner in runners]),
             tail=np.array([runner.cost.tail for runner in runners]),
             instances=np.array([runner.max_instances for runner in runners], dtype=float),
@@ -225,7 +225,7 @@ class Race:
             if np.isfinite(worth[option, task]) and tokens <= left:
                 table = grown(
                     self._scored[name],
-                    STEPS[option],
+                    GROWTHS[option],
                     int(steps.rows[option, task]),
                     int(steps.columns[option, task]),
                     draw=f"race/{name}",
@@ -240,7 +240,7 @@ class Race:
             [self._scored[name] for name in names], [self._tables[name] for name in names]
         )
 
-    def _worth(self, evidence: Evidence, found: Estimates, steps: Options) -> Floats:
+    def _worth(self, evidence: Evidence, found: Estimates, steps: NextTables) -> Floats:
         """What each option is worth per token, shape (options, tasks)."""
         tables = evidence.tables
         now = remaining(evidence, found.relative, tables.n, tables.k, tables.cells)

@@ -10,7 +10,7 @@ from engine.pools.instances import RowParts, row_id
 from engine.pools.options import PoolOptions
 from engine.pools.own_form import row_category
 from engine.pools.rows import Located, Row, RowReader
-from engine.pools.unused import Asked, tell_unused
+from engine.pools.unused import Watched, tell_unused
 from engine.tasks import Instance, Task
 
 
@@ -42,7 +42,7 @@ class TaskBuilder:
     def add(self, row: Row, position: int) -> None:
         """Add the row that is number `position`, from 0, of the task's rows."""
         check = Checker(self._faults, row.file, row.place)
-        row = row._replace(values=(values := Asked(row.values)))
+        row = row._replace(values=(values := Watched(row.values)))
         parts = self._form.parse(row, self._columns, check)
         category = row_category(row.values, self._columns, check)
         has_id = (self._columns.id or "id") in values
@@ -86,7 +86,7 @@ def single_tasks(
     columns = options.columns
     for row in read(faults):
         check = Checker(faults, row.file, row.place)
-        row = row._replace(values=(values := Asked(row.values)))
+        row = row._replace(values=(values := Watched(row.values)))
         parts = form.parse(row, columns, check)
         task_id = row_id(row, columns, check)
         category = row_category(row.values, columns, check)

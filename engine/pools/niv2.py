@@ -9,7 +9,7 @@ from typing import Any
 from engine.errors import InputError
 from engine.pools.checks import Checker, Faults, kind
 from engine.pools.json_text import JsonError, parse_json
-from engine.pools.unused import Asked, tell_unused
+from engine.pools.unused import Watched, tell_unused
 from engine.tasks import Example, Instance, Pool, Task
 
 _ABOUT = frozenset(
@@ -96,7 +96,7 @@ def parse_niv2(raw: dict[str, Any], task_id: str, check: Checker) -> Task | None
 
     The first Natural Instructions have their examples below `Examples`, with a `reason`.
     """
-    raw = Asked(raw)
+    raw = Watched(raw)
     instances = _list(raw, "Instances", check, task_id, None)
     definition = _definition(raw, check, task_id)
     below = raw.get("Examples")

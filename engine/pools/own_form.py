@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from engine.pools.checks import NOT_UNICODE, Checker, kind
 from engine.pools.options import Columns
 from engine.pools.rows import Row
-from engine.pools.unused import Asked, tell_unused
+from engine.pools.unused import Watched, tell_unused
 from engine.tasks import Example, Instance, Record, Task
 
 _SECTIONS: dict[str, type[Record]] = {
@@ -64,7 +64,7 @@ def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | No
 
     None if a fault was told.
     """
-    values = Asked(row.values)
+    values = Watched(row.values)
     definition_name = columns.definition or "instruction"
     task_id = check.identifier(values.get(columns.id or "id"), columns.id or "id")
     definition = check.text(values.get(definition_name), definition_name)

@@ -16,7 +16,7 @@ _CONTEXT = frozenset(
 """What a model is told or shown beside the prompt, in the words of known data sets."""
 
 
-class Asked(dict[str, Any]):
+class Watched(dict[str, Any]):
     """A record that remembers which of its keys were asked for with `get`."""
 
     def __init__(self, values: dict[str, Any]) -> None:
@@ -29,7 +29,7 @@ class Asked(dict[str, Any]):
         return super().get(key, default)
 
 
-def tell_unused(values: Asked, check: Checker, known: Collection[str] = ()) -> None:
+def tell_unused(values: Watched, check: Checker, known: Collection[str] = ()) -> None:
     """Tell of keys that nothing has asked for.
 
     Args:

@@ -15,7 +15,7 @@ from tests.training.fakes import FakeEngine, KilledError
 from tests.training.report.made_run import make_records, make_tasks
 from tests.training.report.page_data import page_data
 from tests.training.run.test_rounds import make_run
-from training.run.state import Step
+from training.run.state import RunStep
 
 
 def jostle(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -61,7 +61,7 @@ def test_status_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KilledError):
-        make_run(tmp_path, die_at=("begin", 0, Step.TRAIN)).run()
+        make_run(tmp_path, die_at=("begin", 0, RunStep.TRAIN)).run()
     assert jostle(monkeypatch, "status", tmp_path) == 0
     assert "nobody works on it" in " ".join(capsys.readouterr().out.split())
     assert jostle(monkeypatch, "status", tmp_path, "--json") == 0

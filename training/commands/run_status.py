@@ -15,7 +15,7 @@ from engine.tasks import Record
 from training.report.display import TITLES, summary_table
 from training.run.progress_file import StepProgress
 from training.run.run_folder import RunFolder
-from training.run.state import RunState, Step, plan
+from training.run.state import RunState, RunStep, plan
 from training.run.summary import SummaryRow, read_summary
 from training.tables.lock import Owner, live_owner
 from training.tables.record_files import read_json
@@ -33,7 +33,7 @@ class StepStatus(Record):
     """
 
     round: int
-    step: Step
+    step: RunStep
     state: str
     seconds: float | None = None
     weights_version: str | None = None
@@ -112,7 +112,7 @@ def status_view(status: RunStatus) -> Group:
         if current and status.progress and status.owner:
             seconds = time.time() - status.progress.started
         table.add_row(
-            "" if step.step == Step.BEFORE else str(step.round),
+            "" if step.step == RunStep.BEFORE else str(step.round),
             TITLES[step.step],
             _state(step, status),
             "" if seconds is None else f"{seconds:.0f} s",

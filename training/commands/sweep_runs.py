@@ -24,7 +24,7 @@ from training.config.run_config import RunConfig
 from training.report.display import RichProgress
 from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools, load_pools
-from training.run.state import RunState, Step, check_same_run, plan, save_state
+from training.run.state import RunState, RunStep, check_same_run, plan, save_state
 from training.run.summary import read_summary
 from training.selection import check_measured, parse_strategy
 from training.tables.lock import RunLock
@@ -146,7 +146,7 @@ def config_of(config: RunConfig, strategy: str, seed: int) -> RunConfig:
 def shared_steps(config: RunConfig) -> int:
     """How many steps come before the first one that depends on the strategy."""
     initial = config.initial.n_tasks > 0
-    return plan(config.total_rounds, initial).index((int(initial), Step.SELECT))
+    return plan(config.total_rounds, initial).index((int(initial), RunStep.SELECT))
 
 
 def fork(source: RunFolder, target: RunFolder, shared: RunConfig, config: RunConfig) -> None:

@@ -68,7 +68,7 @@ class Verdict(Record):
     reply: str
 
 
-class Comparison(Record):
+class Judgement(Record):
     """What all verdicts come to.
 
     Attributes:
@@ -119,7 +119,7 @@ def compare(
     *,
     at_once: int = 8,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Comparison:
+) -> Judgement:
     """Have a judge compare two sets of answers to the same instances, by its greedy replies.
 
     Args:
@@ -224,7 +224,7 @@ def _by_pair(
         yield straight, swapped
 
 
-def summarise(choices: Iterator[tuple[Choice, Choice]]) -> Comparison:
+def summarise(choices: Iterator[tuple[Choice, Choice]]) -> Judgement:
     """Wins, losses and ties from the choice in each order, by position as shown."""
     wins = losses = ties = unclear = inconsistent = 0
     for straight, swapped in choices:
@@ -237,7 +237,7 @@ def summarise(choices: Iterator[tuple[Choice, Choice]]) -> Comparison:
             ties += 1
             inconsistent += straight == swapped and straight in ("first", "second")
     pairs = wins + losses + ties
-    return Comparison(
+    return Judgement(
         pairs=pairs,
         wins=wins,
         losses=losses,

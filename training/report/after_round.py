@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from engine.tasks import Task
 from training.run.progress import Progress
 from training.run.run_folder import RunFolder
-from training.run.state import Step
+from training.run.state import RunStep
 
 
 class ReportAfterRounds:
@@ -27,10 +27,10 @@ class ReportAfterRounds:
         self.begin = inner.begin
         self.advance = inner.advance
 
-    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+    def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
         """A step is done; after the last of a round the report is written."""
         self._inner.end(round_index, step, seconds, summary)
-        if step == Step.EVALUATE:
+        if step == RunStep.EVALUATE:
             from training.report.run_report import refresh_run_report
 
             refresh_run_report(self._folder, self._tasks)

@@ -22,20 +22,20 @@ from rich.table import Table
 
 from training.evaluation.evaluator import Evaluation, Score
 from training.run.planning import RunPlan
-from training.run.state import Step
+from training.run.state import RunStep
 from training.run.summary import SummaryRow
 
 LINE_SECONDS = 60.0
 """How often a step tells how far it is where no bar can be drawn."""
 
 TITLES = {
-    Step.BEFORE: "evaluate the base model",
-    Step.SCORE: "score",
-    Step.SELECT: "select",
-    Step.TRAIN: "fine-tune",
-    Step.PUBLISH: "publish",
-    Step.RELOAD: "reload",
-    Step.EVALUATE: "evaluate",
+    RunStep.BEFORE: "evaluate the base model",
+    RunStep.SCORE: "score",
+    RunStep.SELECT: "select",
+    RunStep.TRAIN: "fine-tune",
+    RunStep.PUBLISH: "publish",
+    RunStep.RELOAD: "reload",
+    RunStep.EVALUATE: "evaluate",
 }
 
 
@@ -75,7 +75,7 @@ class RichProgress:
     def __exit__(self, *_exc: object) -> None:
         self._bars.stop()
 
-    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+    def begin(self, round_index: int, step: RunStep, total: int | None, unit: str) -> None:
         """Put a bar up."""
         self.open(_title(round_index, step), total, unit)
 
@@ -119,7 +119,7 @@ class RichProgress:
         line = f"  {bar.description:<34} {_clock(bar.elapsed or 0.0):>6}  {far}"
         self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
 
-    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+    def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
         """Take the bar down and leave a line."""
         self.done(_title(round_index, step), seconds, summary)
 
@@ -235,8 +235,8 @@ def _with_gain(value: float, before: float | None) -> str:
     return f"{value:.1f} [{'green' if gain > 0 else 'red'}]({gain:+.1f})[/]"
 
 
-def _title(round_index: int, step: Step) -> str:
-    return TITLES[step] if step == Step.BEFORE else f"round {round_index}: {TITLES[step]}"
+def _title(round_index: int, step: RunStep) -> str:
+    return TITLES[step] if step == RunStep.BEFORE else f"round {round_index}: {TITLES[step]}"
 
 
 def _clock(seconds: float) -> str:

@@ -14,7 +14,7 @@ from engine.variance.rank_intervals import rank_intervals
 from training.evaluation.evaluator import Evaluation
 from training.report.scorings import Scoring, borders, largest_uncertainty
 from training.run.run_folder import RunFolder
-from training.run.state import RunState, Step
+from training.run.state import RunState, RunStep
 from training.run.summary import BeforeMetrics, RoundMetrics
 from training.tables.record_files import read_json
 
@@ -35,7 +35,7 @@ COLUMNS = {
 }
 """Columns of scores that are shown where they are there, with what they are called."""
 
-_STEPS = {Step.SCORE: "score", Step.TRAIN: "fine-tune", Step.EVALUATE: "evaluate"}
+_STEPS = {RunStep.SCORE: "score", RunStep.TRAIN: "fine-tune", RunStep.EVALUATE: "evaluate"}
 _MOST_RANKS = 40
 
 
@@ -147,8 +147,8 @@ def cost_rows(folder: RunFolder, state: RunState) -> dict[str, Rows]:
     """Seconds of the steps and tokens of the scorings, by round."""
     seconds: dict[tuple[str, str], float] = {}
     for each in state.completed:
-        name = "before" if each.step == Step.BEFORE else f"round {each.round}"
-        what = "evaluate" if each.step == Step.BEFORE else _STEPS.get(each.step, "the rest")
+        name = "before" if each.step == RunStep.BEFORE else f"round {each.round}"
+        what = "evaluate" if each.step == RunStep.BEFORE else _STEPS.get(each.step, "the rest")
         seconds[name, what] = seconds.get((name, what), 0.0) + each.seconds
     tokens: dict[tuple[str, str], float] = {}
     for found in folder.rounds():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from training.run.state import Step
+from training.run.state import RunStep
 
 
 class Progress(Protocol):
     """Receives what happens, in order. Steps do not overlap."""
 
-    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+    def begin(self, round_index: int, step: RunStep, total: int | None, unit: str) -> None:
         """A step starts.
 
         Args:
@@ -24,7 +24,7 @@ class Progress(Protocol):
         """The step has got to `done` units in all; `total` corrects the one given before."""
         ...
 
-    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+    def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
         """The step is done and recorded; `summary` says in a phrase what came out."""
         ...
 
@@ -32,11 +32,11 @@ class Progress(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+    def begin(self, round_index: int, step: RunStep, total: int | None, unit: str) -> None:
         """Ignored."""
 
     def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
         """Ignored."""
 
-    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+    def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
         """Ignored."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.files import write_json
 from engine.tasks import Record
 from training.run.progress import Progress
-from training.run.state import Step
+from training.run.state import RunStep
 
 _SECONDS_BETWEEN = 0.5
 
@@ -28,7 +28,7 @@ class StepProgress(Record):
     """
 
     round: int
-    step: Step
+    step: RunStep
     done: int = 0
     total: int | None = None
     unit: str = ""
@@ -52,7 +52,7 @@ class ProgressFile:
         self._now: StepProgress | None = None
         self._written = 0.0
 
-    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+    def begin(self, round_index: int, step: RunStep, total: int | None, unit: str) -> None:
         """A step starts."""
         now = time.time()
         self._now = StepProgress(
@@ -71,7 +71,7 @@ class ProgressFile:
             self._write(now)
         self.inner.advance(done, total, detail)
 
-    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+    def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
         """The step is done."""
         self.inner.end(round_index, step, seconds, summary)
 

@@ -8,7 +8,7 @@ from engine.files import write_bytes
 from engine.weights.manifest import MANIFEST_NAME
 from training.config.run_config import CheckpointConfig
 from training.run.run_folder import RunFolder
-from training.run.state import RunState, Step
+from training.run.state import RunState, RunStep
 from training.run.summary import RoundMetrics
 from training.tables.record_files import read_json
 
@@ -21,8 +21,8 @@ def rounds_to_keep(folder: RunFolder, state: RunState, config: CheckpointConfig)
 
     Always: the live one, the last one that has been evaluated, and all that have not been yet.
     """
-    evaluated = [each.round for each in state.completed if each.step == Step.EVALUATE]
-    published = [each.round for each in state.completed if each.step == Step.PUBLISH]
+    evaluated = [each.round for each in state.completed if each.step == RunStep.EVALUATE]
+    published = [each.round for each in state.completed if each.step == RunStep.PUBLISH]
     keep = set(published) - set(evaluated)
     keep.update(evaluated[-1:] if config.keep_last is not None else evaluated)
     if state.live_round is not None:

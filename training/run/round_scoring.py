@@ -17,7 +17,7 @@ from engine.tasks import Task
 from training.run.progress import Progress
 from training.run.round_races import RoundRaces
 from training.run.run_folder import RoundFolder
-from training.run.state import Step
+from training.run.state import RunStep
 from training.run.summary import skipped_in_words, uncertainty_in_words, unmeasurable_in_words
 from training.tables.journaled_scoring import JournaledScoring
 from training.tables.pool_racing import race_scores, race_with_journal
@@ -78,7 +78,7 @@ class DesignScoring:
         scoring = JournaledScoring(
             tasks, order, self._config, folder, version, self._strengths, skips.ids()
         )
-        progress.begin(folder.index, Step.SCORE, len(tasks), "tasks")
+        progress.begin(folder.index, RunStep.SCORE, len(tasks), "tasks")
         scoring.ask(
             engine,
             lambda done, name: progress.advance(done, detail=name),
@@ -118,7 +118,7 @@ class RaceScoring:
     ) -> str:
         """See `RoundScoring.score`."""
         rules = self._races.config
-        progress.begin(folder.index, Step.SCORE, round(rules.budget), "tokens")
+        progress.begin(folder.index, RunStep.SCORE, round(rules.budget), "tokens")
         race = self._races.race(tasks)
         racing = [task for task in tasks if task.id not in race.unmeasurable]
         result, pairs = race_with_journal(

@@ -25,7 +25,7 @@ from training.run.round_races import RoundRaces
 from training.run.round_scoring import DesignScoring, RaceScoring, RoundScoring
 from training.run.run_folder import RunFolder
 from training.run.run_pools import draw_initial, take_validation
-from training.run.state import Step, open_run, save_state
+from training.run.state import RunStep, open_run, save_state
 from training.run.summary import (
     BeforeMetrics,
     RoundMetrics,
@@ -113,29 +113,29 @@ class Run:
             assert self.state.current_round is not None
             self._do(self.state.current_round, self.state.current_step)
 
-    def _do(self, index: int, step: Step) -> None:
+    def _do(self, index: int, step: RunStep) -> None:
         """One step, and then its record."""
-        actions: dict[Step, Callable[[int], tuple[str, str]]] = {
-            Step.BEFORE: self._before,
-            Step.SCORE: self._score,
-            Step.SELECT: self._select,
-            Step.TRAIN: self._train,
-            Step.PUBLISH: self._publish,
-            Step.RELOAD: self._reload,
-            Step.EVALUATE: self._evaluate,
+        actions: dict[RunStep, Callable[[int], tuple[str, str]]] = {
+            RunStep.BEFORE: self._before,
+            RunStep.SCORE: self._score,
+            RunStep.SELECT: self._select,
+            RunStep.TRAIN: self._train,
+            RunStep.PUBLISH: self._publish,
+            RunStep.RELOAD: self._reload,
+            RunStep.EVALUATE: self._evaluate,
         }
         started = time.monotonic()
         version, summary = actions[step](index)
         seconds = time.monotonic() - started
         self.state = self.state.complete(seconds, version)
         save_state(self.folder, self.state)
-        if step == Step.EVALUATE:
+        if step == RunStep.EVALUATE:
             prune(self.folder, self.state, self.config.checkpoints)
         self.progress.end(index, step, seconds, summary)
 
     def _before(self, index: int) -> tuple[str, str]:
         version = require_live(self.engine, self.folder, self.state)
-        evaluation = self._evaluate_live(index, Step.BEFORE, version)
+        evaluation = self._evaluate_live(index, RunStep.BEFORE, version)
         metrics = BeforeMetrics(weights_version=version, evaluation=evaluation)
         write_json(self.folder.before, metrics.model_dump(mode="json"))
         return version, _evaluation_phrase(evaluation)
@@ -150,7 +150,7 @@ class Run:
         )
 
     def _select(self, index: int) -> tuple[str, str]:
-        self.progress.begin(index, Step.SELECT, None, "tasks")
+        self.progress.begin(index, RunStep.SELECT, None, "tasks")
         round_folder = self.folder.round(index)
         if self.state.initial and index == 0:
             selection = draw_initial(
@@ -176,7 +176,7 @@ class Run:
         return self.state.live_version, ", ".join(named) + rest
 
     def _train(self, index: int) -> tuple[str, str]:
-        self.progress.begin(index, Step.TRAIN, None, "steps")
+        self.progress.begin(index, RunStep.TRAIN, None, "steps")
         result = fine_tune(
             self.folder,
             self.config,
@@ -197,7 +197,7 @@ class Run:
         self.progress.advance(seen.step, seen.total or None, detail)
 
     def _publish(self, index: int) -> tuple[str, str]:
-        self.progress.begin(index, Step.PUBLISH, None, "files")
+        self.progress.begin(index, RunStep.PUBLISH, None, "files")
         round_folder = self.folder.round(index)
         result = read_json(round_folder.training / "result.json", TrainResult)
         manifest = publish(result, round_folder.checkpoint, index)
@@ -205,7 +205,7 @@ class Run:
 
     def _reload(self, index: int) -> tuple[str, str]:
         """Make the round's checkpoint live, and believe it only when the engine says so itself."""
-        self.progress.begin(index, Step.RELOAD, None, "weights")
+        self.progress.begin(index, RunStep.RELOAD, None, "weights")
         version = self.state.published_version(index)
         make_live(self.engine, self.folder.round(index).checkpoint, version)
         return version, version
@@ -223,7 +223,7 @@ class Run:
             scored = scores["weights_version"][0]
             scoring = self.scoring.usage(round_folder, scored)
             skipped = tuple(SkipJournal(round_folder.skipped, scored).ids())
-        evaluation = self._evaluate_live(index, Step.EVALUATE, version)
+        evaluation = self._evaluate_live(index, RunStep.EVALUATE, version)
         metrics = RoundMetrics(
             round=index,
             weights_version=version,
@@ -244,7 +244,7 @@ class Run:
         write_json(round_folder.metrics, metrics.model_dump(mode="json"))
         return version, _evaluation_phrase(evaluation)
 
-    def _evaluate_live(self, index: int, step: Step, version: str) -> Evaluation:
+    def _evaluate_live(self, index: int, step: RunStep, version: str) -> Evaluation:
         self.progress.begin(index, step, self.evaluator.n_tasks, "tasks")
         for done, task_id in self.evaluator.run(self.engine):
             self.progress.advance(done, detail=task_id)

@@ -17,7 +17,7 @@ from training.run.task_digests import TaskDigests
 from training.tables.record_files import read_json
 
 
-class Step(StrEnum):
+class RunStep(StrEnum):
     """What a round is made of. Each step may be repeated from its start with the same effect."""
 
     BEFORE = "before"
@@ -30,7 +30,7 @@ class Step(StrEnum):
     EVALUATE = "evaluate"
 
 
-ROUND_STEPS = (Step.SCORE, Step.SELECT, Step.TRAIN, Step.PUBLISH, Step.RELOAD, Step.EVALUATE)
+ROUND_STEPS = tuple(step for step in RunStep if step != RunStep.BEFORE)
 """The steps of every round, in order."""
 
 
@@ -46,7 +46,7 @@ class StepRecord(Record):
     """
 
     round: Annotated[int, Field(ge=0)]
-    step: Step
+    step: RunStep
     seconds: Annotated[float, Field(ge=0)]
     weights_version: str
 
@@ -75,7 +75,7 @@ class RunState(Record):
     rounds: Annotated[int, Field(ge=1)]
     initial: bool = False
     current_round: int | None = 0
-    current_step: Step | None = Step.BEFORE
+    current_step: RunStep | None = RunStep.BEFORE
     completed: tuple[StepRecord, ...] = ()
 
     @model_validator(mode="after")
@@ -91,13 +91,13 @@ class RunState(Record):
     @property
     def live_version(self) -> str:
         """The version that must be live now: of the last reload, or the base model's."""
-        reloads = [record for record in self.completed if record.step == Step.RELOAD]
+        reloads = [record for record in self.completed if record.step == RunStep.RELOAD]
         return reloads[-1].weights_version if reloads else self.base.version
 
     @property
     def live_round(self) -> int | None:
         """The round whose checkpoint must be live now; none for the base model."""
-        reloads = [record.round for record in self.completed if record.step == Step.RELOAD]
+        reloads = [record.round for record in self.completed if record.step == RunStep.RELOAD]
         return reloads[-1] if reloads else None
 
     def is_done(self, n_steps: int | None = None) -> bool:
@@ -107,7 +107,7 @@ class RunState(Record):
     def published_version(self, round_index: int) -> str:
         """The version that a round published; `KeyError` before it did."""
         for record in self.completed:
-            if (record.round, record.step) == (round_index, Step.PUBLISH):
+            if (record.round, record.step) == (round_index, RunStep.PUBLISH):
                 return record.weights_version
         raise KeyError(round_index)
 
@@ -136,13 +136,14 @@ class RunState(Record):
         )
 
 
-def plan(rounds: int, initial: bool = False) -> list[tuple[int, Step]]:
+def plan(rounds: int, initial: bool = False) -> list[tuple[int, RunStep]]:
     """All steps of a run in order; an initial round has no score step."""
-    steps = [(0, Step.BEFORE), *((index, step) for index in range(rounds) for step in ROUND_STEPS)]
-    return [each for each in steps if not (initial and each == (0, Step.SCORE))]
+    of_rounds = ((index, step) for index in range(rounds) for step in ROUND_STEPS)
+    steps = [(0, RunStep.BEFORE), *of_rounds]
+    return [each for each in steps if not (initial and each == (0, RunStep.SCORE))]
 
 
-def _next(steps: list[tuple[int, Step]], done: int) -> tuple[int | None, Step | None]:
+def _next(steps: list[tuple[int, RunStep]], done: int) -> tuple[int | None, RunStep | None]:
     return steps[done] if done < len(steps) else (None, None)
 
 

@@ -8,7 +8,7 @@ from engine.protocol.api import Usage
 from engine.tasks import Record
 from training.evaluation.evaluator import Evaluation
 from training.run.run_folder import RunFolder
-from training.run.state import RunState, Step
+from training.run.state import RunState, RunStep
 from training.tables.record_files import read_json
 
 
@@ -139,7 +139,7 @@ def read_summary(folder: RunFolder) -> list[SummaryRow]:
     state = read_json(folder.state, RunState)
     seconds = {(each.round, each.step): each.seconds for each in state.completed}
     rows: list[SummaryRow] = []
-    if (0, Step.BEFORE) in seconds:
+    if (0, RunStep.BEFORE) in seconds:
         before = read_json(folder.before, BeforeMetrics)
         rows.append(
             SummaryRow(
@@ -149,12 +149,12 @@ def read_summary(folder: RunFolder) -> list[SummaryRow]:
                 exact_match=before.evaluation.overall.exact_match,
                 steps=None,
                 seconds_per_step=None,
-                seconds=seconds[0, Step.BEFORE],
+                seconds=seconds[0, RunStep.BEFORE],
                 weights_version=before.weights_version,
             )
         )
     for index in range(state.rounds):
-        if (index, Step.EVALUATE) not in seconds:
+        if (index, RunStep.EVALUATE) not in seconds:
             break
         metrics = read_json(folder.round(index).metrics, RoundMetrics)
         rows.append(
@@ -168,7 +168,7 @@ def read_summary(folder: RunFolder) -> list[SummaryRow]:
                 seconds=sum(
                     taken
                     for (number, step), taken in seconds.items()
-                    if number == index and step != Step.BEFORE
+                    if number == index and step != RunStep.BEFORE
                 ),
                 weights_version=metrics.weights_version,
             )

@@ -21,7 +21,7 @@ import polars as pl
 
 from engine.design.entries import RaceConfig
 from engine.design.live_race import LiveTables
-from engine.design.race_answers import Answer
+from engine.design.race_answers import RaceAnswer
 from engine.design.race_plan import RaceResult, fit_instances, plan_race, run_race
 from engine.design.race_rules import Race
 from engine.errors import InputError
@@ -237,7 +237,7 @@ def race_with_journal(
         InputError: If the journal cannot be read, or the engine finds fault with a task.
         EngineError: If the engine fails, or an answer comes from other weights.
     """
-    journal = LineJournal(journal_file, Answer)
+    journal = LineJournal(journal_file, RaceAnswer)
     known = tuple(journal.records())
     spent = 0.0
 
@@ -247,7 +247,7 @@ def race_with_journal(
         if on_progress is not None:
             on_progress(spent)
 
-    def keep(answer: Answer) -> None:
+    def keep(answer: RaceAnswer) -> None:
         journal.append(answer)
         show(tables.usage.tokens_computed)
 

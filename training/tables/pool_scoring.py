@@ -70,7 +70,7 @@ class ScoreSettings(AskedOf):
 
 
 @dataclass(frozen=True)
-class Survey:
+class PoolSurvey:
     """What is known of a pool once it has been gone through.
 
     Attributes:
@@ -86,7 +86,7 @@ class Survey:
     n_samples: int
 
 
-def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
+def survey_pool(pool: LazyPool, config: ScoreConfig) -> PoolSurvey:
     """Goes through a pool once, so that bad input fails before anything is started.
 
     Raises:
@@ -111,7 +111,7 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> Survey:
     if not rows:
         why = "".join(f" that is in order; the first fault: {one}" for one in pool.faults.found[:1])
         raise InputError(f"holds no task{why}", file=pool.source)
-    return Survey(task_table(rows), digest, n_pairs, n_samples)
+    return PoolSurvey(task_table(rows), digest, n_pairs, n_samples)
 
 
 def _measurable(pool: LazyPool, config: ScoreConfig) -> LazyPool:
@@ -133,7 +133,7 @@ def _measurable(pool: LazyPool, config: ScoreConfig) -> LazyPool:
 
 def score_pool(
     pool: LazyPool,
-    survey: Survey,
+    survey: PoolSurvey,
     engine: Engine,
     config: ScoreConfig,
     files: ScoreFiles,

@@ -11,7 +11,7 @@ from engine.design.costs import TaskCost
 from engine.design.entries import Extension, RaceConfig
 from engine.design.extensions import Scored
 from engine.design.live_race import LiveTables
-from engine.design.race_answers import Answer
+from engine.design.race_answers import RaceAnswer
 from engine.design.race_plan import RaceResult, plan_race, run_race
 from engine.design.race_rules import Race
 from engine.errors import EngineError
@@ -154,7 +154,7 @@ def test_a_race_runs_over_an_engine() -> None:
     assert spent[-1] == result.tokens <= budget
 
 
-def n_pairs(answers: Iterable[Answer]) -> int:
+def n_pairs(answers: Iterable[RaceAnswer]) -> int:
     return sum(len(pairs) for answer in answers for pairs in answer.pairs.values())
 
 
@@ -173,11 +173,11 @@ def test_categories_race_each_on_its_own() -> None:
 def test_a_race_goes_on_from_the_answers_of_one_that_broke_off(n_known: int) -> None:
     tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
     config = RaceConfig(n_select=3, budget=20_000)
-    engine, answers = Engine(), list[Answer]()
+    engine, answers = Engine(), list[RaceAnswer]()
     whole = race(engine, tasks, config, on_answer=answers.append)
     assert len(answers) > 20, "some of them are further extensions"
-    known = [Answer.model_validate_json(each.model_dump_json()) for each in answers[:n_known]]
-    again, further = Engine(), list[Answer]()
+    known = [RaceAnswer.model_validate_json(each.model_dump_json()) for each in answers[:n_known]]
+    again, further = Engine(), list[RaceAnswer]()
     assert race(again, tasks, config, answers=known, on_answer=further.append) == whole
     assert n_pairs([*known, *further]) == n_pairs(answers), "none twice"
 
@@ -185,7 +185,7 @@ def test_a_race_goes_on_from_the_answers_of_one_that_broke_off(n_known: int) -> 
 def test_more_answers_than_a_race_asks_for_do_not_disturb_it() -> None:
     tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]
     small, large = (RaceConfig(n_select=3, budget=budget) for budget in (12_000, 20_000))
-    answers = list[Answer]()
+    answers = list[RaceAnswer]()
     race(Engine(), tasks, large, on_answer=answers.append)
     alone = race(Engine(), tasks, small)
     told = race(Engine(), tasks, small, answers=answers)
@@ -194,7 +194,7 @@ def test_more_answers_than_a_race_asks_for_do_not_disturb_it() -> None:
 
 
 def test_answers_of_other_weights_are_refused() -> None:
-    tasks, answers = [make_task(n_instances=6)], list[Answer]()
+    tasks, answers = [make_task(n_instances=6)], list[RaceAnswer]()
     make_tables(Engine(), tasks, on_answer=answers.append).extend([step(crossed(2, 2))])
     other = Engine()
     other.version = "other"
@@ -268,7 +268,7 @@ def test_a_race_goes_on_without_a_task_at_which_the_engine_fails(scores: int) ->
     tasks[3] = tasks[3].model_copy(update={"instances": tuple(named)})
     tokenizer = Engine().backend.tokenizer
     word = (set(tokenizer("9 zebra")["input_ids"]) - set(tokenizer("9 snow")["input_ids"])).pop()
-    answers: list[Answer] = []
+    answers: list[RaceAnswer] = []
     engine = FailingEngine("task-3", word, scores=scores)
     found = race(engine, tasks, RULES, skip_faulty=True, on_answer=answers.append)
     assert [task.task_id for task in found.skipped] == ["task-3"]

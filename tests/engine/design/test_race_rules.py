@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.design.border import distance, doubt, expected_doubt, judge
 from engine.design.costs import TaskCost
 from engine.design.entries import Extension, RaceConfig, Runner
-from engine.design.extensions import STEPS, Limits, Scored, Sizes, Step, grown, options
+from engine.design.extensions import GROWTHS, Growth, Room, Scored, Sizes, grown, options
 from engine.design.measurement import Measurement
 from engine.design.race_rules import Race
 from engine.errors import InputError
@@ -97,17 +97,17 @@ def sizes_of(tables: list[Scored]) -> Sizes:
 def some_table(draw: st.DrawFn) -> Scored:
     """Grown by random steps from a small crossed one."""
     table = np.ones((draw(st.integers(1, 4)), draw(st.integers(1, 3))), bool)
-    for option in draw(st.lists(st.integers(0, len(STEPS) - 1), max_size=4)):
+    for option in draw(st.lists(st.integers(0, len(GROWTHS) - 1), max_size=4)):
         found = options(sizes_of([table]), limits(1))
         if np.isfinite(found.tokens[option, 0]):
             rows, columns = int(found.rows[option, 0]), int(found.columns[option, 0])
-            table = grown(table, STEPS[option], rows, columns, "x")
+            table = grown(table, GROWTHS[option], rows, columns, "x")
     return table
 
 
-def limits(n_tasks: int, *, kept: bool = False) -> Limits:
+def limits(n_tasks: int, *, kept: bool = False) -> Room:
     prefix, tail, n, k = (np.full(n_tasks, size) for size in (COST.prefix, COST.tail, 9.0, 6.0))
-    return Limits(prefix, tail, n, k, kept)
+    return Room(prefix, tail, n, k, kept)
 
 
 def visited(before: Scored, after: Scored) -> tuple[int, int, int]:
@@ -123,7 +123,7 @@ def visited(before: Scored, after: Scored) -> tuple[int, int, int]:
 @given(st.lists(some_table(), min_size=1, max_size=3), st.booleans())
 def test_steps_grow_tables_and_cost_what_the_pairs_cost(tables: list[Scored], kept: bool) -> None:
     found = options(sizes_of(tables), limits(len(tables), kept=kept))
-    for option, step in enumerate(STEPS):
+    for option, step in enumerate(GROWTHS):
         for task, table in enumerate(tables):
             rows, columns = int(found.rows[option, task]), int(found.columns[option, task])
             if not np.isfinite(found.tokens[option, task]):
@@ -146,7 +146,7 @@ def test_steps_say_what_they_bring() -> None:
     """What a step is expected to bring is what its table has, or a little more."""
     table = np.ones((4, 2), bool)
     found = options(sizes_of([table]), limits(1))
-    for option, step in enumerate(STEPS):
+    for option, step in enumerate(GROWTHS):
         if np.isfinite(found.tokens[option, 0]):
             rows, columns = int(found.rows[option, 0]), int(found.columns[option, 0])
             after = sizes_of([grown(table, step, rows, columns, "x")])
@@ -156,10 +156,10 @@ def test_steps_say_what_they_bring() -> None:
 
 def test_further_perturbations_meet_the_instances_used_least() -> None:
     table = np.array([[True, True], [True, True], [True, False], [True, False]])
-    after = grown(table, Step("perturbations", 2, 2), 0, 2, "x")
+    after = grown(table, Growth("perturbations", 2, 2), 0, 2, "x")
     assert after[:, 2].tolist() == [False, False, True, True]
     assert after[:, 3].sum() == 2
-    holes = grown(table, Step("holes", 0, 1), 0, 0, "x")
+    holes = grown(table, Growth("holes", 0, 1), 0, 0, "x")
     assert holes[:, 0].all()
     assert holes[2:, 1].sum() == 1
 
@@ -168,9 +168,9 @@ def test_a_block_takes_an_old_perturbation_when_there_can_be_no_more() -> None:
     table = np.ones((2, 6), bool)
     table[1, 3] = False
     found = options(sizes_of([table]), limits(1))
-    option = STEPS.index(Step("block", 2))
+    option = GROWTHS.index(Growth("block", 2))
     assert (found.rows[option, 0], found.columns[option, 0]) == (2, 0)
-    after = grown(table, STEPS[option], 2, 0, "x")
+    after = grown(table, GROWTHS[option], 2, 0, "x")
     assert after[2:].tolist() == [[False, False, False, True, False, False]] * 2
 
 

@@ -18,7 +18,7 @@ from training.commands.demo_run import DEMO, choose_folder, demo_config, fit_to_
 from training.config.run_config import RunConfig
 from training.report.display import RichProgress, summary_table
 from training.run.run_folder import RunFolder
-from training.run.state import Step, open_run, plan
+from training.run.state import RunStep, open_run, plan
 from training.run.summary import SummaryRow
 
 
@@ -91,10 +91,10 @@ def test_progress_leaves_a_line_per_step() -> None:
         progress.waiting("start the engine", 3.0, 40.0)
         progress.waiting("start the engine", 80.0, 40.0)
         progress.done("start the engine", 81.0, "ready")
-        progress.begin(0, Step.SCORE, 5, "tasks")
+        progress.begin(0, RunStep.SCORE, 5, "tasks")
         progress.advance(2, detail="a[b]")
         progress.advance(3, total=6)
-        progress.end(0, Step.SCORE, 61.4, "mean [0.1]")
+        progress.end(0, RunStep.SCORE, 61.4, "mean [0.1]")
     assert isinstance(console.file, io.StringIO)
     lines = [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
     assert lines == [

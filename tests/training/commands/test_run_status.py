@@ -17,7 +17,7 @@ from training.commands.run_status import RunStatus, read_status, status_view
 from training.run.progress import Silent
 from training.run.progress_file import ProgressFile
 from training.run.run_folder import RunFolder
-from training.run.state import Step
+from training.run.state import RunStep
 from training.tables.lock import RunLock
 
 
@@ -35,7 +35,7 @@ def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
-        make_run(tmp_path, die_at=("begin", 1, Step.TRAIN)).run()
+        make_run(tmp_path, die_at=("begin", 1, RunStep.TRAIN)).run()
     status = read_status(RunFolder(tmp_path))
     assert not status.finished
     assert status.owner is None
@@ -52,7 +52,7 @@ def test_a_run_that_is_going_on(tmp_path: Path) -> None:
     make_run(tmp_path)
     progress = ProgressFile(folder.progress, Silent())
     with RunLock(folder.lock):
-        progress.begin(0, Step.BEFORE, 7, "tasks")
+        progress.begin(0, RunStep.BEFORE, 7, "tasks")
         progress.advance(3, detail="task[3]")
         status = read_status(folder)
         assert status.progress is not None
@@ -61,7 +61,7 @@ def test_a_run_that_is_going_on(tmp_path: Path) -> None:
         text = shown(status)
     assert "running" in text
     assert "0 of 7 tasks" in text
-    progress.end(0, Step.BEFORE, 1.0, "done")
+    progress.end(0, RunStep.BEFORE, 1.0, "done")
 
 
 def test_a_finished_run(tmp_path: Path) -> None:

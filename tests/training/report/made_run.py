@@ -17,7 +17,7 @@ from tests.engine.weights.served import live
 from training.config.run_config import RunConfig
 from training.evaluation.evaluator import Evaluation, Score
 from training.run.run_folder import RunFolder
-from training.run.state import Step, open_run, plan, save_state
+from training.run.state import RunStep, open_run, plan, save_state
 from training.run.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
 from training.selection.selection_record import SelectedTask, Selection
 from training.tables.record_files import write_parquet
@@ -82,7 +82,7 @@ def make_records(
         left = [task for task in tasks if task.id not in trained]
         trained += _make_round(folder, index, left, config, held_out, 20 + gain * (index + 1))
     for round_index, step in plan(n_rounds):
-        version = f"round-0{round_index}-abc" if step == Step.PUBLISH else "v"
+        version = f"round-0{round_index}-abc" if step == RunStep.PUBLISH else "v"
         assert (state.current_round, state.current_step) == (round_index, step)
         state = state.complete(10.0 + round_index, version)
     save_state(folder, state)

@@ -20,7 +20,7 @@ from engine.process.ports import check_port
 from tests.training.fakes import FakeEngine, KilledError, make_score
 from tests.training.run.test_rounds import CONFIG, make_run, read_records
 from training.run.run_folder import RunFolder
-from training.run.state import Step
+from training.run.state import RunStep
 from training.tables.record_files import write_parquet
 from training.tables.score_journal import ScoreJournal
 
@@ -84,7 +84,7 @@ def test_an_unreadable_checkpoint_is_told_before_the_engine_is_asked(
     tmp_path: Path, missing: str
 ) -> None:
     with pytest.raises(KilledError):
-        make_run(tmp_path, die_at=("begin", 0, Step.RELOAD)).run()
+        make_run(tmp_path, die_at=("begin", 0, RunStep.RELOAD)).run()
     checkpoint = RunFolder(tmp_path).round(0).checkpoint
     away = tmp_path / "away"
     shutil.move(checkpoint / missing, away)
@@ -98,7 +98,7 @@ def test_an_unreadable_checkpoint_is_told_before_the_engine_is_asked(
 
 def test_a_manifest_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
-        make_run(tmp_path, die_at=("begin", 0, Step.RELOAD)).run()
+        make_run(tmp_path, die_at=("begin", 0, RunStep.RELOAD)).run()
     manifest = RunFolder(tmp_path).round(0).checkpoint / "manifest.json"
     content = manifest.read_bytes()
     manifest.unlink()

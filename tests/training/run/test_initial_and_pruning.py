@@ -12,7 +12,7 @@ from training.config.run_config import RunConfig
 from training.run.pruning import PRUNED_MANIFEST
 from training.run.run_folder import RunFolder
 from training.run.run_pools import take_validation
-from training.run.state import Step, plan
+from training.run.state import RunStep, plan
 from training.run.summary import RoundMetrics, read_summary
 from training.tables.record_files import read_json
 
@@ -45,7 +45,7 @@ def test_an_initial_round_trains_on_random_tasks_without_scoring(tmp_path: Path)
 
 @pytest.mark.parametrize(("index", "step"), plan(3, initial=True))
 def test_a_run_with_an_initial_round_killed_anywhere_ends_the_same(
-    tmp_path: Path, index: int, step: Step
+    tmp_path: Path, index: int, step: RunStep
 ) -> None:
     make_run(tmp_path / "undisturbed", config=INITIAL).run()
     with pytest.raises(KilledError):
@@ -88,11 +88,11 @@ def test_the_best_checkpoint_stays(tmp_path: Path) -> None:
     assert checkpoints(tmp_path) == [0, 2]  # all are equally good, so the first is the best
 
 
-@pytest.mark.parametrize("step", [Step.PUBLISH, Step.RELOAD, Step.EVALUATE])
+@pytest.mark.parametrize("step", [RunStep.PUBLISH, RunStep.RELOAD, RunStep.EVALUATE])
 def test_the_last_good_checkpoint_stays_until_the_next_is_evaluated(
-    tmp_path: Path, step: Step
+    tmp_path: Path, step: RunStep
 ) -> None:
     config = with_policy(INITIAL, keep_last=1, keep_best=False)
     with pytest.raises(KilledError):
         make_run(tmp_path, config=config, die_at=("begin", 1, step)).run()
-    assert checkpoints(tmp_path) == ([0] if step == Step.PUBLISH else [0, 1])
+    assert checkpoints(tmp_path) == ([0] if step == RunStep.PUBLISH else [0, 1])

@@ -19,7 +19,7 @@ from tests.training.tiny import make_tokenizer
 from training.config.run_config import PoolConfig, RunConfig, SelectConfig
 from training.run.rounds import Run
 from training.run.run_folder import RunFolder
-from training.run.state import ROUND_STEPS, RunState, Step, plan
+from training.run.state import ROUND_STEPS, RunState, RunStep, plan
 from training.run.summary import RoundMetrics, read_summary
 from training.tables.record_files import read_json
 from training.tables.score_tables import SCORE_COLUMNS
@@ -40,11 +40,11 @@ BUILDER = PromptBuilder(make_tokenizer(), PromptConfig(), 128)
 class DyingProgress:
     """Writes steps into the events and dies at the beginning or the end of one of them."""
 
-    def __init__(self, events: list[str], die_at: tuple[str, int, Step] | None = None) -> None:
+    def __init__(self, events: list[str], die_at: tuple[str, int, RunStep] | None = None) -> None:
         self.events = events
         self.die_at = die_at
 
-    def begin(self, round_index: int, step: Step, total: int | None, unit: str) -> None:
+    def begin(self, round_index: int, step: RunStep, total: int | None, unit: str) -> None:
         self.events.append(f"begin {step} {round_index}")
         if self.die_at == ("begin", round_index, step):
             raise KilledError
@@ -52,7 +52,7 @@ class DyingProgress:
     def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
         pass
 
-    def end(self, round_index: int, step: Step, seconds: float, summary: str) -> None:
+    def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
         if self.die_at == ("end", round_index, step):
             raise KilledError
 
@@ -62,7 +62,7 @@ def make_run(
     engine: FakeEngine | None = None,
     *,
     config: RunConfig = CONFIG,
-    die_at: tuple[str, int, Step] | None = None,
+    die_at: tuple[str, int, RunStep] | None = None,
     pool_size: int = 6,
 ) -> Run:
     engine = engine or FakeEngine()
@@ -206,7 +206,7 @@ def test_records_are_complete(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["begin", "end"])
 @pytest.mark.parametrize(("index", "step"), plan(2))
 def test_a_run_killed_anywhere_ends_the_same(
-    tmp_path: Path, undisturbed: dict[str, Any], where: str, index: int, step: Step
+    tmp_path: Path, undisturbed: dict[str, Any], where: str, index: int, step: RunStep
 ) -> None:
     """Each start meets a fresh engine that serves the base model, as after a restart."""
     with pytest.raises(KilledError):
@@ -278,7 +278,7 @@ def test_a_reload_that_only_claims_success_stops_the_run(tmp_path: Path) -> None
     with pytest.raises(EngineError, match="after the reload belongs to weights 'base'"):
         make_run(tmp_path, engine).run()
     state = read_json(RunFolder(tmp_path).state, RunState)
-    assert (state.current_round, state.current_step) == (0, Step.RELOAD)
+    assert (state.current_round, state.current_step) == (0, RunStep.RELOAD)
     assert state.live_version == "base"
 
 
@@ -290,7 +290,7 @@ def test_a_lost_score_stops_the_run(tmp_path: Path) -> None:
 
 def test_an_engine_with_foreign_weights_is_refused_on_resume(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
-        make_run(tmp_path, die_at=("begin", 0, Step.SCORE)).run()
+        make_run(tmp_path, die_at=("begin", 0, RunStep.SCORE)).run()
     with pytest.raises(EngineError, match="the engine belongs to weights 'other', not 'base'"):
         make_run(tmp_path, FakeEngine(version="other")).run()
 
@@ -301,7 +301,7 @@ def test_an_engine_of_another_model_is_refused_before_anything_is_trained(
 ) -> None:
     first = FakeEngine(version=SERVED.version)
     with pytest.raises(KilledError):
-        make_run(tmp_path, first, die_at=("begin", round_index, Step.TRAIN)).run()
+        make_run(tmp_path, first, die_at=("begin", round_index, RunStep.TRAIN)).run()
     for change in ({"weights": "3" * 64}, {"max_model_len": 4096}, {"tokenizer": "3" * 64}):
         served = SERVED.model_copy(update=change)
         other = FakeEngine(version=served.version, served=served)
