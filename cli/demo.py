@@ -35,7 +35,10 @@ def demo(
         bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
     ] = False,
 ) -> None:
-    """Score a pool, train on its most uncertain tasks, evaluate, repeat; end with a report."""
+    """Score a pool, train on its most uncertain tasks, evaluate, repeat; end with a report.
+
+    Example: jostle demo --tasks 8 --rounds 1
+    """
     from training.commands.demo_run import run_demo
 
     run_demo(

@@ -51,7 +51,8 @@ def evaluate(
     from engine.pools.checks import LeftOut
     from training.commands.single_step import EVALUATION_FILES, evaluate_engine
     from training.config.run_config import EvaluateConfig
-    from training.report.display import RichProgress, evaluation_table
+    from training.report.display import evaluation_table
+    from training.report.progress_lines import open_progress
 
     if output is not None and output.exists():
         for name in EVALUATION_FILES:
@@ -69,7 +70,7 @@ def evaluate(
     )
     with (
         connect(engine, api_key) as client,
-        RichProgress(Console(stderr=True)) as progress,
+        open_progress(Console(stderr=True)) as progress,
     ):
         progress.open("evaluate", None, "tasks")
         version = client.weights().version
@@ -108,12 +109,12 @@ def judge(
     from engine.client.chat_client import ChatClient
     from engine.files import check_output
     from training.evaluation.judge import compare, read_outputs
-    from training.report.display import RichProgress
+    from training.report.progress_lines import open_progress
 
     check_output(journal, overwrite=True, inputs=(left, right))
     with (
         ChatClient(url, api_key, model=model, proxies=False) as asked,
-        RichProgress(Console(stderr=True)) as progress,
+        open_progress(Console(stderr=True)) as progress,
     ):
         progress.open("judge", None, "verdicts")
         found = compare(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
 import sys
 from typing import Annotated, NoReturn
 
 import typer
+import typer.core
 
 from cli.compare import compare
 from cli.config import app as config_app
@@ -33,11 +36,35 @@ from cli.train import train
 from cli.version import print_version, version
 from engine.errors import EXIT_GAVE_UP, EngineError, GaveUpError, InputError, TrainingError
 
+RESUMABLE = ("demo", "run", "sweep", "score", "race", "logprobs")
+"""Commands that go on where they were stopped when they are called again."""
+
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+class Commands(typer.core.TyperGroup):
+    """The subcommands; what Ctrl-C leaves is said in a line."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            again = ""
+            if ctx.invoked_subcommand in RESUMABLE:
+                again = f"; goes on from here with: {shlex.join(['jostle', *sys.argv[1:]])}"
+            print(f"jostle: stopped{again}", file=sys.stderr)
+            sys.exit(STOPPED)
+
+
 app = typer.Typer(
     name="jostle",
     help="Finds the tasks on which an instruction-tuned model wavers, and trains it on those.",
+    epilog="Exit codes: 0 done; 1 the engine or the trainer failed; 2 wrong input; 70 a watched "
+    "server failed too often; 130 stopped by Ctrl-C.",
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     # main() decides what an error looks like.
     pretty_exceptions_enable=False,
 )
@@ -76,6 +103,10 @@ def settings(
             "--debug", envvar="JOSTLE_DEBUG", help="Show our log and the traceback of an error."
         ),
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Progress and errors as JSON lines on standard error.")
+    ] = False,
     show_version: Annotated[
         bool,
         typer.Option("--version", callback=print_version, is_eager=True, help="Show the version."),
@@ -83,6 +114,9 @@ def settings(
 ) -> None:
     """What holds for every subcommand."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    if quiet or as_json:
+        # Read by training.report.progress_lines, and by _fail below.
+        os.environ["JOSTLE_PROGRESS"] = "json" if as_json else "quiet"
     if debug:
         # The processes we start, and main() below, read it from the environment.
         os.environ["JOSTLE_DEBUG"] = "1"
@@ -94,8 +128,8 @@ def main() -> None:
     """Runs the command line and exits.
 
     Exit codes: 0 for success, 1 if the engine or the trainer failed, 2 for anything wrong with the
-    input (arguments, files, configs), 70 if a watched server failed too often. An error
-    is one line on stderr; with `--debug` or `JOSTLE_DEBUG=1` it is a traceback.
+    input (arguments, files, configs), 70 if a watched server failed too often, 130 after Ctrl-C.
+    An error is one line on stderr; with `--debug` or `JOSTLE_DEBUG=1` it is a traceback.
     """
     try:
         app()
@@ -121,7 +155,10 @@ def _fail(message: str, code: int, error: Exception) -> NoReturn:
         raise error
     # What the user can mend fits a line; what another process wrote before it died may not.
     line = " ".join(message.split()) if code == 2 else message
-    print(f"jostle: error: {line}", file=sys.stderr)
+    told = f"jostle: error: {line}"
+    if os.environ.get("JOSTLE_PROGRESS") == "json":
+        told = json.dumps({"event": "error", "exit": code, "message": line})
+    print(told, file=sys.stderr)
     sys.exit(code)
 
 

@@ -75,6 +75,8 @@ def race(
     """Find the most uncertain tasks, spending pairs where membership is still open.
 
     The same command again, with a larger budget too, goes on where it broke off.
+
+    Example: jostle race tasks/ -o selected.txt -n 50 --budget 2000000
     """
     from rich.console import Console
 
@@ -85,7 +87,7 @@ def race(
     from engine.weights.models import resolve_model
     from training.commands.launch import EngineFiles
     from training.config.run_config import check_racing
-    from training.report.display import RichProgress
+    from training.report.progress_lines import open_progress
     from training.run.summary import unmeasurable_in_words
     from training.tables.pool_racing import RaceFiles, plan_pool_race, race_on_disk
 
@@ -109,7 +111,7 @@ def race(
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(files.claim(overwrite=overwrite, inputs=(*opened.files, config)))
-        progress = stack.enter_context(RichProgress(console))
+        progress = stack.enter_context(open_progress(console))
         started = time.monotonic()
         progress.open("measure prompts", len(whole), "tasks")
         planned, tasks = plan_pool_race(

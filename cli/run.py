@@ -37,7 +37,10 @@ def run(
         typer.Option("--resume", help="Insist on going on with a run that has begun."),
     ] = False,
 ) -> None:
-    """Score, select, train, reload and evaluate, round after round; going on where it stopped."""
+    """Score, select, train, reload and evaluate, round after round; going on where it stopped.
+
+    Example: jostle run run.toml --set train.learning_rate=1e-4
+    """
     from engine.errors import InputError
 
     if pairs_per_second is not None and not dry_run:

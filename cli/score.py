@@ -113,14 +113,17 @@ def score(
         bool, typer.Option("--overwrite", help="Start anew, replacing what is there.")
     ] = False,
 ) -> None:
-    """Score a pool; the same command again goes on where it broke off."""
+    """Score a pool; the same command again goes on where it broke off.
+
+    Example: jostle score tasks/ -o scores.parquet --instances 10 --perturbations 10
+    """
     from rich.console import Console
 
     from engine.pools import open_pool
     from engine.pools.checks import LeftOut
     from engine.questions.question_registry import find_question
     from training.commands.launch import EngineFiles
-    from training.report.display import RichProgress
+    from training.report.progress_lines import open_progress
     from training.run.summary import uncertainty_in_words
     from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
 
@@ -172,7 +175,7 @@ def score(
         stack.enter_context(
             files.claim(overwrite=overwrite, inputs=(*opened.files, config, earlier))
         )
-        progress = stack.enter_context(RichProgress(console))
+        progress = stack.enter_context(open_progress(console))
         where = EngineFiles(files.engine_log, files.paraphrases)
         client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))
         progress.open("score", n_tasks, "tasks")

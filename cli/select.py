@@ -39,7 +39,10 @@ def select(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Choose tasks; what is written beside OUTPUT says why each was taken."""
+    """Choose tasks; what is written beside OUTPUT says why each was taken.
+
+    Example: jostle select scores.parquet -n 50 -o selected.txt
+    """
     from engine.files import check_output, write_json
     from engine.pools.names import write_names
     from engine.variance.overlap import repeat_in_words

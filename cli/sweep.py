@@ -22,7 +22,10 @@ def sweep(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Run every strategy with every seed, equal steps once; end in the learning curves."""
+    """Run every strategy with every seed, equal steps once; end in the learning curves.
+
+    Example: jostle sweep run.toml --strategies prompt_uncertainty,random --seeds 0,1,2
+    """
     from rich.console import Console
 
     from engine.errors import InputError
@@ -30,7 +33,7 @@ def sweep(
     from training.commands.run_command import default_folder
     from training.commands.sweep_runs import curve_table, run_sweep
     from training.config.config_file import read_config
-    from training.report.display import RichProgress
+    from training.report.progress_lines import open_progress
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
@@ -39,7 +42,7 @@ def sweep(
     console = Console()
     chosen = folder or default_folder(config).with_name(f"{config.stem}-sweep")
     names = [name.strip() for name in strategies.split(",")]
-    with RichProgress(console) as progress:
+    with open_progress(console) as progress:
         result = run_sweep(
             read_config(config, overrides or ()), names, numbers, chosen, progress, run_config
         )

@@ -13,7 +13,8 @@ from rich.markup import escape
 from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.commands.launch import run_config
 from training.config.run_config import PoolConfig, RunConfig
-from training.report.display import RichProgress, summary_table
+from training.report.display import shown_path, summary_table
+from training.report.progress_lines import open_progress
 from training.run.run_folder import RunFolder
 from training.run.run_pools import BUNDLED, Pools, check_pools, load_pools
 from training.run.state import RunState
@@ -102,7 +103,7 @@ def run_demo(
     folder = choose_folder(run_dir, config)
     _announce(console, config, pools, folder)
     started = time.monotonic()
-    with RichProgress(console) as progress:
+    with open_progress(console) as progress:
         run_config(folder, config, pools, progress, location=location)
     from training.report.run_report import refresh_run_report
 
@@ -182,7 +183,8 @@ def choose_folder(run_dir: Path, config: RunConfig) -> RunFolder:
 def _conclude(console: Console, result: DemoResult, seconds: float) -> None:
     console.print()
     console.print(summary_table(result.rows))
-    where = f"\nReport    {result.report}\nRecords   {result.folder.path}"
+    records = shown_path(result.folder.path)
+    where = f"\nReport    {shown_path(result.report)}\nRecords   {records}"
     console.print(where, highlight=False, soft_wrap=True)
     console.print(f"Took      {seconds / 60:.1f} minutes", highlight=False)
 

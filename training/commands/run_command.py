@@ -14,7 +14,8 @@ from engine.weights.models import resolve_model
 from training.commands.launch import make_builder, plan_races, run_config
 from training.config.config_file import read_config
 from training.config.run_config import RunConfig
-from training.report.display import RichProgress, describe_plan, plan_table, summary_table
+from training.report.display import describe_plan, plan_table, shown_path, summary_table
+from training.report.progress_lines import open_progress
 from training.run.planning import RunPlan, plan_run
 from training.run.run_folder import RunFolder
 from training.run.run_pools import leave_out_unfit, load_pools
@@ -48,7 +49,7 @@ def run_from_file(
     pools = load_pools(config)
     folder = RunFolder(run_dir or default_folder(config_file))
     started = time.monotonic()
-    with RichProgress(console) as progress:
+    with open_progress(console) as progress:
         run_config(folder, config, pools, progress)
     from training.report.run_report import refresh_run_report
 
@@ -56,7 +57,7 @@ def run_from_file(
     rows = read_summary(folder)
     console.print()
     console.print(summary_table(rows))
-    console.print(f"Report    {report}", highlight=False, soft_wrap=True)
+    console.print(f"Report    {shown_path(report)}", highlight=False, soft_wrap=True)
     console.print(f"Took      {(time.monotonic() - started) / 60:.1f} minutes", highlight=False)
     return rows
 
@@ -84,7 +85,7 @@ def plan_from_file(
     folder = RunFolder(run_dir or default_folder(config_file))
     builder = make_builder(location, config)
     pools = leave_out_unfit(pools, config, builder)
-    with RichProgress(console) as progress:
+    with open_progress(console) as progress:
         races = plan_races(config, pools, builder, progress)
     plan = plan_run(
         config,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 from rich import box
@@ -95,12 +96,16 @@ class RichProgress:
         if self._current is not None:
             self._bars.remove_task(self._current)
             self._current = None
-        self.console.print(
-            f"  [green]\N{CHECK MARK}[/] {escape(what):<32} [dim]{_clock(seconds):>6}[/]"
-            f"  {escape(summary)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        step = f"  [green]\N{CHECK MARK}[/] {escape(what):<32} [dim]{_clock(seconds):>6}[/]"
+        if not self.console.is_terminal:
+            line = f"{step}  {escape(summary)}"
+            self.console.print(line, highlight=False, soft_wrap=True)
+            return
+        row = Table.grid(padding=(0, 2))  # what is too long goes on below itself
+        row.add_column(no_wrap=True)
+        row.add_column(overflow="fold")
+        row.add_row(step, escape(summary))
+        self.console.print(row, highlight=False)
 
     def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
         """Move the bar."""
@@ -115,7 +120,8 @@ class RichProgress:
         self._told = time.monotonic()
         bar = next(task for task in self._bars.tasks if task.id == current)
         whole = "" if bar.total is None else f" of {bar.total:,.0f}"
-        far = f"{bar.completed:,.0f}{whole} {bar.fields['unit']}  {bar.fields['detail']}"
+        left = "" if bar.time_remaining is None else f", about {_clock(bar.time_remaining)} left"
+        far = f"{bar.completed:,.0f}{whole} {bar.fields['unit']}{left}  {bar.fields['detail']}"
         line = f"  {bar.description:<34} {_clock(bar.elapsed or 0.0):>6}  {far}"
         self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
 
@@ -233,6 +239,12 @@ def _with_gain(value: float, before: float | None) -> str:
         return f"{value:.1f}"
     gain = value - before
     return f"{value:.1f} [{'green' if gain > 0 else 'red'}]({gain:+.1f})[/]"
+
+
+def shown_path(path: Path) -> str:
+    """As it is typed from here, if it is below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _title(round_index: int, step: RunStep) -> str:

@@ -7,9 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 
-from engine.tasks import Task
+from engine.errors import InputError
+from training.config.run_config import load_config
 from training.report.run_report import write_run_report
 from training.run.run_folder import RunFolder
+from training.run.run_pools import load_pools
 from training.run.state import RunState
 from training.tables.record_files import read_json
 
@@ -21,16 +23,21 @@ class ReportServer(ThreadingHTTPServer):
     """Answers `/` with the report; nothing else of the machine can be asked for.
 
     Args:
-        tasks: Those of the run's pool.
         port: 0: any that is free.
+
+    Raises:
+        InputError: If the run's pool cannot be read, or the port is taken.
     """
 
     daemon_threads = True
 
-    def __init__(self, folder: RunFolder, tasks: tuple[Task, ...], port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, folder: RunFolder, port: int = 0) -> None:
         self._folder = folder
-        self._tasks = tasks
+        self._tasks = load_pools(load_config(folder.config)).pool
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise InputError(f"cannot listen there: {error.strerror}", field="--port") from error
         self._lock = Lock()
         self._seen: tuple[int, ...] = ()
         self._page = b""

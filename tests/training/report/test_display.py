@@ -26,7 +26,8 @@ def test_a_line_a_minute_without_a_terminal(
     assert len(lines) == (0 if terminal else 3)
     if not terminal:
         assert lines[0].startswith("  score")
-        assert lines[0].endswith("600 of 5,000 tasks  task [60]")
+        assert "600 of 5,000 tasks, about " in lines[0]
+        assert lines[0].endswith(" left  task [60]")
         assert "1,800 of 5,000 tasks" in lines[2]
 
 

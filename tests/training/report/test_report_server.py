@@ -1,0 +1,49 @@
+"""The report of a run in progress, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import pytest
+
+from tests.training.report.made_run import make_records, make_tasks
+from training.report.report_server import ReportServer
+from training.run.state import RunState, Step, save_state
+from training.tables.record_files import read_json
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ReportServer]:
+    folder = make_records(tmp_path / "run", make_tasks(12))
+    state = read_json(folder.state, RunState)
+    going_on = {
+        "completed": state.completed[:-1],
+        "current_round": 1,
+        "current_step": Step.EVALUATE,
+    }
+    save_state(folder, state.model_copy(update=going_on))
+    with ReportServer(folder) as running:
+        thread = Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_it_follows_the_run_and_answers_nothing_else(server: ReportServer, tmp_path: Path) -> None:
+    get = httpx.Client(timeout=120).get
+    first = get(server.url)
+    assert first.headers["refresh"] == "15"
+    assert get(server.url).content == first.content
+    state = tmp_path / "run" / "state.json"
+    make_records(tmp_path / "other", make_tasks(12))
+    (tmp_path / "other" / "state.json").replace(state)
+    done = get(server.url)
+    assert "refresh" not in done.headers
+    assert done.content != first.content
+    assert not (tmp_path / "run" / "report.html").exists(), "who looks on writes nothing"
+    assert get(server.url + "state.json").status_code == 404
+    assert get(server.url, headers={"Host": "elsewhere.example:80"}).status_code == 404
