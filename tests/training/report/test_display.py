@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -45,3 +46,14 @@ def test_each_step_has_its_own_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 110.0
     progress.advance(4)
     assert "4 tasks" in told.getvalue()
+
+
+def test_a_long_summary_stays_below_itself_on_a_narrow_terminal() -> None:
+    told = io.StringIO()
+    progress = RichProgress(Console(file=told, force_terminal=True, width=80, no_color=True))
+    summary = "message_topic, amount_of_money, catalogue_name and 9 more; a repeat would pick 5"
+    progress.done("round 0: select", 0.2, summary)
+    lines = told.getvalue().splitlines()
+    assert len(lines) > 1
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 80 for line in lines)
+    assert " ".join("".join(lines).split()).count("amount_of_money") == 1
