@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
@@ -46,7 +46,7 @@ STOPPED = 130
 class Commands(typer.core.TyperGroup):
     """The subcommands; what Ctrl-C leaves is said in a line."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:
             return super().invoke(ctx)
