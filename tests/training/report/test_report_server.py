@@ -11,7 +11,7 @@ import pytest
 
 from tests.training.report.made_run import make_records, make_tasks
 from training.report.report_server import ReportServer
-from training.run.state import RunState, Step, save_state
+from training.run.state import RunState, RunStep, save_state
 from training.tables.record_files import read_json
 
 
@@ -22,7 +22,7 @@ def server(tmp_path: Path) -> Iterator[ReportServer]:
     going_on = {
         "completed": state.completed[:-1],
         "current_round": 1,
-        "current_step": Step.EVALUATE,
+        "current_step": RunStep.EVALUATE,
     }
     save_state(folder, state.model_copy(update=going_on))
     with ReportServer(folder) as running:
