@@ -8,10 +8,10 @@ Stages, in order of what they tell:
 - `precision`: SmolLM2-135M in three precisions against transformers in float32; loads of good,
   stale and other weights
 - `speed`: an 8B shape with random weights: jostle, and whole-prompt log-probabilities on vLLM
-- `variants`: the same with other settings of the engine
-- `peers`: the same by a padded loop over transformers
 - `small`: SmolLM2-135M
+- `variants`: the 8B shape with other settings of the engine
 - `demo`: `jostle demo`
+- `peers`: the 8B shape by a padded loop over transformers
 
 A stage that is done is not done again, one that fails is told and the next goes on, and one that
 would not end in time is not begun. After each, `gpu-DEVICE.json` and `.txt` hold all there is.
@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,8 @@ from rich.console import Console
 from benchmarks.contenders import slug
 from benchmarks.gpu_demo import DemoStage
 from benchmarks.gpu_precision import PrecisionStage
-from benchmarks.gpu_speed import SpeedStage, Variant, batches
-from benchmarks.gpu_stage import Bench, Stage, find_device, going_on
+from benchmarks.gpu_speed import SpeedStage, batches
+from benchmarks.gpu_stage import Bench, Stage, Variant, find_device, going_on
 from benchmarks.gpu_tables import print_tables
 from benchmarks.pairs import REAL_TASKS
 from engine.files import write_json
@@ -42,11 +41,17 @@ RESULTS = Path(__file__).parent / "results"
 
 WHOLE_PROMPTS = ("vLLM, whole-prompt log-probabilities", "whole", dict[str, str]())
 
+_SMALL_BLOCKS, _LARGE_STEPS = "--block-size=8", "--max-num-batched-tokens=16384"
+
 VARIANTS = (
-    Variant("jostle, float32 logits", ('--hf-overrides={"head_dtype":"float32"}',)),
-    Variant("jostle, blocks of 8", ("--block-size=8",), {"JOSTLE_SMALL_BLOCKS": "1"}),
-    Variant("jostle, steps of 16,384 tokens", ("--max-num-batched-tokens=16384",)),
+    Variant(
+        "jostle, blocks of 8, steps of 16,384 tokens",
+        (_SMALL_BLOCKS, _LARGE_STEPS),
+        {"JOSTLE_SMALL_BLOCKS": "1"},
+    ),
     Variant("jostle, vLLM's own rows", environment={"JOSTLE_OUTPUT_ROWS": "0"}),
+    Variant("jostle, blocks of 8", (_SMALL_BLOCKS,), {"JOSTLE_SMALL_BLOCKS": "1"}),
+    Variant("jostle, steps of 16,384 tokens", (_LARGE_STEPS,)),
     Variant("jostle, V1 runner", environment={"VLLM_USE_V2_MODEL_RUNNER": "0"}),
 )
 """What `speed` compares with; the engine's own choice is measured in that stage itself."""
@@ -60,21 +65,25 @@ STAGES: dict[str, Callable[[Bench], Stage]] = {
         [WHOLE_PROMPTS],
         estimate_s=150,
         whole=True,
-        kv_gib=12.0,
+        kv_gib=10.0,
     ),
-    "variants": lambda bench: SpeedStage(bench, "variants", VARIANTS, estimate_s=200),
+    "small": lambda bench: SpeedStage(
+        bench, "small", [Variant("jostle")], small=True, estimate_s=60, kv_gib=4.0
+    ),
+    "variants": lambda bench: SpeedStage(
+        bench, "variants", bench.variants or VARIANTS, estimate_s=90
+    ),
+    "demo": DemoStage,
     "peers": lambda bench: SpeedStage(
         bench, "peers", peers=batches(16, 32), pairs_of_peers=330, estimate_s=45
     ),
-    "small": lambda bench: SpeedStage(
-        bench, "small", [Variant("jostle")], small=True, estimate_s=60, kv_gib=16.0
-    ),
-    "demo": DemoStage,
 }
 
 
 class Session:
     """Goes through the stages that are not done; each leaves its record.
+
+    Beside a stage that measures no speed the processes of the next ones start.
 
     Args:
         after: Called after each stage.
@@ -95,13 +104,13 @@ class Session:
         """Does all of them, and ends whatever they have started."""
         waiting = [name for name in names if not _done(self._bench, name)]
         try:
-            for name, following in zip_longest(waiting, waiting[1:]):
-                self._do(name, following)
+            for index, name in enumerate(waiting):
+                self._do(name, waiting[index + 1 :])
         finally:
             for stage in self._begun.values():
                 stage.stop()
 
-    def _do(self, name: str, following: str | None) -> None:
+    def _do(self, name: str, following: Sequence[str]) -> None:
         stage = self._begun.get(name) or self._stages[name](self._bench)
         if name not in self._begun and not self._in_time(stage):
             print(f"{name}: not begun, there is no time for it", flush=True)
@@ -117,8 +126,8 @@ class Session:
         with going_on(record.update, {}):
             if name not in self._begun:
                 self._begin(name, stage)
-            if following is not None:
-                self._begin_beside(stage, following)
+            if not stage.timed:
+                self._begin_beside(following)
             stage.work(note)
         stage.stop()
         if record["fault"]:
@@ -130,14 +139,16 @@ class Session:
         self._begun[name] = stage
         stage.begin()
 
-    def _begin_beside(self, stage: Stage, following: str) -> None:
-        """Starts the next stage's processes too, where this one measures no speed."""
-        if stage.timed or self._bench.gib is None:
-            return
-        ahead = self._stages[following](self._bench)
-        if stage.gib + ahead.gib <= self._bench.gib - 4 and self._in_time(ahead):
-            with going_on(lambda row: print(f"{following}: {row['fault']}", flush=True), {}):
-                self._begin(following, ahead)
+    def _begin_beside(self, following: Sequence[str]) -> None:
+        """Starts the processes of the next stages too, of as many as the memory holds."""
+        room = (self._bench.gib or 0.0) - 4 - sum(stage.gib for stage in self._begun.values())
+        for name in following:
+            ahead = self._stages[name](self._bench)
+            room -= ahead.gib
+            if room < 0 or not ahead.patient or not self._in_time(ahead):
+                return
+            with going_on(lambda row: print(row["fault"], flush=True), {}):
+                self._begin(name, ahead)
 
     def _in_time(self, stage: Stage) -> bool:
         return time.monotonic() + stage.estimate_s <= self._bench.deadline
@@ -159,6 +170,14 @@ def report(bench: Bench, results: Path) -> None:
     write_json(file.with_suffix(".json"), {"device": bench.device.name, "stages": known})
 
 
+def parse_variant(words: str) -> Variant:
+    """A variant from words: those before the first flag or variable are its name."""
+    flags = tuple(word for word in words.split() if word.startswith("--"))
+    given = dict(word.split("=", 1) for word in words.split() if "=" in word and word not in flags)
+    name = [word for word in words.split() if word not in flags and "=" not in word]
+    return Variant(" ".join(name), flags, given)
+
+
 def main() -> None:
     """Runs the stages asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -167,6 +186,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--tasks-folder", type=Path, default=REAL_TASKS)
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        help="in place of those of `variants`: NAME and flags of vLLM or VARIABLE=VALUE, in words",
+    )
     parser.add_argument("--tiny", action="store_true", help="try the script itself")
     chosen = parser.parse_args()
     names = chosen.stages.split(",")
@@ -176,6 +201,7 @@ def main() -> None:
     bench = Bench(
         chosen.out, find_device(), chosen.tasks_folder, deadline=deadline, tiny=chosen.tiny
     )
+    bench.variants = [parse_variant(words) for words in chosen.variant]
     Session(bench, lambda: report(bench, chosen.results)).run(names)
     report(bench, chosen.results)
 

@@ -17,7 +17,7 @@ class DemoStage:
     name = "demo"
     estimate_s = 110.0
     gib = 12.0
-    timed = True
+    timed, patient = True, False
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench

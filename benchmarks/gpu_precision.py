@@ -16,18 +16,15 @@ from benchmarks.pairs import BenchmarkPairs, all_pairs, gold_outputs, sample_tas
 from benchmarks.precision_answer import Load, Reference, Tokens
 from engine.client import EngineClient
 from engine.errors import EngineError
+from engine.process.gpu_memory import GIB, visible_gpus
 from engine.process.settings import FLOAT32_VARIABLE
 from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 
 PRECISIONS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "bfloat16": (("--dtype=bfloat16",), {}),
-    "bfloat16, float32 logits": (
-        ("--dtype=bfloat16", '--hf-overrides={"head_dtype":"float32"}'),
-        {},
-    ),
     "float32": (("--dtype=float32",), {FLOAT32_VARIABLE: "ieee"}),
-    "float32 in TF32": (("--dtype=float32",), {FLOAT32_VARIABLE: "tf32"}),
+    "float32 in TF32": (("--dtype=float32", "--enable-sleep-mode"), {FLOAT32_VARIABLE: "tf32"}),
 }
 """By name, flags and environment."""
 
@@ -38,9 +35,9 @@ class PrecisionStage:
     """Starts an engine per precision and the reference beside them, and asks them in turn."""
 
     name = "precision"
-    estimate_s = 85.0
-    gib = 18.0
-    timed = False
+    estimate_s = 100.0
+    gib = 14.0
+    timed = patient = False
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -99,6 +96,8 @@ class PrecisionStage:
                 )
                 for load in reference.loads:
                     note({"kind": "load", "engine": name} | try_load(client, load))
+                if "--enable-sleep-mode" in PRECISIONS[name][0]:
+                    note({"kind": "load", "engine": name} | try_sleep(client))
             server.stop()
 
     def stop(self) -> None:
@@ -152,6 +151,26 @@ def differences(
         "max_dlogp": float(tokens.max()),
         "mean_dlogp": float(tokens.mean()),
     }
+
+
+def try_sleep(client: EngineClient) -> dict[str, Any]:
+    """What a sleep frees, and whether the same weights are live after it."""
+    before = client.weights().version, _used()
+    started = time.perf_counter()
+    client.release_weights()
+    asleep, middle = _used(), time.perf_counter()
+    accepted = client.restore_weights().version == before[0]
+    return {
+        "load": f"a sleep that freed {(before[1] - asleep) / GIB:.1f} GiB for a moment",
+        "seconds": time.perf_counter() - middle,
+        "seconds_to_sleep": middle - started,
+        "accepted": accepted,
+        "right": accepted,
+    }
+
+
+def _used() -> int:
+    return sum(gpu.used for gpu in visible_gpus())
 
 
 def try_load(client: EngineClient, load: Load) -> dict[str, Any]:

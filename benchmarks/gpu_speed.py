@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from benchmarks.contenders import Peer, Server
 from benchmarks.floor import read_rates
 from benchmarks.gpu_pairs import TURNS, Work, facts
-from benchmarks.gpu_stage import MAX_MODEL_LEN, Bench, Note, going_on
+from benchmarks.gpu_stage import MAX_MODEL_LEN, Bench, Note, Variant, going_on
 from benchmarks.random_model import weight_bytes
 from benchmarks.scoring import warm_up
 from benchmarks.ways import BATCH_VARIABLE
@@ -24,21 +23,6 @@ OVERHEAD_GIB = 3.5
 """What an engine takes beside weights and cache: the CUDA context, activations, graphs."""
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A way to start a server of ours.
-
-    Attributes:
-        name: What the table calls it.
-        flags: Flags of vLLM.
-        environment: Environment variables.
-    """
-
-    name: str
-    flags: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
-
-
 class SpeedStage:
     """Servers and peers on one model, as many at once as the device holds.
 
@@ -49,7 +33,7 @@ class SpeedStage:
         kv_gib: Memory for keys and values of each server.
     """
 
-    timed = True
+    timed = patient = True
 
     def __init__(
         self,
@@ -62,7 +46,7 @@ class SpeedStage:
         small: bool = False,
         whole: bool = False,
         pairs_of_peers: int | None = None,
-        kv_gib: float = 16.0,
+        kv_gib: float = 14.0,
     ) -> None:
         self.name = name
         self.estimate_s = estimate_s

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,21 @@ Note = Callable[[dict[str, Any]], None]
 """Takes a row of a stage, which is on disk when it returns."""
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A way to start a server of ours.
+
+    Attributes:
+        name: What the table calls it.
+        flags: Flags of vLLM.
+        environment: Environment variables.
+    """
+
+    name: str
+    flags: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
 class Stage(Protocol):
     """A part of the benchmark with processes of its own.
 
@@ -33,12 +48,14 @@ class Stage(Protocol):
         estimate_s: Seconds it takes on an H100.
         gib: Device memory it needs at once.
         timed: Whether it measures speed, and so wants the machine for itself.
+        patient: Whether what it starts waits until it is asked.
     """
 
     name: str
     estimate_s: float
     gib: float
     timed: bool
+    patient: bool
 
     def begin(self) -> None:
         """Starts what takes long to start, and returns."""
@@ -86,6 +103,9 @@ class Bench:
         tasks: Folder of real tasks; the bundled pool where there is none.
         deadline: On the monotonic clock: nothing begins that is estimated to end later.
         tiny: Whether everything is as small as it gets, to try the script itself.
+
+    Attributes:
+        variants: What the stage of this name compares; none: the usual ones.
     """
 
     def __init__(
@@ -103,6 +123,7 @@ class Bench:
         self.tasks = tasks
         self.deadline = deadline
         self.tiny = tiny
+        self.variants: list[Variant] = []
         self.small = str(resolve_model(BUNDLED_MODEL))
 
     def large(self) -> Path:

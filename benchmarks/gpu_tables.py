@@ -41,7 +41,7 @@ def print_tables(console: Console, device: str, known: Mapping[str, Row]) -> Non
     exact = [row for row in precision if row["kind"] == "exact"]
     loads = [row for row in precision if row["kind"] == "load"]
     _print(console, "SmolLM2-135M against transformers in float32", _EXACT, exact)
-    _print(console, "loads", _LOADS, loads)
+    _print(console, "loads, seconds beside engines that start", _LOADS, loads)
     large = [row for name in ("speed", "variants", "peers") for row in _rows(known, name)]
     _print_speed(console, "8B shape, random weights, bfloat16", large)
     _print_speed(console, "SmolLM2-135M, bfloat16", _rows(known, "small"))

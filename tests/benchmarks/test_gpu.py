@@ -13,10 +13,10 @@ import pytest
 
 from benchmarks.contenders import Peer, Server, slug
 from benchmarks.floor import Rates, model_sizes
-from benchmarks.gpu import STAGES, Session, report
-from benchmarks.gpu_precision import compare, differences, try_load
-from benchmarks.gpu_speed import SpeedStage, Variant
-from benchmarks.gpu_stage import Bench, Device, Note
+from benchmarks.gpu import STAGES, Session, parse_variant, report
+from benchmarks.gpu_precision import compare, differences, try_load, try_sleep
+from benchmarks.gpu_speed import SpeedStage
+from benchmarks.gpu_stage import Bench, Device, Note, Variant
 from benchmarks.pairs import BenchmarkPairs
 from benchmarks.precision_answer import Load, Tokens
 from benchmarks.random_model import weight_bytes
@@ -49,6 +49,7 @@ class FakeStage:
     def __init__(self, name: str, events: list[str], *, fails: bool = False) -> None:
         self.name = name
         self.timed = name != "precision"
+        self.patient = name != "demo"
         self._events = events
         self._fails = fails
 
@@ -157,6 +158,11 @@ class FakeClient:
         n = config.n_prompts(config.n_instances)
         return iter([SimpleNamespace(usage=self._usage(n)) for _ in tasks])
 
+    def weights(self) -> Any:
+        return SimpleNamespace(version="v")
+
+    restore_weights = release_weights = weights
+
     def load_weights(self, folder: Path, version: str) -> None:
         if version == "stale":
             raise EngineError("not verified")
@@ -211,6 +217,16 @@ def test_an_engine_is_compared_and_its_loads_are_judged() -> None:
         load = Load(name=version, accepted=True, folder=Path(), version=version)
         tried = try_load(client, load)
         assert (tried["accepted"], tried["right"]) == (accepted, right)
+
+    slept = try_sleep(client)
+    assert slept["right"]
+    assert "0.0 GiB" in slept["load"]
+
+
+def test_a_variant_in_words() -> None:
+    assert parse_variant("V1, large steps --max-num-batched-tokens=16384 A=1 B=x=y") == Variant(
+        "V1, large steps", ("--max-num-batched-tokens=16384",), {"A": "1", "B": "x=y"}
+    )
 
 
 def test_a_peer_scores_when_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
