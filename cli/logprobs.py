@@ -45,7 +45,7 @@ def logprobs(
             "--column",
             metavar="ROLE=NAME",
             help="Which column is what; repeat it. Roles: prompt, completion (a text, or a list of "
-            "them), messages.",
+            "them), messages. With completion alone, texts stand on their own.",
             show_default="prompt, completion or completions, messages",
         ),
     ] = None,

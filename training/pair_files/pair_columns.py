@@ -23,7 +23,8 @@ class PairColumns(Record):
     """Names of the columns (keys of JSON records) that hold the parts of a pair.
 
     Attributes:
-        prompt: A text, which may be empty; `prompt`.
+        prompt: A text, which may be empty; `prompt`. Where there is none and `completion` is named,
+            completions stand alone, behind the beginning of sequence.
         completion: A text, or a list of them, each behind the same prompt; `completion` or
             `completions`.
         messages: A conversation, each message an object with `role` and `content`; `messages`.
@@ -67,7 +68,7 @@ class PairForm:
     """The columns of one file that make its pairs.
 
     Attributes:
-        prompt: The column of prompts; None where there are conversations.
+        prompt: The column of prompts; None where there are conversations, or no prompts.
         messages: The column of conversations; None where there are prompts.
         completion: The column of completions; None: the last turn of a conversation.
         several: Whether a row has a list of completions.
@@ -95,7 +96,7 @@ class PairForm:
         if prompt is not None and messages is not None:
             problem = f"holds both {prompt!r} and {messages!r}; name one: --column prompt=NAME"
             raise InputError(problem, file=source)
-        if prompt is None and messages is None:
+        if prompt is None and messages is None and columns.completion is None:
             raise _no_column("'prompt' and no column 'messages'", there, source, "prompt")
         completion = columns.completion or _usual(_COMPLETIONS, there)
         if completion is None and messages is None:
@@ -134,8 +135,7 @@ class _Cells:
         if form.messages is not None:
             prompt = tuple(self._messages(form.messages, ends=form.completion is None))
         else:
-            assert form.prompt is not None
-            prompt = self._text(self._cell(form.prompt), form.prompt)
+            prompt = self._text(self._cell(form.prompt), form.prompt) if form.prompt else ""
         if form.completion is None:
             yield RowPair(prompt, None)
         elif not form.several:

@@ -33,6 +33,10 @@ def test_named_columns_win_over_those_of_usual_names() -> None:
     assert pairs_of(each, prompt="question", completion="answer") == [RowPair("Q", "A")]
 
 
+def test_named_completions_may_stand_alone() -> None:
+    assert pairs_of(row(text="A text."), completion="text") == [RowPair("", "A text.")]
+
+
 def test_a_list_of_completions_is_a_pair_each() -> None:
     assert pairs_of(row(prompt="Q", completions=["a", "b"])) == [
         RowPair("Q", "a"),
