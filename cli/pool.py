@@ -10,9 +10,12 @@ import typer
 from cli.client import ApiKey, connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.pools.options import PoolOptions
     from engine.prompts import PromptBuilder
     from engine.protocol.score_config import ScoreConfig
+    from engine.tasks import Task
 
 app = typer.Typer(
     help="Check, count, convert, split and show pools of tasks.", no_args_is_help=True
@@ -211,6 +214,10 @@ def convert(
     subset: SubsetName = None,
     max_instances: MaxInstances = None,
     seed: Seed = 0,
+    selected: Annotated[
+        Path | None,
+        typer.Option(help="Only these tasks or single instances, as jostle select writes them."),
+    ] = None,
     skip_faulty: SkipFaulty = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -228,7 +235,15 @@ def convert(
     skipped = output.with_suffix(".skipped.jsonl")
     if skip_faulty:
         check_output(skipped, overwrite=overwrite, inputs=opened.files)
-    written = write_pool(opened, output, overwrite=overwrite, inputs=opened.files)
+    tasks: Iterable[Task] = opened
+    read = [*opened.files]
+    if selected is not None:
+        from engine.pools.selected import only_selected
+        from training.selection.selection_record import read_task_ids
+
+        tasks = only_selected(opened, read_task_ids(selected), selected)
+        read.append(str(selected))
+    written = write_pool(tasks, output, overwrite=overwrite, inputs=read)
     typer.echo(f"{output}: {written.tasks:,} tasks with {written.instances:,} instances")
     if left_out := opened.faults.found:
         write_left_out(skipped, left_out)

@@ -122,6 +122,7 @@ def score(
     from engine.pools import open_pool
     from engine.pools.checks import LeftOut
     from engine.questions.question_registry import find_question
+    from engine.variance.rounding_noise import noise_in_words
     from training.commands.launch import EngineFiles
     from training.report.progress_lines import open_progress
     from training.run.summary import uncertainty_in_words
@@ -197,8 +198,8 @@ def score(
         typer.echo(f"{files.questions[question.name]}: {told}")
     if left_out := n_tasks - table.height + len(opened.faults.found):
         typer.echo(f"{files.skipped}: {left_out:,} record(s) left out, and why")
-    if exactness:
-        typer.echo(exactness)
+    for line in filter(None, (exactness, noise_in_words(table))):
+        typer.echo(line)
 
 
 def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]) -> ScoreConfig:

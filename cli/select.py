@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
 
 def select(
-    scores: Annotated[Path, typer.Argument(help="Scores, as jostle score writes them.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Task ids, one per line.")],
+    scores: Annotated[
+        Path,
+        typer.Argument(help="Scores, as jostle score writes them; with --rows pairs or answers."),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Task ids, or TASK/INSTANCE, one per line.")
+    ],
     n_tasks: Annotated[int, typer.Option("-n", "--tasks", min=1, help="How many to take.")],
     strategy: Annotated[
         str | None,
@@ -28,6 +33,10 @@ def select(
     config: Annotated[
         Path | None, typer.Option(help="TOML file with name and settings of the strategy.")
     ] = None,
+    rows: Annotated[
+        bool,
+        typer.Option("--rows", help="Choose single instances, by what is measured of each."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
     force: Annotated[
         list[str] | None,
@@ -60,6 +69,10 @@ def select(
     for word in setting or ():
         put_setting(values, word)
     table = read_table(scores)
+    if rows:
+        from engine.measures.compute import compute_row_measures
+
+        table = compute_row_measures(table, scores)
     chosen = choose(
         table,
         parse_strategy(values, config),
@@ -78,7 +91,8 @@ def select(
         typer.echo(f"      and {len(chosen.tasks) - 10:,} more")
     if chosen.strategy == "prompt_uncertainty" and "standard_error" in table.columns:
         typer.echo(repeat_in_words(table, len(chosen.tasks)))
-    typer.echo(f"{output}: {len(chosen.tasks):,} of {chosen.n_candidates:,} tasks, {reasons}: why")
+    what = "instances" if rows else "tasks"
+    typer.echo(f"{output}: {len(chosen.tasks):,} of {chosen.n_candidates:,} {what}, {reasons}: why")
 
 
 def strategies() -> None:

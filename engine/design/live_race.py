@@ -117,19 +117,24 @@ class LiveTables:
         return pairs
 
     def _add_instances(self, batch: Sequence[Extension]) -> None:
-        def shape(step: Extension) -> tuple[int, int, int]:
-            """New instances, and the first and the number of the perturbations they meet."""
-            new = step.scored[len(self._references[step.task_id]) :]
+        def shape(step: Extension) -> tuple[int, int, int, bool]:
+            """New instances, their perturbations (first, number), and if there are old ones."""
+            known = len(self._references[step.task_id])
+            new = step.scored[known:]
             met = np.flatnonzero(new.any(axis=0))
             if not len(new):
-                return 0, 0, 0
+                return 0, 0, 0, True
             assert new[:, met].all(), "new instances meet the same perturbations"
             assert met[-1] - met[0] == len(met) - 1, "one after the other"
-            return len(new), int(met[0]) + 1, len(met)
+            return len(new), int(met[0]) + 1, len(met), known > 0
 
         growing = sorted((step for step in batch if shape(step)[0] > 0), key=shape)
         # Grouped first: what is measured changes the shapes.
-        for (n, first, k), steps in [(key, list(of)) for key, of in groupby(growing, key=shape)]:
+        groups = [(key, list(of)) for key, of in groupby(growing, key=shape)]
+        for (n, first, k, begun), steps in groups:
+            design = self._design(n, k, first)
+            if begun:  # rounding has been told of
+                design = design.model_copy(update={"second_readings": 0})
             tasks = []
             for step in steps:
                 measured = len(self._references[step.task_id])
@@ -137,7 +142,7 @@ class LiveTables:
                 tasks.append(_with_instances(task, task.instances[measured : measured + n]))
             skipped: list[SkippedTask] = []
             on_skip = skipped.append if self._skip_faulty else None
-            for score in self._engine.score(tasks, self._design(n, k, first), on_skip):
+            for score in self._engine.score(tasks, design, on_skip):
                 self._hear(
                     RaceAnswer(
                         weights_version=score.weights_version,
@@ -187,6 +192,7 @@ class LiveTables:
                     n_tokens=scored.n_tokens,
                     logprob=scored.logprob,
                     probability=math.exp(scored.mean_logprob),
+                    is_greedy=scored.is_greedy,
                 )
             )
         self._hear(

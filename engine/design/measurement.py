@@ -25,10 +25,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
 from engine.tasks import Task
 from engine.variance.analysis import Moves
-from engine.variance.pair_grid import PairGrid
-
-_CERTAIN = 0.02
-"""Probabilities closer to 0 or 1 count as this far away: the first order is not all there."""
+from engine.variance.pair_grid import PairGrid, sensitivity
 
 _LEAST_CHANGE = 0.5  # units; a text of equal length can be another one
 
@@ -68,8 +65,7 @@ class Measurement:
             originals: p(i, 0), shape (instances,).
             n_tokens: Length T of each instance's reference output, >= 1.
         """
-        p = np.clip(originals, _CERTAIN, 1 - _CERTAIN)
-        return cls(moves, float((p * (1 - p) / np.sqrt(n_tokens)).mean()))
+        return cls(moves, float(sensitivity(originals, n_tokens).mean()))
 
 
 def shift(length: float, original: float) -> float:

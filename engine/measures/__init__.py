@@ -15,12 +15,18 @@ measure_testing.py   a test kit for measures of one's own
 
 from __future__ import annotations
 
-from engine.measures.likelihood import perplexity, prediction_probability, prompt_uncertainty
+from engine.measures.likelihood import (
+    flip_rate,
+    perplexity,
+    prediction_probability,
+    prompt_uncertainty,
+)
 from engine.measures.task_map import MapConfig, Thresholds, map_categories
 
 __all__ = [
     "MapConfig",
     "Thresholds",
+    "flip_rate",
     "map_categories",
     "perplexity",
     "prediction_probability",

@@ -28,7 +28,8 @@ def compute_measures(
 
     Returns:
         `task_id`, in the order of its first row, and a column per measure; null where it needs a
-        perturbed prompt and the task has none, for none would differ from the original.
+        perturbed prompt and the task has none, for none would differ from the original, or a column
+        that older tables lack.
 
     Raises:
         InputError: If a name is unknown, a column is missing, two rows are the same pair, the rows
@@ -45,15 +46,43 @@ def compute_measures(
     found = pl.DataFrame(rows, schema={"task_id": pl.String, **columns}, orient="row")
     perturbed = table.filter(pl.col("perturbation") > 0)["task_id"].unique().implode()
     for measure in measures:
-        measured = pl.col("task_id").is_in(perturbed) | pl.col(measure.name).is_not_null()
+        measured = pl.col(measure.name).is_not_null()
+        if not measure.may_lack:
+            measured |= pl.col("task_id").is_in(perturbed)
         _check_values(found.filter(measured), measure, source)
     return found
+
+
+def compute_row_measures(table: pl.DataFrame, source: object | None = None) -> pl.DataFrame:
+    """Measures of every single instance, as if each were a task.
+
+    Args:
+        table: Of the columns of any input, which tell what it is.
+        source: The file it came from, for messages.
+
+    Returns:
+        `task_id`, which is `task/instance`, a column per measure, and `weights_version`.
+
+    Raises:
+        InputError: If it is no such table, or see `compute_measures`.
+    """
+    kinds = [kind for kind in INPUTS.values() if {*kind.columns} <= {*table.columns}]
+    if not kinds:
+        problem = "holds no rows of instances; give stored pairs or answers, not scores"
+        raise InputError(problem, file=source)
+    # Rows of labels look like pairs, but for what tells those of one prompt apart.
+    needs = max(kinds, key=lambda kind: len(kind.key)).name
+    named = table.with_columns(task_id=pl.concat_str("task_id", "instance_id", separator="/"))
+    found = compute_measures(named, needs, source=source)
+    if "weights_version" not in table.columns or table.is_empty():
+        raise InputError("holds no weights version", file=source, field="weights_version")
+    return found.with_columns(weights_version=pl.lit(table["weights_version"][0]))
 
 
 def tasks_of_table(table: pl.DataFrame, needs: str) -> Iterator[tuple[str, Any]]:
     """The id of each task, in the order of its first row, and what its measures are given."""
     kind = INPUTS[needs]
-    used = table.select(list(kind.columns))
+    used = table.select(*kind.columns, *(each for each in kind.optional if each in table.columns))
     if kind.arrange is None:
         yield from grids_of_table(used)
         return
@@ -67,8 +96,11 @@ def check_table(table: pl.DataFrame, needs: str, source: object | None = None) -
     Raises:
         InputError: See `compute_measures`.
     """
-    for column, kind in INPUTS[needs].columns.items():
+    optional = INPUTS[needs].optional
+    for column, kind in (INPUTS[needs].columns | optional).items():
         if column not in table.columns:
+            if column in optional:
+                continue
             there = ", ".join(table.columns)
             raise InputError(f"the column is missing; there are {there}", file=source, field=column)
         wanted = pl.DataType.from_python(kind)
@@ -76,7 +108,7 @@ def check_table(table: pl.DataFrame, needs: str, source: object | None = None) -
             problem = f"holds {table.schema[column]}, not {wanted}"
             raise InputError(problem, file=source, field=column)
         missing = table.filter(pl.col(column).is_null())
-        if missing.height:
+        if missing.height and column not in optional:
             raise InputError(
                 "holds nothing", file=source, record=missing["task_id"][0], field=column
             )

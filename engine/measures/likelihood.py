@@ -34,6 +34,17 @@ def prediction_probability(grid: PairGrid) -> float:
     return float(grid.originals.mean())
 
 
+def flip_rate(grid: PairGrid) -> float | None:
+    """Share of perturbed pairs under which the reference is not the model's greedy answer.
+
+    The reference was decoded greedily under j = 0; under another prompt it is the greedy answer if
+    and only if each of its tokens is a most likely one there. One cut at its greatest length counts
+    by the tokens it has. None where the engine did not tell.
+    """
+    greedy = grid.greedy[:, 1:][grid.scored[:, 1:]]
+    return None if np.isnan(greedy).any() else mean(1 - greedy)
+
+
 def perplexity(grid: PairGrid) -> float:
     """exp(-mean over instances of logprob / n_tokens) under the original prompt, >= 1."""
     return math.exp(-(grid.logprobs[:, 0] / grid.n_tokens[:, 0]).mean())
@@ -122,6 +133,18 @@ LIKELIHOOD_MEASURES = (
         lowest=0,
         highest=math.inf,
         compute=_relative,
+    ),
+    Measure(
+        name="flip_rate",
+        title="flip rate: how often another wording gets another greedy answer",
+        formula="share of (i, j >= 1) in which a token of the output is not a most likely one",
+        source="greedy answers compared; Kung et al. compare likelihoods",
+        needs="pairs",
+        uncertain="high",
+        lowest=0,
+        highest=1,
+        compute=flip_rate,
+        may_lack=True,
     ),
     Measure(
         name="prediction_probability",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ class Input:
         arrange: The rows of a task as measures are given them. None: as a
             `engine.variance.pair_grid.PairGrid`.
         has_originals: Whether each instance must have its original prompt.
+        optional: Further columns, which may be missing or null.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Input:
     key: tuple[str, ...] = ()
     arrange: Callable[[Iterable[Mapping[str, Any]]], Any] | None = None
     has_originals: bool = True
+    optional: dict[str, type] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, type]:
@@ -46,10 +48,16 @@ class Input:
 def _draw_pair(draw: random.Random, n_tokens: int) -> list[dict[str, Any]]:
     logprob = -draw.expovariate(1.0) * n_tokens
     probability = math.exp(logprob / n_tokens)
-    return [{"n_tokens": n_tokens, "logprob": logprob, "probability": probability}]
+    values = {"n_tokens": n_tokens, "logprob": logprob, "probability": probability}
+    return [values | {"is_greedy": draw.random() < probability}]
 
 
-PAIRS = Input("pairs", {"n_tokens": int, "logprob": float, "probability": float}, _draw_pair)
+PAIRS = Input(
+    "pairs",
+    {"n_tokens": int, "logprob": float, "probability": float},
+    _draw_pair,
+    optional={"is_greedy": bool},
+)
 """The stored pairs, `pairs.parquet`, whose reference outputs are the model's own."""
 
 GOLD_PAIRS = replace(PAIRS, name="gold_pairs")
@@ -77,6 +85,7 @@ class Measure:
         highest: The greatest value it can take; infinity if there is none.
         compute: The number of one task, none where it has nothing to be measured by. It is given
             what `Input.arrange` makes of the task's rows, whose order must not matter.
+        may_lack: Whether it is computed from `Input.optional`, so that a task may have none.
     """
 
     name: str
@@ -88,6 +97,7 @@ class Measure:
     lowest: float
     highest: float
     compute: Callable[[Any], float | None]
+    may_lack: bool = False
 
 
 def mean(values: Sequence[float] | NDArray[np.float64]) -> float | None:

@@ -67,7 +67,7 @@ def draw_table(
             for j in range(k + 1):
                 prompt = {"task_id": f"t{task}", "instance_id": f"i{instance}", "perturbation": j}
                 rows += [prompt | rest for rest in kind.draw(draw, n_tokens)]
-    return pl.DataFrame(rows, schema=kind.columns)
+    return pl.DataFrame(rows, schema=kind.columns | kind.optional)
 
 
 def _values(measure: Measure, table: pl.DataFrame) -> dict[str, float]:

@@ -58,6 +58,9 @@ class PairScore(Record):
         n_tokens: Tokens of the reference output, end-of-sequence included when it was emitted.
         logprob: Sum of the token log-probabilities, <= 0.
         probability: exp(logprob / n_tokens), the geometric mean per token, in [0, 1].
+        is_greedy: Whether the output is what the model answers greedily to this prompt, as far as
+            the output goes: no token was likelier anywhere. Null where the engine does not tell.
+        second_logprob: `logprob` as a second reading has it, nothing reused; null without one.
     """
 
     instance_id: str
@@ -66,6 +69,8 @@ class PairScore(Record):
     n_tokens: int
     logprob: float
     probability: float
+    is_greedy: bool | None = None
+    second_logprob: float | None = None
 
     @classmethod
     def of(
@@ -74,6 +79,7 @@ class PairScore(Record):
         perturbation: int,
         n_prompt_tokens: int,
         token_logprobs: Sequence[float],
+        is_greedy: bool | None = None,
     ) -> Self:
         """The score of a pair, given the log-probabilities of its output's tokens, at least one."""
         logprob = math.fsum(token_logprobs)
@@ -84,6 +90,7 @@ class PairScore(Record):
             n_tokens=len(token_logprobs),
             logprob=logprob,
             probability=math.exp(logprob / len(token_logprobs)),
+            is_greedy=is_greedy,
         )
 
 
@@ -181,6 +188,10 @@ class TaskScore(Record):
         n_instances: Instances measured.
         n_perturbations: Perturbed prompts; each instance met all of them, or some in an incomplete
             design.
+        flip_rate: Share of the perturbed pairs under which the model's greedy answer is another, in
+            [0, 1]; null without perturbed pairs, of gold outputs, and where the engine does not
+            tell.
+        precision: What the engine computes in: `float32`, or something in which rounding tells.
         weights_version: The weights every number of this record was computed with.
         references: One reference output per instance.
         pairs: All scored pairs, ordered by instance and perturbation; originals alone where prompt
@@ -195,6 +206,8 @@ class TaskScore(Record):
     perplexity: float
     n_instances: int
     n_perturbations: int
+    flip_rate: float | None = None
+    precision: str | None = None
     weights_version: str
     references: tuple[Reference, ...]
     pairs: tuple[PairScore, ...]

@@ -53,6 +53,9 @@ class ScoreConfig(Record):
             alone, so a later scoring with k + 1 goes on where one with k perturbations ended.
         max_output_tokens: Longest reference output, and longest sample, in tokens.
         reference: `generated` scores the model's own greedy output, `gold` the first gold output.
+        second_readings: Original pairs per task that are scored a second time, of which the noise
+            floor of prompt uncertainty is made (`engine.variance.rounding_noise`). Null: 2 where
+            rounding tells, none in float32.
         seed: Seed of the instance sample and of the perturbations.
         prompt: How prompts are laid out.
         perturbation: How prompts are perturbed; told apart by its `name`, see `engine.perturb`.
@@ -67,6 +70,7 @@ class ScoreConfig(Record):
     first_perturbation: Annotated[int, Field(ge=1, le=1_000)] = 1
     max_output_tokens: Annotated[int, Field(ge=1, le=4_096)] = 32
     reference: Literal["generated", "gold"] = "generated"
+    second_readings: Annotated[int, Field(ge=0, le=10_000)] | None = None
     seed: int = 0
     prompt: PromptConfig = PromptConfig()
     perturbation: PerturbationConfig = DropWords()

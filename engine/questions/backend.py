@@ -128,6 +128,7 @@ class Backend(Protocol):
         tokenizer: A transformers tokenizer.
         max_model_len: The model's context, in tokens.
         max_in_flight: Calls that may be waiting for an answer at once, of all kinds together.
+        precision: What it computes in: `float32`, or something in which rounding tells.
 
     Calls of one `group` share prefixes: where the engine has several replicas, each with a prefix
     cache of its own, they go to the same one.
@@ -136,6 +137,7 @@ class Backend(Protocol):
     tokenizer: Any
     max_model_len: int
     max_in_flight: int
+    precision: str
 
     def new_group(self) -> int:
         """A group for the calls of one task."""
@@ -148,9 +150,19 @@ class Backend(Protocol):
         ...
 
     async def score(
-        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+        self,
+        prompt: tuple[int, ...],
+        output: tuple[int, ...],
+        name: str,
+        group: int,
+        *,
+        again: bool = False,
     ) -> Scored:
-        """How likely the output is after the prompt."""
+        """How likely the output is after the prompt.
+
+        Args:
+            again: A second reading: nothing that the first one has computed is reused.
+        """
         ...
 
     async def sample(self, planned: PlannedSample, group: int) -> Sampled:

@@ -22,6 +22,7 @@ class Pair:
 
     Attributes:
         about: What tells it from other pairs of its prompt, for messages.
+        again: Whether it is scored a second time, with nothing reused of the first.
     """
 
     task_id: str
@@ -30,6 +31,7 @@ class Pair:
     prompt: tuple[int, ...]
     output: tuple[int, ...]
     about: str = ""
+    again: bool = False
 
     @property
     def of_prompt(self) -> str:
@@ -53,7 +55,7 @@ class Pair:
 
     async def ask(self, backend: Backend, group: int) -> tuple[Scored, Usage]:
         """The log-probabilities of the output's tokens and what they cost."""
-        scored = await backend.score(self.prompt, self.output, self.name, group)
+        scored = await backend.score(self.prompt, self.output, self.name, group, again=self.again)
         return scored, Usage(
             pairs=1,
             tokens_submitted=scored.n_submitted,
@@ -167,6 +169,15 @@ def _columns(plan: TaskPlan, config: ScoreConfig) -> Iterator[tuple[int, tuple[i
     r = config.instances_per_perturbation
     columns = incidence(plan.task.id, len(plan.instances), last, r, config.seed)
     yield from list(enumerate(columns, 1))[config.first_perturbation - 1 :]
+
+
+def second_readings(plan: TaskPlan, outputs: Sequence[tuple[int, ...]], most: int) -> list[Pair]:
+    """The original pairs of the first instances, to be scored a second time."""
+    chosen = zip(plan.instances[:most], plan.originals[:most], outputs[:most], strict=True)
+    return [
+        Pair(plan.task.id, one.id, 0, original.token_ids, output, "/again", again=True)
+        for one, original, output in chosen
+    ]
 
 
 def prompts_of(plan: TaskPlan, pairs: Sequence[Pair]) -> Iterator[tuple[str, int, tuple[int, ...]]]:

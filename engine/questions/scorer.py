@@ -10,37 +10,36 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from engine.errors import EngineError, InputError
-from engine.measures import perplexity, prediction_probability, prompt_uncertainty
+from engine.measures import flip_rate, perplexity, prediction_probability, prompt_uncertainty
 from engine.prompts import EncodedPrompt, PromptBuilder
 from engine.protocol.api import PairScore, Reference, SkippedTask, TaskScore, Usage
 from engine.protocol.score_config import ScoreConfig
-from engine.questions.backend import Backend, Generated
-from engine.questions.pair_plan import Pair, TaskPlan, plan_pairs, plan_task, reusable_tokens
+from engine.questions.backend import Backend, Generated, PlannedSample
+from engine.questions.children import Children, together
+from engine.questions.pair_plan import (
+    Pair,
+    TaskPlan,
+    plan_pairs,
+    plan_task,
+    reusable_tokens,
+    second_readings,
+)
 from engine.questions.planners import in_planner
 from engine.questions.question import Asked
 from engine.questions.question_registry import find_question
 from engine.tasks import Instance, Task
 from engine.variance.pair_grid import PairGrid
 
-_T = TypeVar("_T")
-
 KEPT_TOKENS = 1_000_000
 """Tokens of prompts that a scorer keeps between check and score, 36 bytes each."""
 
-
-async def _together(running: Sequence[asyncio.Task[_T]]) -> list[_T]:
-    """The results of all. When one fails, or the wait is cancelled, the others end as well."""
-    try:
-        return await asyncio.gather(*running)
-    finally:
-        for each in running:
-            each.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+SECOND_READINGS = 2
+"""Original pairs of a task that are scored a second time where rounding tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,7 @@ class _Work:
     Attributes:
         known: The scores that came with the references.
         pairs: What is scored for prompt uncertainty.
+        again: Originals that are scored a second time.
         asked: What the question asks on top.
     """
 
@@ -58,28 +58,14 @@ class _Work:
     references: tuple[Reference, ...]
     known: list[PairScore]
     pairs: list[Pair]
+    again: list[Pair]
     asked: list[Asked]
     usage: Usage
 
-
-class _Children:
-    """What runs on behalf of one scoring, and ends with it."""
-
-    def __init__(self) -> None:
-        self._running: set[asyncio.Task[Any]] = set()
-
-    def spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        child = asyncio.create_task(work)
-        self._running.add(child)
-        child.add_done_callback(self._running.discard)
-        # Whoever awaits the child sees its error; one that nobody awaits any more is no news.
-        child.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return child
-
-    async def end(self) -> None:
-        for child in list(self._running):
-            child.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+    @property
+    def calls(self) -> list[Pair | PlannedSample]:
+        """All calls to the engine."""
+        return [*self.pairs, *self.again, *(one.call for one in self.asked)]
 
 
 class TaskScorer:
@@ -105,6 +91,8 @@ class TaskScorer:
         self._config = config
         self._question = find_question(config, section="config.")
         self._version = weights_version
+        asked, rounds = config.second_readings, backend.precision != "float32"
+        self._second_readings = SECOND_READINGS * rounds if asked is None else asked
         self._builder = PromptBuilder(backend.tokenizer, config.prompt, backend.max_model_len)
         self._slots = asyncio.Semaphore(backend.max_in_flight)
         self._kept: dict[str, tuple[Task, TaskPlan]] = {}
@@ -163,7 +151,8 @@ class TaskScorer:
         n = len(plan.originals)
         perturbed = config.n_prompts(n) / n
         of_originals = sum(len(each.token_ids) for each in plan.originals)
-        tokens = (of_originals + n * config.max_output_tokens) * perturbed
+        again = min(self._second_readings, n) / n
+        tokens = (of_originals + n * config.max_output_tokens) * (perturbed + again)
         if self._question:
             asked = self._question.plan(plan, (), config, self._builder)
             most = sum(one.call.most_tokens for one in asked)
@@ -188,7 +177,7 @@ class TaskScorer:
         Neither is raised for a task that is skipped instead. An engine that is dead skips none.
         """
         most = 2 * max(2, self._backend.max_in_flight // self._config.n_instances)
-        children = _Children()
+        children = Children()
         begun: deque[asyncio.Task[TaskScore | SkippedTask]] = deque()
         submitted: asyncio.Task[Any] | None = None
         left = iter(tasks)
@@ -221,7 +210,7 @@ class TaskScorer:
             outputs = [output.token_ids for output in generated]
             finish_reasons = [output.finish_reason for output in generated]
             known = [
-                PairScore.of(instance.id, 0, len(original.token_ids), output.token_logprobs)
+                PairScore.of(instance.id, 0, len(original.token_ids), output.token_logprobs, True)
                 for instance, original, output in zip(
                     plan.instances, plan.originals, generated, strict=True
                 )
@@ -231,26 +220,29 @@ class TaskScorer:
                 tokens_reused=sum(output.n_reused for output in generated),
                 tokens_generated=sum(len(output.token_ids) for output in generated),
             )
-        pairs, asked, reusable = await in_planner(self._plan_calls, plan, outputs)
+        pairs, again, asked, reusable = await in_planner(self._plan_calls, plan, outputs)
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
-        return _Work(plan, group, references, known, pairs, asked, usage)
+        return _Work(plan, group, references, known, pairs, again, asked, usage)
 
     def _gold_outputs(self, plan: TaskPlan) -> list[tuple[int, ...]]:
         return [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
 
     def _plan_calls(
         self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]]
-    ) -> tuple[list[Pair], list[Asked], int]:
-        """All pairs of a task, all that is asked, and how many of the tokens could be reused."""
+    ) -> tuple[list[Pair], list[Pair], list[Asked], int]:
+        """All pairs of a task, those read again, what is asked, and how many tokens recur."""
         config, builder = self._config, self._builder
         gold = config.reference == "gold"
         pairs = plan_pairs(plan, outputs, config, builder, originals=gold)
+        moved = any(pair.perturbation for pair in pairs)
+        again = second_readings(plan, outputs, self._second_readings if moved else 0)
         asked = self._question.plan(plan, pairs, config, builder) if self._question else []
         sequences = [pair.submitted for pair in pairs] + [one.call.submitted for one in asked]
         if not gold:
             sequences += [original.token_ids for original in plan.originals]
-        return pairs, asked, reusable_tokens(sequences)
+        reusable = reusable_tokens(sequences) + reusable_tokens(pair.submitted for pair in again)
+        return pairs, again, asked, reusable
 
     async def _generate(self, plan: TaskPlan, group: int) -> list[Generated]:
         async def generate(instance: Instance, original: EncodedPrompt) -> Generated:
@@ -263,7 +255,7 @@ class TaskScorer:
                     group,
                 )
 
-        return await _together(
+        return await together(
             [
                 asyncio.create_task(generate(instance, original))
                 for instance, original in zip(plan.instances, plan.originals, strict=True)
@@ -292,13 +284,13 @@ class TaskScorer:
         self,
         referenced: asyncio.Task[_Work],
         before: asyncio.Task[Any] | None,
-        children: _Children,
+        children: Children,
     ) -> list[asyncio.Task[tuple[Any, Usage]]]:
         """The running calls about a task, pairs first: those of the task before are submitted."""
         if before is not None:
             await asyncio.wait([before])
         work = await referenced
-        calls = [*work.pairs, *(one.call for one in work.asked)]
+        calls = work.calls
         running: dict[int, asyncio.Task[tuple[Any, Usage]]] = {}
         # Stable, so pairs come first: behind a sample the cache might cover the output of its pair.
         for place in sorted(range(len(calls)), key=lambda each: calls[each].perturbation):
@@ -317,7 +309,7 @@ class TaskScorer:
     ) -> TaskScore | SkippedTask:
         try:
             work = await referenced
-            results = await _together(await submitted)
+            results = await together(await submitted)
         except self._faults as fault:
             return SkippedTask.because(task.id, fault)
         answers = [answer for answer, _ in results]
@@ -334,17 +326,30 @@ class TaskScorer:
         def place(row: Any) -> tuple[int, int]:
             return order[row.instance_id], row.perturbation
 
-        n = len(work.pairs)
+        n, m = len(work.pairs), len(work.pairs) + len(work.again)
         scored = [
             PairScore.of(
-                pair.instance_id, pair.perturbation, len(pair.prompt), answer.token_logprobs
+                pair.instance_id,
+                pair.perturbation,
+                len(pair.prompt),
+                answer.token_logprobs,
+                None if answer.is_greedy is None else all(answer.is_greedy),
             )
             for pair, answer in zip(work.pairs, answers[:n], strict=True)
         ]
-        pairs = sorted([*work.known, *scored], key=place)
+        second = {
+            pair.instance_id: math.fsum(answer.token_logprobs)
+            for pair, answer in zip(work.again, answers[n:m], strict=True)
+        }
+        pairs = [
+            pair.model_copy(update={"second_logprob": second.get(pair.instance_id)})
+            if pair.perturbation == 0
+            else pair
+            for pair in sorted([*work.known, *scored], key=place)
+        ]
         on_top = {}
         if question := self._question:
-            rows = question.keep(work.asked, answers[n:], work.plan.task, self._builder)
+            rows = question.keep(work.asked, answers[m:], work.plan.task, self._builder)
             on_top[question.name] = question.answer(sorted(rows, key=place), work.plan.task)
         grid = PairGrid.of(pairs)
         return TaskScore(
@@ -354,6 +359,8 @@ class TaskScorer:
             perplexity=perplexity(grid),
             n_instances=len(work.plan.instances),
             n_perturbations=self._config.n_perturbations,
+            flip_rate=None if self._config.reference == "gold" else flip_rate(grid),
+            precision=self._backend.precision,
             weights_version=self._version,
             references=work.references,
             pairs=tuple(pairs),

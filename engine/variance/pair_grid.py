@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-VALUES = ("probability", "logprob", "n_tokens", "n_prompt_tokens")
-"""What a pair holds beside its place."""
+VALUES = ("probability", "logprob", "n_tokens", "n_prompt_tokens", "is_greedy", "second_logprob")
+"""What a pair holds beside its place; the last two not always."""
 
 _TASKS_AT_ONCE = 500
+
+_CERTAIN = 0.02
+"""Probabilities closer to 0 or 1 count as this far away: the first order is not all there."""
 
 
 class PairGrid:
@@ -66,7 +69,10 @@ class PairGrid:
         return cls(
             np.array(rows, dtype=np.int64),
             np.array([pair.perturbation for pair in pairs], dtype=np.int64),
-            {name: np.array([getattr(pair, name) for pair in pairs]) for name in VALUES},
+            {
+                name: np.array([getattr(pair, name) for pair in pairs], dtype=float)
+                for name in VALUES
+            },
             list(names),
         )
 
@@ -89,6 +95,17 @@ class PairGrid:
     def n_prompt_tokens(self) -> Floats:
         """Tokens of the prompt."""
         return self._table("n_prompt_tokens")
+
+    @cached_property
+    def greedy(self) -> Floats:
+        """1 where the output is the model's greedy answer, 0 where not, nan where unknown."""
+        return self._table("is_greedy")
+
+    @cached_property
+    def second_originals(self) -> Floats:
+        """p(i, 0) of a second reading, shape (n,); nan without one."""
+        second: Floats = np.exp(self._table("second_logprob")[:, 0] / self.n_tokens[:, 0])
+        return second
 
     @cached_property
     def scored(self) -> NDArray[np.bool_]:
@@ -114,8 +131,20 @@ class PairGrid:
 
     def _table(self, name: str) -> Floats:
         table = np.full(self.shape, np.nan)
-        table[self._place] = self._values[name]
+        table[self._place] = self._values.get(name, np.nan)
         return table
+
+
+def sensitivity(p: Floats, n_tokens: Sequence[int] | Floats) -> Floats:
+    """How far a geometric mean over T tokens moves for a shift of each: p (1 - p) / sqrt(T), > 0.
+
+    Args:
+        p: The mean, of any number of outputs.
+        n_tokens: T of each, >= 1.
+    """
+    p = np.clip(p, _CERTAIN, 1 - _CERTAIN)
+    found: Floats = p * (1 - p) / np.sqrt(n_tokens)
+    return found
 
 
 def grids_of_table(pairs: pl.DataFrame) -> Iterator[tuple[str, PairGrid]]:
@@ -145,7 +174,7 @@ def grids_of_table(pairs: pl.DataFrame) -> Iterator[tuple[str, PairGrid]]:
         names = part["instance_id"].filter(begins).to_list()
         instances = begins.cum_sum().to_numpy().astype(np.int64) - 1
         perturbations = part["perturbation"].to_numpy()
-        values = {name: part[name].to_numpy() for name in columns}
+        values = {name: part[name].cast(pl.Float64).to_numpy() for name in columns}
         for name, start, end in runs:
             begin = instances[start]
             yield (

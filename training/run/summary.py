@@ -114,6 +114,9 @@ def uncertainty_in_words(scores: pl.DataFrame) -> str:
     """How many tasks were scored, their mean prompt uncertainty, and how many have none."""
     mean = mean_uncertainty(scores)
     told = "" if mean is None else f", mean prompt uncertainty {mean:.4f}"
+    if "noise_floor" in scores.columns and scores["noise_floor"].count():
+        floor = scores["noise_floor"].drop_nulls().to_numpy().mean()
+        told += f" (noise floor {floor:.2g})"
     left = unmeasurable_in_words(scores["prompt_uncertainty"].null_count())
     return f"{scores.height:,} tasks{told}{left}"
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import polars as pl
 from pydantic import Field
 
-from training.selection.strategy import Choice, Direction, Draw, Strategy, drawn, ranked
+from training.selection.strategy import (
+    Choice,
+    Direction,
+    Draw,
+    Strategy,
+    drawn,
+    ranked,
+    require_column,
+)
 
 
 class Ranking(Strategy):
@@ -41,6 +50,13 @@ class PromptUncertainty(Ranking):
     name: Literal["prompt_uncertainty"] = "prompt_uncertainty"
 
 
+class FlipRate(Ranking):
+    """The tasks whose greedy answer changes most, or least, often with the prompt."""
+
+    summary: ClassVar[str] = "highest (or lowest) share of prompts with another greedy answer first"
+    name: Literal["flip_rate"] = "flip_rate"
+
+
 class OutputDisagreement(Ranking):
     """The tasks whose sampled outputs differ most, or least, between prompts."""
 
@@ -66,6 +82,26 @@ class Perplexity(Ranking):
 
     summary: ClassVar[str] = "highest (or lowest) perplexity of the model's own output first"
     name: Literal["perplexity"] = "perplexity"
+
+
+class InstructionFollowingDifficulty(Ranking):
+    """The gold outputs that their prompt helps least, as Li et al. (2024) choose data.
+
+    Attributes:
+        most: Where the ratio is higher the prompt misleads; these are left out.
+    """
+
+    summary: ClassVar[str] = "highest (or lowest) instruction-following difficulty (IFD) below 1"
+    measure: ClassVar[str] = "instruction_following_difficulty"
+    name: Literal["instruction_following_difficulty"] = "instruction_following_difficulty"
+    most: float = 1.0
+
+    def choose(self, draw: Draw) -> list[Choice]:
+        """The first tasks of those that are no higher."""
+        column, _ = self.ranks_by()
+        require_column(draw.candidates, column)
+        kept = draw.candidates.filter(pl.col(column) <= self.most)
+        return super().choose(replace(draw, candidates=kept))
 
 
 class Column(Ranking):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from engine.errors import InputError
+from engine.protocol.score_config import BASE_MEASURE
 from training.selection.selection_record import SelectedTask, Selection
 from training.selection.strategy import Choice, Draw, Strategy
 from training.selection.strategy_registry import parse_strategy
@@ -22,7 +23,9 @@ def select(
     forced: Sequence[str] = (),
     excluded: Sequence[str] = (),
 ) -> Selection:
-    """Choose tasks, by any strategy among those alone whose prompt uncertainty could be measured.
+    """Choose tasks, among those alone whose prompt uncertainty could be measured.
+
+    A strategy that goes by another question's measure chooses among those that have it.
 
     Args:
         scores: One row per task, in any order, with the columns of `scores.parquet`.
@@ -42,11 +45,11 @@ def select(
     held = scores.filter(task_id.is_in(list(forced)))
     open_ = scores.filter(~task_id.is_in([*forced, *excluded]))
     unmeasurable = open_.clear()
-    if "prompt_uncertainty" in scores.columns:
-        is_null = pl.col("prompt_uncertainty").is_null()
+    if strategy.measure in scores.columns:
+        is_null = pl.col(strategy.measure).is_null()
         unmeasurable, open_ = open_.filter(is_null), open_.filter(~is_null)
     if not held.height + open_.height:
-        raise InputError("no task that could be measured is left", field="prompt_uncertainty")
+        raise InputError("no task that could be measured is left", field=strategy.measure)
     n_open = min(n_tasks - held.height, open_.height)
     choices: list[Choice] = []
     if n_open > 0:
@@ -66,6 +69,7 @@ def select(
             held.height + len(choices),
             set(excluded) - scored,
             unmeasurable["task_id"].to_list(),
+            strategy.measure,
         ),
         tasks=_tasks(forced, choices),
     )
@@ -127,13 +131,15 @@ def _check_choices(
 
 
 def _notes(
-    n_asked: int, n_taken: int, unknown: set[str], unmeasurable: Sequence[str]
+    n_asked: int, n_taken: int, unknown: set[str], unmeasurable: Sequence[str], measure: str
 ) -> tuple[str, ...]:
     notes = []
     if unmeasurable:
+        why = ", for no perturbed prompt differs from the original"
         notes.append(
-            f"{len(unmeasurable)} tasks were left out, such as {unmeasurable[0]}: their prompt "
-            "uncertainty could not be measured, for no perturbed prompt differs from the original"
+            f"{len(unmeasurable)} tasks were left out, such as {unmeasurable[0]}: their "
+            f"{measure.replace('_', ' ')} could not be measured"
+            f"{why if measure == BASE_MEASURE else ''}"
         )
     if n_taken < n_asked:
         notes.append(f"{n_taken} tasks were taken, {n_asked} asked for: there are no more")

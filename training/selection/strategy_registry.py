@@ -23,8 +23,10 @@ def _ours() -> tuple[type[Strategy], ...]:
 
     return (
         ranking.PromptUncertainty,
+        ranking.FlipRate,
         ranking.OutputDisagreement,
         ranking.LabelBald,
+        ranking.InstructionFollowingDifficulty,
         ranking.Perplexity,
         ranking.Column,
         ranking.Random,

@@ -38,7 +38,7 @@ from engine.protocol.weights_state import WeightsState
 from engine.tasks import Pool, Task, digest_tasks
 from training.tables.overwriting import AskedOf, WorkFiles
 from training.tables.record_files import write_parquet
-from training.tables.score_tables import SCORE_COLUMNS, pair_table
+from training.tables.score_tables import SCORE_COLUMNS, pair_table, with_noise
 from training.tables.task_columns import task_row, task_table, with_columns_of
 
 _OF_EVERY_SCORE = ("prediction_probability", "perplexity")
@@ -276,5 +276,9 @@ def race_scores(result: RaceResult, pairs: pl.DataFrame, config: ScoreConfig) ->
         compute_measures(pairs, "pairs", _OF_EVERY_SCORE),
         compute_measures(pairs, needs),
     )
-    table = known.with_columns(map_categories(known).cast(pl.String).alias("map_category"))
-    return table.select(*SCORE_COLUMNS, pl.exclude(*SCORE_COLUMNS))
+    unknown = SCORE_COLUMNS.keys() - {*known.columns, "map_category"}
+    table = known.with_columns(
+        map_categories(known).cast(pl.String).alias("map_category"),
+        *(pl.lit(None, SCORE_COLUMNS[name]).alias(name) for name in unknown),
+    )
+    return with_noise(table, pairs)

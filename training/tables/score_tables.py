@@ -16,6 +16,7 @@ from engine.questions.question import Question
 from engine.variance.analysis import Moves
 from engine.variance.pair_grid import PairGrid
 from engine.variance.pooling import standard_errors
+from engine.variance.rounding_noise import noise_columns
 from training.tables.question_tables import answer_columns, row_table
 
 _AT_ONCE = 500  # scores held in memory
@@ -26,15 +27,21 @@ SCORE_COLUMNS: dict[str, Any] = {
     "standard_error": pl.Float64,
     "prediction_probability": pl.Float64,
     "perplexity": pl.Float64,
+    "flip_rate": pl.Float64,
+    "noise_floor": pl.Float64,
+    "noise_error": pl.Float64,
     "n_instances": pl.Int64,
     "n_perturbations": pl.Int64,
     "map_category": pl.String,
     "selected": pl.Boolean,
+    "precision": pl.String,
     "weights_version": pl.String,
 }
 """Columns of `scores.parquet`, in order. `selected` is null until the selection has been made.
 
 `standard_error` is that of prompt uncertainty, over repeats with other instances and perturbations.
+`noise_floor` and `noise_error` are what rounding alone makes of it
+(`engine.variance.rounding_noise`); null where no pair was read twice, as in float32.
 Behind them stand the measures of a question (`training.tables.question_tables`),
 `ranking_estimate` and `ranking_error` (`engine.design.ranking_columns`); after a race all that an
 `engine.design.entries.Standing` says, and the other measures of its pairs.
@@ -49,8 +56,10 @@ PAIR_COLUMNS: dict[str, Any] = {
     "probability": pl.Float64,
     "weights_version": pl.String,
     "n_prompt_tokens": pl.Int64,
+    "is_greedy": pl.Boolean,
+    "second_logprob": pl.Float64,
 }
-"""Columns of `pairs.parquet`, in order."""
+"""Columns of `pairs.parquet`, in order; the last two are null where they are not known."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +117,28 @@ def build_tables(
     others = [name for name in next(iter(rows.values()), {}) if name not in SCORE_COLUMNS]
     columns = SCORE_COLUMNS | dict.fromkeys(others, pl.Float64)
     table = pl.DataFrame([rows[task_id] for task_id in order], schema=columns).with_columns(errors)
+    all_pairs = _in_order(pairs, order)
+    table = with_noise(table, all_pairs)
     categories = map_categories(table).cast(pl.String).alias("map_category")
     return ScoreTables(
         scores=table.with_columns(categories),
-        pairs=_in_order(pairs, order),
+        pairs=all_pairs,
         rows=_in_order(own, order) if own else None,
     )
+
+
+def with_noise(scores: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Scores with `noise_floor` and `noise_error`, and no standard error less than the latter.
+
+    Args:
+        pairs: `PAIR_COLUMNS`, of the same tasks.
+    """
+    noise = noise_columns(pairs)
+    table = scores.drop(noise.columns[1:], strict=False)
+    table = table.join(noise, on="task_id", how="left", maintain_order="left")
+    # A repeat takes other readings, too, which its own few moves may not tell.
+    table = table.with_columns(pl.max_horizontal("standard_error", "noise_error"))
+    return table.select(*SCORE_COLUMNS, pl.exclude(*SCORE_COLUMNS))
 
 
 def _in_order(parts: Sequence[pl.DataFrame], order: Sequence[str]) -> pl.DataFrame:

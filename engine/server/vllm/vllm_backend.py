@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import itertools
 import os
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from engine.errors import EngineError
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import shared_tails
 from engine.server.vllm.pair_paths import FixedIds, OurRows, PairPath, SampledLast, row_logprob
+from engine.server.vllm.rounding import engine_precision
 
 _request_numbers = itertools.count()
 # Several API server processes must not all begin with the same rank.
@@ -61,6 +63,7 @@ class VllmBackend:
 
     Attributes:
         n_replicas: Data-parallel ranks that this client can reach.
+        precision: See `engine.server.vllm.rounding.engine_precision`.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class VllmBackend:
         self._salt = salt
         self.tokenizer: Any = client.renderer.get_tokenizer()
         self.max_model_len: int = config.model_config.max_model_len
+        self.precision = engine_precision(config)
         # As many as one scheduler step takes, and as many again to fill the next step at once.
         parallel = config.parallel_config
         self.n_replicas: int = (
@@ -160,23 +164,36 @@ class VllmBackend:
         )
 
     async def score(
-        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+        self,
+        prompt: tuple[int, ...],
+        output: tuple[int, ...],
+        name: str,
+        group: int,
+        *,
+        again: bool = False,
     ) -> Scored:
         """Log-probabilities of the output's tokens after the prompt.
 
         vLLM fills the rows of cached positions with nothing at all. Where a hit in the cache is not
         bound to end before the output's first row (`engine.server.vllm.bounded_hits`), the pair is
         scored again without the cache.
+
+        A second reading has a salt of its own: its prefixes are shared with other second readings
+        and with nothing else.
         """
+        reader = self
+        if again:
+            reader = copy.copy(self)
+            reader._salt += "/again"
         marks = self._marks(prompt)
         submitted, params = self._path.ask(prompt, output, marks)
-        result = await self._run(submitted, params, name, group)
+        result = await reader._run(submitted, params, name, group)
         rows = self._path.read(result, prompt, output)
         rescored = rows is None
         if rows is None:
             submitted, params = self._path.ask(prompt, output, marks)
             params.skip_reading_prefix_cache = True
-            result = await self._run(submitted, params, name, group)
+            result = await reader._run(submitted, params, name, group)
             rows = self._path.read(result, prompt, output)
         if rows is None:
             raise EngineError(f"pair {name}: the engine computed no rows for its output")

@@ -93,3 +93,21 @@ def test_relative_moves_of_very_unlikely_outputs() -> None:
     )
     found = compute_measures(pairs, names=["prompt_uncertainty_relative"])
     assert found["prompt_uncertainty_relative"][0] == pytest.approx(2.0, rel=1e-9)
+
+
+def test_the_flip_rate_is_unknown_where_older_pairs_do_not_tell() -> None:
+    table = draw_table("pairs", n_tasks=3)
+    flips = (
+        table.filter(pl.col("perturbation") > 0)
+        .group_by("task_id", maintain_order=True)
+        .agg(flip_rate=1 - pl.col("is_greedy").mean())
+    )
+    found = compute_measures(table, names=["flip_rate"])
+    assert found["flip_rate"].to_list() == pytest.approx(flips["flip_rate"].to_list())
+    older = compute_measures(table.drop("is_greedy"), names=["flip_rate"])
+    assert older["flip_rate"].to_list() == [None] * 3
+    one_unknown = table.with_columns(
+        is_greedy=pl.when(pl.int_range(pl.len()) != 1).then(pl.col("is_greedy"))
+    )
+    found = compute_measures(one_unknown, names=["flip_rate"])
+    assert found["flip_rate"].is_null().to_list() == [True, False, False]

@@ -62,6 +62,8 @@ class FakeBackend:
         cancelled: Names of the calls that were cancelled.
         n_groups: Groups given out.
         groups: The groups of a task's calls, by the task's id.
+        precision: What it says that it computes in.
+        noise: How far a second reading moves each log-probability, at most.
         drawn: What was sampled, by name.
     """
 
@@ -78,6 +80,8 @@ class FakeBackend:
     n_groups: int = 0
     groups: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     drawn: dict[str, PlannedSample] = field(default_factory=dict)
+    precision: str = "float32"
+    noise: float = 0.0
 
     def new_group(self) -> int:
         self.n_groups += 1
@@ -98,10 +102,18 @@ class FakeBackend:
         )
 
     async def score(
-        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+        self,
+        prompt: tuple[int, ...],
+        output: tuple[int, ...],
+        name: str,
+        group: int,
+        *,
+        again: bool = False,
     ) -> Scored:
         self.groups[name.partition("/")[0]].add(group)
         logprobs = await self._answer(name, prompt, output)
+        if again:
+            logprobs = tuple(each + self.noise * token_logprob(prompt, 0) for each in logprobs)
         is_greedy = tuple(value > LIKELIEST for value in logprobs)
         return Scored(logprobs, len(prompt) + len(output), 1, rescored=False, is_greedy=is_greedy)
 

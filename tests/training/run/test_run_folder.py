@@ -23,11 +23,12 @@ SCORES = {name: make_score(name, value) for name, value in (("a", 0.1), ("b", 0.
 def test_columns_are_those_of_the_contract() -> None:
     assert ", ".join(SCORE_COLUMNS) == (
         "task_id, prompt_uncertainty, standard_error, prediction_probability, perplexity, "
-        "n_instances, n_perturbations, map_category, selected, weights_version"
+        "flip_rate, noise_floor, noise_error, n_instances, n_perturbations, map_category, "
+        "selected, precision, weights_version"
     )
     assert ", ".join(PAIR_COLUMNS) == (
         "task_id, instance_id, perturbation, n_tokens, logprob, probability, weights_version, "
-        "n_prompt_tokens"
+        "n_prompt_tokens, is_greedy, second_logprob"
     )
 
 

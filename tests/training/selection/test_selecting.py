@@ -26,8 +26,11 @@ SCORES = draw_scores(10)
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ("uncertain", r"unknown strategy 'uncertain'; valid here: prompt_uncertainty, output_dis"),
-        ({"direction": "low"}, r"give the strategy's name; valid: prompt_uncertainty, out"),
+        (
+            "uncertain",
+            r"unknown strategy 'uncertain'; valid here: prompt_uncertainty, flip_rate, output_dis",
+        ),
+        ({"direction": "low"}, r"give the strategy's name; valid: prompt_uncertainty, flip"),
         (
             {"name": "prompt_uncertainty", "end": "low"},
             r"field 'end': unknown setting of prompt_uncertainty; valid: direction$",

@@ -19,8 +19,10 @@ from training.selection.strategy_testing import check_strategy, draw_scores
 SETTINGS: list[dict[str, Any]] = [
     {"name": "prompt_uncertainty"},
     {"name": "prompt_uncertainty", "direction": "low"},
+    {"name": "flip_rate"},
     {"name": "output_disagreement"},
     {"name": "label_bald", "direction": "low"},
+    {"name": "instruction_following_difficulty"},
     {"name": "perplexity", "direction": "high"},
     {"name": "perplexity", "direction": "low"},
     {"name": "random"},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+import pytest
 
 from engine.pools import open_pool
 from engine.pools.lazy import LazyPool
@@ -18,6 +21,7 @@ from tests.engine.no_engine import NoEngine
 from tests.engine.weights.served import live
 from tests.training.http_engine import fake_score
 from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
+from training.tables.score_tables import build_tables
 
 N_TASKS = 502
 CONFIG = ScoreConfig(n_instances=2, n_perturbations=2, measure="output_disagreement")
@@ -67,3 +71,28 @@ def test_standard_errors_are_pooled_over_all_tasks(tmp_path: Path) -> None:
     samples = [score.answers["output_disagreement"].rows for score in scores]
     expected = standard_errors([OutputQuestion().grid(each) for each in samples])
     assert table["output_disagreement_error"].to_list() == expected
+
+
+def test_no_standard_error_is_less_than_what_rounding_makes(tmp_path: Path) -> None:
+    """Of pairs that hardly move, the second readings alone tell how sure their mean is."""
+    scores = []
+    for task in list(make_pool(tmp_path))[:3]:
+        score = fake_score(task, CONFIG.model_copy(update={"measure": "prompt_uncertainty"}), "v")
+        pairs = [
+            pair.model_copy(
+                update={
+                    "logprob": -3.0,
+                    "probability": math.exp(-1),
+                    "second_logprob": None if pair.perturbation else -3.3,
+                }
+            )
+            for pair in score.pairs
+        ]
+        scores.append(score.model_copy(update={"pairs": tuple(pairs), "precision": "bfloat16"}))
+    table = build_tables(scores, [score.task_id for score in scores]).scores
+    off = math.exp(-1) - math.exp(-1.1)
+    assert table["noise_floor"].to_list() == pytest.approx([off] * 3)
+    # Two instances and four moves that are 0: the variance of a reading times 1/4.
+    assert table["noise_error"].to_list() == pytest.approx([off / math.sqrt(2) / 2] * 3)
+    assert table["standard_error"].to_list() == table["noise_error"].to_list()
+    assert table["precision"].to_list() == ["bfloat16"] * 3

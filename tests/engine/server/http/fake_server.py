@@ -99,14 +99,14 @@ class WeightedBackend(FakeBackend):
     behind: tuple[int, ...] = ()
 
     async def score(
-        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
+        self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int, **more: Any
     ) -> Scored:
         if name.startswith("probe"):
             self.engine.events.append(" ".join(name.split()[2:]))
         loaded = self.engine.loaded
         if loaded is None:
             raise EngineError("the model is on the meta device")
-        scored = await super().score(prompt, output, name, group)
+        scored = await super().score(prompt, output, name, group, **more)
         if group in self.behind:
             loaded = "base"
         first, *others = (value * factor(loaded) for value in scored.token_logprobs)

@@ -39,16 +39,19 @@ class Client:
             outputs=[SimpleNamespace(logprobs=sampled, finish_reason="length")],
         )
         self.asked: list[Any] = []
+        self.salts: list[str] = []
         self.renderer = SimpleNamespace(get_tokenizer=lambda: None)
         self.vllm_config = SimpleNamespace(
             use_v2_model_runner=False,
-            model_config=SimpleNamespace(max_model_len=100),
+            model_config=SimpleNamespace(max_model_len=100, dtype="torch.bfloat16"),
+            device_config=SimpleNamespace(device_type="cpu"),
             scheduler_config=SimpleNamespace(max_num_seqs=4),
             parallel_config=SimpleNamespace(local_engines_only=True, data_parallel_size_local=1),
         )
 
     async def generate(self, prompt: Any, params: Any, **_: Any) -> AsyncIterator[Any]:
         self.asked.append((prompt["prompt_token_ids"], params))
+        self.salts.append(prompt["cache_salt"])
         yield self.answer
 
 
@@ -91,3 +94,16 @@ def test_values_of_targets_are_those_of_torch() -> None:
     assert (logprobs - expected).abs().max() < 1e-5
     assert ((below == 0) == (logits.argmax(dim=-1) == targets)).all()
     assert of_targets(logits.bfloat16(), targets).dtype == torch.float32
+
+
+def test_a_second_reading_reads_no_cache_of_the_first() -> None:
+    client: Any = Client(None, flat([(6, -0.5, 1), (6, -0.5, 1)]))
+    backend = VllmBackend(client, "salt")
+    assert backend.precision == "bfloat16"
+
+    async def both() -> None:
+        await backend.score((1, 2, 3), (6,), "a pair", 0, again=True)
+        await backend.score((1, 2, 3), (6,), "a pair", 0)
+
+    asyncio.run(both())
+    assert client.salts == ["salt/again", "salt"]
