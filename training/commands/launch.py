@@ -231,6 +231,11 @@ def make_builder(location: str, config: RunConfig) -> PromptBuilder:
     return PromptBuilder(tokenizer, config.score.prompt, config.model.max_model_len)
 
 
+def share_device(location: str, config: RunConfig) -> DevicePlan:
+    """How an engine of one's own and the trainer share this machine's GPU."""
+    return plan_device(visible_gpus(), read_model_size(local_folder(location)), config)
+
+
 @contextmanager
 def open_engine(
     location: str, folder: RunFolder, config: RunConfig, progress: RichProgress
@@ -238,7 +243,7 @@ def open_engine(
     """The engine of a config, and the trainer that goes with it."""
     urls = config.engine.urls
     if not urls:
-        plan = plan_device(visible_gpus(), read_model_size(local_folder(location)), config)
+        plan = share_device(location, config)
         if plan.reason:
             progress.console.print(f"  {plan.reason}", highlight=False, soft_wrap=True)
         files = EngineFiles.of(folder)

@@ -11,7 +11,7 @@ from rich.console import Console
 from engine.files import write_bytes
 from engine.pools.estimate import Rate
 from engine.weights.models import resolve_model
-from training.commands.launch import make_builder, plan_races, run_config
+from training.commands.launch import make_builder, plan_races, run_config, share_device
 from training.config.config_file import read_config
 from training.config.run_config import RunConfig
 from training.report.display import describe_plan, plan_table, shown_path, summary_table
@@ -99,7 +99,10 @@ def plan_from_file(
     written = folder.path / PLANNED_CONFIG
     write_bytes(written, config.to_toml().encode())
     console.print(plan_table(plan))
-    for line in [*describe_plan(plan), f"config   {written}"]:
+    lines = [*describe_plan(plan), f"config   {written}"]
+    if not config.engine.urls and (shared := share_device(location, config)).reason:
+        lines.append(shared.reason)
+    for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     return config, plan
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from engine.errors import EngineError, InputError
+from engine.process.gpu_memory import GIB, Gpu
 from engine.protocol.completions import TokenPair
 from tests.engine.client.canned_server import Answer, Server
 from tests.engine.weights.served import live
@@ -140,6 +141,16 @@ def test_a_dry_run_counts_and_writes_nothing_but_the_config(
     assert isinstance(console.file, io.StringIO)
     assert "GB are free" in console.file.getvalue()
     assert "samples" in console.file.getvalue()
+
+
+def test_a_dry_run_says_how_a_gpu_is_shared(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "visible_gpus", lambda: (Gpu("GPU", 24 * GIB, 0),) * 2)
+    console = silent()
+    commands.plan_from_file(config_file, run_dir=tmp_path / "run", console=console)
+    assert isinstance(console.file, io.StringIO)
+    assert "the engine is stopped while the trainer works" in console.file.getvalue()
 
 
 def test_a_run_starts_its_engine_and_ends_it(
