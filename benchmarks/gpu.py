@@ -41,18 +41,22 @@ RESULTS = Path(__file__).parent / "results"
 
 WHOLE_PROMPTS = ("vLLM, whole-prompt log-probabilities", "whole", dict[str, str]())
 
-_SMALL_BLOCKS, _LARGE_STEPS = "--block-size=8", "--max-num-batched-tokens=16384"
+_SMALL_BLOCKS = {"JOSTLE_SMALL_BLOCKS": "1"}
 
 VARIANTS = (
+    Variant("jostle, blocks of 8", ("--block-size=8",), _SMALL_BLOCKS),
+    Variant(
+        "jostle, blocks of 4, its steps in the log",
+        ("--block-size=4", "--enable-logging-iteration-details"),
+        _SMALL_BLOCKS,
+    ),
     Variant(
         "jostle, blocks of 8, steps of 16,384 tokens",
-        (_SMALL_BLOCKS, _LARGE_STEPS),
-        {"JOSTLE_SMALL_BLOCKS": "1"},
+        ("--block-size=8", "--max-num-batched-tokens=16384"),
+        _SMALL_BLOCKS,
     ),
-    Variant("jostle, vLLM's own rows", environment={"JOSTLE_OUTPUT_ROWS": "0"}),
-    Variant("jostle, blocks of 8", (_SMALL_BLOCKS,), {"JOSTLE_SMALL_BLOCKS": "1"}),
-    Variant("jostle, steps of 16,384 tokens", (_LARGE_STEPS,)),
     Variant("jostle, V1 runner", environment={"VLLM_USE_V2_MODEL_RUNNER": "0"}),
+    Variant("jostle, vLLM's own rows", environment={"JOSTLE_OUTPUT_ROWS": "0"}),
 )
 """What `speed` compares with; the engine's own choice is measured in that stage itself."""
 
@@ -162,7 +166,7 @@ def _done(bench: Bench, name: str) -> bool:
 def report(bench: Bench, results: Path) -> None:
     """Writes what all stages know so far, as JSON and as tables."""
     known = {name: record for name in STAGES if (record := bench.read(name))}
-    console = Console(width=120, record=True)
+    console = Console(width=140, record=True)
     print_tables(console, bench.device.name, known)
     results.mkdir(parents=True, exist_ok=True)
     file = results / f"gpu-{slug(bench.device.name)}"

@@ -70,10 +70,26 @@ class Work:
         """The tasks as a user sends them."""
         reference = "gold" if gold else "generated"
         config = self.seeded(seed).model_copy(update={"reference": reference})
+        arrived, usage = [], Usage()
         started = time.perf_counter()
-        scores = list(client.score(tasks, config))
-        seconds = time.perf_counter() - started
-        return _spent(seconds, sum((score.usage for score in scores), Usage()))
+        for score in client.score(tasks, config):
+            arrived.append((time.perf_counter() - started, score.usage.pairs))
+            usage += score.usage
+        return _spent(time.perf_counter() - started, usage) | steady(arrived)
+
+
+def steady(arrived: list[tuple[float, int]]) -> dict[str, float]:
+    """Pairs per second without the first and the last second; nothing where little is left.
+
+    Args:
+        arrived: Seconds and pairs of each score, in order.
+    """
+    inner = [each for each in arrived if 1.0 < each[0] < arrived[-1][0] - 1.0]
+    if len(inner) < 10:
+        return {}
+    # Between the first of them and the last came all but the first one's pairs.
+    pairs = sum(count for _, count in inner[1:])
+    return {"steady_pairs_per_second": pairs / (inner[-1][0] - inner[0][0])}
 
 
 def facts(pairs: BenchmarkPairs) -> dict[str, float]:

@@ -65,6 +65,10 @@ def _print_speed(console: Console, title: str, rows: Sequence[Row]) -> None:
         "pairs": lambda row: _number(row, "pairs", ",d"),
         "seconds": lambda row: _number(row, "seconds", ".1f"),
         "pairs/s": lambda row: f"{speed(row):.1f}" if "seconds" in row else "",
+        "steady": lambda row: _number(row, "steady_pairs_per_second", ".1f"),
+        "tokens/s": lambda row: (
+            f"{row['tokens_computed'] / row['seconds']:,.0f}" if "tokens_computed" in row else ""
+        ),
         "x whole": lambda row: (
             f"{speed(row) / speed(whole):.2f}" if whole and "seconds" in row else ""
         ),

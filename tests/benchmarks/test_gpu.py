@@ -14,6 +14,7 @@ import pytest
 from benchmarks.contenders import Peer, Server, slug
 from benchmarks.floor import Rates, model_sizes
 from benchmarks.gpu import STAGES, Session, parse_variant, report
+from benchmarks.gpu_pairs import steady
 from benchmarks.gpu_precision import compare, differences, try_load, try_sleep
 from benchmarks.gpu_speed import SpeedStage
 from benchmarks.gpu_stage import Bench, Device, Note, Variant
@@ -221,6 +222,13 @@ def test_an_engine_is_compared_and_its_loads_are_judged() -> None:
     slept = try_sleep(client)
     assert slept["right"]
     assert "0.0 GiB" in slept["load"]
+
+
+def test_a_steady_rate_leaves_out_how_a_scoring_begins_and_ends() -> None:
+    idle = [(0.5, 110), (0.9, 110)]
+    busy = [(2.0 + index / 2, 110) for index in range(20)]
+    assert steady([*idle, *busy, (14.0, 110)]) == {"steady_pairs_per_second": 220.0}
+    assert steady(idle) == {}
 
 
 def test_a_variant_in_words() -> None:
