@@ -33,6 +33,7 @@ def sweep(
     from training.commands.run_command import default_folder
     from training.commands.sweep_runs import curve_table, run_sweep
     from training.config.config_file import read_config
+    from training.report.comparison import Comparison
     from training.report.progress_lines import open_progress
 
     try:
@@ -47,4 +48,7 @@ def sweep(
             read_config(config, overrides or ()), names, numbers, chosen, progress, run_config
         )
     console.print(curve_table(result.points))
-    console.print(f"Records   {chosen}", highlight=False, soft_wrap=True)
+    page = chosen / "compare.html"
+    Comparison([chosen]).write(page)
+    where = f"Compared  {page}\nRecords   {chosen}"
+    console.print(where, highlight=False, soft_wrap=True)

@@ -25,7 +25,8 @@ class Comparison:
     """Runs side by side; those whose names differ in `-seed-N` alone count as one, repeated.
 
     Args:
-        paths: Run folders, or folders of sweeps, which stand for all their runs.
+        paths: Run folders, or folders of sweeps, which stand for all their runs, those of the
+            strategy `random` first.
 
     Raises:
         InputError: If a folder holds no run, or runs were evaluated on different tasks.
@@ -102,6 +103,8 @@ class Comparison:
         data: dict[str, Any] = {
             "about": ", ".join(f"{name} ({len(seeds)} seeds)" for name, seeds in self.runs.items()),
             "curve": self.curves(),
+            "curve_words": "Bands: from the least to the largest over seeds; of a single seed, "
+            "bootstrap intervals at 95 % over the held-out tasks.",
             "differences": self.differences(),
             "differences_words": "Paired by seed and held-out task; lines: bootstrap intervals at "
             "95 % over the tasks. One that crosses 0 shows no difference.",
@@ -121,7 +124,8 @@ class Comparison:
 def _runs_of(path: Path) -> list[Path]:
     if (path / "sweep.json").is_file():
         runs = path.glob("*/state.json")
-        return sorted(run.parent for run in runs if not run.parent.name.startswith("shared-seed-"))
+        own = [run.parent for run in runs if not run.parent.name.startswith("shared-seed-")]
+        return sorted(own, key=lambda run: (not run.name.startswith("random-seed-"), run.name))
     if not (path / "state.json").is_file():
         raise InputError("holds neither a run (state.json) nor a sweep (sweep.json)", file=path)
     return [path]

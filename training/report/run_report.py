@@ -61,7 +61,8 @@ def write_run_report(
         "facts": _facts(folder, state),
         "config": config.to_toml(),
     }
-    rounds = [folder.round(int(each.name.split()[1])) for each in scorings]
+    scored = {each.round_index for each in scorings}
+    rounds = [each for each in folder.rounds() if each.index in scored]
     path = path or folder.report
     title = f"Run {folder.path.name}"
     write_report(

@@ -31,12 +31,14 @@ class Scoring:
         table: What `map_table` gives.
         thresholds: The borders of the map.
         selected: Ids of the selected tasks, first choice first.
+        round_index: The round it belongs to, if it is one of a run.
     """
 
     name: str
     table: pl.DataFrame
     thresholds: Thresholds
     selected: tuple[str, ...] = ()
+    round_index: int | None = None
 
     @classmethod
     def of(
@@ -79,7 +81,7 @@ def scorings_of(folder: RunFolder, config: MapConfig | None = None) -> list[Scor
             continue
         selected = each.read_selection().task_ids if each.selection.is_file() else ()
         table, thresholds = map_table(scores, config, selected=selected, source=each.scores)
-        found.append(Scoring(f"round {each.index}", table, thresholds, selected))
+        found.append(Scoring(f"round {each.index}", table, thresholds, selected, each.index))
     return found
 
 

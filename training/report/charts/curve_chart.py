@@ -13,7 +13,7 @@ def curve_chart(*, several: bool = False) -> Specification:
     Args:
         several: Whether there are several runs, which then have a colour each.
     """
-    legend = alt.Legend() if several else None
+    legend = alt.Legend(symbolOpacity=1) if several else None
     base = alt.Chart().encode(
         x=alt.X("trained:Q", title="tasks trained on", axis=alt.Axis(tickMinStep=1, grid=False)),
         y=alt.Y("value:Q", title="score on held-out tasks, 0 to 100", scale=alt.Scale(zero=False)),
@@ -38,6 +38,6 @@ def difference_chart() -> Specification:
     whole = alt.layer(
         base.mark_rule(strokeWidth=2, style="ink").encode(x="low:Q", x2="high:Q"),
         base.mark_point(filled=True, size=70, style="ink").encode(x=x),
-        alt.Chart().mark_rule(style="border").encode(x=zero),
+        alt.Chart(alt.NamedData("differences")).mark_rule(style="border").encode(x=zero),
     )
     return specification(whole.properties(width=420, height=alt.Step(26)))

@@ -167,6 +167,7 @@
       : name === "differences" ? data.differences.map(row => `${row.pair} ${row.value.toFixed(1)}`) : (data.seconds || []).map(row => `${row.round} ${row.what} ${row.amount.toFixed(0)} s`);
     return words.slice(0, 24).join("; ");
   }
+  if (data.curve_words) $("curves-words").textContent = data.curve_words;
   if (data.differences_words) $("differences-words").textContent = data.differences_words;
   if (data.facts?.length) {
     $("facts-section").hidden = false;
