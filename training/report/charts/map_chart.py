@@ -53,7 +53,8 @@ def map_panels(top: float, panels: Sequence[Panel]) -> Specification:
     for index, panel in enumerate(panels):
         chart = _map(top, panel.n_tasks, str(index)).properties(title=panel.title)
         drawn.append(alt.hconcat(chart, _key(str(index))) if panel.keyed else chart)
-    return specification(alt.concat(*drawn, columns=2))
+    # Two with their keys beside each other would be too wide for a column of text.
+    return specification(alt.concat(*drawn, columns=1 if len(drawn) <= 2 else 2))
 
 
 def _map(top: float, n_tasks: int, suffix: str = "") -> Any:
