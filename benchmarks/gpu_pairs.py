@@ -70,7 +70,8 @@ class Work:
         """The tasks as a user sends them."""
         reference = "gold" if gold else "generated"
         config = self.seeded(seed).model_copy(update={"reference": reference})
-        arrived, usage = [], Usage()
+        arrived: list[tuple[float, int]] = []
+        usage = Usage()
         started = time.perf_counter()
         for score in client.score(tasks, config):
             arrived.append((time.perf_counter() - started, score.usage.pairs))
