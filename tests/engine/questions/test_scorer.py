@@ -306,4 +306,4 @@ def test_prompts_are_rendered_by_few_threads_and_no_longer_than_anybody_waits(
         go_on.set()
 
     asyncio.run(scenario())
-    assert begun == ["a"] * PLANNERS
+    assert len(begun) == PLANNERS
