@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ from engine.questions.pair_plan import (
     reusable_tokens,
     second_readings,
 )
-from engine.questions.planners import in_planner
+from engine.questions.planners import in_planner, in_planners
 from engine.questions.question import Asked
 from engine.questions.question_registry import find_question
 from engine.tasks import Instance, Task
@@ -123,16 +124,17 @@ class TaskScorer:
             seen.add(task.id)
         limit(sum(self._fewest_tokens(task) for task in tasks))
         tokens, room = 0, KEPT_TOKENS
-        for task in tasks:
-            try:
-                plan, of_task = await in_planner(self._plan_and_count, task)
-            except self._faults:
-                continue
-            tokens += of_task
-            limit(tokens)
-            if plan.n_tokens <= room:
-                room -= plan.n_tokens
-                self._kept[task.id] = (task, plan)
+        async with aclosing(in_planners(self._plan_and_count, tasks)) as all_planned:
+            async for task, planned in all_planned:
+                try:
+                    plan, of_task = await planned
+                except self._faults:
+                    continue
+                tokens += of_task
+                limit(tokens)
+                if plan.n_tokens <= room:
+                    room -= plan.n_tokens
+                    self._kept[task.id] = (task, plan)
         return tokens
 
     def _fewest_tokens(self, task: Task) -> int:
