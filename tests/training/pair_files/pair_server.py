@@ -191,7 +191,7 @@ def pair_server() -> Iterator[PairServer]:
             pass
 
         def handle(self) -> None:
-            with suppress(ConnectionError):  # a client that was killed
+            with suppress(ConnectionError, ValueError):  # a client that was killed
                 super().handle()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
