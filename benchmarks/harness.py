@@ -1,11 +1,12 @@
 """The released lm-evaluation-harness on vLLM, on transformers, and on jostle, in one run.
 
     python -m benchmarks.harness [--questions 32] [--eager] [--ways vllm,transformers,jostle]
+                                 [--folder FOLDER]
 
 Each on the same tasks: multiple choice with four answers and 5 shots, classification with 8 shots
 that are the same for all questions (as in MMLU), and with 8 drawn for each question. One process
-per way; the clock runs over the whole of `simple_evaluate`. Needs
-`pip install --no-deps -r requirements/benchmarks.txt`.
+per way; the clock runs over the whole of `simple_evaluate`. Ways that a folder has answers of are
+not run again. Needs `pip install --no-deps -r requirements/benchmarks.txt`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ RESULTS = Path(__file__).parent / "results"
 def run(way: str, given: Given, folder: Path) -> WayResult:
     """One way, in a process of its own with the cores and KV space of ours."""
     given_file, answer = folder / "given.json", folder / f"{way}.json"
+    if answer.exists():
+        return WayResult.model_validate_json(answer.read_bytes())
     given_file.write_text(given.model_dump_json())
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     if way != "jostle":
@@ -54,14 +57,17 @@ def show(results: dict[str, WayResult], name: str, console: Console) -> None:
     tasks = {way: result.tasks[name] for way, result in results.items()}
     ours = tasks["jostle"]
     table = Table(title=f"{name}: {ours.requests} pairs", title_justify="left")
-    for heading in ("way", "seconds", "jostle is faster", "acc", "acc_norm", "largest difference"):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
+    table.add_column("way")
+    for heading in ("seconds", "", "of CPU", "", "acc", "acc_norm", "largest difference"):
+        table.add_column(heading, justify="right")
     for way, each in tasks.items():
         pairs = zip(ours.logprobs, each.logprobs, strict=True)
         table.add_row(
             way,
             f"{each.seconds:.2f}",
             f"{each.seconds / ours.seconds:.1f} x",
+            f"{each.cpu_seconds:.2f}",
+            f"{each.cpu_seconds / ours.cpu_seconds:.1f} x",
             str(each.metrics["acc"]),
             str(each.metrics["acc_norm"]),
             f"{max(abs(one - other) for one, other in pairs):.1e}",
@@ -76,9 +82,11 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=32)
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--eager", action="store_true", help="no compilation, for all ways")
+    parser.add_argument("--folder", type=Path, help="keeps answers, those that it has are taken")
     parser.add_argument("--output", type=Path, default=RESULTS / "harness.txt")
     chosen = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
+    folder = chosen.folder or Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
+    folder.mkdir(exist_ok=True)
     for task in TASKS:
         write_task(task, folder, chosen.questions)
     given = Given(

@@ -6,6 +6,7 @@ the model is loaded and has scored a few pairs to warm up.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
@@ -46,13 +47,14 @@ class TaskResult(BaseModel):
 
     Attributes:
         seconds: Of the evaluation.
+        cpu_seconds: Of all processes of the way together; told less wrong by a busy machine.
         metrics: Accuracies by name.
         requests: Pairs that the harness asked for.
-        margin: Least distance between the best answer of a question and the next, in nats.
         logprobs: Of all pairs, by question and answer.
     """
 
     seconds: float
+    cpu_seconds: float
     metrics: dict[str, float]
     requests: int
     logprobs: list[float]
@@ -145,11 +147,20 @@ def memory_mib() -> float:
     me = psutil.Process()
     total = 0
     for process in (me, *me.children(recursive=True)):
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
     return total / 2**20
+
+
+def cpu_seconds() -> float:
+    """What this process and all below it have computed, in seconds."""
+    me = psutil.Process()
+    total = 0.0
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def evaluate(harness: Any, given: Given, name: str) -> TaskResult:
@@ -158,7 +169,7 @@ def evaluate(harness: Any, given: Given, name: str) -> TaskResult:
     from lm_eval.tasks import TaskManager  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     tasks = TaskManager(include_path=given.tasks, include_defaults=False)
-    started = time.perf_counter()
+    before, started = cpu_seconds(), time.perf_counter()
     found = lm_eval.simple_evaluate(
         harness,
         tasks=[name],
@@ -167,7 +178,7 @@ def evaluate(harness: Any, given: Given, name: str) -> TaskResult:
         bootstrap_iters=0,
         log_samples=True,
     )
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, cpu_seconds() - before
     metrics = {
         metric.partition(",")[0]: value
         for metric, value in found["results"][name].items()
@@ -175,7 +186,9 @@ def evaluate(harness: Any, given: Given, name: str) -> TaskResult:
     }
     samples = sorted(found["samples"][name], key=lambda sample: sample["doc_id"])
     logprobs = [float(answer[0]) for sample in samples for answer in sample["filtered_resps"]]
-    return TaskResult(seconds=seconds, metrics=metrics, requests=len(logprobs), logprobs=logprobs)
+    return TaskResult(
+        seconds=seconds, cpu_seconds=cpu, metrics=metrics, requests=len(logprobs), logprobs=logprobs
+    )
 
 
 def main(way: str, given_file: Path, answer_file: Path) -> None:
