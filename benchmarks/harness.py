@@ -68,8 +68,8 @@ def show(results: dict[str, WayResult], name: str, console: Console) -> None:
             f"{each.seconds / ours.seconds:.1f} x",
             f"{each.cpu_seconds:.2f}",
             f"{each.cpu_seconds / ours.cpu_seconds:.1f} x",
-            str(each.metrics["acc"]),
-            str(each.metrics["acc_norm"]),
+            f"{each.metrics['acc']:.4f}",
+            f"{each.metrics['acc_norm']:.4f}",
             f"{max(abs(one - other) for one, other in pairs):.1e}",
         )
     console.print(table)
