@@ -21,6 +21,12 @@ def reload(
     publish: Annotated[
         bool, typer.Option("--publish", help="Publish it first, where it is, if it is not.")
     ] = False,
+    unverified: Annotated[
+        bool,
+        typer.Option(
+            "--unverified", help="Load a folder that is not published; its version says so."
+        ),
+    ] = False,
     engine: EngineUrl = "http://127.0.0.1:8000",
     api_key: ApiKey = None,
     admin_key: AdminKey = None,
@@ -43,9 +49,11 @@ def reload(
         from training.commands.publish_folder import publish_folder
 
         publish_folder(checkpoint)
-    version = read_manifest(checkpoint).version if checkpoint else ""
+    version = read_manifest(checkpoint).version if checkpoint and not unverified else ""
     with connect(engine, api_key, admin_key) as client:
-        if checkpoint:
+        if checkpoint and unverified:
+            client.load_weights(checkpoint, None, verify="files")
+        elif checkpoint:
             make_live(client, checkpoint, version)
         else:
             go_back(client)

@@ -35,7 +35,13 @@ from engine.protocol.completions import (
 )
 from engine.protocol.samples import Sample
 from engine.protocol.score_config import ScoreConfig
-from engine.protocol.weights_state import LoadWeightsRequest, Readiness, WeightsKind, WeightsState
+from engine.protocol.weights_state import (
+    LoadWeightsRequest,
+    Readiness,
+    Verification,
+    WeightsKind,
+    WeightsState,
+)
 from engine.tasks import Task
 
 _AS_IS = Encoding()
@@ -209,7 +215,11 @@ class AsyncEngineClient(Connection):
         return await self._ask("GET", "/ready", None, Readiness)
 
     async def load_weights(
-        self, path: Path, version: str, kind: WeightsKind | None = None
+        self,
+        path: Path,
+        version: str | None,
+        kind: WeightsKind | None = None,
+        verify: Verification = "probes",
     ) -> WeightsState:
         """Makes a published checkpoint or adapter live; returns when the server has verified it.
 
@@ -217,12 +227,16 @@ class AsyncEngineClient(Connection):
             path: Its folder.
             version: The version its manifest names.
             kind: The kind its manifest must name; None: any.
+            verify: `files` for a folder without a manifest, whose version may be None; see
+                `LoadWeightsRequest`.
 
         Raises:
             InputError: If it was refused before anything was touched.
             EngineError: If it could not be made live.
         """
-        body = LoadWeightsRequest(path=str(path.resolve()), version=version, kind=kind)
+        body = LoadWeightsRequest(
+            path=str(path.resolve()), version=version, kind=kind, verify=verify
+        )
         return await self._ask("POST", "/v1/weights", body, WeightsState)
 
     async def release_weights(self) -> WeightsState:

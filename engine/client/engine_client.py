@@ -22,7 +22,7 @@ from engine.protocol.completions import (
 )
 from engine.protocol.samples import Sample
 from engine.protocol.score_config import ScoreConfig
-from engine.protocol.weights_state import Readiness, WeightsKind, WeightsState
+from engine.protocol.weights_state import Readiness, Verification, WeightsKind, WeightsState
 from engine.tasks import Task
 
 _AS_IS = Encoding()
@@ -128,10 +128,14 @@ class EngineClient:
         return run_now(self._asks.ready())
 
     def load_weights(
-        self, path: Path, version: str, kind: WeightsKind | None = None
+        self,
+        path: Path,
+        version: str | None,
+        kind: WeightsKind | None = None,
+        verify: Verification = "probes",
     ) -> WeightsState:
         """Makes a published checkpoint or adapter live; returns when the server has verified it."""
-        return run_now(self._asks.load_weights(path, version, kind))
+        return run_now(self._asks.load_weights(path, version, kind, verify))
 
     def release_weights(self) -> WeightsState:
         """Has the server free the device's memory; it serves nothing until `restore_weights`."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from engine.protocol.served_model import ServedModel
 from engine.tasks import Record
 
 WeightsKind = Literal["full", "lora"]
 """All weights of a model, or a low-rank adapter that is merged into the base model's."""
+
+
+Verification = Literal["probes", "files"]
+"""By the log-probabilities that the trainer computed, or by what files and engine tell alone."""
 
 
 class WeightsState(Record):
@@ -21,6 +26,8 @@ class WeightsState(Record):
         path: The folder or hub id they were loaded from.
         kind: `full`, or `lora` for an adapter that was merged into `base`.
         base: Folder of the weights that the adapter was merged into; null for whole weights.
+        verified: How they were: `probes`, or `files` where no trainer vouches for them; null for
+            weights of the start that carry no manifest.
         seconds: How long the last load took, checks and verification included; null before one.
         served: What the server was started with. A load changes the weights, and nothing else of
             it.
@@ -30,6 +37,7 @@ class WeightsState(Record):
     path: str
     kind: WeightsKind = "full"
     base: str | None = None
+    verified: Verification | None = None
     seconds: float | None = None
     served: ServedModel
 
@@ -66,11 +74,23 @@ class LoadWeightsRequest(Record):
         kind: `full` for all weights of a model; `lora` for a peft adapter, which is merged into the
             base model's weights while they are loaded. Null: what the manifest says. A kind that
             differs from the manifest's is refused.
+        verify: `files` loads all weights of a model from a folder without a manifest. Headers,
+            shapes, config and finiteness are checked as ever; random pairs, asked one by one and
+            together, have to agree, and to differ from before. No trainer vouches for them, and
+            their version says so: `unverified-` and 12 digits of their digest. `version` may be
+            null then.
     """
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
-    version: Annotated[str, Field(min_length=1, max_length=256)]
+    version: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     kind: WeightsKind | None = None
+    verify: Verification = "probes"
+
+    @model_validator(mode="after")
+    def _published_weights_have_a_version(self) -> LoadWeightsRequest:
+        if self.version is None and self.verify == "probes":
+            raise PydanticCustomError("version", "version: is missing; the manifest names it")
+        return self
 
     EXAMPLE: ClassVar[dict[str, Any]] = {
         "path": "/runs/demo/rounds/01/checkpoint",

@@ -26,9 +26,10 @@ from engine.server.reload.live_weights import LiveWeights
 from engine.server.vllm.rounding import engine_precision
 from engine.server.vllm.selftest import enable_extensions
 from engine.weights.identity import weights_identity
-from engine.weights.live_file import LIVE_FILE_VARIABLE
+from engine.weights.live_file import LIVE_FILE_VARIABLE, read_last_good
 from engine.weights.manifest import MANIFEST_NAME, read_manifest
 from engine.weights.models import local_folder
+from engine.weights.publishing import unverified_version
 
 logger = logging.getLogger("vllm.jostle")
 
@@ -74,6 +75,7 @@ class JostlePlugin:
         model = await asyncio.to_thread(local_folder, str(config.model), config.revision)
         manifest = read_manifest(model) if (model / MANIFEST_NAME).is_file() else None
         served = await asyncio.to_thread(_served, engine_client, model)
+        unverified = None if manifest else await asyncio.to_thread(_unverified, model)
         root, live_file = os.environ.get(WEIGHTS_ROOT_VARIABLE), os.environ.get(LIVE_FILE_VARIABLE)
         watch: Any = None
 
@@ -89,8 +91,9 @@ class JostlePlugin:
             engine_client,
             Path(root) if root else None,
             WeightsState(
-                version=manifest.version if manifest else served.version,
+                version=manifest.version if manifest else unverified or served.version,
                 path=str(model),
+                verified="probes" if manifest else "files" if unverified else None,
                 served=served,
             ),
             limits,
@@ -107,6 +110,16 @@ class JostlePlugin:
             await live.start(manifest, Path(adapter) if adapter else None)
         state.jostle_weights, state.jostle_limits, state.jostle_pulse = live, limits, watch
         state.jostle_watching = asyncio.create_task(watch.run())
+
+
+def _unverified(folder: Path) -> str | None:
+    """The version of weights that were loaded by their files alone, in a server that goes on."""
+    live_file = os.environ.get(LIVE_FILE_VARIABLE)
+    last = read_last_good(Path(live_file)) if live_file else None
+    if last is None or last.path != str(folder):
+        return None
+    version = unverified_version(folder)
+    return version if version == last.version else None
 
 
 def _served(client: EngineClient, folder: Path) -> ServedModel:

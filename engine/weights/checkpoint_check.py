@@ -49,12 +49,21 @@ def check_checkpoint(folder: Path, manifest: Manifest, live: Path) -> None:
             a tensor is missing, extra, or of another shape or kind of number; a value is not
             finite; or the architecture is another one.
     """
-    check_nothing_runs(folder, live)
     check_files(folder, manifest)
-    tensors = read_tensors(folder)
     declared = {entry.name: entry for entry in manifest.tensors}
-    if tensors != declared:
+    if read_tensors(folder) != declared:
         raise InputError("the manifest's tensors are not those of the files", file=folder)
+    check_weights(folder, live)
+
+
+def check_weights(folder: Path, live: Path) -> None:
+    """The same for a folder without a manifest: what it holds, against the weights that are live.
+
+    Raises:
+        InputError: As `check_checkpoint`.
+    """
+    check_nothing_runs(folder, live)
+    tensors = read_tensors(folder)
     if live.is_dir():
         _compare_tensors(folder, tensors, read_tensors(live), tied=is_tied(live))
         _compare_configs(folder, live)

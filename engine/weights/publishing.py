@@ -93,6 +93,12 @@ def describe(
     )
 
 
+def unverified_version(folder: Path) -> str:
+    """The version of weights for which no trainer vouches."""
+    weights = {path.name: file_digest(path) for path in folder.glob("*.safetensors")}
+    return f"unverified-{weights_digest(weights)[:12]}"
+
+
 def seal(folder: Path, manifest: Manifest) -> None:
     """Sync all files of a folder and write the manifest, last."""
     for entry in manifest.files:

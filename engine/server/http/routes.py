@@ -143,7 +143,9 @@ async def live_weights(raw_request: Request) -> WeightsState:
 async def load_weights(body: LoadWeightsRequest, raw_request: Request) -> Any:
     """Makes a published checkpoint or adapter live. Answers when verified, or why it is not."""
     try:
-        return await live_of(raw_request).load(Path(body.path), body.version, body.kind)
+        return await live_of(raw_request).load(
+            Path(body.path), body.version, body.kind, body.verify
+        )
     except FAILURES as error:
         return failure_response(error)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import InputError
 from engine.protocol.weights_state import WeightsKind, WeightsState
+from engine.weights.adapter import ADAPTER_CONFIG
 from engine.weights.adapter_check import base_digest, check_adapter
-from engine.weights.checkpoint_check import check_checkpoint
+from engine.weights.checkpoint_check import check_checkpoint, check_weights
 from engine.weights.identity import weights_identity
-from engine.weights.manifest import Manifest, read_manifest
+from engine.weights.manifest import MANIFEST_NAME, Manifest, read_manifest
+from engine.weights.publishing import published_files, unverified_version
 
 
 class Admission:
@@ -37,13 +41,32 @@ class Admission:
         Raises:
             InputError: If it must not be loaded.
         """
-        try:
+        with _readable():
             return self._check(path, version, kind, live)
-        except (OSError, RuntimeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            # A name too long, a circle of links (RuntimeError), no leave to read, no UTF-8.
-            raise InputError(f"cannot be read: {error}", field="path") from error
+
+    def check_unpublished(
+        self, path: Path, version: str | None, kind: WeightsKind | None, live: WeightsState
+    ) -> WeightsState:
+        """The same for all weights of a model in a folder without a manifest.
+
+        Raises:
+            InputError: If it must not be loaded, or holds another version or kind.
+        """
+        with _readable():
+            folder = self._allowed(path)
+            if (folder / MANIFEST_NAME).exists():
+                raise InputError("is published; load it by its version", file=folder)
+            if kind == "lora" or (folder / ADAPTER_CONFIG).exists():
+                problem = f"is an adapter; jostle publish {folder} makes it loadable"
+                raise InputError(problem, file=folder, field="kind")
+            published_files(folder)
+            check_weights(folder, Path(live.base or live.path))
+            found = unverified_version(folder)
+            if version not in (None, found):
+                raise InputError(f"holds {found}, not {version}", file=folder, field="version")
+            return WeightsState(
+                version=found, path=str(folder), verified="files", served=live.served
+            )
 
     def _check(
         self, path: Path, version: str, kind: WeightsKind | None, live: WeightsState
@@ -63,7 +86,12 @@ class Admission:
         live_folder = Path(live.base or live.path)
         if manifest.kind == "full":
             check_checkpoint(folder, manifest, live_folder)
-            return WeightsState(version=manifest.version, path=str(folder), served=live.served)
+            return WeightsState(
+                version=manifest.version,
+                path=str(folder),
+                verified="probes",
+                served=live.served,
+            )
         base = self._find_base(folder, manifest, live_folder)
         check_adapter(folder, manifest, base)
         return WeightsState(
@@ -71,6 +99,7 @@ class Admission:
             path=str(folder),
             kind="lora",
             base=str(base),
+            verified="probes",
             served=live.served,
         )
 
@@ -120,3 +149,15 @@ class Admission:
             file=folder,
             field="base_digest",
         )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What cannot be read is the fault of the path."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        # A name too long, a circle of links (RuntimeError), no leave to read, no UTF-8.
+        raise InputError(f"cannot be read: {error}", field="path") from error

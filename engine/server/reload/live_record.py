@@ -23,10 +23,12 @@ class Proof(Record):
     Attributes:
         dtype: Data type that the probes were computed in.
         probes: Pairs with the log-probabilities that these weights give them.
+        vouched: Whether somebody knows these; if not, the pairs alone count.
     """
 
     dtype: str
     probes: tuple[Probe, ...]
+    vouched: bool = True
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from vllm.engine.protocol import EngineClient
 
 from engine.errors import EngineError, InputError
 from engine.protocol.limits import Limits
-from engine.protocol.weights_state import WeightsKind, WeightsState
+from engine.protocol.weights_state import Verification, WeightsKind, WeightsState
 from engine.server.keep_running.metrics import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.reload.admission import Admission
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.live_record import LiveRecord, Memory, Proof, SharedFolder
-from engine.server.vllm.rounding import Logprobs, engine_precision, rounding
+from engine.server.reload.prover import Prover
+from engine.server.vllm.rounding import Logprobs
 from engine.server.vllm.vllm_backend import NONE, VllmBackend
 from engine.server.vllm.worker import LOAD_METHOD
 from engine.weights.live_file import LastGood, write_last_good
@@ -69,6 +69,7 @@ class LiveWeights:
         self._slots: asyncio.Semaphore | None = None
         self._slots = asyncio.Semaphore(self._backend("").max_in_flight)
         record = LiveRecord(state=first)
+        self._prover = Prover(client, lambda salt: self._backend(salt))
         self._record = SharedFolder(shared, record) if shared else Memory(record)
         self.gate = self._record.gate
 
@@ -109,12 +110,20 @@ class LiveWeights:
     def _backend(self, salt: str) -> VllmBackend:
         return VllmBackend(self._client, salt, extensions=self.extensions, slots=self._slots)
 
-    async def load(self, path: Path, version: str, kind: WeightsKind | None = None) -> WeightsState:
+    async def load(
+        self,
+        path: Path,
+        version: str | None,
+        kind: WeightsKind | None = None,
+        verify: Verification = "probes",
+    ) -> WeightsState:
         """Makes a published checkpoint or adapter live, or the weights of the start again.
 
         Args:
             version: The version that its manifest must name, or that of the weights of the start.
+                None only for what is not published.
             kind: The kind that its manifest must name; None: any.
+            verify: `files` for a checkpoint that is not published.
 
         Raises:
             InputError: If it must not or cannot be loaded; the engine was not touched.
@@ -127,7 +136,7 @@ class LiveWeights:
             async with self.gate.alone():
                 self._check_awake()
                 started = time.monotonic()
-                target, proof = await asyncio.to_thread(self._admit, path, version, kind)
+                target, proof = await asyncio.to_thread(self._admit, path, version, kind, verify)
                 async with self.gate.writing(self._limits.drain):
                     outcome = "failed"
                     # Not given up half way when the client that asked for it goes away.
@@ -141,13 +150,17 @@ class LiveWeights:
             ) from error
         finally:
             RELOADS.labels(outcome).inc()
-        logger.info("weights %s are live after %.2f s", version, state.seconds)
+        logger.info("weights %s are live after %.2f s", state.version, state.seconds)
         return state
 
     def _admit(
-        self, path: Path, version: str, kind: WeightsKind | None
+        self, path: Path, version: str | None, kind: WeightsKind | None, verify: Verification
     ) -> tuple[WeightsState, Proof]:
         live, of_start = self.state, self._record.read().of_start
+        if verify == "files":
+            target = self._admission.check_unpublished(path, version, kind, live)
+            return target, self._prover.proof_of_nobody()
+        assert version is not None, "the request's record sees to it"
         if version == live.served.version:
             if of_start is None:
                 problem = "nothing is known that would prove them live; start the server again"
@@ -192,7 +205,7 @@ class LiveWeights:
         async with self.gate.alone():
             self._check_awake()
             async with self.gate.writing(self._limits.drain):
-                before = await self._probe((_SLEEPS,), "before")
+                before = await self._prover.ask((_SLEEPS,), "before")
                 self._note(loading=True)
                 await self._or_condemn(self._client.sleep(level=2))
                 self._before_sleep = before
@@ -240,7 +253,7 @@ class LiveWeights:
         """
         if not self._record.begun:
             if manifest is not None:
-                await self._verify(Proof.of(manifest), "at the start")
+                await self._prover.check(Proof.of(manifest), "at the start")
             if adapter is not None:
                 await self._start_with(adapter)
             self._note()
@@ -249,21 +262,21 @@ class LiveWeights:
     async def _start_with(self, adapter: Path) -> None:
         manifest = read_manifest(adapter)
         target = await asyncio.to_thread(self._admission.check_files, adapter, manifest, self.state)
-        before = await self._probe(manifest.probes, "before")
+        before = await self._prover.ask(manifest.probes, "before")
         await self._load(target)
-        await self._verify(Proof.of(manifest), "at the start", before)
+        await self._prover.check(Proof.of(manifest), "at the start", before)
         self._note(state=target)
 
     async def _swap(self, target: WeightsState, proof: Proof) -> None:
         """Loads and verifies; on failure the weights from before come back, and are verified."""
-        before = await self._probe(proof.probes, "before")
+        before = await self._prover.ask(proof.probes, "before")
         if self.state.is_base and self._record.read().of_start is None:
-            self._note(of_start=self._own_proof(proof.probes, before[0]))
+            self._note(of_start=self._prover.proof_of_live(proof.probes, before[0]))
         try:
             await self._load(target)
             # Loaded once more, the live weights do not change; a version names one set of them.
             new = target.version != self.state.version
-            await self._verify(proof, "after the load", before if new else ())
+            await self._prover.check(proof, "after the load", before if new else ())
         except Exception as error:
             logger.exception("loading %s failed", target.path)
             if self._client.errored:
@@ -305,64 +318,20 @@ class LiveWeights:
         self._note(usable=False)
         try:
             await self._load(self.state)
-            again = await self._probe(probes, "rolled-back")
+            again = await self._prover.ask(probes, "rolled-back")
         except Exception as error:
             self._condemn()
             raise EngineError(
                 f"neither the new weights nor {self.state.version} could be loaded; "
                 "the engine is ended"
             ) from error
-        rule = rounding(engine_precision(self._client.vllm_config))
-        for old, new in zip(before, again, strict=True):
-            if fault := rule.fault(old, new):
-                self._condemn()
-                raise EngineError(
-                    f"{self.state.version} was loaded again but its log-probabilities {fault}; "
-                    "the engine is ended"
-                )
+        if fault := self._prover.changed(before, again):
+            self._condemn()
+            raise EngineError(
+                f"{self.state.version} was loaded again but its log-probabilities {fault}; "
+                "the engine is ended"
+            )
         self._note(usable=True)
-
-    def _own_proof(self, probes: Sequence[Probe], measured: Logprobs) -> Proof:
-        """Of live weights, by what the engine gives the probes of others."""
-        own = [
-            probe.model_copy(update={"token_logprobs": tuple(logprobs)})
-            for probe, logprobs in zip(probes, measured, strict=True)
-        ]
-        dtype = str(self._client.vllm_config.model_config.dtype).removeprefix("torch.")
-        return Proof(dtype=dtype, probes=tuple(own))
-
-    async def _verify(self, proof: Proof, when: str, before: Sequence[Logprobs] = ()) -> None:
-        """That every replica gives the log-probabilities expected, and not those from before."""
-        rule = rounding(proof.dtype, engine_precision(self._client.vllm_config))
-        expected = [probe.token_logprobs for probe in proof.probes]
-        measured = await self._probe(proof.probes, when)
-        for new, old in zip_longest(measured, before):
-            if fault := rule.fault(expected, new, old):
-                raise EngineError(
-                    f"{when} the probe pairs differ from what these weights ought to give: they "
-                    f"{fault}"
-                )
-
-    async def _probe(self, probes: Sequence[Probe], when: str) -> list[Logprobs]:
-        """The probes' log-probabilities on each replica."""
-        # A salt of its own for every look: blocks of other weights must never be read.
-        backend = self._backend(f"probe/{time.monotonic_ns()}")
-
-        async def on(replica: int) -> Logprobs:
-            """One after the other: in other company the same pair is rounded otherwise."""
-            return [
-                (
-                    await backend.score(
-                        probe.prompt_token_ids,
-                        probe.completion_token_ids,
-                        f"probe {index} {when}",
-                        replica,
-                    )
-                ).token_logprobs
-                for index, probe in enumerate(probes)
-            ]
-
-        return await asyncio.gather(*map(on, range(backend.n_replicas)))
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.files import write_bytes
 from engine.protocol.limits import Limits
 from engine.server.reload import admission, live_record
 from engine.server.reload.gate import GateTimeoutError
+from engine.server.reload.prover import Prover
 from engine.weights.live_file import read_last_good
 from tests.engine.server.http import fake_server
 from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights, publish
@@ -160,6 +162,66 @@ def test_a_load_that_did_nothing_is_refused(
     asyncio.run(live.load(tmp_path / "one", version))
     asyncio.run(live.load(tmp_path / "one", version))
     assert live.state.version == version
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("well", None),
+        ("nothing", "they are those of the weights before"),
+        ("muddled", "differ from what the same engine says of them: they differ by"),
+        ("fails", "the shapes differ"),
+    ],
+)
+def test_what_nobody_vouches_for_has_to_agree_with_itself_and_to_differ(
+    engine: FakeEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    message: str | None,
+) -> None:
+    monkeypatch.setattr(admission, "published_files", lambda folder: [])
+    monkeypatch.setattr(admission, "check_weights", lambda *_: engine.events.append("check"))
+    monkeypatch.setattr(admission, "unverified_version", lambda folder: "unverified-1")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    if how == "nothing":
+        engine.ignores.add(str(raw))
+    if how == "fails":
+        engine.fails.add(str(raw))
+    ask = Prover.ask
+
+    async def muddled(self: Prover, probes: Any, when: str, *, together: bool = False) -> Any:
+        found = await ask(self, probes, when, together=together)
+        return [[(v - 0.1, *more) for v, *more in each] for each in found] if together else found
+
+    if how == "muddled":
+        monkeypatch.setattr(Prover, "ask", muddled)
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live")
+    with pytest.raises(InputError, match="no manifest"):
+        asyncio.run(live.load(raw, "unverified-1"))
+    with pytest.raises(InputError, match="holds unverified-1, not unverified-2"):
+        asyncio.run(live.load(raw, "unverified-2", verify="files"))
+    engine.events.clear()
+    if message is not None:
+        with pytest.raises(EngineError, match=message):
+            asyncio.run(live.load(raw, None, verify="files"))
+        assert (live.state.version, engine.loaded) == ("base", "base")
+        return
+    state = asyncio.run(live.load(raw, None, verify="files"))
+    assert (state.version, state.verified) == ("unverified-1", "files")
+    events = [event for event, _ in groupby(engine.events)]
+    assert events == ["check", "before", "load raw", "reset", "after the load"]
+    last = read_last_good(tmp_path / "live")
+    assert last is not None
+    assert (last.version, last.path) == ("unverified-1", str(raw))
+    # The same once more has nothing to differ from; published weights are told by their version.
+    asyncio.run(live.load(raw, None, verify="files"))
+    publish(tmp_path / "one")
+    with pytest.raises(InputError, match="is published"):
+        asyncio.run(live.load(tmp_path / "one", None, verify="files"))
+    with pytest.raises(InputError, match="is an adapter; jostle publish"):
+        asyncio.run(live.load(raw, None, "lora", verify="files"))
 
 
 def test_a_replica_that_stays_behind_is_not_hidden_by_the_others(
