@@ -18,7 +18,6 @@ from engine.client.wire import UnavailableError
 from engine.errors import EngineError, InputError
 from engine.files import cannot_write
 from engine.keys import client_keys
-from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from engine.weights.manifest import Manifest, Precision, Probe
@@ -225,12 +224,11 @@ class EngineLoads:
             report.faults[url] = f"scoring failed: {error}"
             return
         if {score.weights_version for score in scores} == {report.version}:
-            report.prompt_uncertainty = _mean(scores, "prompt_uncertainty")
-            report.flip_rate = _mean(scores, "flip_rate")
+            report.prompt_uncertainty = _mean(score.prompt_uncertainty for score in scores)
+            report.flip_rate = _mean(score.flip_rate for score in scores)
 
 
-def _mean(scores: Sequence[TaskScore], name: str) -> float | None:
-    values = [getattr(score, name, None) for score in scores]
+def _mean(values: Iterable[float | None]) -> float | None:
     return fmean(known) if (known := [value for value in values if value is not None]) else None
 
 
