@@ -104,6 +104,8 @@ class Pulse:
 
     async def run(self) -> None:
         """Watches until the engine is dead, whoever killed it."""
+        # Nobody has asked before, however long the start has taken.
+        self._last_answer = self._last_sign = time.monotonic()
         while all(process.exitcode is None for process in self._processes):
             question = asyncio.ensure_future(self._ask())
             while not question.done():

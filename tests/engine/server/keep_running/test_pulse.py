@@ -83,6 +83,19 @@ def test_a_hanging_engine_is_killed_in_time(clock: Callable[[], float]) -> None:
     assert exit_code([process]) == EXIT_GAVE_UP
 
 
+def test_a_slow_start_is_no_silence(clock: Callable[[], float]) -> None:
+    process = FakeProcess()
+
+    async def soon() -> None:
+        await asyncio.sleep(0.004)  # some looks at the clock
+
+    watching = watched(soon, process)
+    for _ in range(1000):  # the self-test of a busy machine
+        clock()
+    assert not asyncio.run(run_for(watching, 0.2))
+    assert process.killed == 0
+
+
 def test_an_engine_that_answers_lives_on() -> None:
     process = FakeProcess()
     watching = watched(at_once, process)
