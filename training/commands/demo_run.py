@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from engine.variance.overlap import repeat_in_words
 from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.commands.launch import run_config
 from training.config.run_config import PoolConfig, RunConfig
@@ -180,9 +181,23 @@ def choose_folder(run_dir: Path, config: RunConfig) -> RunFolder:
         number += 1
 
 
+def meaning(result: DemoResult) -> str:
+    """The table in a sentence, and how far its selection can be trusted."""
+    first, last = result.rows[0], result.rows[-1]
+    scores = result.folder.round(0).read_scores()
+    selected = len(result.folder.round(0).read_selection().task_ids)
+    chance = selected**2 / scores["prompt_uncertainty"].count()
+    return (
+        f"Trained on the {last.tasks_trained} tasks it wavered on most, the model went from "
+        f"ROUGE-L {first.rouge_l:.1f} to {last.rouge_l:.1f} on held-out tasks. Measured "
+        f"again, {repeat_in_words(scores, selected)}; chance alone would about {chance:.0f}."
+    )
+
+
 def _conclude(console: Console, result: DemoResult, seconds: float) -> None:
     console.print()
     console.print(summary_table(result.rows))
+    console.print(meaning(result), highlight=False)
     records = shown_path(result.folder.path)
     where = f"\nReport    {shown_path(result.report)}\nRecords   {records}"
     console.print(where, highlight=False, soft_wrap=True)
@@ -203,7 +218,7 @@ def _announce(console: Console, config: RunConfig, pools: Pools, folder: RunFold
         f"  pool       {len(pools.pool)} tasks in {categories} categories ({escape(source)})\n"
         f"  held out   {len(pools.held_out)} tasks, {kinds} ({escape(pools.origin)})\n"
         f"  scoring    about {pairs} pairs in the first round "
-        f"({score.n_instances} instances, {score.n_perturbations} perturbations per task)\n"
+        f"({score.n_instances} instances, {score.n_perturbations} perturbations)\n"
         f"  records    {escape(str(folder.path))}{continued}\n",
         highlight=False,
         soft_wrap=True,
