@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.own_engine import own_engine
-from benchmarks.padded_backend import PaddedBackend, load_rounded
+from benchmarks.padded_backend import PaddedBackend, rounded
 from benchmarks.pairs import benchmark_pool
 from engine.measures import prompt_uncertainty
 from engine.prompts import PromptBuilder
@@ -101,7 +102,9 @@ async def on_vllm(precision: str, folder: str, tasks: list[Task], config: ScoreC
 
 def on_transformers(precision: str, folder: str, tasks: list[Task], config: ScoreConfig) -> Any:
     """In padded batches."""
-    model, tokenizer = load_rounded(folder, precision), AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = rounded(model, precision)
 
     async def both() -> Any:
         backends = [

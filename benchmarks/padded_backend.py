@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from engine.questions.backend import Generated, Scored, checked_logprobs
 
@@ -18,15 +17,16 @@ ROWS = 8
 """Rows of a batch, at most."""
 
 
-def load_rounded(folder: str, precision: str) -> Any:
-    """A model that computes in `float32`, `tf32` (simulated) or `bfloat16`, perhaps with a
-    `float32 head`.
+def rounded(model: Any, precision: str) -> Any:
+    """A float32 model that computes in a precision: `float32`, `tf32` (simulated) or `bfloat16`.
+
+    Args:
+        precision: Perhaps with `, float32 head`. The model is changed.
     """
     dtype, _, head = precision.partition(", ")
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    )
     model.eval()
+    if dtype == "bfloat16":
+        model.bfloat16()
     if dtype == "tf32":
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
