@@ -158,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=20)
     args = parser.parse_args()
-    config = ScoreConfig(n_instances=3, n_perturbations=3, max_output_tokens=16)
+    config = ScoreConfig(n_instances=3, n_perturbations=2, max_output_tokens=16)
     folder = str(resolve_model(BUNDLED_MODEL))
     builder = PromptBuilder(AutoTokenizer.from_pretrained(folder), config.prompt, CONTEXT)
     tasks = sample_tasks(args.tasks, config, 0, builder)

@@ -26,16 +26,16 @@ def test_second_readings_see_rounding_and_nothing_else(
     precision: str, least: float, most: float
 ) -> None:
     tokenizer = make_tokenizer()
-    shape = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4}
+    shape: Any = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4}
     model = make_tiny_model(tied=False, tokenizer=tokenizer, initializer_range=0.1, **shape)
     model = rounded(model, precision)
     tasks = [make_task(f"t{index}", "say reverse color of word") for index in range(4)]
 
     async def both() -> Any:
-        backends = [
+        one, other = (
             PaddedBackend(model, tokenizer, 256, precision, kernel) for kernel in ("sdpa", "eager")
-        ]
-        return await twice(*backends, tasks, CONFIG)
+        )
+        return await twice(one, other, tasks, CONFIG)
 
     first, second, _ = alike(asyncio.run(both()))
     noise = rounding_noise([SecondReadings.of(grid) for grid in first])
