@@ -13,7 +13,8 @@ from engine.process.engine_process import EngineProcess
 from engine.weights.live_file import LastGood, read_last_good, write_last_good
 from engine.weights.models import resolve_model
 from tests.integration.processes import MARK_VARIABLE
-from tests.integration.reference import Reference, published_adapter, published_change
+from tests.integration.reference import Reference, published_adapter
+from training.run.live_engine import go_back
 
 
 @pytest.fixture(scope="session")
@@ -94,20 +95,11 @@ def second(
         yield Second(process, log, folder.name, adapter, manifest.version, merged)
 
 
-@pytest.fixture(scope="session")
-def published_base(base: Reference, weights_root: Path) -> tuple[Path, str]:
-    """Folder and version of a checkpoint that holds the bundled model unchanged."""
-    checkpoint, manifest, _ = published_change(base, weights_root, seed=0, scale=0.0)
-    return checkpoint, manifest.version
-
-
 @pytest.fixture
-def client(server: EngineProcess, published_base: tuple[Path, str]) -> Iterator[EngineClient]:
+def client(server: EngineProcess) -> Iterator[EngineClient]:
     """A client of the server, whose live weights are the bundled model's."""
     with EngineClient(server.url) as client:
-        weights = client.weights()
-        if not weights.is_base and weights.version != published_base[1]:
-            client.load_weights(*published_base)
+        go_back(client)
         yield client
 
 

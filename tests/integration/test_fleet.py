@@ -15,6 +15,7 @@ from engine.process.engine_process import EngineProcess
 from engine.protocol.api import TaskScore
 from tests.integration.conftest import Second
 from tests.integration.processes import marked, wait_until_gone
+from tests.integration.reference import Reference, published_change
 from tests.integration.test_scoring_exact import CONFIG
 from training.run.fleet import Fleet
 
@@ -25,12 +26,17 @@ FEW = CONFIG.model_copy(update={"n_instances": 3, "n_perturbations": 3})
 
 
 def test_one_of_two_engines_is_killed(
-    server: EngineProcess, client: EngineClient, second: Second, published_base: tuple[Path, str]
+    server: EngineProcess,
+    client: EngineClient,
+    second: Second,
+    base: Reference,
+    weights_root: Path,
 ) -> None:
     processes = list(marked(second.mark))
+    checkpoint, manifest, _ = published_change(base, weights_root, seed=0, scale=0.0)
     with EngineClient(second.engine.url, patience_s=0.0) as mortal:
         fleet = Fleet({server.url: client, second.engine.url: mortal})
-        fleet.load_weights(*published_base)
+        fleet.load_weights(checkpoint, manifest.version)
         scores: list[TaskScore] = []
         for score in fleet.score(TASKS, FEW):
             if not scores:
