@@ -314,7 +314,7 @@ def show(
     from engine.protocol.score_config import ScoreConfig
 
     opened = open_pool(pool, _options(format_name, column, split, subset))
-    task = opened.first() if task_id is None else opened.get(task_id)
+    task = opened.find(task_id)
     if not prompt:
         if instance != 1:
             raise InputError("goes with --prompt", field="--instance")

@@ -18,10 +18,10 @@ class Streamed(Protocol[_A_co]):
     """
 
     @property
-    def path(self) -> str: ...  # noqa: D102
+    def path(self) -> str: ...
 
     @property
-    def complete(self) -> bool: ...  # noqa: D102
+    def complete(self) -> bool: ...
 
     def request(self) -> str:
         """The body that asks for what is missing."""

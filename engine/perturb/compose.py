@@ -88,7 +88,6 @@ class Compose(Step):
     def perturb(
         self, task: Task, streams: Streams, shown: Shown
     ) -> tuple[Task, tuple[Change, ...]]:
-        """One step after the other."""
         changes: list[Change] = []
         for index, step in enumerate(self.steps):
             task, done = step.perturb(task, replace(streams, step=index), shown)
@@ -96,11 +95,9 @@ class Compose(Step):
         return task, tuple(changes)
 
     def may_lengthen(self) -> bool:
-        """Whether one of the steps does."""
         return any(step.may_lengthen() for step in self.steps)
 
     def only_for(self, tasks: Sequence[Task]) -> Self:
-        """Each step without what only others need."""
         return self.model_copy(update={"steps": tuple(one.only_for(tasks) for one in self.steps)})
 
 

@@ -75,7 +75,6 @@ class DropExampleInputs(ExampleStep):
     def change(
         self, examples: tuple[Example, ...], count: int, rng: random.Random
     ) -> tuple[Example, ...]:
-        """The examples, some without input."""
         # One draw per example, so that an example's fate does not depend on how many are shown.
         return tuple(
             one.model_copy(update={"input": ""}) if rng.random() < self.rate else one
@@ -95,7 +94,6 @@ class ResampleExamples(ExampleStep):
     def change(
         self, examples: tuple[Example, ...], count: int, rng: random.Random
     ) -> tuple[Example, ...]:
-        """A sample of `count` examples."""
         if len(examples) == count:
             return examples
         chosen = list(range(count))
@@ -118,7 +116,6 @@ class OrderExamples(ExampleStep):
     def change(
         self, examples: tuple[Example, ...], count: int, rng: random.Random
     ) -> tuple[Example, ...]:
-        """The first `count` examples, permuted."""
         if count == 1:
             return examples[:1]
         order = list(range(count))

@@ -32,7 +32,6 @@ class LetterCase(TextStep):
     styles: Annotated[tuple[Style, ...], Field(min_length=1)] = ("lower", "upper", "title")
 
     def change(self, text: str, rng: random.Random, protected: tuple[Span, ...]) -> Changed:
-        """The text with some words in another case."""
         shown: list[str] = []
         changed = total = 0
         for word in words(text, protected):

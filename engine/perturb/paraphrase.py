@@ -91,7 +91,6 @@ class Paraphrase(TextStep):
         return TextStep.perturb(part, task, streams, shown)
 
     def only_for(self, tasks: Sequence[Task]) -> Self:
-        """With the paraphrases of these tasks' texts."""
         needed: dict[str, tuple[str, ...]] = {}
         for task in tasks:
             shown = Shown(len(task.positive_examples), len(task.negative_examples))

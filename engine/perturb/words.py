@@ -30,7 +30,6 @@ class DropWords(TextStep):
     rate: PartialRate = 0.2
 
     def change(self, text: str, rng: random.Random, protected: tuple[Span, ...]) -> Changed:
-        """The text without the words that the draw drops."""
         found = list(words(text, protected))
         kept = _stay(found, self.rate, rng)
         left = [word for word, stays in zip(found, kept, strict=True) if stays]
@@ -51,7 +50,6 @@ class MaskWords(TextStep):
     mask: Annotated[str, Field(min_length=1, pattern=r"^\S+$")] = "[MASK]"
 
     def change(self, text: str, rng: random.Random, protected: tuple[Span, ...]) -> Changed:
-        """The text with masks in it."""
         found = list(words(text, protected))
         kept = _stay(found, self.rate, rng)
         shown = [
@@ -77,7 +75,6 @@ class ShuffleWords(TextStep):
     rate: Rate = 0.2
 
     def change(self, text: str, rng: random.Random, protected: tuple[Span, ...]) -> Changed:
-        """The text with some neighbours exchanged; blanks stay where they are."""
         found = list(words(text, protected))
         order = [word.text for word in found]
         changed = total = index = 0
@@ -110,7 +107,6 @@ class Typos(TextStep):
     rate: Rate = 0.05
 
     def change(self, text: str, rng: random.Random, protected: tuple[Span, ...]) -> Changed:
-        """The text with typing mistakes."""
         shown: list[str] = []
         changed = total = 0
         for word in _unparted(words(text, protected)):

@@ -23,7 +23,6 @@ class Faults:
         self.count = 0
 
     def add(self, fault: InputError) -> None:
-        """Take a fault."""
         self.count += 1
         raise fault
 
@@ -48,7 +47,6 @@ class LeftOut(Faults):
         self._found = {str(fault): fault for fault in known}
 
     def add(self, fault: InputError) -> None:
-        """Take a fault."""
         self._found.setdefault(str(fault), fault)
         self.count = len(self._found)
 
@@ -74,11 +72,9 @@ class ToldFaults(Faults):
         self.notes: Counter[str] = Counter()
 
     def note(self, phrase: str) -> None:
-        """Count it."""
         self.notes[phrase] += 1
 
     def add(self, fault: InputError) -> None:
-        """Take a fault."""
         self.count += 1
         self._tell(fault)
 
@@ -87,7 +83,6 @@ class IgnoredFaults(Faults):
     """For a first look at a file whose faults a second reading will tell."""
 
     def add(self, fault: InputError) -> None:
-        """Take a fault."""
         self.count += 1
 
 
@@ -143,7 +138,6 @@ class Checker:
         return value
 
     def items(self, value: Any, field: str, part: str | None = None) -> list[Any]:
-        """A list."""
         if value is None:
             self.fault("missing", field, part)
             return []
@@ -153,7 +147,6 @@ class Checker:
         return value
 
     def mapping(self, value: Any, part: str | None = None) -> dict[str, Any]:
-        """A JSON object."""
         if not isinstance(value, dict):
             self.fault(f"expected an object, found {kind(value)}", None, part)
             return {}

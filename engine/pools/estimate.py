@@ -83,7 +83,6 @@ class TaskSample:
         self.tasks: list[Task] = []
 
     def add(self, task: Task) -> None:
-        """Offer the next task."""
         self._seen += 1
         if len(self.tasks) < self._size:
             self.tasks.append(self._sampled(task))

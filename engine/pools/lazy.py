@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 
 from engine.errors import InputError
 from engine.pools.checks import Faults
 from engine.pools.options import PoolOptions
 from engine.pools.rows import Located
-from engine.tasks import Pool, Task, digest_tasks
+from engine.tasks import Pool, Task
 
 TaskReader = Callable[[Faults], Iterator[Located]]
 """Reads all tasks from the start, telling the faults of those that it leaves out."""
@@ -19,8 +19,7 @@ class LazyPool:
     """An ordered set of tasks with unique ids, of which one at a time is held in memory.
 
     Going through it reads its files, and raises `InputError` at the first fault unless `faults`
-    takes it. What is taken of
-    it as a `Pool` is held in memory.
+    takes it.
 
     Args:
         source: Where the tasks come from, for messages.
@@ -80,43 +79,16 @@ class LazyPool:
                 yield task
 
     def in_memory(self) -> Pool:
-        """All tasks."""
         return Pool(list(self), self.source)
 
-    def subset(self, task_ids: Collection[str]) -> Pool:
-        """The named tasks, in the order of the pool.
+    def find(self, task_id: str | None = None) -> Task:
+        """The task with this id, or the first one.
 
         Raises:
-            InputError: If a task is not there.
-        """
-        wanted = set(task_ids)
-        found = [task for task in self if task.id in wanted]
-        missing = wanted.difference(task.id for task in found)
-        if missing:
-            raise InputError("no such task", file=self.source, record=min(missing))
-        return Pool(found, self.source)
-
-    def get(self, task_id: str) -> Task:
-        """The task with this id.
-
-        Raises:
-            InputError: If it is not there.
+            InputError: If it is not there, or there is none.
         """
         for task in self:
-            if task.id == task_id:
+            if task_id in (None, task.id):
                 return task
-        raise InputError("no such task", file=self.source, record=task_id)
-
-    def first(self) -> Task:
-        """The first task.
-
-        Raises:
-            InputError: If there is none.
-        """
-        for task in self:
-            return task
-        raise InputError("holds no task", file=self.source)
-
-    def digest(self) -> str:
-        """The same as that of the pool in memory."""
-        return digest_tasks(self)
+        problem = "holds no task" if task_id is None else "no such task"
+        raise InputError(problem, file=self.source, record=task_id)

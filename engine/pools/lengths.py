@@ -45,7 +45,6 @@ class LengthCounter:
         self._counts: Counter[int] = Counter()
 
     def add(self, text: str) -> None:
-        """Count a text."""
         self._waiting.append(text)
         self._characters += len(text)
         if len(self._waiting) >= _BATCH_TEXTS or self._characters >= _BATCH_CHARACTERS:

@@ -17,7 +17,6 @@ class OutputNotes:
         self._first: dict[str, str] = {}
 
     def look(self, task: Task) -> None:
-        """Look at a task."""
         for instance in task.instances:
             record = f"{task.id}/{instance.id}"
             self._count("no gold", not instance.golds, record)
@@ -37,7 +36,6 @@ class OutputNotes:
             self._first.setdefault(kind, record)
 
     def notes(self) -> Iterator[str]:
-        """What was seen, a line each."""
         for kind, text in (
             ("no gold", "instances without a gold output: {n} (first: {first})"),
             ("blank", "blank gold outputs, which count as none: {n} (first: {first})"),

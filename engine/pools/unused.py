@@ -24,7 +24,6 @@ class Watched(dict[str, Any]):
         self.asked: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key."""
         self.asked.add(key)
         return super().get(key, default)
 

@@ -197,7 +197,6 @@ class EngineProcess:
         return self._process.wait()
 
     def running(self) -> bool:
-        """Whether the server process lives."""
         return self._process.poll() is None
 
     def stop(self, timeout_s: float = 20.0) -> None:

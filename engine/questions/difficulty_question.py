@@ -57,13 +57,11 @@ class DifficultyQuestion(Question):
         return None
 
     def n_asked(self, task: Task, config: ScoreConfig) -> Counts:
-        """Three pairs of each instance."""
         return Counts(pairs=3 * min(len(task.instances), config.n_instances))
 
     def plan(
         self, plan: TaskPlan, pairs: Sequence[Pair], config: ScoreConfig, builder: PromptBuilder
     ) -> list[Asked]:
-        """The three contexts of each instance."""
         start, nothing = bare_start(builder)
         layout: Literal["chat", "plain"] = "chat" if builder.uses_chat_template else "plain"
         alone = PromptBuilder(builder.tokenizer, PromptConfig(layout=layout), builder.max_model_len)
@@ -90,7 +88,6 @@ class DifficultyQuestion(Question):
     def keep(
         self, asked: Sequence[Asked], answers: Sequence[Any], task: Task, builder: PromptBuilder
     ) -> list[QuestionRow]:
-        """A row per context."""
         rows: list[QuestionRow] = []
         for one, scored in zip(asked, answers, strict=True):
             given, start, n_tokens = one.about

@@ -50,7 +50,6 @@ class LabelQuestion(Question):
         return InputError(problem, record=task.id, field="labels")
 
     def n_asked(self, task: Task, config: ScoreConfig) -> Counts:
-        """The labels of all prompts."""
         return Counts(pairs=config.n_prompts(len(task.instances)) * len(set(task.labels)))
 
     def plan(
@@ -94,5 +93,4 @@ class LabelQuestion(Question):
         ]
 
     def grid(self, rows: Iterable[Mapping[str, Any]]) -> Moves:
-        """See `information_table`."""
         return information_table(self.arrange(rows))

@@ -57,7 +57,6 @@ class OutputQuestion(Question):
     )
 
     def n_asked(self, task: Task, config: ScoreConfig) -> Counts:
-        """The samples of all prompts."""
         return Counts(samples=config.n_prompts(len(task.instances)) * _per_prompt(config))
 
     def plan(
@@ -93,7 +92,6 @@ class OutputQuestion(Question):
     def keep(
         self, asked: Sequence[Asked], answers: Sequence[Any], task: Task, builder: PromptBuilder
     ) -> list[QuestionRow]:
-        """A row per sample."""
         rows: list[QuestionRow] = []
         for one, sampled in zip(asked, answers, strict=True):
             text = builder.decode(sampled.token_ids)
@@ -111,7 +109,6 @@ class OutputQuestion(Question):
         return rows
 
     def grid(self, rows: Iterable[Mapping[str, Any]]) -> Moves:
-        """See `disagreement_table`."""
         return disagreement_table(self.arrange(rows))
 
     def values(self, rows: Sequence[Mapping[str, Any]], task: Task) -> dict[str, float | None]:

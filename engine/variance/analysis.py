@@ -85,20 +85,6 @@ class Analysis:
             degrees=(n - 1, k - 1, rest) if math.isfinite(estimates[2]) else (0, 0, 0),
         )
 
-    def components(self) -> Components:
-        """The task's own estimates, negative ones set to 0 (Brennan, 2001, section 3.4.6).
-
-        Raises:
-            ValueError: Where they cannot be told apart: with one instance or one perturbation, or
-                with too few moves.
-        """
-        if math.isnan(self.estimates[2]):
-            raise ValueError(
-                "components need at least two instances, two perturbations, and as many moves as "
-                "both together"
-            )
-        return Components(*(max(0.0, each) for each in self.estimates))
-
     def squared_level(self) -> float:
         """Square of true prompt uncertainty: that of the mean less the mean's own variance.
 

@@ -50,7 +50,6 @@ class Components:
         return self.instances, self.perturbations, self.interaction
 
     def scaled(self, factor: float) -> Components:
-        """All components times a factor."""
         return Components(
             self.instances * factor, self.perturbations * factor, self.interaction * factor
         )

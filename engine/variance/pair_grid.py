@@ -93,7 +93,6 @@ class PairGrid:
 
     @cached_property
     def n_prompt_tokens(self) -> Floats:
-        """Tokens of the prompt."""
         return self._table("n_prompt_tokens")
 
     @cached_property
@@ -109,7 +108,6 @@ class PairGrid:
 
     @cached_property
     def scored(self) -> NDArray[np.bool_]:
-        """Where there is a pair."""
         table = np.zeros(self.shape, bool)
         table[self._place] = True
         return table

@@ -48,7 +48,6 @@ class Analyses:
 
     @classmethod
     def of(cls, tables: Sequence[Analysis]) -> Self:
-        """Puts them side by side."""
         return cls(
             n=np.array([table.effective_n for table in tables]),
             k=np.array([table.effective_k for table in tables]),

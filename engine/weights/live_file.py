@@ -29,7 +29,6 @@ class LastGood(Record):
 
     @property
     def model(self) -> str:
-        """What to start a server on."""
         return self.base or self.path
 
     @property

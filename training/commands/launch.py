@@ -62,7 +62,6 @@ class EngineFiles:
 
     @classmethod
     def of(cls, folder: RunFolder) -> EngineFiles:
-        """Those of a run."""
         return cls(folder.engine_log, folder.paraphrases, folder.path)
 
 
@@ -153,7 +152,6 @@ class OwnEngine:
         self.progress.done("start the engine", time.monotonic() - started, process.url)
 
     def stop(self) -> None:
-        """End it; safe to call again."""
         if self._process is not None:
             self._process.stop()
             self._process = None

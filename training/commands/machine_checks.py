@@ -11,11 +11,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engine.errors import InputError
 from engine.process.ports import check_port
-from engine.tasks import Record
 from engine.weights.models import default_cache
 
 LEAST_PYTHON = (3, 11)
@@ -26,7 +25,7 @@ LEAST_DISK = 5.0
 LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "polars", "rouge-score")
 
 
-class Finding(Record):
+class Finding(NamedTuple):
     """What one check found.
 
     Attributes:
@@ -68,14 +67,10 @@ def check_python() -> Finding:
     """The interpreter."""
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < LEAST_PYTHON:
-        return Finding(
-            name="Python", state="problem", found=found, mend="take Python 3.11 or later"
-        )
+        return Finding("Python", "problem", found, "take Python 3.11 or later")
     if not sys.platform.startswith("linux"):
-        return Finding(
-            name="Python", state="problem", found=f"{found} on {sys.platform}", mend="use Linux"
-        )
-    return Finding(name="Python", state="ok", found=found)
+        return Finding("Python", "problem", f"{found} on {sys.platform}", "use Linux")
+    return Finding("Python", "ok", found)
 
 
 def check_torch() -> Finding:
@@ -84,20 +79,12 @@ def check_torch() -> Finding:
     if version is None:
         return _absent("torch")
     if "+cpu" in version and importlib.util.find_spec("torchvision") is not None:
-        return Finding(
-            name="torch",
-            state="problem",
-            found=f"{version} with torchvision",
-            mend="pip uninstall torchvision: beside the CPU build it breaks transformers",
-        )
+        mend = "pip uninstall torchvision: beside the CPU build it breaks transformers"
+        return Finding("torch", "problem", f"{version} with torchvision", mend)
     if shutil.which("nvidia-smi") and "+cpu" in version:
-        return Finding(
-            name="torch",
-            state="warning",
-            found=f"{version} on a machine with a GPU",
-            mend="make install takes the CUDA build where nvidia-smi answers",
-        )
-    return Finding(name="torch", state="ok", found=version)
+        mend = "make install takes the CUDA build where nvidia-smi answers"
+        return Finding("torch", "warning", f"{version} on a machine with a GPU", mend)
+    return Finding("torch", "ok", version)
 
 
 def check_vllm() -> Finding:
@@ -108,25 +95,19 @@ def check_vllm() -> Finding:
     told = ", ".join(f"{name} {version}" for name, version in found.items())
     if len(found) > 1:
         mend = "uninstall one of them: they write into the same folder"
-        return Finding(name="vLLM", state="problem", found=told, mend=mend)
-    plugins = importlib.metadata.entry_points(group="vllm.endpoint_plugins")
-    if "jostle" not in plugins.names:
+        return Finding("vLLM", "problem", told, mend)
+    if "jostle" not in importlib.metadata.entry_points(group="vllm.endpoint_plugins").names:
         mend = "install jostle itself (make install); a bare checkout has no entry points"
-        return Finding(name="vLLM", state="problem", found=f"{told}, without our plugin", mend=mend)
-    return Finding(name="vLLM", state="ok", found=told)
+        return Finding("vLLM", "problem", f"{told}, without our plugin", mend)
+    return Finding("vLLM", "ok", told)
 
 
 def check_libraries() -> Finding:
     """The other libraries a run imports."""
-    missing = [name for name in LIBRARIES if _version(name) is None]
-    if missing:
-        told = f"without {', '.join(missing)}"
-        return Finding(name="libraries", state="problem", found=told, mend="make install")
-    return Finding(
-        name="libraries",
-        state="ok",
-        found=", ".join(f"{name} {_version(name)}" for name in LIBRARIES[:4]),
-    )
+    if missing := [name for name in LIBRARIES if _version(name) is None]:
+        return Finding("libraries", "problem", f"without {', '.join(missing)}", "make install")
+    told = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES[:4])
+    return Finding("libraries", "ok", told)
 
 
 def check_device() -> Finding:
@@ -135,15 +116,12 @@ def check_device() -> Finding:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return Finding(name="device", state="ok", found="CPU (no nvidia-smi)")
+        return Finding("device", "ok", "CPU (no nvidia-smi)")
+    said = answer.stdout.strip()
     if answer.returncode != 0:
-        return Finding(
-            name="device",
-            state="warning",
-            found=f"nvidia-smi fails: {answer.stdout.strip() or answer.stderr.strip()}",
-            mend="mend the driver, or go on with the CPU",
-        )
-    return Finding(name="device", state="ok", found="; ".join(answer.stdout.strip().splitlines()))
+        found = f"nvidia-smi fails: {said or answer.stderr.strip()}"
+        return Finding("device", "warning", found, "mend the driver, or go on with the CPU")
+    return Finding("device", "ok", "; ".join(said.splitlines()))
 
 
 def check_cores() -> Finding:
@@ -151,8 +129,8 @@ def check_cores() -> Finding:
     n = len(os.sched_getaffinity(0))
     if n < 2:
         mend = "give it two or more: engine and command line work at the same time"
-        return Finding(name="cores", state="warning", found=str(n), mend=mend)
-    return Finding(name="cores", state="ok", found=str(n))
+        return Finding("cores", "warning", str(n), mend)
+    return Finding("cores", "ok", str(n))
 
 
 def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
@@ -160,13 +138,13 @@ def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
     gigabytes = int(lines["MemAvailable"].split()[0]) / 1e6
     found = f"{gigabytes:.1f} GB available"
-    if gigabytes < LEAST_MEMORY:
-        mend = (
-            f"the bundled model needs {LEAST_MEMORY:.0f} GB; end other processes, or set "
-            'engine.while_training = "stop"'
-        )
-        return Finding(name="memory", state="warning", found=found, mend=mend)
-    return Finding(name="memory", state="ok", found=found)
+    if gigabytes >= LEAST_MEMORY:
+        return Finding("memory", "ok", found)
+    mend = (
+        f"the bundled model needs {LEAST_MEMORY:.0f} GB; end other processes, or set "
+        'engine.while_training = "stop"'
+    )
+    return Finding("memory", "warning", found, mend)
 
 
 def check_cache() -> Finding:
@@ -175,7 +153,7 @@ def check_cache() -> Finding:
         return check_disk(default_cache(), "disk for models")
     except InputError as error:
         mend = "set JOSTLE_CACHE to a folder for models"
-        return Finding(name="disk for models", state="problem", found=error.problem, mend=mend)
+        return Finding("disk for models", "problem", error.problem, mend)
 
 
 def check_disk(folder: Path, name: str) -> Finding:
@@ -187,11 +165,11 @@ def check_disk(folder: Path, name: str) -> Finding:
     found = f"{free:.1f} GB free in {place}"
     if not os.access(place, os.W_OK):
         mend = "take a folder you may write to (--run-dir, or JOSTLE_CACHE for models)"
-        return Finding(name=name, state="problem", found=f"{place} is read-only", mend=mend)
+        return Finding(name, "problem", f"{place} is read-only", mend)
     if free < LEAST_DISK:
         mend = "make room, take another folder, or set checkpoints.keep_last = 1"
-        return Finding(name=name, state="warning", found=found, mend=mend)
-    return Finding(name=name, state="ok", found=found)
+        return Finding(name, "warning", found, mend)
+    return Finding(name, "ok", found)
 
 
 def check_free_port(port: int) -> Finding:
@@ -201,8 +179,8 @@ def check_free_port(port: int) -> Finding:
         check_port(port)
     except InputError:
         mend = f"jostle serve --port another; see who has it: ss -ltnp 'sport = :{port}'"
-        return Finding(name=name, state="warning", found="taken", mend=mend)
-    return Finding(name=name, state="ok", found=f"free on {socket.gethostname()}")
+        return Finding(name, "warning", "taken", mend)
+    return Finding(name, "ok", f"free on {socket.gethostname()}")
 
 
 def _version(name: str) -> str | None:
@@ -213,4 +191,4 @@ def _version(name: str) -> str | None:
 
 
 def _absent(name: str) -> Finding:
-    return Finding(name=name, state="problem", found="not installed", mend="make install")
+    return Finding(name, "problem", "not installed", "make install")

@@ -59,7 +59,6 @@ class RunStatus(Record):
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
         return all(step.state == "done" for step in self.steps)
 
 

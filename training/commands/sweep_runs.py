@@ -8,10 +8,9 @@ scoring) are done in a folder of their own, and every strategy starts from a cop
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Protocol
 
 from rich import box
 from rich.markup import escape
@@ -23,7 +22,7 @@ from engine.tasks import Record
 from training.config.run_config import RunConfig
 from training.report.display import RichProgress
 from training.run.run_folder import RunFolder
-from training.run.run_pools import Pools, load_pools
+from training.run.run_pools import load_pools
 from training.run.state import RunState, RunStep, check_same_run, plan, save_state
 from training.run.summary import read_summary
 from training.selection import check_measured, parse_strategy
@@ -34,20 +33,8 @@ SHARED_STRATEGY = "random"
 """Stands in the config of the shared steps, where it has no effect."""
 
 
-class RunOne(Protocol):
-    """What a sweep needs of `training.commands.launch.run_config`."""
-
-    def __call__(
-        self,
-        folder: RunFolder,
-        config: RunConfig,
-        pools: Pools,
-        progress: RichProgress,
-        *,
-        n_steps: int | None = None,
-    ) -> None:
-        """Go through the rounds of a config, or its first so many steps."""
-        ...
+RunOne = Callable[..., None]
+"""`training.commands.launch.run_config`, or what is called in its place."""
 
 
 class CurvePoint(Record):

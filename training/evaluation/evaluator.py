@@ -118,7 +118,6 @@ class EvaluationSet:
 
     @property
     def n_prompts(self) -> int:
-        """Prompts of all tasks."""
         return sum(len(rows) for rows in self.prompts)
 
 
@@ -211,7 +210,6 @@ class Evaluator:
 
     @property
     def n_tasks(self) -> int:
-        """Tasks in the set."""
         return len(self.data.tasks)
 
     def run(self, engine: Engine) -> Iterator[tuple[int, str]]:

@@ -77,7 +77,6 @@ class RichProgress:
         self._bars.stop()
 
     def begin(self, round_index: int, step: RunStep, total: int | None, unit: str) -> None:
-        """Put a bar up."""
         self.open(_title(round_index, step), total, unit)
 
     def waiting(self, what: str, seconds: float, expected: float) -> None:
@@ -92,7 +91,6 @@ class RichProgress:
         self.advance(min(round(seconds), round(expected) - 1))
 
     def done(self, what: str, seconds: float, summary: str) -> None:
-        """Take the bar down and leave a line."""
         if self._current is not None:
             self._bars.remove_task(self._current)
             self._current = None
@@ -108,7 +106,6 @@ class RichProgress:
         self.console.print(row, highlight=False)
 
     def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
-        """Move the bar."""
         assert self._current is not None
         # rich takes none as "leave the total as it is".
         self._bars.update(self._current, completed=done, total=total, detail=escape(detail))
@@ -126,7 +123,6 @@ class RichProgress:
         self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
 
     def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
-        """Take the bar down and leave a line."""
         self.done(_title(round_index, step), seconds, summary)
 
     def open(self, title: str, total: int | None, unit: str) -> None:

@@ -6,7 +6,6 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from engine.files import write_json
 from engine.prompts import PromptBuilder
@@ -19,20 +18,8 @@ from training.trainer.resume import fingerprint, newest_checkpoint, remove_attem
 from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
 from training.trainer.training_rows import build_rows, choose_probes
 
-
-class Train(Protocol):
-    """What the loop needs of `training.trainer.trainer_process.run_trainer`."""
-
-    def __call__(
-        self,
-        job: TrainJob,
-        *,
-        job_file: Path,
-        log_file: Path,
-        on_progress: Callable[[TrainProgress], None],
-    ) -> TrainResult:
-        """Train and leave a checkpoint in `job.output`."""
-        ...
+Train = Callable[..., TrainResult]
+"""`training.trainer.trainer_process.run_trainer`, or what is called in its place."""
 
 
 def tasks_to_train(folder: RunFolder, config: RunConfig, round_index: int) -> tuple[str, ...]:

@@ -226,7 +226,6 @@ class Fleet:
             self._last_error = error
 
     def engine(self, name: str) -> Engine:
-        """The engine of this name."""
         with self._lock:
             return self._engines[name]
 

@@ -53,7 +53,6 @@ class ProgressFile:
         self._written = 0.0
 
     def begin(self, round_index: int, step: RunStep, total: int | None, unit: str) -> None:
-        """A step starts."""
         now = time.time()
         self._now = StepProgress(
             round=round_index, step=step, total=total, unit=unit, started=now, seen=now
@@ -62,7 +61,6 @@ class ProgressFile:
         self.inner.begin(round_index, step, total, unit)
 
     def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
-        """The step has got further."""
         assert self._now is not None
         now = time.time()
         new = {"done": done, "total": total or self._now.total, "detail": detail, "seen": now}
@@ -72,7 +70,6 @@ class ProgressFile:
         self.inner.advance(done, total, detail)
 
     def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
-        """The step is done."""
         self.inner.end(round_index, step, seconds, summary)
 
     def _write(self, now: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import polars as pl
 
@@ -25,24 +25,23 @@ from training.tables.record_files import read_json, write_parquet
 from training.tables.score_journal import ScoreJournal, SkipJournal
 
 
+class ToScore(NamedTuple):
+    """What is scored in a round: the tasks not yet trained on, under the weights that are live."""
+
+    engine: Engine
+    folder: RoundFolder
+    tasks: Sequence[Task]
+    version: str
+
+
 class RoundScoring(Protocol):
     """Leaves `scores.parquet` and `pairs.parquet`; what its journal holds is not asked again.
 
     Where faulty tasks are skipped, those at which the engine fails are in `skipped.jsonl` instead.
     """
 
-    def score(
-        self,
-        engine: Engine,
-        folder: RoundFolder,
-        tasks: Sequence[Task],
-        version: str,
-        progress: Progress,
-    ) -> str:
+    def score(self, asked: ToScore, progress: Progress) -> str:
         """Score the tasks of a round; what came of it, as a phrase.
-
-        Args:
-            tasks: Those not yet trained on.
 
         Raises:
             InputError: If the engine finds fault with a task that is not skipped, or a journal
@@ -64,15 +63,8 @@ class DesignScoring:
         self._skip_faulty = skip_faulty
         self._strengths: dict[str, float | None] = {}  # they are the same in every round
 
-    def score(
-        self,
-        engine: Engine,
-        folder: RoundFolder,
-        tasks: Sequence[Task],
-        version: str,
-        progress: Progress,
-    ) -> str:
-        """See `RoundScoring.score`."""
+    def score(self, asked: ToScore, progress: Progress) -> str:
+        engine, folder, tasks, version = asked
         order = [task.id for task in tasks]
         skips = SkipJournal(folder.skipped, version)
         scoring = JournaledScoring(
@@ -87,7 +79,6 @@ class DesignScoring:
         return uncertainty_in_words(scoring.write()) + skipped_in_words(len(skips.ids()))
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:
-        """See `RoundScoring.usage`."""
         scores = ScoreJournal(folder.journal, version).read().values()
         return sum((score.usage for score in scores), Usage())
 
@@ -108,15 +99,8 @@ class RaceScoring:
         self._races = races
         self._builder = builder
 
-    def score(
-        self,
-        engine: Engine,
-        folder: RoundFolder,
-        tasks: Sequence[Task],
-        version: str,
-        progress: Progress,
-    ) -> str:
-        """See `RoundScoring.score`."""
+    def score(self, asked: ToScore, progress: Progress) -> str:
+        engine, folder, tasks, version = asked
         rules = self._races.config
         progress.begin(folder.index, RunStep.SCORE, round(rules.budget), "tokens")
         race = self._races.race(tasks)
@@ -148,5 +132,4 @@ class RaceScoring:
         )
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:
-        """See `RoundScoring.usage`."""
         return read_json(folder.race, RaceResult).usage

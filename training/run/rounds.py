@@ -22,7 +22,7 @@ from training.run.live_engine import check_model, check_version, make_live, requ
 from training.run.progress import Progress, Silent
 from training.run.pruning import prune
 from training.run.round_races import RoundRaces
-from training.run.round_scoring import DesignScoring, RaceScoring, RoundScoring
+from training.run.round_scoring import DesignScoring, RaceScoring, RoundScoring, ToScore
 from training.run.run_folder import RunFolder
 from training.run.run_pools import draw_initial, take_validation
 from training.run.state import RunStep, open_run, save_state
@@ -145,9 +145,8 @@ class Run:
         version = require_live(self.engine, self.folder, self.state)
         trained = set(self.folder.trained_tasks(index))
         tasks = [task for task in self.pool if task.id not in trained]
-        return version, self.scoring.score(
-            self.engine, self.folder.round(index), tasks, version, self.progress
-        )
+        asked = ToScore(self.engine, self.folder.round(index), tasks, version)
+        return version, self.scoring.score(asked, self.progress)
 
     def _select(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, RunStep.SELECT, None, "tasks")

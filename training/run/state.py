@@ -111,10 +111,6 @@ class RunState(Record):
                 return record.weights_version
         raise KeyError(round_index)
 
-    def seconds(self, round_index: int) -> float:
-        """What the finished steps of a round took together."""
-        return sum(each.seconds for each in self.completed if each.round == round_index)
-
     def complete(self, seconds: float, weights_version: str) -> RunState:
         """The state after the current step.
 

@@ -8,7 +8,7 @@ from engine.protocol.api import Usage
 from engine.tasks import Record
 from training.evaluation.evaluator import Evaluation
 from training.run.run_folder import RunFolder
-from training.run.state import RunState, RunStep
+from training.run.state import ROUND_STEPS, RunState, RunStep
 from training.tables.record_files import read_json
 
 
@@ -140,40 +140,33 @@ def read_summary(folder: RunFolder) -> list[SummaryRow]:
         InputError: If a record is missing or broken.
     """
     state = read_json(folder.state, RunState)
-    seconds = {(each.round, each.step): each.seconds for each in state.completed}
+    done = {(each.round, each.step): each.seconds for each in state.completed}
     rows: list[SummaryRow] = []
-    if (0, RunStep.BEFORE) in seconds:
+    if (0, RunStep.BEFORE) in done:
         before = read_json(folder.before, BeforeMetrics)
-        rows.append(
-            SummaryRow(
-                name="before",
-                tasks_trained=0,
-                rouge_l=before.evaluation.overall.rouge_l,
-                exact_match=before.evaluation.overall.exact_match,
-                steps=None,
-                seconds_per_step=None,
-                seconds=seconds[0, RunStep.BEFORE],
-                weights_version=before.weights_version,
-            )
-        )
+        rows.append(_row("before", before, done[0, RunStep.BEFORE]))
     for index in range(state.rounds):
-        if (index, RunStep.EVALUATE) not in seconds:
+        if (index, RunStep.EVALUATE) not in done:
             break
         metrics = read_json(folder.round(index).metrics, RoundMetrics)
-        rows.append(
-            SummaryRow(
-                name=f"round {index}",
-                tasks_trained=len(metrics.training.rows.tasks),
-                rouge_l=metrics.evaluation.overall.rouge_l,
-                exact_match=metrics.evaluation.overall.exact_match,
-                steps=metrics.training.steps,
-                seconds_per_step=metrics.training.seconds_per_step,
-                seconds=sum(
-                    taken
-                    for (number, step), taken in seconds.items()
-                    if number == index and step != RunStep.BEFORE
-                ),
-                weights_version=metrics.weights_version,
-            )
-        )
+        seconds = sum(done.get((index, step), 0.0) for step in ROUND_STEPS)
+        rows.append(_row(f"round {index}", metrics, seconds, metrics.training))
     return rows
+
+
+def _row(
+    name: str,
+    metrics: BeforeMetrics | RoundMetrics,
+    seconds: float,
+    training: TrainingMetrics | None = None,
+) -> SummaryRow:
+    return SummaryRow(
+        name=name,
+        tasks_trained=len(training.rows.tasks) if training else 0,
+        rouge_l=metrics.evaluation.overall.rouge_l,
+        exact_match=metrics.evaluation.overall.exact_match,
+        steps=training.steps if training else None,
+        seconds_per_step=training.seconds_per_step if training else None,
+        seconds=seconds,
+        weights_version=metrics.weights_version,
+    )

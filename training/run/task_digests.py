@@ -23,7 +23,6 @@ class TaskDigests(Record):
 
     @classmethod
     def of(cls, pool: Pool, held_out: Pool) -> Self:
-        """The digests of these tasks."""
         return cls(pool=_digests(pool), held_out=_digests(held_out))
 
     def differences(self, other: TaskDigests) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -40,7 +41,6 @@ class MapCategory(Strategy):
     within: AnyStrategy = Random()
 
     def choose(self, draw: Draw) -> list[Choice]:
-        """As many as there are in the category, at most."""
         groups = group_labels(draw.candidates, "map_category")
         return _choose_within(draw, groups, self.category, draw.n, self.within)
 
@@ -61,7 +61,6 @@ class PerCategory(Strategy):
     within: AnyStrategy = Random()
 
     def choose(self, draw: Draw) -> list[Choice]:
-        """Group after group; forced tasks count for their groups."""
         groups = group_labels(draw.candidates, self.column)
         room = Counter(groups.to_list())
         held = Counter(group_labels(draw.forced, self.column).to_list())
@@ -102,13 +101,10 @@ class Stratified(Strategy):
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> Self:
-        total = math.fsum(self.shares.values())
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares sum to {total:g}, not to 1")
+        _check_shares(self.shares.values())
         return self
 
     def choose(self, draw: Draw) -> list[Choice]:
-        """Stratum after stratum, in the order of the shares."""
         groups = group_labels(draw.candidates, self.column)
         quotas = self._quotas(draw, groups)
         choices = [
@@ -163,7 +159,6 @@ class ClassificationShare(Strategy):
     when_short: Literal["error", "refill"] = "error"
 
     def choose(self, draw: Draw) -> list[Choice]:
-        """By strata of the column `classification`."""
         strata = Stratified(
             column="classification",
             shares={"true": self.share, "false": 1 - self.share},
@@ -195,13 +190,10 @@ class Mix(Strategy):
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> Self:
-        total = math.fsum(part.share for part in self.parts)
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares sum to {total:g}, not to 1")
+        _check_shares(part.share for part in self.parts)
         return self
 
     def choose(self, draw: Draw) -> list[Choice]:
-        """Part after part."""
         choices: list[Choice] = []
         due = 0
         counts = largest_remainder([part.share for part in self.parts], draw.n)
@@ -217,6 +209,12 @@ class Mix(Strategy):
                 for each in (part.strategy.choose(inner) if wanted else ())
             ]
         return choices
+
+
+def _check_shares(shares: Iterable[float]) -> None:
+    total = math.fsum(shares)
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"the shares sum to {total:g}, not to 1")
 
 
 def group_labels(scores: pl.DataFrame, column: str) -> pl.Series:

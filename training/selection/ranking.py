@@ -29,7 +29,6 @@ class Ranking(Strategy):
     direction: Direction = "high"
 
     def choose(self, draw: Draw) -> list[Choice]:
-        """The first tasks of the order."""
         column, title = self.ranks_by()
         end = "from the top" if self.direction == "high" else "from the bottom"
         order = ranked(draw.candidates, column, self.direction)
@@ -73,7 +72,6 @@ class LabelBald(Ranking):
     name: Literal["label_bald"] = "label_bald"
 
     def ranks_by(self) -> tuple[str, str]:
-        """The column `label_bald`."""
         return "label_bald", "mutual information of label and prompt"
 
 
@@ -116,7 +114,6 @@ class Column(Ranking):
     column: Annotated[str, Field(min_length=1)]
 
     def ranks_by(self) -> tuple[str, str]:
-        """The named column."""
         return self.column, self.column
 
 
@@ -127,7 +124,6 @@ class Random(Strategy):
     name: Literal["random"] = "random"
 
     def choose(self, draw: Draw) -> list[Choice]:
-        """The first tasks of a random order."""
         order = drawn(draw.candidates["task_id"].to_list(), draw.seed)
         return [
             Choice(task_id, None, f"draw {rank} of {len(order)} candidates")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import polars as pl
 
@@ -154,13 +155,7 @@ def _tasks(forced: Sequence[str], choices: Sequence[Choice]) -> tuple[SelectedTa
         for rank, task_id in enumerate(forced, start=1)
     ]
     others = [
-        SelectedTask(
-            task_id=choice.task_id,
-            rank=rank,
-            value=choice.value,
-            reason=choice.reason,
-            stratum=choice.stratum,
-        )
+        SelectedTask(rank=rank, **asdict(choice))
         for rank, choice in enumerate(choices, start=len(first) + 1)
     ]
     return (*first, *others)

@@ -57,7 +57,6 @@ class Selection(Record):
 
     @property
     def task_ids(self) -> tuple[str, ...]:
-        """Ids of the selected tasks, first choice first."""
         return tuple(task.task_id for task in self.tasks)
 
 

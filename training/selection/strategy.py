@@ -35,7 +35,6 @@ class Choice:
     stratum: str | None = None
 
     def within(self, stratum: str, prefix: str) -> Choice:
-        """The same choice, made within a group."""
         return replace(self, stratum=stratum, reason=f"{prefix}: {self.reason}")
 
 

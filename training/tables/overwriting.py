@@ -48,7 +48,6 @@ class WorkFiles:
         return self._output.with_suffix(f"{self._kind}.{ending}")
 
     def written(self) -> tuple[Path, ...]:
-        """What the work writes beside its output and its settings."""
         return (self.journal, self.skipped)
 
     @contextmanager

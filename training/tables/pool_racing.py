@@ -64,7 +64,6 @@ class RaceFiles(WorkFiles):
         self.pairs = self._beside("pairs.parquet")
 
     def written(self) -> tuple[Path, ...]:
-        """Result and tables too."""
         return (self.result, self.scores, self.pairs, *super().written())
 
 
@@ -93,7 +92,6 @@ class RaceSettings(AskedOf):
         *,
         by_category: bool,
     ) -> Self:
-        """Those of a race over an engine with these weights."""
         return cls(
             pool_digest=digest_tasks(tasks),
             weights=weights,

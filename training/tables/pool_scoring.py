@@ -51,7 +51,6 @@ class ScoreFiles(WorkFiles):
         self.questions = question_files(lambda table: self._beside(f"{table}.parquet"))
 
     def written(self) -> tuple[Path, ...]:
-        """The tables too."""
         return (self.pairs, *self.questions.values(), *super().written())
 
 

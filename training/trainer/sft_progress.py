@@ -48,17 +48,14 @@ class ProgressWriter(TrainerCallback):
         self._started = 0.0
 
     def write(self, progress: TrainProgress) -> None:
-        """Append one line."""
         if self.active:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(progress.model_dump_json() + "\n")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start the clock of a step."""
         self._started = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop it."""
         self.seconds += time.perf_counter() - self._started
         self._n_timed += 1
         check_owner()
