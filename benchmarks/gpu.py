@@ -9,9 +9,9 @@ Stages, in order of what they tell:
   stale and other weights
 - `speed`: an 8B shape with random weights: jostle, and whole-prompt log-probabilities on vLLM
 - `small`: SmolLM2-135M
-- `variants`: the 8B shape with other settings of the engine
 - `demo`: `jostle demo`
 - `peers`: the 8B shape by a padded loop over transformers
+- `variants`: the 8B shape with other settings of the engine
 
 A stage that is done is not done again, one that fails is told and the next goes on, and one that
 would not end in time is not begun. After each, `gpu-DEVICE.json` and `.txt` hold all there is.
@@ -41,22 +41,11 @@ RESULTS = Path(__file__).parent / "results"
 
 WHOLE_PROMPTS = ("vLLM, whole-prompt log-probabilities", "whole", dict[str, str]())
 
-_SMALL_BLOCKS = {"JOSTLE_SMALL_BLOCKS": "1"}
-
 VARIANTS = (
-    Variant("jostle, blocks of 8", ("--block-size=8",), _SMALL_BLOCKS),
-    Variant(
-        "jostle, blocks of 4, its steps in the log",
-        ("--block-size=4", "--enable-logging-iteration-details"),
-        _SMALL_BLOCKS,
-    ),
-    Variant(
-        "jostle, blocks of 8, steps of 16,384 tokens",
-        ("--block-size=8", "--max-num-batched-tokens=16384"),
-        _SMALL_BLOCKS,
-    ),
-    Variant("jostle, V1 runner", environment={"VLLM_USE_V2_MODEL_RUNNER": "0"}),
     Variant("jostle, vLLM's own rows", environment={"JOSTLE_OUTPUT_ROWS": "0"}),
+    Variant("jostle, V1 runner", environment={"VLLM_USE_V2_MODEL_RUNNER": "0"}),
+    Variant("jostle, steps of 16,384 tokens", ("--max-num-batched-tokens=16384",)),
+    Variant("jostle, float32 logits", ('--hf-overrides={"head_dtype":"float32"}',)),
 )
 """What `speed` compares with; the engine's own choice is measured in that stage itself."""
 
@@ -74,12 +63,12 @@ STAGES: dict[str, Callable[[Bench], Stage]] = {
     "small": lambda bench: SpeedStage(
         bench, "small", [Variant("jostle")], small=True, estimate_s=60, kv_gib=4.0
     ),
-    "variants": lambda bench: SpeedStage(
-        bench, "variants", bench.variants or VARIANTS, estimate_s=90
-    ),
     "demo": DemoStage,
     "peers": lambda bench: SpeedStage(
         bench, "peers", peers=batches(16, 32), pairs_of_peers=330, estimate_s=45
+    ),
+    "variants": lambda bench: SpeedStage(
+        bench, "variants", bench.variants or VARIANTS, estimate_s=90
     ),
 }
 

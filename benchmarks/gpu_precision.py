@@ -179,7 +179,7 @@ def try_load(client: EngineClient, load: Load) -> dict[str, Any]:
     try:
         client.load_weights(load.folder, load.version)
     except EngineError as error:
-        said = str(error)
+        said = str(error).replace(f"{load.folder.parent}/", "")
     return {
         "load": load.name,
         "seconds": time.perf_counter() - started,
