@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,17 +25,25 @@ class EncodedPair:
         prompt: The prompt, at least one token.
         completion: The completion, at least one token.
         special_as_text: Whether the text of a special token stands in it and does not act as one.
+        candidates: For each token of the completion others to score in its place; none if none are.
     """
 
     index: int
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
     special_as_text: bool = False
+    candidates: tuple[tuple[int, ...], ...] = ()
 
     @property
     def n_tokens(self) -> int:
         """Tokens of both."""
         return len(self.prompt) + len(self.completion)
+
+    @property
+    def n_submitted(self) -> int:
+        """Tokens of all that is asked of the engine."""
+        places = range(len(self.candidates))
+        return self.n_tokens + sum(len(self.prompt) + place for place in places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +94,15 @@ class PairEncoder:
                 error = InputError(error.problem, record=_name(index), field=error.field)
                 laid.append(error)
         ids = self._all_ids([one for one in laid if isinstance(one, _Laid)])
-        return [
+        encoded = [
             self._cut(one, ids, index) if isinstance(one, _Laid) else one
             for index, one in enumerate(laid, first)
+        ]
+        return [
+            _with_candidates(one, pair.candidate_token_ids)
+            if isinstance(one, EncodedPair) and pair.candidate_token_ids
+            else one
+            for one, pair in zip(encoded, pairs, strict=True)
         ]
 
     def _laid(self, pair: Pair, index: int) -> _Laid | EncodedPair:
@@ -201,6 +215,20 @@ class PairEncoder:
             return ChatTemplate(self._tokenizer, self._encoder.special)
         except InputError as error:
             raise InputError(error.problem, field="messages") from error
+
+
+def _with_candidates(
+    pair: EncodedPair, lists: tuple[tuple[int, ...], ...]
+) -> EncodedPair | InputError:
+    """The pair with its candidates, a list for each token of the completion or one for all."""
+    n_tokens = len(pair.completion)
+    if len(lists) not in (1, n_tokens):
+        return InputError(
+            f"{len(lists)} lists for a completion of {n_tokens} tokens; one each, or one for all",
+            record=_name(pair.index),
+            field="candidate_token_ids",
+        )
+    return replace(pair, candidates=lists * (n_tokens if len(lists) == 1 else 1))
 
 
 def _name(index: int) -> str:

@@ -64,7 +64,7 @@ class PairScorer:
                         raise one
                     self._skipped.append(_skipped(index, one))
                     continue
-                tokens += one.n_tokens
+                tokens += one.n_submitted
                 self._pairs.append(one)
             limit(tokens)
         self._pairs.sort(key=lambda pair: pair.prompt)
@@ -79,14 +79,14 @@ class PairScorer:
             check_fits(pair.n_tokens, self._backend.max_model_len, name)
         except InputError as error:
             return error
-        if max(*pair.prompt, *pair.completion) >= self._vocabulary_size:
-            return InputError(
-                f"a token id is not below the vocabulary size {self._vocabulary_size}",
-                record=name,
-                field="prompt_token_ids"
-                if max(pair.prompt) >= self._vocabulary_size
-                else "completion_token_ids",
-            )
+        for field, ids in (
+            ("prompt_token_ids", pair.prompt),
+            ("completion_token_ids", pair.completion),
+            *(("candidate_token_ids", ids) for ids in pair.candidates),
+        ):
+            if max(ids) >= self._vocabulary_size:
+                problem = f"a token id is not below the vocabulary size {self._vocabulary_size}"
+                return InputError(problem, record=name, field=field)
         return pair
 
     async def score(self) -> AsyncGenerator[_Outcome, None]:
@@ -124,26 +124,31 @@ class PairScorer:
             await asyncio.gather(*workers, return_exceptions=True)
 
     async def _score(self, pair: EncodedPair, group: int) -> _Outcome:
-        name = f"pairs[{pair.index}]"
+        name, backend = f"pairs[{pair.index}]", self._backend
         try:
-            scored = await self._backend.score(pair.prompt, pair.completion, name, group)
+            asked = [await backend.score(pair.prompt, pair.completion, name, group)]
+            for place, ids in enumerate(pair.candidates):
+                before = pair.prompt + pair.completion[:place]
+                asked.append(await backend.candidates(before, ids, f"{name}, place {place}", group))
         except EngineError as error:
             if not self._skips:
                 raise
             return _skipped(pair.index, error), Usage()
         usage = Usage(
             pairs=1,
-            tokens_submitted=scored.n_submitted,
-            tokens_reused=scored.n_reused,
-            pairs_rescored=int(scored.rescored),
+            tokens_submitted=sum(one.n_submitted for one in asked),
+            tokens_reused=sum(one.n_reused for one in asked),
+            pairs_rescored=int(asked[0].rescored),
         )
-        return self._result(pair, scored), usage
+        return self._result(pair, *asked), usage
 
-    def _result(self, pair: EncodedPair, scored: Scored) -> CompletionLogprobs:
-        texts: dict[str, object] = {}
+    def _result(self, pair: EncodedPair, scored: Scored, *candidates: Scored) -> CompletionLogprobs:
+        more: dict[str, object] = {}
+        if candidates:
+            more["candidate_logprobs"] = tuple(one.token_logprobs for one in candidates)
         if self._request.tokens:
             found = token_texts(self._backend.tokenizer, pair.prompt, pair.completion)
-            texts = {
+            more |= {
                 "token_ids": pair.completion,
                 "token_texts": tuple(found),
                 "token_logprobs": scored.token_logprobs,
@@ -156,7 +161,7 @@ class PairScorer:
             scored.token_logprobs,
             scored.is_greedy,
             special_as_text=pair.special_as_text,
-            **texts,
+            **more,
         )
 
     def _groups(self) -> list[int]:

@@ -15,7 +15,18 @@ from engine.protocol.api import TokenIds, Usage
 from engine.tasks import Record
 
 
-class TokenPair(Record):
+class _Pair(Record):
+    """What pairs of every form may hold.
+
+    Attributes:
+        candidate_token_ids: Tokens whose log-probabilities are wanted in the place of each token of
+            the completion: a list for each, or a single one for all of them.
+    """
+
+    candidate_token_ids: Annotated[tuple[TokenIds, ...], Field(min_length=1)] | None = None
+
+
+class TokenPair(_Pair):
     """A prompt and a completion as token ids, both non-empty.
 
     Attributes:
@@ -27,7 +38,7 @@ class TokenPair(Record):
     completion_token_ids: TokenIds
 
 
-class TextPair(Record):
+class TextPair(_Pair):
     """A prompt and a completion as texts.
 
     Attributes:
@@ -52,7 +63,7 @@ class Message(Record):
     content: str
 
 
-class ChatPair(Record):
+class ChatPair(_Pair):
     """A conversation and the answer to score, laid out by the tokenizer's chat template.
 
     Attributes:
@@ -164,6 +175,7 @@ class CompletionLogprobs(Record):
             character has none, the next one has it.
         token_logprobs: Of each token, <= 0.
         token_is_greedy: Of each token, whether none is likelier; null where that is not told.
+        candidate_logprobs: For each token those of the pair's candidates in its place.
     """
 
     index: int
@@ -178,6 +190,7 @@ class CompletionLogprobs(Record):
     token_texts: tuple[str, ...] | None = None
     token_logprobs: tuple[float, ...] | None = None
     token_is_greedy: tuple[bool, ...] | None = None
+    candidate_logprobs: tuple[tuple[float, ...], ...] | None = None
 
     @staticmethod
     def of(

@@ -165,6 +165,12 @@ class Backend(Protocol):
         """
         ...
 
+    async def candidates(
+        self, before: tuple[int, ...], ids: tuple[int, ...], name: str, group: int
+    ) -> Scored:
+        """How likely each of some tokens is right after others."""
+        ...
+
     async def sample(self, planned: PlannedSample, group: int) -> Sampled:
         """A sampled output: that of the planned seed, whatever else is going on."""
         ...

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.text_pairs import Agreement, answers, ids_by_hand, text_cases
 from engine.client import EngineClient
+from engine.protocol.completions import TokenPair
 from tests.integration.reference import Reference
 
 pytestmark = pytest.mark.integration
@@ -29,3 +30,17 @@ def test_texts_are_their_tokens_and_score_as_in_transformers(
     assert found.texts_are_ids < 1e-4
     assert found.texts_are_true < 1e-4
     assert found.greedy_wrong == 0
+
+
+def test_candidates_are_scored_as_in_transformers(client: EngineClient, base: Reference) -> None:
+    prompt = tuple(base.tokenizer("The capital of France is")["input_ids"])
+    completion = tuple(base.tokenizer(" Paris, of course")["input_ids"])
+    candidates = tuple(range(0, 30_000, 200))  # more than vLLM takes at once
+    pair = TokenPair(
+        prompt_token_ids=prompt, completion_token_ids=completion, candidate_token_ids=(candidates,)
+    )
+    (result,) = client.completion_logprobs([pair], tokens=True).results
+    assert result.candidate_logprobs is not None
+    rows = base.rows(prompt, completion)
+    for found, row in zip(result.candidate_logprobs, rows, strict=True):
+        assert found == pytest.approx(row[list(candidates)].tolist(), abs=1e-3)

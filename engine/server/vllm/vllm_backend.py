@@ -15,7 +15,7 @@ from vllm.engine.protocol import EngineClient
 from vllm.inputs.engine import tokens_input
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, SamplingParams
 
 from engine.errors import EngineError
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
@@ -204,6 +204,33 @@ class VllmBackend:
             rescored,
             rows.is_greedy,
         )
+
+    async def candidates(
+        self, before: tuple[int, ...], ids: tuple[int, ...], name: str, group: int
+    ) -> Scored:
+        """How likely each of some tokens is right after others.
+
+        vLLM tells those of chosen ids for the token that it samples, and for no other.
+        """
+        found: list[float | None] = []
+        submitted = reused = 0
+        for first in range(0, len(ids), MAX_LOGPROB_TOKEN_IDS):
+            some = ids[first : first + MAX_LOGPROB_TOKEN_IDS]
+            params = SamplingParams(
+                max_tokens=1,
+                temperature=0.0,
+                logprob_token_ids=list(some),
+                detokenize=False,
+                flat_logprobs=True,
+                extra_args=self._marks(before) or None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            result = await self._run(before, params, name, group)
+            rows = result.outputs[0].logprobs
+            assert isinstance(rows, FlatLogprobs)
+            found += [row_logprob(rows, 0, token) for token in some]
+            submitted, reused = submitted + len(before), reused + (result.num_cached_tokens or 0)
+        return Scored(checked_logprobs(found, name), submitted, reused, rescored=False)
 
     def _marks(self, prompt: tuple[int, ...]) -> dict[str, int]:
         """What our extensions read. The last token of a prompt predicts; it is always computed."""

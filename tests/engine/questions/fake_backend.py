@@ -117,6 +117,12 @@ class FakeBackend:
         is_greedy = tuple(value > LIKELIEST for value in logprobs)
         return Scored(logprobs, len(prompt) + len(output), 1, rescored=False, is_greedy=is_greedy)
 
+    async def candidates(
+        self, before: tuple[int, ...], ids: tuple[int, ...], name: str, group: int
+    ) -> Scored:
+        values = tuple(token_logprob(before, token) for token in ids)
+        return Scored(values, len(before), n_reused=0, rescored=False)
+
     async def sample(self, planned: PlannedSample, group: int) -> Sampled:
         max_tokens, end = planned.max_tokens, planned.end
         self.groups[planned.task_id].add(group)

@@ -10,7 +10,7 @@ import pytest
 
 from engine.protocol.completions import Encoding
 from engine.protocol.limits import Limits
-from tests.engine.questions.fake_backend import LIKELIEST, output_logprobs
+from tests.engine.questions.fake_backend import LIKELIEST, output_logprobs, token_logprob
 from tests.engine.server.http.test_routes import ask, server
 from tests.engine.small_tokenizers import chat
 
@@ -97,6 +97,23 @@ def test_neighbours_in_the_engine_share_prefixes_whatever_the_order() -> None:
     assert live.fake.n_groups == 2, "one for each prefix"
 
 
+def test_candidates_are_scored_in_the_place_of_each_token() -> None:
+    of_each = IDS | {"candidate_token_ids": [[3, 9], [8]]}
+    for_all = IDS | {"candidate_token_ids": [[5, 6, 7]]}
+    _, answer = post({"pairs": [of_each, for_all, IDS], "tokens": True})
+    each, every, none = answer["results"]
+    assert each["candidate_logprobs"] == [
+        [token_logprob((1, 2), 3), token_logprob((1, 2), 9)],
+        [token_logprob((1, 2, 3), 8)],
+    ]
+    assert each["candidate_logprobs"][0][0] == each["token_logprobs"][0]
+    assert every["candidate_logprobs"] == [
+        [token_logprob(before, token) for token in (5, 6, 7)] for before in ((1, 2), (1, 2, 3))
+    ]
+    assert "candidate_logprobs" not in none
+    assert answer["usage"]["tokens_submitted"] == 3 * 4 + 2 * (2 + 3)
+
+
 def test_an_answer_that_is_no_probability_is_named_or_skipped() -> None:
     faults = {"pairs[1]": lambda: math.nan}
     status, answer = post({"pairs": [TEXT, IDS]}, faults=faults)
@@ -126,6 +143,9 @@ UNKNOWN = {"prompt_token_ids": [1], "completion_token_ids": [50_000]}
         (IDS | {"prompt_token_ids": [1, "x"]}, "prompt_token_ids[1]", "valid integer"),
         (LONG, None, "4097 tokens, the model's context holds 4095"),
         (UNKNOWN, "completion_token_ids", "not below the vocabulary size 50000"),
+        (IDS | {"candidate_token_ids": [[50_000]]}, "candidate_token_ids", "not below the vocab"),
+        (IDS | {"candidate_token_ids": [[-1]]}, "candidate_token_ids[0][0]", "greater than or"),
+        (IDS | {"candidate_token_ids": [[1]] * 3}, "candidate_token_ids", "3 lists for a"),
         ({"messages": CHAT["messages"]}, "messages", "no assistant turn"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
     ],
