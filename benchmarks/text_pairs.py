@@ -47,6 +47,7 @@ _OTHER = (
     "กรุงเทพมหานครเป็นเมืองหลวงของประเทศไทย",
     "مرحبا بالعالم، كيف حالك اليوم؟",
 )
+_AT_ONCE = 60
 _SPECIAL = ("<|im_end|>", "<|endoftext|>", "<|im_start|>assistant\n")
 
 
@@ -152,12 +153,16 @@ def answers(
 ) -> tuple[list[CompletionLogprobs], list[CompletionLogprobs]]:
     """The engine's results for the cases as texts and as token ids."""
     texts: dict[int, CompletionLogprobs] = {}
-    for encoding in {case.encoding for case in cases}:
-        chosen = [i for i, case in enumerate(cases) if case.encoding == encoding]
-        asked = [cases[i].pair for i in chosen]
-        for result in client.logprobs(asked, encoding, tokens=True):
-            texts[chosen[result.index]] = result
-    ids = {result.index: result for result in client.logprobs(pairs, tokens=True)}
+    ids: dict[int, CompletionLogprobs] = {}
+    for first in range(0, len(cases), _AT_ONCE):  # few: the second time prompts are cached
+        some = range(first, min(first + _AT_ONCE, len(cases)))
+        for encoding in {cases[i].encoding for i in some}:
+            chosen = [i for i in some if cases[i].encoding == encoding]
+            asked = [cases[i].pair for i in chosen]
+            for result in client.logprobs(asked, encoding, tokens=True):
+                texts[chosen[result.index]] = result
+        for result in client.logprobs([pairs[i] for i in some], tokens=True):
+            ids[first + result.index] = result
     return [texts[i] for i in range(len(cases))], [ids[i] for i in range(len(cases))]
 
 
@@ -227,29 +232,31 @@ def _report(kinds: dict[str, Agreement]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Asks the engine, then transformers, and prints a row per kind."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--pairs", type=int, default=500)
-    parser.add_argument("--url")
-    parser.add_argument("--target", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = resolve_model(BUNDLED_MODEL)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    cases = text_cases(chosen.pairs, tokenizer)
-    pairs = [ids_by_hand(case, tokenizer) for case in cases]
+def ask(
+    folder: str, url: str | None, cases: Sequence[TextCase], pairs: Sequence[TokenPair]
+) -> tuple[list[CompletionLogprobs], list[CompletionLogprobs]]:
+    """`answers` of the engine at an address, or of one that is started."""
     with contextlib.ExitStack() as stack:
-        url = chosen.url
         if url is None:
             log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "engine.log"
-            server = EngineProcess.start(str(folder), weights_root=None, log_file=log)
+            server = EngineProcess.start(folder, weights_root=None, log_file=log)
             stack.enter_context(server).wait_ready()
             url = server.url
         client = stack.enter_context(EngineClient(url, timeout_s=3600.0))
-        texts, ids = answers(client, cases, pairs)
+        return answers(client, cases, pairs)
+
+
+def compare(
+    folder: str,
+    cases: Sequence[TextCase],
+    pairs: Sequence[TokenPair],
+    texts: Sequence[CompletionLogprobs],
+    ids: Sequence[CompletionLogprobs],
+) -> str:
+    """What the engine answered beside what transformers says, as a table."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model.train(False)
     kinds: dict[str, Agreement] = {}
@@ -261,12 +268,28 @@ def main() -> None:
         for name in (case.kind, "all"):
             kinds.setdefault(name, Agreement()).add(pair, text, of_ids, rows)
     kinds["all"] = kinds.pop("all")
-    lengths = sorted(len(pair.prompt_token_ids) for pair in pairs)
+    prompts = sorted(len(pair.prompt_token_ids) for pair in pairs)
     outputs = sorted(len(pair.completion_token_ids) for pair in pairs)
-    said = (
-        f"{len(pairs)} pairs, prompts of {lengths[0]} to {lengths[-1]} tokens, completions of "
+    return (
+        f"{len(pairs)} pairs, prompts of {prompts[0]} to {prompts[-1]} tokens, completions of "
         f"{outputs[0]} to {outputs[-1]}, {BUNDLED_MODEL} in float32\n\n{_report(kinds)}\n"
     )
+
+
+def main() -> None:
+    """Asks the engine, then transformers, and prints a row per kind."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--pairs", type=int, default=500)
+    parser.add_argument("--url")
+    parser.add_argument("--target", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    from transformers import AutoTokenizer
+
+    folder = str(resolve_model(BUNDLED_MODEL))
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    cases = text_cases(chosen.pairs, tokenizer)
+    pairs = [ids_by_hand(case, tokenizer) for case in cases]
+    said = compare(folder, cases, pairs, *ask(folder, chosen.url, cases, pairs))
     print(said)
     chosen.target.write_text(said)
 

@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import EngineError, InputError
 from engine.weights import convert, models
-from engine.weights.models import BUNDLED_MODEL, ModelSource, find_model, resolve_model
+from engine.weights.models import BUNDLED_MODEL, ModelSource, find_model, model_name, resolve_model
 from training.commands import machine_checks as doctor
 
 
@@ -327,3 +327,20 @@ def test_a_cache_that_cannot_be_written(
         cache.write_text("")
     with pytest.raises(InputError, match=f"{cache}: models cannot be kept here .*JOSTLE_CACHE"):
         convert.convert_once(gguf, _SHA256_OF_EMPTY, cache / "model")
+
+
+def test_a_server_calls_a_model_as_its_user_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my-model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given, name in (
+        ("smollm2-135m", "smollm2-135m"),
+        ("org/model", "org/model"),
+        ("my-model", "my-model"),
+        ("./my-model/", "my-model"),
+        (str(tmp_path / "my-model"), "my-model"),
+        ("./my-model/../my-model", "my-model"),
+        ("/", "/"),
+    ):
+        assert model_name(given) == name
