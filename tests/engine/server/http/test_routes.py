@@ -387,10 +387,19 @@ def test_too_many_requests_at_once() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_cancels_its_work(stream: bool) -> None:
+@pytest.mark.parametrize(
+    ("path", "given", "held"),
+    [
+        ("prompt_uncertainty", tasks("a", "b"), "b/i0/j=1"),
+        ("completion_logprobs", PAIRS, "pairs[2]"),
+    ],
+)
+def test_a_client_that_goes_away_cancels_its_work(
+    path: str, given: Any, held: str, stream: bool
+) -> None:
     live, app = server()
-    live.fake.held = lambda name: name.startswith("b/") and "j=0" not in name
-    body = json.dumps(tasks("a", "b") | {"stream": stream}).encode()
+    live.fake.held = lambda name: name == held
+    body = json.dumps(given | {"stream": stream}).encode()
     sent: list[Any] = []
 
     async def run() -> None:
@@ -409,12 +418,12 @@ def test_a_client_that_goes_away_cancels_its_work(stream: bool) -> None:
         scope = {
             "type": "http",
             "method": "POST",
-            "path": "/v1/prompt_uncertainty",
+            "path": f"/v1/{path}",
             "headers": [(b"content-type", b"application/json")],
             "query_string": b"",
         }
         serving = asyncio.ensure_future(app(scope, receive, send))
-        while not any(name.startswith("b/") for name in live.fake.calls if "j=1" in name):
+        while held not in live.fake.calls:
             await asyncio.sleep(0.001)
         gone.set()
         await asyncio.wait_for(serving, 5)
