@@ -14,7 +14,7 @@ import argparse
 import contextlib
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,13 +189,17 @@ class Agreement:
     greedy_wrong: int = 0
 
     def add(
-        self, pair: TokenPair, text: CompletionLogprobs, ids: CompletionLogprobs, rows: Any
+        self,
+        pair: TokenPair,
+        text: CompletionLogprobs,
+        ids: CompletionLogprobs,
+        truth: Sequence[tuple[float, float]],
     ) -> None:
         """Counts a case.
 
         Args:
             pair: Its token ids, made by hand.
-            rows: Log-probabilities of the whole vocabulary before each token, by transformers.
+            truth: `own_and_best_other` of transformers.
         """
         assert text.token_logprobs is not None
         assert text.token_is_greedy is not None
@@ -206,18 +210,26 @@ class Agreement:
             pair.completion_token_ids,
             len(pair.prompt_token_ids),
         )
-        places = zip(text.token_logprobs, ids.token_logprobs, text.token_is_greedy, strict=True)
-        for place, (value, other, greedy) in enumerate(places):
-            token = pair.completion_token_ids[place]
-            true, row = float(rows[place, token]), rows[place].clone()
+        places = zip(
+            text.token_logprobs, ids.token_logprobs, text.token_is_greedy, truth, strict=True
+        )
+        for value, other, greedy, (true, best) in places:
             self.texts_are_ids = max(self.texts_are_ids, abs(value - other))
             self.texts_are_true = max(self.texts_are_true, abs(value - true))
-            row[token] = float("-inf")
-            ahead = true - float(row.max())
-            if abs(ahead) < TIE:
+            if abs(true - best) < TIE:
                 self.ties += 1
             else:
-                self.greedy_wrong += greedy != (ahead > 0)
+                self.greedy_wrong += greedy != (true > best)
+
+
+def own_and_best_other(rows: Any, token_ids: Sequence[int]) -> list[tuple[float, float]]:
+    """Of each row of log-probabilities that of its token, and the largest one of all others."""
+    found = []
+    for row, token in zip(rows.clone(), token_ids, strict=True):
+        own = float(row[token])
+        row[token] = float("-inf")
+        found.append((own, float(row.max())))
+    return found
 
 
 def _report(kinds: dict[str, Agreement]) -> str:
@@ -246,27 +258,33 @@ def ask(
         return answers(client, cases, pairs)
 
 
-def compare(
-    folder: str,
-    cases: Sequence[TextCase],
-    pairs: Sequence[TokenPair],
-    texts: Sequence[CompletionLogprobs],
-    ids: Sequence[CompletionLogprobs],
-) -> str:
-    """What the engine answered beside what transformers says, as a table."""
+def truths(folder: str, pairs: Sequence[TokenPair]) -> Iterator[list[tuple[float, float]]]:
+    """`own_and_best_other` of each pair, by transformers."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model.train(False)
-    kinds: dict[str, Agreement] = {}
-    for case, pair, text, of_ids in zip(cases, pairs, texts, ids, strict=True):
+    for pair in pairs:
         whole = torch.tensor([[*pair.prompt_token_ids, *pair.completion_token_ids]])
         with torch.inference_mode():
             kept = len(pair.completion_token_ids) + 1
             rows = model(whole, logits_to_keep=kept).logits[0, :-1].log_softmax(-1)
+        yield own_and_best_other(rows, pair.completion_token_ids)
+
+
+def compare(
+    cases: Sequence[TextCase],
+    pairs: Sequence[TokenPair],
+    texts: Sequence[CompletionLogprobs],
+    ids: Sequence[CompletionLogprobs],
+    true: Iterable[list[tuple[float, float]]],
+) -> str:
+    """What the engine answered beside what transformers says, as a table."""
+    kinds: dict[str, Agreement] = {}
+    for case, pair, text, of_ids, truth in zip(cases, pairs, texts, ids, true, strict=True):
         for name in (case.kind, "all"):
-            kinds.setdefault(name, Agreement()).add(pair, text, of_ids, rows)
+            kinds.setdefault(name, Agreement()).add(pair, text, of_ids, truth)
     kinds["all"] = kinds.pop("all")
     prompts = sorted(len(pair.prompt_token_ids) for pair in pairs)
     outputs = sorted(len(pair.completion_token_ids) for pair in pairs)
@@ -289,7 +307,8 @@ def main() -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     cases = text_cases(chosen.pairs, tokenizer)
     pairs = [ids_by_hand(case, tokenizer) for case in cases]
-    said = compare(folder, cases, pairs, *ask(folder, chosen.url, cases, pairs))
+    texts, ids = ask(folder, chosen.url, cases, pairs)
+    said = compare(cases, pairs, texts, ids, truths(folder, pairs))
     print(said)
     chosen.target.write_text(said)
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.text_pairs import Agreement, answers, ids_by_hand, text_cases
+from benchmarks.text_pairs import (
+    Agreement,
+    answers,
+    ids_by_hand,
+    own_and_best_other,
+    text_cases,
+)
 from engine.client import EngineClient
 from engine.protocol.completions import TokenPair
 from tests.integration.reference import Reference
@@ -22,7 +28,8 @@ def test_texts_are_their_tokens_and_score_as_in_transformers(
     pairs = [ids_by_hand(case, base.tokenizer) for case in cases]
     found = Agreement()
     for pair, text, ids in zip(pairs, *answers(client, cases, pairs), strict=True):
-        found.add(pair, text, ids, base.rows(pair.prompt_token_ids, pair.completion_token_ids))
+        rows = base.rows(pair.prompt_token_ids, pair.completion_token_ids)
+        found.add(pair, text, ids, own_and_best_other(rows, pair.completion_token_ids))
         assert text.token_texts
         assert "".join(text.token_texts) == base.tokenizer.decode(pair.completion_token_ids)
     print(found)
