@@ -107,3 +107,17 @@ def test_a_second_reading_reads_no_cache_of_the_first() -> None:
 
     asyncio.run(both())
     assert client.salts == ["salt/again", "salt"]
+
+
+def test_candidates_are_chosen_ids_of_the_token_that_is_sampled() -> None:
+    wanted = tuple(range(130))  # vLLM takes 128 at once
+    everything = [(9, -0.1, 1), *((token, -float(token), 1) for token in wanted)]
+    client: Any = Client(None, flat(everything))
+    found = asyncio.run(VllmBackend(client, "salt").candidates((1, 2, 3), wanted, "a place", 0))
+    assert found.token_logprobs == tuple(-float(token) if token != 9 else -0.1 for token in wanted)
+    assert [params.logprob_token_ids for _, params in client.asked] == [
+        [*wanted[:128]],
+        [*wanted[128:]],
+    ]
+    assert {tuple(prompt) for prompt, _ in client.asked} == {(1, 2, 3)}
+    assert (found.n_submitted, found.n_reused) == (6, 2)
