@@ -19,7 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from training.evaluation.evaluator import Evaluation, Score
 from training.run.planning import RunPlan
@@ -54,14 +54,16 @@ class RichProgress:
         self.console = console
         self._bars = Progress(
             TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
-            TextColumn("about"),
-            TimeRemainingColumn(),
-            TextColumn("left [dim]{task.fields[detail]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            # What comes last takes what room is left, and gives way alone.
+            TextColumn("[dim]{task.fields[detail]}", table_column=Column(ratio=1, no_wrap=True)),
             console=console,
+            expand=True,
             transient=True,
             # A bar of the last minute's pace: the first task of a step pays for the warm-up.
             speed_estimate_period=60,
