@@ -180,20 +180,3 @@ class MadeUpWorker(WorkerBase):
     load_model = set_kv_cache_layout = get_kv_connector_handshake_metadata = _nothing
     initialize_from_config = reset_mm_cache = reset_encoder_cache = check_health = _nothing
     shutdown = _nothing
-
-
-def main() -> None:
-    """`python -m benchmarks.made_up_worker MODEL [flags]`: a server on such a worker.
-
-    vLLM's V2 runner insists on Triton, which the worker does without.
-    """
-    import vllm.config.vllm
-
-    from engine.server.__main__ import main as serve
-
-    setattr(vllm.config.vllm, "HAS_TRITON", True)  # noqa: B010
-    serve()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,86 +1,108 @@
-"""Pairs a second that the Python of one API process and one engine core carries.
+"""What a pair costs in Python: milliseconds of CPU in the server, and in the engine behind it.
 
-    python -m benchmarks.python_path [--tasks 40] [--instances 10] [--perturbations 10] [-- FLAGS]
+    python -m benchmarks.python_path [--tasks 30] [--instances 10] [--perturbations 10] [--stock]
 
-The worker computes nothing and answers at once (`benchmarks.made_up_worker`), so no GPU is needed
-and all that counts is CPU time of the two processes. They run side by side: the slower one bounds
-the rate. Real tasks with their gold outputs, scored in one request; every score is checked.
+Everything between a request's tasks and the worker, and nothing else: our scorer, vLLM's AsyncLLM,
+scheduler and cache, and the V2 runner's object for log-probabilities, with a worker that computes
+nothing and answers at once (`benchmarks.made_up_worker`); no GPU is needed. In a server these are
+two processes, whose messages (0.04 ms a pair) are left out; the slower one bounds the rate. Real
+tasks with their gold outputs; every score is checked.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import asyncio
+import gc
 import itertools
 import os
-import re
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
-from engine.client import EngineClient
 from engine.pools.bundled import training_pool
-from engine.process.lifetime import cpu_seconds
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from engine.weights.models import resolve_model
 
-MADE_UP = (
-    "--worker-cls=benchmarks.made_up_worker.MadeUpWorker",
-    "--dtype=bfloat16",
-    "--block-size=16",
-    "--max-num-batched-tokens=8192",
-    "--max-num-seqs=1024",
-    "--distributed-executor-backend=uni",
-    "--host=127.0.0.1",
-)
-"""As vLLM's defaults are on an H100."""
 
-PROCESSES = ("APIServer", "EngineCore")
+class CoreInProcess:
+    """What AsyncLLM asks of its engine core, which runs here instead of in another process.
+
+    Attributes:
+        seconds: CPU time of the engine core so far.
+    """
+
+    def __init__(self, config: Any) -> None:
+        from vllm.v1.engine.core import EngineCore
+        from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+        self.core = EngineCore(config, UniProcExecutor, log_stats=True)
+        self.seconds = 0.0
+        self.resources = argparse.Namespace(engine_dead=False)
+        self.engine_ranks_managed = [0]
+        self._some = asyncio.Event()
+
+    async def add_request_async(self, request: Any) -> None:
+        """Queues a request."""
+        began = time.thread_time()
+        self.core.add_request(*self.core.preprocess_add_request(request))
+        self.seconds += time.thread_time() - began
+        self._some.set()
+
+    async def get_output_async(self) -> Any:
+        """The outputs of the next step that has some."""
+        while True:
+            while not self.core.scheduler.has_requests():
+                self._some.clear()
+                await self._some.wait()
+            await asyncio.sleep(0)
+            began = time.thread_time()
+            outputs = (self.core.step_fn()[0] or {}).get(0)
+            self.seconds += time.thread_time() - began
+            if outputs is not None and outputs.outputs:
+                return outputs
+
+    async def collective_rpc_async(self, method: str, *arguments: Any) -> Any:
+        """Calls the worker."""
+        return self.core.collective_rpc(method, *arguments)
+
+    async def get_supported_tasks_async(self) -> tuple[str, ...]:
+        """Generation."""
+        return ("generate",)
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Nothing to end."""
 
 
-@contextlib.contextmanager
-def made_up_engine(model: str, log: Path, flags: Sequence[str] = ()) -> Iterator[str]:
-    """The address of an engine on the V2 path whose worker makes its numbers up, ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "benchmarks.made_up_worker", str(resolve_model(model))]
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [*command, f"--port={port}", *MADE_UP, *flags],
-            env={**os.environ, "VLLM_PLUGINS": "jostle", "VLLM_USE_V2_MODEL_RUNNER": "1"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        while process.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{port}/ready").is_success:
-                    break
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def made_up_llm(model: str) -> Any:
+    """An AsyncLLM on the V2 path whose worker makes its numbers up, set as on an H100."""
+    os.environ |= {"VLLM_PLUGINS": "jostle", "VLLM_USE_V2_MODEL_RUNNER": "1"}
+    import vllm.config.vllm
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.core_client import EngineCoreClient
+    from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
-
-def used(log: Path) -> dict[str, float]:
-    """CPU seconds of each process so far, by what vLLM calls it in the log."""
-    pids = dict(re.findall(r"\((\w+) pid=(\d+)\)", log.read_text()))
-    return {name: cpu_seconds(int(pids[name])) for name in PROCESSES}
+    setattr(vllm.config.vllm, "HAS_TRITON", True)  # noqa: B010  the worker does without
+    setattr(  # noqa: B010
+        EngineCoreClient,
+        "make_async_mp_client",
+        staticmethod(lambda vllm_config, **_: CoreInProcess(vllm_config)),
+    )
+    config = AsyncEngineArgs(
+        model=str(resolve_model(model)),
+        worker_cls="benchmarks.made_up_worker.MadeUpWorker",
+        dtype="bfloat16",
+        block_size=16,
+        max_num_batched_tokens=8192,
+        max_num_seqs=1024,
+    ).create_engine_config()
+    config.parallel_config.distributed_executor_backend = "uni"
+    return AsyncLLM(config, UniProcExecutor, log_stats=True)
 
 
 def some_tasks(count: int) -> list[Task]:
@@ -89,55 +111,77 @@ def some_tasks(count: int) -> list[Task]:
     return [task.model_copy(update={"id": f"{n}"}) for n, task in enumerate(bundled)]
 
 
-def check(scores: list[TaskScore]) -> int:
-    """Pairs of all scores; each as the worker makes them up."""
+def check(score: TaskScore) -> int:
+    """The pairs of a score; each as the worker makes them up."""
     import torch
 
     from benchmarks.made_up_worker import logprob
 
-    n_pairs = 0
-    for score in scores:
-        expected = {
-            each.instance_id: float(logprob(torch.tensor(each.token_ids)).mean().exp())
-            for each in score.references
-        }
-        for pair in score.pairs:
-            assert abs(pair.probability - expected[pair.instance_id]) < 1e-5, (score.task_id, pair)
-        n_pairs += len(score.pairs)
-    return n_pairs
+    expected = {
+        each.instance_id: float(logprob(torch.tensor(each.token_ids)).mean().exp())
+        for each in score.references
+    }
+    for pair in score.pairs:
+        assert abs(pair.probability - expected[pair.instance_id]) < 1e-5, (score.task_id, pair)
+    return len(score.pairs)
+
+
+async def measure(llm: Any, config: ScoreConfig, n_tasks: int, *, stock: bool) -> dict[str, float]:
+    """Pairs, and CPU seconds of the server's loop, of its planners and of the engine core."""
+    from engine.questions.scorer import TaskScorer
+    from engine.server.vllm.selftest import enable_extensions
+    from engine.server.vllm.vllm_backend import NONE, VllmBackend
+
+    extensions = await enable_extensions(llm)
+    backend = VllmBackend(llm, "salt", extensions=NONE if stock else extensions)
+
+    async def score(count: int) -> list[TaskScore]:
+        tasks = some_tasks(count)
+        scorer = TaskScorer(backend, config, "v1")
+        await scorer.check(tasks)
+        scores = []
+        async for each in scorer.score(tasks):
+            assert isinstance(each, TaskScore)
+            each.model_dump_json()
+            scores.append(each)
+        return scores
+
+    await score(2)
+    gc.collect()
+    gc.freeze()  # as vLLM's server does
+    core, loop, whole = llm.engine_core.seconds, time.thread_time(), time.process_time()
+    scores = await score(n_tasks)
+    core, loop = llm.engine_core.seconds - core, time.thread_time() - loop
+    whole = time.process_time() - whole
+    return {
+        "pairs": sum(map(check, scores)),
+        "server": loop - core,
+        "server's planners (beside it)": whole - loop,
+        "engine core": core,
+    }
 
 
 def main() -> None:
-    """Starts the engine, scores, prints pairs a second and milliseconds of CPU a pair."""
+    """Scores, and prints milliseconds of CPU a pair."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--tasks", type=int, default=40)
+    parser.add_argument("--tasks", type=int, default=30)
     parser.add_argument("--instances", type=int, default=10)
     parser.add_argument("--perturbations", type=int, default=10)
-    parser.add_argument("flags", nargs="*", help="further flags of vLLM, behind --")
-    arguments = parser.parse_args()
+    parser.add_argument("--stock", action="store_true", help="vLLM's own scoring of fixed ids")
+    given = parser.parse_args()
     config = ScoreConfig(
-        n_instances=arguments.instances,
-        n_perturbations=arguments.perturbations,
-        reference="gold",
+        n_instances=given.instances, n_perturbations=given.perturbations, reference="gold"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "engine.log"
-        with (
-            made_up_engine(arguments.model, log, arguments.flags) as url,
-            EngineClient(url) as client,
-        ):
-            list(client.score(some_tasks(4), config))
-            before, began = used(log), time.perf_counter()
-            scores = list(client.score(some_tasks(arguments.tasks), config))
-            seconds, after = time.perf_counter() - began, used(log)
-    n_pairs = check(scores)
-    table = Table(title=f"{n_pairs} pairs, {seconds:.1f} s, {n_pairs / seconds:.0f} pairs/s here")
-    for column in ("process", "CPU ms a pair", "pairs/s at most"):
-        table.add_column(column, justify="right" if column != "process" else "left")
-    for name in PROCESSES:
-        cost = (after[name] - before[name]) / n_pairs
-        table.add_row(name, f"{1000 * cost:.3f}", f"{1 / cost:.0f}")
+
+    async def run() -> dict[str, float]:
+        return await measure(made_up_llm(given.model), config, given.tasks, stock=given.stock)
+
+    found = asyncio.run(run())
+    n_pairs = found.pop("pairs")
+    table = Table("of", "CPU ms a pair", "pairs/s at most", title=f"{n_pairs:.0f} pairs")
+    for name, seconds in found.items():
+        table.add_row(name, f"{1000 * seconds / n_pairs:.3f}", f"{n_pairs / seconds:.0f}")
     Console().print(table)
 
 

@@ -1,0 +1,17 @@
+"""The V2 path of scoring, from tasks to rows, on a worker that makes its numbers up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", [[], ["--stock"]])
+def test_every_score_is_what_the_worker_made_up(way: list[str]) -> None:
+    command = [sys.executable, "-m", "benchmarks.python_path", "--tasks=2", *way]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "220 pairs" in done.stdout
