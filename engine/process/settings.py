@@ -17,9 +17,6 @@ SHARED_TAILS_VARIABLE = "JOSTLE_SHARED_TAILS"
 BOUNDED_HITS_VARIABLE = "JOSTLE_BOUNDED_HITS"
 """Environment variables: `0` leaves the stock path on, to compare with it."""
 
-SMALL_BLOCKS_VARIABLE = "JOSTLE_SMALL_BLOCKS"
-"""Environment variable: `1` lets FlashAttention 3 have blocks of less than 16 tokens."""
-
 FLOAT32_VARIABLE = "TRITON_F32_DEFAULT"
 """Environment variable of Triton: how its kernels, vLLM's attention among them, multiply float32 on
 CUDA. Unless it is `ieee` they do so in TF32, with 10 bits of mantissa."""
@@ -127,10 +124,7 @@ def _version(distribution: str) -> str:
 
 
 def _cuda_flags() -> list[tuple[str, str]]:
-    chosen = [("--dtype=bfloat16", "the usual choice on CUDA")]
-    if os.environ.get(SMALL_BLOCKS_VARIABLE) == "1":
-        chosen.append(("--block-size=8", "small blocks share more prefix; FlashAttention 3 only"))
-    return chosen
+    return [("--dtype=bfloat16", "the usual choice on CUDA")]
 
 
 _EXACT = "exact, at a quarter of the speed of tf32 (log-probabilities off by 0.03)"

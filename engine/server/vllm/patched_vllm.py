@@ -28,13 +28,6 @@ and calls the last."""
 BOUNDED_HITS = ("vllm.v1.core.kv_cache_manager:KVCacheManager.get_computed_blocks",)
 """Replaced by `engine.server.vllm.bounded_hits`."""
 
-SMALL_BLOCKS = (
-    "vllm.v1.attention.backends.flash_attn:FlashAttentionBackend.get_supported_kernel_block_sizes",
-    "vllm.v1.attention.backends.fa_utils:get_flash_attn_version",
-    "vllm.v1.attention.backend:MultipleOf",
-)
-"""The first is replaced by `engine.server.vllm.small_blocks`, which reads the others."""
-
 SHARED_TAILS = (
     "vllm.v1.attention.backends.cpu_attn:CPUAttentionBackendImpl.do_kv_cache_update",
     "vllm.v1.core.kv_cache_utils:generate_block_hash_extra_keys",

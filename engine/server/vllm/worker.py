@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from engine.process.engine_process import PARENT_VARIABLE
 from engine.process.lifetime import die_with
-from engine.process.settings import BOUNDED_HITS_VARIABLE, SMALL_BLOCKS_VARIABLE
+from engine.process.settings import BOUNDED_HITS_VARIABLE
 from engine.server.vllm.patched_vllm import (
     CAST_WARNING,
     INTERRUPTED_LOADS,
@@ -50,11 +50,6 @@ def register() -> None:
 
         if reason := bounded_hits.install():
             logger.warning("pairs whose output is cached are computed twice: %s", reason)
-    if os.environ.get(SMALL_BLOCKS_VARIABLE) == "1":
-        from engine.server.vllm import small_blocks
-
-        if reason := small_blocks.install():
-            logger.warning("blocks of less than 16 tokens are not taken: %s", reason)
     setattr(WorkerBase, LOAD_METHOD, load_weights)
     setattr(WorkerBase, OUTPUT_ROWS_METHOD, switch_output_rows)
     setattr(WorkerBase, SHARED_TAILS_METHOD, install_shared_tails)

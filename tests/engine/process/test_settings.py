@@ -8,7 +8,6 @@ import pytest
 
 from engine.process.settings import (
     FLOAT32_VARIABLE,
-    SMALL_BLOCKS_VARIABLE,
     EngineSettings,
     choose_settings,
 )
@@ -49,15 +48,6 @@ def test_a_machine_with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "--dtype=bfloat16" in settings.flags
     assert settings.environment == {}
     assert "--block-size" not in names(settings)
-
-
-def test_small_blocks_on_a_gpu_are_a_matter_of_choice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU 0: Something (UUID: 1)'")
-    monkeypatch.setenv(SMALL_BLOCKS_VARIABLE, "1")
-    assert "--block-size=8" in choose_settings().flags
-    assert "--block-size" not in names(choose_settings(["--block-size=4"]))
 
 
 @pytest.mark.parametrize("given", [["--dtype=float32"], ["--dtype", "float"]])

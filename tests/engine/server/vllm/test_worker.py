@@ -38,7 +38,6 @@ def test_only_processes_of_a_server_that_jostle_started_die_with_their_parent(
         patched.OUTPUT_ROWS,
         patched.OUTPUT_ROWS_V2,
         patched.BOUNDED_HITS,
-        patched.SMALL_BLOCKS,
         patched.SHARED_TAILS,
         patched.INTERRUPTED_LOADS,
     ],
