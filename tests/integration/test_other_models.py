@@ -1,11 +1,13 @@
-"""Tiny models whose tokens end, sample and chat otherwise than the bundled one's, all the way.
+"""Tiny models of other families than the bundled one's, with other tokens and chats, all the way.
 
-Each goes through scoring, a run of one round, the reload of what it trained, and evaluation, on an
-engine of its own; every number and every token is held against transformers.
+Each goes through scoring, a run of one round, the reload of what it trained and of what
+transformers and peft save, and evaluation, on an engine of its own; every number and every token is
+held against transformers.
 """
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -18,18 +20,23 @@ import httpx
 import polars as pl
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from rich.console import Console
+from transformers import AutoModelForCausalLM
 
 from engine.client import EngineClient
 from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
+from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Instance, Pool, Task
+from engine.weights.manifest import Manifest
 from tests.engine.small_tokenizers import chat, gemma, gpt2
 from tests.integration.reference import Reference
 from tests.integration.test_scoring_exact import worst_difference
 from tests.training.tiny import save_tiny_model
 from training.commands.launch import make_builder, run_config
+from training.commands.publish_folder import publish_folder
 from training.config.run_config import RunConfig
 from training.evaluation.evaluator import Evaluator, build_evaluation_set
 from training.report.display import RichProgress
@@ -63,18 +70,20 @@ class Model(NamedTuple):
         end: The token that ends its outputs.
         generation: What its generation config says.
         prompt: How its prompts are laid out.
+        family: What it is built like.
     """
 
     tokenizer: Callable[[], Any]
     end: str
     generation: dict[str, Any]
     prompt: dict[str, Any]
+    family: str = "llama"
 
 
 MODELS = {
     "turn_end": Model(gemma, "<end_of_turn>", {}, {}),
-    "penalty": Model(chat, "<|im_end|>", QWEN, {"strip_end_tokens": True}),
-    "no_template": Model(gpt2, "<|endoftext|>", {}, {"layout": "alpaca"}),
+    "penalty": Model(chat, "<|im_end|>", QWEN, {"strip_end_tokens": True}, "qwen2"),
+    "no_template": Model(gpt2, "<|endoftext|>", {}, {"layout": "alpaca"}, "gpt2"),
 }
 
 
@@ -93,7 +102,7 @@ def make_task(name: str, end: str) -> Task:
 
 def make_folder(model: Model, folder: Path) -> Reference:
     """The model in transformers, its folder written."""
-    save_tiny_model(folder, tied=True, tokenizer=model.tokenizer(), **SHAPE)
+    save_tiny_model(folder, tied=True, tokenizer=model.tokenizer(), family=model.family, **SHAPE)
     path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | model.generation))
     return Reference(folder)
@@ -180,6 +189,46 @@ def test_a_model_goes_all_the_way(name: str, tmp_path: Path) -> None:
             trained = Reference(folder.round(0).checkpoint)
             check_scores(client, tasks, config.score, trained)
             check_evaluation(client, folder, held_out, config, trained)
+            check_published(client, trained, tmp_path / "model", tmp_path)
+
+
+def check_published(client: EngineClient, trained: Reference, base: Path, root: Path) -> None:
+    """What `save_pretrained` writes is published, loaded, and then the engine's."""
+    pairs = [
+        TokenPair(prompt_token_ids=range(n, 2 * n), completion_token_ids=(n, 9, 400 - n))
+        for n in (7, 70, 130)
+    ]
+
+    def check(saved: Path, expected: Reference | None = None) -> Manifest:
+        manifest = publish_folder(saved, root / f"{saved.name}-published")
+        client.load_weights(root / f"{saved.name}-published", manifest.version)
+        model = expected or Reference(saved)
+        answer = client.completion_logprobs(pairs, tokens=True)
+        for pair, found in zip(pairs, answer.results, strict=True):
+            values = model.token_logprobs(pair.prompt_token_ids, pair.completion_token_ids)
+            assert list(found.token_logprobs or ()) == pytest.approx(values, abs=1e-4)
+        return manifest
+
+    for dtype, size in (("float32", "20KB"), ("bfloat16", "1GB"), ("float16", "20KB")):
+        model = copy.deepcopy(trained.model)
+        for parameter in model.parameters():
+            parameter.data *= 1.1
+        model.to(getattr(torch, dtype)).save_pretrained(root / dtype, max_shard_size=size)
+        trained.tokenizer.save_pretrained(root / dtype)
+        manifest = check(root / dtype)
+        assert (len(manifest.weight_files) == 1) is (size == "1GB")
+        assert manifest.dtype == dtype
+    if trained.model.config.model_type == "gpt2":  # its matrices lie the other way round
+        return
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    adapted: Any = get_peft_model(plain, LoraConfig(r=4, target_modules="all-linear"))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    adapted.save_pretrained(root / "adapter")
+    merged = copy.copy(trained)
+    merged.model = adapted.merge_and_unload().eval()
+    assert check(root / "adapter", merged).kind == "lora"
 
 
 def check_evaluation(

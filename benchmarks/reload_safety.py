@@ -1,0 +1,426 @@
+"""What servers make of weights that are wrong: the same faults, one server after the other.
+
+    python -m benchmarks.reload_safety
+
+`jostle serve` against stock vLLM, which has two ways from files to live weights: the worker's
+method `reload_weights` through `/collective_rpc`, by itself, or between `/pause?mode=wait`,
+`/reset_prefix_cache` and `/resume`. Its third way, `/update_weights`, takes tensors over NCCL or
+CUDA IPC and does not run on a CPU. Four clients ask for completions all the while. Their answers
+are held against transformers: those of the weights before (old), those that the trainer's model
+gives (new), or neither; none came where it says none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.random_model import TINY, write_random
+from benchmarks.reload_faults import damage
+from engine.errors import EngineError
+from engine.process.settings import choose_settings
+from engine.weights.manifest import read_manifest
+from training.commands.publish_folder import publish_folder
+
+RESULTS = Path(__file__).parent / "results" / "reload_safety.txt"
+SHAPE = TINY | {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "initializer_range": 0.06,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 512,
+}
+FAULTS = (
+    "half a checkpoint",
+    "whole tensor missing",
+    "half of a fused tensor missing",
+    "NaN",
+    "wrong shape",
+    "another architecture",
+    "untied into tied",
+    "other values",
+    "truncated file",
+)
+PROMPTS = [[1000 + 7 * n + 13 * i for i in range(90)] for n in range(4)]
+N_TOKENS = 24
+START_SECONDS = 300.0
+
+Logprobs = list[float]
+
+
+def expected(folder: Path) -> list[Logprobs]:
+    """What transformers generates greedily for each prompt, as log-probabilities."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
+    found = []
+    for prompt in PROMPTS:
+        ids, values = list(prompt), []
+        for _ in range(N_TOKENS):
+            with torch.inference_mode():
+                row = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+            ids.append(int(row.argmax()))
+            values.append(float(row.max()))
+        found.append(values)
+    return found
+
+
+def same(one: Logprobs, other: Logprobs) -> bool:
+    """Whether two answers are equal but for rounding."""
+    return len(one) == len(other) and all(
+        abs(a - b) < 1e-3 for a, b in zip(one, other, strict=True)
+    )
+
+
+@dataclass
+class Answers:
+    """Tells answers apart.
+
+    Attributes:
+        old: Of the weights before.
+        new: Of the model that the trainer holds.
+    """
+
+    old: list[Logprobs]
+    new: list[Logprobs]
+
+    def name(self, number: int, answer: Logprobs | None) -> str:
+        """`old`, `new`, `neither` or `none`."""
+        if answer is None:
+            return "none"
+        if same(answer, self.old[number]):
+            return "old"
+        return "new" if same(answer, self.new[number]) else "neither"
+
+
+class Server:
+    """A server of one kind in a process of its own.
+
+    Args:
+        model: Folder.
+        root: Folder of checkpoints and logs.
+    """
+
+    name = ""
+    health = "/health"
+    stock = True
+
+    def __init__(self, model: Path, root: Path) -> None:
+        self.model, self.root = model, root
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def command(self, port: int) -> list[str]:
+        """What starts it."""
+        raise NotImplementedError
+
+    def load(self, checkpoint: Path) -> httpx.Response:
+        """Asks it to load a published checkpoint."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Starts it anew and waits until it answers."""
+        self.stop()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        settings = choose_settings(["--enforce-eager"], long_running=False)
+        stock = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_PLUGINS": ""}  # jostle refuses that mode
+        with (self.root / f"{type(self).__name__}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(port),
+                env={**os.environ, **settings.environment, **(stock if self.stock else {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if not self.wait_well(START_SECONDS):
+            raise EngineError(f"{self.name} did not start")
+
+    def wait_well(self, seconds: float) -> bool:
+        """Whether it answers within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(self.url + self.health, timeout=5, trust_env=False).is_success:
+                    return True
+            except httpx.HTTPError:
+                if self._process is None or self._process.poll() is not None:
+                    return False
+            time.sleep(0.2)
+        return False
+
+    def stop(self) -> None:
+        """Ends it, with all that it started."""
+        if self._process is None:
+            return
+        family = [*self.children(), self._process.pid]
+        self._process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(20)
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def children(self) -> list[int]:
+        """Its processes, the engine's last."""
+        import psutil
+
+        assert self._process is not None
+        try:
+            found = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        return [child.pid for child in found]
+
+    def ask(self, number: int, seconds: float = 30.0) -> Logprobs | None:
+        """Log-probabilities of a greedy completion; None if none came."""
+        body = {
+            "model": str(self.model),
+            "prompt": PROMPTS[number],
+            "max_tokens": N_TOKENS,
+            "temperature": 0,
+            "logprobs": 0,
+            "ignore_eos": True,
+        }
+        try:
+            answer = httpx.post(
+                f"{self.url}/v1/completions", json=body, timeout=seconds, trust_env=False
+            ).json()
+            values = answer["choices"][0]["logprobs"]["token_logprobs"]
+        except (httpx.HTTPError, ValueError, LookupError, TypeError):
+            return None
+        return [float(value) for value in values]
+
+    def _post(self, path: str, body: Any = None) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=60, trust_env=False)
+
+
+class Jostle(Server):
+    """`jostle serve`."""
+
+    name = "jostle serve"
+    health = "/ready"
+    stock = False
+
+    def command(self, port: int) -> list[str]:
+        """The command line's."""
+        options = [f"--port={port}", f"--weights-root={self.root}", "--", "--enforce-eager"]
+        return [sys.executable, "-m", "cli.main", "serve", str(self.model), *options]
+
+    def load(self, checkpoint: Path) -> httpx.Response:
+        """`POST /v1/weights`."""
+        version = read_manifest(checkpoint).version
+        return self._post("/v1/weights", {"path": str(checkpoint), "version": version})
+
+
+class Stock(Server):
+    """VLLM without plugins, and its load by itself."""
+
+    name = "vLLM, reload_weights"
+
+    def command(self, port: int) -> list[str]:
+        """Of vLLM's own server, with the settings that ours has."""
+        module = "vllm.entrypoints.openai.api_server"
+        flags = ["--dtype=float32", "--block-size=32", "--max-num-seqs=64", "--enforce-eager"]
+        return [sys.executable, "-m", module, f"--model={self.model}", f"--port={port}", *flags]
+
+    def load(self, checkpoint: Path) -> httpx.Response:
+        """`/collective_rpc`."""
+        body = {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
+        return self._post("/collective_rpc", body)
+
+
+class Careful(Stock):
+    """The same between a pause and a reset of the prefix cache."""
+
+    name = "vLLM, paused and reset"
+
+    def load(self, checkpoint: Path) -> httpx.Response:
+        """`/pause`, `/collective_rpc`, `/reset_prefix_cache`, `/resume`."""
+        self._post("/pause?mode=wait")
+        try:
+            answer = super().load(checkpoint)
+            self._post("/reset_prefix_cache")
+        finally:
+            self._post("/resume")
+        return answer
+
+
+@dataclass
+class Row:
+    """What came of one fault at one server.
+
+    Attributes:
+        fault: Its name.
+        server: The server's.
+        noticed: What the call of the load said.
+        meanwhile: How many answers of which weights clients got, from the call on.
+        afterwards: Which weights the answers are of that come later.
+    """
+
+    fault: str
+    server: str
+    noticed: str
+    meanwhile: str
+    afterwards: str
+
+
+def said(load: Callable[[], httpx.Response]) -> str:
+    """What a load answers, in a line."""
+    try:
+        answer = load()
+    except httpx.HTTPError as error:
+        return f"no answer ({type(error).__name__})"
+    if answer.is_success:
+        return "no: 200"
+    try:
+        message = str(answer.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        message = answer.text
+    reason = message.replace("\n", " ")
+    return f"{answer.status_code}: {reason}"
+
+
+def plant(server: Server, fault: str, answers: Answers, act: Callable[[], str]) -> Row:
+    """Clients ask before, during and after a load; what they got."""
+    got: Counter[str] = Counter()
+    over, acting = threading.Event(), threading.Event()
+
+    def client(number: int) -> None:
+        while not over.is_set():
+            counted = acting.is_set()
+            name = answers.name(number, server.ask(number))
+            got[name] += counted or acting.is_set()
+            if name == "none":
+                time.sleep(0.1)
+
+    clients = [threading.Thread(target=client, args=(n,)) for n in range(len(PROMPTS))]
+    for each in clients:
+        each.start()
+    time.sleep(1.0)
+    acting.set()
+    noticed = act()
+    time.sleep(2.0)
+    over.set()
+    for each in clients:
+        each.join()
+    after = Counter(answers.name(n, server.ask(n)) for n in range(len(PROMPTS)))
+    meanwhile = ", ".join(f"{n} {name}" for name, n in sorted(got.items()) if n)
+    afterwards = ", ".join(f"{n} {name}" for name, n in sorted(after.items()))
+    return Row(fault, server.name, noticed, meanwhile, afterwards)
+
+
+def on_old(server: Server, answers: Answers) -> bool:
+    """Whether the server answers as at its start."""
+    return all(answers.name(n, server.ask(n)) == "old" for n in range(len(PROMPTS)))
+
+
+def crash(server: Server, checkpoint: Path) -> str:
+    """Kills the engine's processes in the middle of a load."""
+    told: list[str] = []
+    loading = threading.Thread(target=lambda: told.append(said(lambda: server.load(checkpoint))))
+    loading.start()
+    time.sleep(0.15)
+    for pid in server.children()[-2:]:
+        os.kill(pid, signal.SIGKILL)
+    loading.join()
+    server.wait_well(120.0)
+    return told[0]
+
+
+def measure(server: Server, root: Path, good: Path, answers: Answers, log: Console) -> list[Row]:
+    """Every fault at one server, which is started anew where one has left it in disorder."""
+    rows = []
+
+    def add(fault: str, act: Callable[[], str]) -> None:
+        if not (server.url and on_old(server, answers)):
+            server.start()
+        rows.append(plant(server, fault, answers, act))
+        log.print(rows[-1])
+
+    for fault in FAULTS:
+        checkpoint = root / "damaged"
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        shutil.copytree(good, checkpoint, copy_function=os.link)
+        damage(checkpoint, fault, layer=2)
+        add(fault, lambda checkpoint=checkpoint: said(lambda: server.load(checkpoint)))  # type: ignore[misc]
+    add("none: good weights", lambda: said(lambda: server.load(good)))
+    add("a crash in the middle", lambda: crash(server, good))
+    server.stop()
+    return rows
+
+
+def prepare(root: Path) -> tuple[Path, Path]:
+    """A model to serve, and a published checkpoint of the same shape."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    base = write_random(root / "base", SHAPE)
+    make: Any = AutoModelForCausalLM.from_config
+    model = make(AutoConfig.from_pretrained(base))
+    model.save_pretrained(base)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * parameter.std() * torch.randn_like(parameter)
+    trained = write_random(root / "trained", SHAPE)
+    model.save_pretrained(trained)
+    publish_folder(trained)
+    return base, trained
+
+
+def main() -> None:
+    """Measures all servers and prints the table."""
+    console, log = Console(width=170, record=True), Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="jostle-benchmark-") as folder:
+        root = Path(folder).resolve()
+        base, good = prepare(root)
+        answers = Answers(expected(base), expected(good))
+        rows: list[Row] = []
+        for kind in (Jostle, Stock, Careful):
+            server = kind(base, root)
+            try:
+                rows += measure(server, root, good, answers, log)
+            finally:
+                server.stop()
+    table = Table(title="What servers make of wrong weights", show_lines=True)
+    for column in ("fault", "server", "noticed", "answers meanwhile", "answers afterwards"):
+        table.add_column(column, overflow="fold")
+    order = list(dict.fromkeys(row.fault for row in rows))
+    for row in sorted(rows, key=lambda row: order.index(row.fault)):
+        table.add_row(row.fault, row.server, row.noticed[:160], row.meanwhile, row.afterwards)
+    console.print(table)
+    RESULTS.write_text(console.export_text())
+    print(json.dumps([row.__dict__ for row in rows]), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
