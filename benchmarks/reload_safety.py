@@ -12,6 +12,7 @@ gives (new), or neither; none came where it says none.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -35,10 +36,12 @@ from rich.table import Table
 
 from benchmarks.random_model import TINY, write_random
 from benchmarks.reload_faults import damage
+from engine.client import EngineClient
 from engine.errors import EngineError
 from engine.process.settings import choose_settings
-from engine.weights.manifest import read_manifest
+from engine.weights.manifest import MANIFEST_NAME, read_manifest
 from training.commands.publish_folder import publish_folder
+from training.run.live_engine import go_back
 
 RESULTS = Path(__file__).parent / "results" / "reload_safety.txt"
 SHAPE = TINY | {
@@ -81,7 +84,7 @@ def expected(folder: Path) -> list[Logprobs]:
         ids, values = list(prompt), []
         for _ in range(N_TOKENS):
             with torch.inference_mode():
-                row = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+                row = model(torch.tensor([ids]), logits_to_keep=1).logits[0, -1].log_softmax(-1)
             ids.append(int(row.argmax()))
             values.append(float(row.max()))
         found.append(values)
@@ -191,7 +194,7 @@ class Server:
 
     def children(self) -> list[int]:
         """Its processes, the engine's last."""
-        import psutil
+        import psutil  # type: ignore[import-untyped]
 
         assert self._process is not None
         try:
@@ -199,6 +202,10 @@ class Server:
         except psutil.NoSuchProcess:
             return []
         return [child.pid for child in found]
+
+    def go_back(self) -> None:
+        """Asks it to load what it began with."""
+        said(lambda: self.load(self.model))
 
     def ask(self, number: int, seconds: float = 30.0) -> Logprobs | None:
         """Log-probabilities of a greedy completion; None if none came."""
@@ -240,6 +247,11 @@ class Jostle(Server):
         version = read_manifest(checkpoint).version
         return self._post("/v1/weights", {"path": str(checkpoint), "version": version})
 
+    def go_back(self) -> None:
+        """As `jostle reload --base`."""
+        with EngineClient(self.url) as client:
+            go_back(client)
+
 
 class Stock(Server):
     """VLLM without plugins, and its load by itself."""
@@ -272,6 +284,9 @@ class Careful(Stock):
         finally:
             self._post("/resume")
         return answer
+
+
+KINDS: tuple[type[Server], ...] = (Jostle, Stock, Careful)
 
 
 @dataclass
@@ -362,7 +377,10 @@ def measure(server: Server, root: Path, good: Path, answers: Answers, log: Conso
 
     def add(fault: str, act: Callable[[], str]) -> None:
         if not (server.url and on_old(server, answers)):
-            server.start()
+            if server.url and server.wait_well(1.0):
+                server.go_back()
+            if not (server.url and on_old(server, answers)):
+                server.start()
         rows.append(plant(server, fault, answers, act))
         log.print(rows[-1])
 
@@ -380,6 +398,8 @@ def measure(server: Server, root: Path, good: Path, answers: Answers, log: Conso
 
 def prepare(root: Path) -> tuple[Path, Path]:
     """A model to serve, and a published checkpoint of the same shape."""
+    if (root / "trained" / MANIFEST_NAME).is_file():
+        return root / "base", root / "trained"
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -399,27 +419,45 @@ def prepare(root: Path) -> tuple[Path, Path]:
 
 def main() -> None:
     """Measures all servers and prints the table."""
-    console, log = Console(width=170, record=True), Console(stderr=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--work", type=Path, help="folder to keep models and rows in")
+    work = parser.parse_args().work
+    log = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="jostle-benchmark-") as folder:
-        root = Path(folder).resolve()
+        root = Path(work or folder).resolve()
         base, good = prepare(root)
         answers = Answers(expected(base), expected(good))
-        rows: list[Row] = []
-        for kind in (Jostle, Stock, Careful):
+        for kind in KINDS:
+            kept = root / f"{kind.__name__}.json"
+            if kept.is_file():  # measured by an earlier call
+                continue
             server = kind(base, root)
             try:
-                rows += measure(server, root, good, answers, log)
+                rows = measure(server, root, good, answers, log)
             finally:
                 server.stop()
-    table = Table(title="What servers make of wrong weights", show_lines=True)
+            kept.write_text(json.dumps([row.__dict__ for row in rows]))
+        kinds = [json.loads((root / f"{kind.__name__}.json").read_text()) for kind in KINDS]
+    show([Row(**row) for rows in zip(*kinds, strict=True) for row in rows])
+
+
+def show(rows: list[Row]) -> None:
+    """Prints the table and writes it."""
+    console = Console(width=150, record=True)
+    table = Table(title="What servers make of wrong weights")
     for column in ("fault", "server", "noticed", "answers meanwhile", "answers afterwards"):
         table.add_column(column, overflow="fold")
-    order = list(dict.fromkeys(row.fault for row in rows))
-    for row in sorted(rows, key=lambda row: order.index(row.fault)):
-        table.add_row(row.fault, row.server, row.noticed[:160], row.meanwhile, row.afterwards)
+    for number, row in enumerate(rows, 1):
+        table.add_row(
+            row.fault,
+            row.server,
+            row.noticed[:120],
+            row.meanwhile,
+            row.afterwards,
+            end_section=number % len(KINDS) == 0,
+        )
     console.print(table)
     RESULTS.write_text(console.export_text())
-    print(json.dumps([row.__dict__ for row in rows]), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def greedy(model: Reference, prompt: Sequence[int]) -> list[float]:
 async def complete_on(
     url: str,
     model: str,
-    prompts: list[Sequence[int]],
+    prompts: Sequence[Sequence[int]],
     expected: Expected,
     seed: int,
     swapping: asyncio.Task[Any],
