@@ -1,10 +1,11 @@
 """The flip rate read off scored pairs, against answers that are really generated.
 
-    python -m benchmarks.flip_rate
+    python -m benchmarks.flip_rate [--padded]
 
-Real tasks on vLLM in float32. One way scores them, as for prompt uncertainty; the other generates
-the greedy answer under every perturbed prompt, with vLLM's own prefix cache, and compares. Neither
-reads what the other has cached. The references, which both need, are not counted.
+Real tasks in float32, on vLLM or in padded batches of transformers. One way scores them, as for
+prompt uncertainty; the other generates the greedy answer under every perturbed prompt, with vLLM's
+own prefix cache, and compares. Neither reads what the other has cached. The references, which both
+need, are not counted.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.noise_floor import short_tasks
 from benchmarks.own_engine import own_engine
+from benchmarks.padded_backend import PaddedBackend, rounded
 from benchmarks.pairs import sample_tasks
 from engine.prompts import PromptBuilder
+from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.backend import Generated, Scored
@@ -128,41 +133,61 @@ def table(
     return lines
 
 
-async def measure(tasks: list[Task], config: ScoreConfig, folder: str) -> list[str]:
-    """Both ways on one engine."""
+async def measure(tasks: list[Task], config: ScoreConfig, backends: Sequence[Any]) -> list[str]:
+    """Both ways, each on a backend of its own; the first one is for the references."""
+    first, second, third = backends
+    builder = PromptBuilder(first.tokenizer, config.prompt, CONTEXT)
+    scorer = TaskScorer(first, config, "base")
+    scores = [each async for each in scorer.score(tasks) if isinstance(each, TaskScore)]
+    pairs = [
+        pair
+        for task, score in zip(tasks, scores, strict=True)
+        for pair in plan_pairs(
+            plan_task(task, config, builder),
+            [reference.token_ids for reference in score.references],
+            config,
+            builder,
+            originals=False,
+        )
+    ]
+    made = await generated(second, pairs, config, builder.end)
+    read = await scored(third, pairs)
+    return table(scores, pairs, read, made, config.n_perturbations, config.n_instances)
+
+
+async def on_vllm(tasks: list[Task], config: ScoreConfig, folder: str) -> list[str]:
+    """On one engine, with a prefix cache for each way."""
     from engine.server.vllm.vllm_backend import VllmBackend
 
     with own_engine(folder, "float32", CONTEXT) as client:
-        first = VllmBackend(client, "0")
-        builder = PromptBuilder(first.tokenizer, config.prompt, CONTEXT)
-        scorer = TaskScorer(first, config, "base")
-        scores = [each async for each in scorer.score(tasks) if isinstance(each, TaskScore)]
-        pairs = [
-            pair
-            for task, score in zip(tasks, scores, strict=True)
-            for pair in plan_pairs(
-                plan_task(task, config, builder),
-                [reference.token_ids for reference in score.references],
-                config,
-                builder,
-                originals=False,
-            )
-        ]
-        made = await generated(VllmBackend(client, "1"), pairs, config, builder.end)
-        read = await scored(VllmBackend(client, "2"), pairs)
-    return table(scores, pairs, read, made, config.n_perturbations, config.n_instances)
+        return await measure(tasks, config, [VllmBackend(client, salt) for salt in "012"])
 
 
 def main() -> None:
     """Prints the table and writes it down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=20)
+    parser.add_argument(
+        "--padded",
+        action="store_true",
+        help="transformers, no prefix cache, no examples in prompts",
+    )
     args = parser.parse_args()
-    config = ScoreConfig(n_instances=3, n_perturbations=2, max_output_tokens=16)
     folder = str(resolve_model(BUNDLED_MODEL))
-    builder = PromptBuilder(AutoTokenizer.from_pretrained(folder), config.prompt, CONTEXT)
-    tasks = sample_tasks(args.tasks, config, 0, builder)
-    lines = asyncio.run(measure(tasks, config, folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if args.padded:
+        prompt = PromptConfig(n_positive_examples=0)
+        config = ScoreConfig(n_instances=2, n_perturbations=2, max_output_tokens=8, prompt=prompt)
+        tasks = short_tasks(args.tasks, config, PromptBuilder(tokenizer, prompt, 1 << 20))
+        model = rounded(AutoModelForCausalLM.from_pretrained(folder, dtype="float32"), "float32")
+        backend = PaddedBackend(model, tokenizer, CONTEXT, "float32", "sdpa")
+        lines = ["transformers, no prefix cache; prompts of at most 300 tokens, without examples"]
+        lines += asyncio.run(measure(tasks, config, [backend] * 3))
+    else:
+        config = ScoreConfig(n_instances=3, n_perturbations=3, max_output_tokens=16)
+        builder = PromptBuilder(tokenizer, config.prompt, CONTEXT)
+        tasks = sample_tasks(args.tasks, config, 0, builder)
+        lines = asyncio.run(on_vllm(tasks, config, folder))
     print("\n".join(lines))
     RESULT.write_text("\n".join(lines) + "\n")
 
