@@ -10,7 +10,7 @@ from engine.pairs.pair_encoder import EncodedPair, PairEncoder
 from engine.pairs.token_texts import token_texts
 from engine.protocol.api import Usage
 from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsRequest, SkippedPair
-from engine.questions.backend import Backend, Scored
+from engine.questions.backend import PairBackend, Scored
 from engine.questions.pair_plan import check_fits
 from engine.questions.planners import in_planner
 
@@ -32,7 +32,7 @@ class PairScorer:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: PairBackend,
         request: CompletionLogprobsRequest,
         weights_version: str,
         vocabulary_size: int,

@@ -165,14 +165,18 @@ class Backend(Protocol):
         """
         ...
 
+    async def sample(self, planned: PlannedSample, group: int) -> Sampled:
+        """A sampled output: that of the planned seed, whatever else is going on."""
+        ...
+
+
+class PairBackend(Backend, Protocol):
+    """What scoring given pairs needs of an engine."""
+
     async def candidates(
         self, before: tuple[int, ...], ids: tuple[int, ...], name: str, group: int
     ) -> Scored:
         """How likely each of some tokens is right after others."""
-        ...
-
-    async def sample(self, planned: PlannedSample, group: int) -> Sampled:
-        """A sampled output: that of the planned seed, whatever else is going on."""
         ...
 
 
