@@ -16,7 +16,7 @@ demo: install ## two rounds on the bundled model and pool, ending in a task map
 	@$(BIN)/jostle demo $(ARGS)
 
 test: install ## all tests; those that need a GPU skip themselves where there is none
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: install ## lint, format check and type check
 	@$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -22,22 +23,26 @@ def _has_gpu() -> bool:
     return subprocess.run(["nvidia-smi"], capture_output=True, timeout=30).returncode == 0
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    _share_out(config, items)
+    if hasattr(config, "workerinput"):  # several processes: what takes longest comes first
+        items.sort(key=lambda item: "integration" not in item.path.parts)
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_items and not _has_gpu():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
-def _share_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Two processes, if pytest-xdist is asked for some: one for the real engines, which all tests
-    of tests/integration share, and one for the files beside it, each of them whole."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        shared = "integration" in item.path.parts
-        group = "engines" if shared else str(item.path.relative_to(config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: "integration" not in item.path.parts)  # the longest first
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Shares tests out: those of tests/integration to one process, as their engines serve all of
+    them, those of each other file to one of the others."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    def group(test: str) -> str:
+        file = test.partition("::")[0]
+        return "engines" if file.startswith("tests/integration/") else file
+
+    config.option.loadscopereorder = False
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = group
+    return scheduler

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import engine
@@ -30,7 +31,8 @@ def test_python(
 
     monkeypatch.setitem(vars(engine), "Scorer", at_server)
     found: dict[str, Any] = {}
-    exec(PYTHON, found)
+    with pl.Config(tbl_cols=-1, tbl_width_chars=1000):
+        exec(PYTHON, found)
     assert found["paris"].logprob > found["rome"].logprob
     shown = capsys.readouterr().out
     for column in ("token_texts", "prompt_uncertainty"):
