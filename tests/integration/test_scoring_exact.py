@@ -160,7 +160,7 @@ def test_faults_are_named(client: EngineClient) -> None:
     long = TokenPair(prompt_token_ids=(5,) * 9000, completion_token_ids=(6,))
     unknown = TokenPair(prompt_token_ids=(5, 10**6), completion_token_ids=(6,))
     good = TokenPair(prompt_token_ids=(5, 7), completion_token_ids=(6,))
-    with pytest.raises(InputError, match=r"pairs/1.*9001 tokens"):
+    with pytest.raises(InputError, match=r"pairs\[1\].*9001 tokens"):
         client.completion_logprobs([good, long])
     with pytest.raises(InputError, match=r"pairs\[1\].*vocabulary"):
         client.completion_logprobs([good, unknown])

@@ -128,7 +128,11 @@ def test_completion_logprobs(server: Server, client: EngineClient) -> None:
     assert found.results[0].mean_logprob == -0.75
     assert server.requests[0].path == "/v1/completion_logprobs"
     assert server.requests[0].body["pairs"] == [
-        {"prompt_token_ids": [1, 2], "completion_token_ids": [3, 4]}
+        {
+            "prompt_token_ids": [1, 2],
+            "completion_token_ids": [3, 4],
+            "candidate_token_ids": None,
+        }
     ]
 
 
@@ -142,7 +146,12 @@ def test_weights(server: Server, client: EngineClient, tmp_path: Path) -> None:
         ("GET", "/v1/weights"),
         ("POST", "/v1/weights"),
     ]
-    assert server.requests[1].body == {"path": str(tmp_path), "version": "v2", "kind": None}
+    assert server.requests[1].body == {
+        "path": str(tmp_path),
+        "version": "v2",
+        "kind": None,
+        "verify": "probes",
+    }
 
 
 def test_refused_weights(server: Server, client: EngineClient, tmp_path: Path) -> None:

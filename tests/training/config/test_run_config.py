@@ -57,7 +57,7 @@ def test_every_field_is_part_of_the_digest() -> None:
         (
             "[select]\nstrategy = 'luck'\n",
             "select.strategy.name",
-            "unknown strategy 'luck'; valid here: prompt_uncertainty, output_dis",
+            "unknown strategy 'luck'; valid here: prompt_uncertainty, flip_rate, output_dis",
         ),
         (
             "[select.strategy]\nname = 'random'\ndirection = 'low'\n",
