@@ -113,7 +113,7 @@ def logprobs(
     from training.pair_files.corpus_perplexity import Perplexities
     from training.pair_files.file_scoring import FileScoring, LogprobFiles, LogprobSettings
     from training.pair_files.pair_columns import PairColumns
-    from training.pair_files.pair_file import PairFiles
+    from training.pair_files.pair_file import PairFiles, files_read
     from training.pair_files.result_file import ResultFile
     from training.pair_files.result_writing import write_results
     from training.pair_files.scored_pairs import PairJournal
@@ -135,7 +135,8 @@ def logprobs(
     columns = parse_columns(column or (), PairColumns)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(work.claim(overwrite=overwrite, inputs=files))
+        inputs = files_read(each for each in files if each != STANDARD_INPUT)
+        stack.enter_context(work.claim(overwrite=overwrite, inputs=inputs))
         specs = [
             str(keep_standard_input(work, stdin_format)) if each == STANDARD_INPUT else each
             for each in files

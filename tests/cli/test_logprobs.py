@@ -123,6 +123,15 @@ def test_values_of_tokens(tmp_path: Path, jostle: Any, server: PairServer) -> No
     assert row["token_texts"] == ["it", "is", "0"]
 
 
+def test_a_file_of_the_folder_that_is_read_is_no_output(tmp_path: Path, jostle: Any) -> None:
+    write_rows(tmp_path / "a.jsonl", rows_of(1))
+    given = write_rows(tmp_path / "b.jsonl", rows_of(2))
+    code, said = jostle("logprobs", tmp_path, "-o", given, "--overwrite")
+    assert code == 2, said
+    assert "is read by the same command" in said
+    assert read_rows(given) == rows_of(2)
+
+
 def test_conversations(tmp_path: Path, jostle: Any, server: PairServer) -> None:
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A b"}]
     given = write_rows(tmp_path / "in.jsonl", [{"messages": messages}])

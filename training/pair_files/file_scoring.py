@@ -12,12 +12,12 @@ OUT.engine.log             output of the engine, if one was started
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from pathlib import Path
 
 from engine.client import AsyncEngineClient
+from engine.client.pair_stream import PAIR_NAME
 from engine.client.wire import UnavailableError
 from engine.errors import EngineError, InputError
 from engine.files import remove_parts
@@ -29,9 +29,6 @@ from training.pair_files.pair_columns import PairColumns
 from training.pair_files.pair_file import PairFiles, Survey
 from training.pair_files.scored_pairs import PairJournal, ScoredBatch
 from training.tables.overwriting import AskedOf, WorkFiles
-
-_PAIR = re.compile(r"pairs\[(\d+)\]")
-"""How messages name a pair of a request."""
 
 REQUESTS_AT_ONCE = 3
 """Of each engine: while one ends, it is busy with the others."""
@@ -234,7 +231,7 @@ class FileScoring:
 
     def _of_row(self, error: InputError | EngineError, numbers: Sequence[int]) -> Exception:
         """The error, naming the row whose pair it is about."""
-        named = _PAIR.search(str(error))
+        named = PAIR_NAME.search(str(error))
         if named is None:
             return error
         row = self._pairs.row_of(numbers[int(named[1])])

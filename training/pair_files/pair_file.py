@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -97,7 +97,7 @@ class PairFiles:
         subset: Its configuration.
 
     Attributes:
-        files: What is read, for those that must not write there.
+        files: Names of what is read.
 
     Raises:
         InputError: If there is no such file, it is of an unknown kind, or a column is missing.
@@ -166,6 +166,20 @@ class PairFiles:
         if not n_rows:
             raise InputError("no row can be scored", file=", ".join(self.files))
         return Survey(n_rows, n_pairs, digest.hexdigest(), kept, self.several)
+
+
+def files_read(specs: Iterable[str]) -> Iterator[Path]:
+    """The files on disk that names stand for, for those that must not write there.
+
+    Raises:
+        InputError: If there is no such file, or it is of an unknown kind.
+    """
+    for spec in specs:
+        if spec.startswith(HUB):
+            continue
+        path = existing_path(spec)
+        if not (path.is_dir() and is_dataset_folder(path)):
+            yield from part_files(path)
 
 
 def _sources(spec: str, split: str | None, subset: str | None) -> Iterator[_Source]:
