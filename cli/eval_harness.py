@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import EngineModelLen
+from cli.client import EngineModel, OwnUrl
 from cli.pool import TrustRemoteCode
 
 NO_HARNESS = "needs lm_eval, the evaluation harness: pip install 'jostle[harness]'"
@@ -19,17 +19,16 @@ PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 def eval_harness(
     context: typer.Context,
-    model: Annotated[
-        str | None,
+    model: EngineModel = None,
+    url: OwnUrl = None,
+    max_model_len: Annotated[
+        int | None,
         typer.Option(
-            help="Model to start: smollm2-135m (bundled), a hub id, or a folder.",
-            show_default="smollm2-135m; with --url, what the engine names",
+            min=64,
+            help="Its context, in tokens.",
+            show_default="the model's own; with --url, the engine's",
         ),
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="A running engine.", show_default="starts one on --model")
-    ] = None,
-    max_model_len: EngineModelLen = None,
     engine_args: Annotated[
         str, typer.Option(help="Flags of vLLM for an engine that is started, in one word.")
     ] = "",

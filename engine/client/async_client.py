@@ -261,7 +261,8 @@ class AsyncEngineClient(Connection):
     ) -> list[str]:
         """Greedy outputs of prompts given as token ids, decoded, in order.
 
-        They are over at the model's own end of sequence, or at the token `end`.
+        They are over at the model's own end of sequence, or at the token `end`: what
+        `engine.server.vllm.vllm_backend.VllmBackend.generate` generates.
 
         Raises:
             EngineError: If the server cannot be reached or fails.
@@ -276,8 +277,8 @@ class AsyncEngineClient(Connection):
         """Outputs of prompts given as token ids, decoded, in order.
 
         Args:
-            options: Fields of a request to OpenAI's completions route; what they leave open is not
-                taken from the model's generation config.
+            options: Fields of a request to OpenAI's completions route; what they leave open, the
+                temperature apart, is not taken from the model's generation config.
 
         Raises:
             InputError: If the server finds fault with an option or a prompt.
@@ -285,9 +286,9 @@ class AsyncEngineClient(Connection):
         """
         if not prompts:
             return []
-        path = "/v1/completions"
         body = wire.completion_body(await self._model_name(), prompts, options)
-        return wire.completion_texts(await self._call("POST", path, body), len(prompts), path)
+        answer = await self._call("POST", SAMPLE_PATH, body)
+        return wire.completion_texts(answer, len(prompts), SAMPLE_PATH)
 
     async def samples(
         self,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Protocol, TypeVar
 
-from engine.client.wire import UnavailableError
+from engine.client.wire import UnavailableError, failure, not_understood
+from engine.tasks import Record
 
 _A_co = TypeVar("_A_co", covariant=True)
+_Answer = TypeVar("_Answer", bound=Record)
+_Skipped = TypeVar("_Skipped", bound=Record)
+_Totals = TypeVar("_Totals", bound=Record)
 
 
 class Streamed(Protocol[_A_co]):
@@ -54,3 +59,25 @@ class LineBuffer:
         line = b"".join(self._rest)
         self._rest = [others[-1]]
         return [line, *others[:-1]]
+
+
+def parsed_line(
+    line: bytes,
+    path: str,
+    answer: type[_Answer],
+    skipped: type[_Skipped],
+    totals: type[_Totals],
+) -> _Answer | _Skipped | _Totals:
+    """What a line of a streamed answer says; the error, if it is one."""
+    try:
+        record = json.loads(line)
+        if "error" not in record:
+            if "done" in record:
+                return totals.model_validate(record)
+            if "reason" in record:
+                return skipped.model_validate(record)
+            return answer.model_validate(record)
+        status = int(record["error"]["code"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise not_understood(path) from error
+    raise failure(status, line)

@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from engine.client.wire import COMPLETIONS_PATH, UnavailableError, failure, not_understood
+from engine.client.line_stream import parsed_line
+from engine.client.wire import COMPLETIONS_PATH, UnavailableError, not_understood
 from engine.errors import EngineError, InputError
 from engine.protocol.completions import CompletionLogprobs, Encoding, Pair, PairTotals, SkippedPair
 
 _MOST_BYTES = 8 * 2**20
 """Of one request's pairs, a quarter of what a server takes unless told otherwise."""
 
-_NAME = re.compile(r"pairs\[(\d+)\]")
+PAIR_NAME = re.compile(r"pairs\[(\d+)\]")
+"""How messages name a pair of a request."""
 
 
 class PairBatch:
@@ -50,7 +52,7 @@ class PairBatch:
             EngineError: If the line is not understood, or the server failed at a pair.
             InputError: If the server found fault with a pair.
         """
-        record = _result_or_totals(line)
+        record = parsed_line(line, self.path, CompletionLogprobs, SkippedPair, PairTotals)
         if not isinstance(record, PairTotals):
             if not 0 <= record.index < len(self._asked):
                 raise not_understood(self.path, f": pair {record.index} was not asked for")
@@ -88,7 +90,7 @@ class PairBatch:
             index = int(found[1])
             return f"pairs[{self._asked[index]}]" if index < len(self._asked) else found[0]
 
-        return _NAME.sub(place, text)
+        return PAIR_NAME.sub(place, text)
 
 
 def pair_batches(
@@ -117,18 +119,3 @@ def pair_batches(
         size += len(text)
     if some:
         yield PairBatch(first, some, settings)
-
-
-def _result_or_totals(line: bytes) -> CompletionLogprobs | SkippedPair | PairTotals:
-    """What a line of a streamed answer says; the error, if it is one."""
-    try:
-        record = json.loads(line)
-        if "error" not in record:
-            if "done" in record:
-                return PairTotals.model_validate(record)
-            kind = SkippedPair if "reason" in record else CompletionLogprobs
-            return kind.model_validate(record)
-        status = int(record["error"]["code"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise not_understood(COMPLETIONS_PATH) from error
-    raise failure(status, line)

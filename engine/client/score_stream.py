@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from engine.client.wire import SCORE_PATH, UnavailableError, failure, not_understood
+from engine.client.line_stream import parsed_line
+from engine.client.wire import SCORE_PATH, UnavailableError
 from engine.errors import EngineError
 from engine.protocol.api import PromptUncertaintyRequest, SkippedTask, StreamTotals, TaskScore
 from engine.protocol.score_config import ScoreConfig
@@ -66,7 +66,7 @@ class Batch:
             EngineError: If the line is not understood, or is about another task than asked for.
             InputError: If the server found fault with a task.
         """
-        record = _score_or_totals(line)
+        record = parsed_line(line, self.path, TaskScore, SkippedTask, StreamTotals)
         if isinstance(record, TaskScore | SkippedTask):
             self._received += 1
             self._arrived.add(record.task_id)
@@ -88,17 +88,3 @@ class Batch:
     def complete(self) -> bool:
         """Whether every task's score has arrived."""
         return len(self._arrived) == len(self.tasks)
-
-
-def _score_or_totals(line: bytes) -> TaskScore | SkippedTask | StreamTotals:
-    """What a line of a streamed answer says; the error, if it is one."""
-    try:
-        record = json.loads(line)
-        if "error" not in record:
-            if "done" in record:
-                return StreamTotals.model_validate(record)
-            return (SkippedTask if "reason" in record else TaskScore).model_validate(record)
-        status = int(record["error"]["code"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise not_understood(SCORE_PATH) from error
-    raise failure(status, line)

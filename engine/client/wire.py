@@ -150,17 +150,13 @@ SAMPLING: dict[str, float] = {
     "min_p": 0.0,
     "repetition_penalty": 1.0,
 }
-"""All that vLLM would take from the model's generation config if it were not said."""
+"""Beside the temperature, what vLLM would take from the generation config if it were not said."""
 
 
 def completion_body(
     model: str, prompts: Sequence[Sequence[int]], options: Mapping[str, Any]
 ) -> str:
-    """An OpenAI completion request for prompts given as token ids.
-
-    Without other options it asks for what `engine.server.vllm.vllm_backend.VllmBackend.generate`
-    generates.
-    """
+    """An OpenAI completion request for prompts given as token ids."""
     given = [list(prompt) for prompt in prompts]
     return json.dumps({"model": model, "prompt": given, **SAMPLING, **options})
 

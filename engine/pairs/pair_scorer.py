@@ -9,8 +9,14 @@ from engine.errors import EngineError, InputError
 from engine.pairs.pair_encoder import EncodedPair, PairEncoder
 from engine.pairs.token_texts import token_texts
 from engine.protocol.api import Usage
-from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsRequest, SkippedPair
+from engine.protocol.completions import (
+    CompletionLogprobs,
+    CompletionLogprobsRequest,
+    Pair,
+    SkippedPair,
+)
 from engine.questions.backend import PairBackend, Scored
+from engine.questions.children import end_all
 from engine.questions.pair_plan import check_fits
 from engine.questions.planners import in_planner
 
@@ -69,8 +75,8 @@ class PairScorer:
             limit(tokens)
         self._pairs.sort(key=lambda pair: pair.prompt)
 
-    def _encoded(self, pairs: Sequence[object], first: int) -> list[EncodedPair | InputError]:
-        encoded = self._encoder.encode(pairs, first)  # type: ignore[arg-type]
+    def _encoded(self, pairs: Sequence[Pair], first: int) -> list[EncodedPair | InputError]:
+        encoded = self._encoder.encode(pairs, first)
         return [one if isinstance(one, InputError) else self._checked(one) for one in encoded]
 
     def _checked(self, pair: EncodedPair) -> EncodedPair | InputError:
@@ -119,9 +125,7 @@ class PairScorer:
                     left -= 1
                     yield outcome
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await end_all(workers)
 
     async def _score(self, pair: EncodedPair, group: int) -> _Outcome:
         name, backend = f"pairs[{pair.index}]", self._backend

@@ -1,4 +1,4 @@
-"""Outputs that were sampled, and what of a request decides them."""
+"""Outputs that were sampled."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Verification = Literal["probes", "files"]
 
 
 class WeightsState(Record):
-    """Answer of `GET /v1/weights` and `POST /v1/weights`.
+    """Answer of every method of `/v1/weights`.
 
     Attributes:
         version: The live weights version.

@@ -32,7 +32,6 @@ from engine.tasks import Task
 from engine.validation import first_fault, validated
 from engine.weights.models import model_name, resolve_model
 
-_START_SECONDS = 600.0
 _PAIR: TypeAdapter[Pair] = TypeAdapter(Pair)
 _CONVERSATION = TypeAdapter(tuple[Message, ...])
 
@@ -203,7 +202,7 @@ class Scorer:
                     )
                 )
                 try:
-                    process.wait_ready(_START_SECONDS)
+                    process.wait_ready()
                 except EngineError as error:
                     # The log that it names goes with the folder.
                     said = str(error).removesuffix("" if log_file else f" (log: {log})")
