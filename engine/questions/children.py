@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -14,9 +14,14 @@ async def together(running: Sequence[asyncio.Task[_T]]) -> list[_T]:
     try:
         return await asyncio.gather(*running)
     finally:
-        for each in running:
-            each.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await end_all(running)
+
+
+async def end_all(running: Collection[asyncio.Task[Any]]) -> None:
+    """Cancels all that still run, and waits for them."""
+    for each in running:
+        each.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 class Children:
@@ -36,6 +41,4 @@ class Children:
 
     async def end(self) -> None:
         """Cancels all that still run, and waits for them."""
-        for child in list(self._running):
-            child.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await end_all(list(self._running))

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from engine.questions.children import end_all
+
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
@@ -39,6 +41,4 @@ async def in_planners(
                 return
             yield ahead.popleft()
     finally:
-        for _, planning in ahead:
-            planning.cancel()
-        await asyncio.gather(*(planning for _, planning in ahead), return_exceptions=True)
+        await end_all([planning for _, planning in ahead])

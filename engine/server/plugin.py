@@ -23,7 +23,7 @@ from engine.server.http.attach import attach
 from engine.server.keep_running import pulse
 from engine.server.reload.live_record import SHARED_FOLDER_VARIABLE
 from engine.server.reload.live_weights import LiveWeights
-from engine.server.vllm.rounding import engine_precision
+from engine.server.vllm.rounding import engine_dtype, engine_precision
 from engine.server.vllm.selftest import enable_extensions
 from engine.weights.identity import weights_identity
 from engine.weights.live_file import LIVE_FILE_VARIABLE, read_last_good
@@ -75,8 +75,10 @@ class JostlePlugin:
         model = await asyncio.to_thread(local_folder, str(config.model), config.revision)
         manifest = read_manifest(model) if (model / MANIFEST_NAME).is_file() else None
         served = await asyncio.to_thread(_served, engine_client, model)
-        unverified = None if manifest else await asyncio.to_thread(_unverified, model)
         root, live_file = os.environ.get(WEIGHTS_ROOT_VARIABLE), os.environ.get(LIVE_FILE_VARIABLE)
+        unverified = None
+        if live_file and not manifest:
+            unverified = await asyncio.to_thread(_unverified, model, Path(live_file))
         watch: Any = None
 
         def condemn() -> None:
@@ -112,10 +114,9 @@ class JostlePlugin:
         state.jostle_watching = asyncio.create_task(watch.run())
 
 
-def _unverified(folder: Path) -> str | None:
+def _unverified(folder: Path, live_file: Path) -> str | None:
     """The version of weights that were loaded by their files alone, in a server that goes on."""
-    live_file = os.environ.get(LIVE_FILE_VARIABLE)
-    last = read_last_good(Path(live_file)) if live_file else None
+    last = read_last_good(live_file)
     if last is None or last.path != str(folder):
         return None
     version = unverified_version(folder)
@@ -127,7 +128,7 @@ def _served(client: EngineClient, folder: Path) -> ServedModel:
     config = client.vllm_config.model_config
     tokenizer = client.renderer.get_tokenizer()
     name = config.model if config.revision is None else f"{config.model}@{config.revision}"
-    dtype, cache = str(config.dtype).removeprefix("torch."), client.vllm_config.cache_config
+    dtype, cache = engine_dtype(client.vllm_config), client.vllm_config.cache_config
     tf32 = engine_precision(client.vllm_config) == "tf32"
     numbers = [dtype, "tf32" if tf32 else None, config.quantization]
     if cache.cache_dtype not in ("auto", dtype):

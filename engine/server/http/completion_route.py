@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -26,12 +25,10 @@ from engine.server.http.failures import (
     CheckedRoute,
     answers,
     cancelled_with_its_client,
-    failure,
+    failure_line,
     failure_response,
     lines,
-    logger,
 )
-from engine.server.http.observe import request_id
 from engine.server.keep_running.metrics import count_usage
 
 router = APIRouter(tags=["jostle"], route_class=CheckedRoute)
@@ -97,27 +94,20 @@ async def _lines(
     scorer: PairScorer, body: CompletionLogprobsRequest, version: str
 ) -> AsyncIterator[str]:
     """One line per finished pair, then the totals; an error is the last line instead."""
-    usage, pairs, skipped = Usage(), 0, 0
+    usage, skipped = Usage(), 0
     try:
         async with aclosing(scorer.score()) as outcomes:
             async for outcome, cost in outcomes:
-                if isinstance(outcome, SkippedPair):
-                    skipped += 1
-                else:
-                    usage, pairs = usage + cost, pairs + 1
+                usage += cost
+                skipped += isinstance(outcome, SkippedPair)
                 yield outcome.model_dump_json(exclude_none=True) + "\n"
     except FAILURES as error:
-        status, record = failure(error)
-        said = record["error"]["message"]
-        logger.warning(
-            "%s broke off after %d pairs with %d: %s", request_id.get(), pairs, status, said
-        )
-        yield json.dumps(record) + "\n"
+        yield failure_line(error, f"{usage.pairs} pairs")
         return
     finally:
         count_usage(usage)
     totals = PairTotals(
-        pairs=pairs,
+        pairs=usage.pairs,
         skipped=skipped,
         weights_version=version,
         encoding=body.encoding,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from engine.errors import EngineError, InputError
 from engine.protocol.completions import FORMS
 from engine.protocol.error_answer import ErrorAnswer
 from engine.protocol.limits import TooLargeError
-from engine.server.http.answers import RETRY_AFTER_SECONDS, error_body
+from engine.server.http.answers import error_body, error_response
 from engine.server.http.observe import request_id
 from engine.server.reload.gate import GateTimeoutError
 
@@ -61,8 +62,8 @@ def lines(what: str, *kinds: type) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def failure(error: Exception) -> tuple[HTTPStatus, dict[str, Any]]:
-    """Status and body of an expected failure."""
+def _failure(error: Exception) -> tuple[HTTPStatus, dict[str, Any]]:
+    """Status of an expected failure, and what `error_body` is told of it."""
     message = str(error) or type(error).__name__
     if isinstance(error, TooLargeError):
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -75,16 +76,27 @@ def failure(error: Exception) -> tuple[HTTPStatus, dict[str, Any]]:
         if isinstance(error, EngineDeadError):
             message = "the engine died and is being started again"
     param, record = getattr(error, "field", None), getattr(error, "record", None)
-    return status, error_body(status, message, param=param, record=record)
+    return status, {"message": message, "param": param, "record": record}
 
 
 def failure_response(error: Exception) -> JSONResponse:
     """The answer of an expected failure."""
-    status, body = failure(error)
-    logger.warning("%s failed with %d: %s", request_id.get(), status, body["error"]["message"])
-    again = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    unavailable = status == HTTPStatus.SERVICE_UNAVAILABLE
-    return JSONResponse(body, status_code=status, headers=again if unavailable else None)
+    status, told = _failure(error)
+    logger.warning("%s failed with %d: %s", request_id.get(), status, told["message"])
+    return error_response(status, **told)
+
+
+def failure_line(error: Exception, done: str) -> str:
+    """The last line of a stream that fails.
+
+    Args:
+        done: How much of it came before, for the log.
+    """
+    status, told = _failure(error)
+    logger.warning(
+        "%s broke off after %s with %d: %s", request_id.get(), done, status, told["message"]
+    )
+    return json.dumps(error_body(status, **told)) + "\n"
 
 
 def cancelled_with_its_client(
@@ -125,7 +137,7 @@ def body_fault(found: Sequence[Mapping[str, Any]]) -> InputError:
     first = found[0]
     # The first part is `body`. A list of records comes next, if the fault is inside of one.
     _, *place = first["loc"]
-    problem, record, param = str(first["msg"]).removeprefix("Value error, "), None, None
+    problem, record = str(first["msg"]).removeprefix("Value error, "), None
     inner = first.get("ctx", {}).get("error")
     if first["type"] == "json_invalid":
         return InputError(f"the body is no JSON: {inner}, at character {place[0]}")
@@ -139,8 +151,8 @@ def body_fault(found: Sequence[Mapping[str, Any]]) -> InputError:
         for part in place
         if not (record and part in FORMS)
     )
-    param = field.removeprefix(".") or None
-    return InputError(_WORDS.get(first["type"], problem), record=record, field=param)
+    problem = _WORDS.get(first["type"], problem)
+    return InputError(problem, record=record, field=field.removeprefix(".") or None)
 
 
 _WORDS = {"missing": "is missing", "extra_forbidden": "is no field of this record"}

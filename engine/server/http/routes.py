@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,12 +29,10 @@ from engine.server.http.failures import (
     CheckedRoute,
     answers,
     cancelled_with_its_client,
-    failure,
+    failure_line,
     failure_response,
     lines,
-    logger,
 )
-from engine.server.http.observe import request_id
 from engine.server.keep_running.metrics import count_usage
 from engine.server.keep_running.pulse import Pulse
 
@@ -112,15 +109,7 @@ async def _score_lines(
                 usage, tasks = usage + score.usage, tasks + 1
             yield score.model_dump_json() + "\n"
     except FAILURES as error:
-        status, record = failure(error)
-        logger.warning(
-            "%s broke off after %d tasks with %d: %s",
-            request_id.get(),
-            tasks,
-            status,
-            record["error"]["message"],
-        )
-        yield json.dumps(record) + "\n"
+        yield failure_line(error, f"{tasks} tasks")
         return
     totals = StreamTotals(tasks=tasks, skipped=skipped, weights_version=version, usage=usage)
     yield totals.model_dump_json() + "\n"
@@ -141,7 +130,7 @@ async def live_weights(raw_request: Request) -> WeightsState:
     responses=_WEIGHTS_ANSWERS,
 )
 async def load_weights(body: LoadWeightsRequest, raw_request: Request) -> Any:
-    """Makes a published checkpoint or adapter live. Answers when verified, or why it is not."""
+    """Makes a checkpoint or adapter live. Answers when verified, or why it is not."""
     try:
         return await live_of(raw_request).load(
             Path(body.path), body.version, body.kind, body.verify

@@ -17,7 +17,7 @@ from engine.weights.publishing import published_files, unverified_version
 
 
 class Admission:
-    """Checks published checkpoints and adapters before anything is touched.
+    """Checks checkpoints and adapters before anything is touched.
 
     Args:
         root: Folder below which they may lie; None: none may be loaded.
@@ -42,7 +42,15 @@ class Admission:
             InputError: If it must not be loaded.
         """
         with _readable():
-            return self._check(path, version, kind, live)
+            folder = self._allowed(path)
+            manifest = read_manifest(folder)
+            if manifest.version != version:
+                raise InputError(
+                    f"holds version {manifest.version}, not {version}", file=folder, field="version"
+                )
+            if kind not in (None, manifest.kind):
+                raise InputError(f"is {manifest.kind!r}, not {kind!r}", file=folder, field="kind")
+            return self.check_files(folder, manifest, live), manifest
 
     def check_unpublished(
         self, path: Path, version: str | None, kind: WeightsKind | None, live: WeightsState
@@ -68,21 +76,8 @@ class Admission:
                 version=found, path=str(folder), verified="files", served=live.served
             )
 
-    def _check(
-        self, path: Path, version: str, kind: WeightsKind | None, live: WeightsState
-    ) -> tuple[WeightsState, Manifest]:
-        folder = self._allowed(path)
-        manifest = read_manifest(folder)
-        if manifest.version != version:
-            raise InputError(
-                f"holds version {manifest.version}, not {version}", file=folder, field="version"
-            )
-        if kind not in (None, manifest.kind):
-            raise InputError(f"is {manifest.kind!r}, not {kind!r}", file=folder, field="kind")
-        return self.check_files(folder, manifest, live), manifest
-
     def check_files(self, folder: Path, manifest: Manifest, live: WeightsState) -> WeightsState:
-        """The same, wherever the folder lies and whatever version it holds."""
+        """As `check`, wherever the folder lies and whatever version it holds."""
         live_folder = Path(live.base or live.path)
         if manifest.kind == "full":
             check_checkpoint(folder, manifest, live_folder)

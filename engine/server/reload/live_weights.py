@@ -69,7 +69,7 @@ class LiveWeights:
         self._slots: asyncio.Semaphore | None = None
         self._slots = asyncio.Semaphore(self._backend("").max_in_flight)
         record = LiveRecord(state=first)
-        self._prover = Prover(client, lambda salt: self._backend(salt))
+        self._prover = Prover(client, self._backend)
         self._record = SharedFolder(shared, record) if shared else Memory(record)
         self.gate = self._record.gate
 

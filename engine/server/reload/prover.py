@@ -14,7 +14,13 @@ from vllm.engine.protocol import EngineClient
 
 from engine.errors import EngineError
 from engine.server.reload.live_record import Proof
-from engine.server.vllm.rounding import Logprobs, Rounding, engine_precision, rounding
+from engine.server.vllm.rounding import (
+    Logprobs,
+    Rounding,
+    engine_dtype,
+    engine_precision,
+    rounding,
+)
 from engine.server.vllm.vllm_backend import VllmBackend
 from engine.weights.manifest import Probe
 
@@ -95,7 +101,7 @@ class Prover:
             probe.model_copy(update={"token_logprobs": tuple(logprobs)})
             for probe, logprobs in zip(probes, measured, strict=True)
         ]
-        return Proof(dtype=self._dtype, probes=tuple(own))
+        return Proof(dtype=engine_dtype(self._client.vllm_config), probes=tuple(own))
 
     def proof_of_nobody(self) -> Proof:
         """Random pairs, for weights of which nothing is known."""
@@ -113,11 +119,8 @@ class Prover:
             )
             for number in range(8)
         )
-        return Proof(dtype=self._dtype, probes=probes, vouched=False)
-
-    @property
-    def _dtype(self) -> str:
-        return str(self._client.vllm_config.model_config.dtype).removeprefix("torch.")
+        dtype = engine_dtype(self._client.vllm_config)
+        return Proof(dtype=dtype, probes=probes, vouched=False)
 
 
 def _own_fault(

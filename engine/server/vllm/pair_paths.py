@@ -58,7 +58,7 @@ class SampledLast:
 
     def __init__(self, *, ours: bool) -> None:
         self._ours = ours
-        self._params = _params(flat_logprobs=True)
+        self._params = one_token(flat_logprobs=True)
 
     def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
         """See `PairPath`."""
@@ -96,7 +96,7 @@ class OurRows:
     """The V2 runner with `engine.server.vllm.output_rows_v2`."""
 
     def __init__(self) -> None:
-        self._params = _params()
+        self._params = one_token()
 
     def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
         """See `PairPath`."""
@@ -117,7 +117,7 @@ class FixedIds:
     """The V2 runner as it is: it scores chosen ids from a chosen row on."""
 
     def __init__(self) -> None:
-        self._params = _params()
+        self._params = one_token()
 
     def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
         """See `PairPath`."""
@@ -133,8 +133,11 @@ class FixedIds:
         return None if rows is None else Rows(rows[:, 0].tolist(), None)
 
 
-def _params(*, flat_logprobs: bool = False) -> SamplingParams:
-    """What all pairs have in common. Copied for each: checking all fields again takes longer."""
+def one_token(*, flat_logprobs: bool = False) -> SamplingParams:
+    """What all that has one token predicted has in common.
+
+    Copied for each pair: checking all fields again takes longer.
+    """
     params = SamplingParams(
         max_tokens=1,
         temperature=0.0,

@@ -79,9 +79,14 @@ _ROUNDINGS = (
 """From fine to coarse. TF32 has float16's 10 bits of mantissa, bfloat16 has 7."""
 
 
+def engine_dtype(config: Any) -> str:
+    """The data type of an engine's weights, without torch's prefix; `config` is vLLM's."""
+    return str(config.model_config.dtype).removeprefix("torch.")
+
+
 def engine_precision(config: Any) -> str:
     """The precision that an engine computes in, of those with a rounding; `config` is vLLM's."""
-    dtype = str(config.model_config.dtype).removeprefix("torch.")
+    dtype = engine_dtype(config)
     cuda = config.device_config.device_type == "cuda"
     exact = os.environ.get(FLOAT32_VARIABLE) in ("ieee", "tf32x3")
     return "tf32" if dtype == "float32" and cuda and not exact else dtype

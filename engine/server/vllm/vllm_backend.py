@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import itertools
 import os
 from collections.abc import Sequence
@@ -20,7 +19,14 @@ from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, Sampl
 from engine.errors import EngineError
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import shared_tails
-from engine.server.vllm.pair_paths import FixedIds, OurRows, PairPath, SampledLast, row_logprob
+from engine.server.vllm.pair_paths import (
+    FixedIds,
+    OurRows,
+    PairPath,
+    SampledLast,
+    one_token,
+    row_logprob,
+)
 from engine.server.vllm.rounding import engine_precision
 
 _request_numbers = itertools.count()
@@ -51,7 +57,7 @@ def _path(*, v2_runner: bool, output_rows: bool) -> PairPath:
 
 
 class VllmBackend:
-    """Implements `engine.questions.scorer.Backend` on top of vLLM.
+    """Implements `engine.questions.backend.PairBackend` on top of vLLM.
 
     Args:
         client: The engine client of the API server.
@@ -181,29 +187,20 @@ class VllmBackend:
         A second reading has a salt of its own: its prefixes are shared with other second readings
         and with nothing else.
         """
-        reader = self
-        if again:
-            reader = copy.copy(self)
-            reader._salt += "/again"
         marks = self._marks(prompt)
-        submitted, params = self._path.ask(prompt, output, marks)
-        result = await reader._run(submitted, params, name, group)
-        rows = self._path.read(result, prompt, output)
-        rescored = rows is None
-        if rows is None:
+        for rescored in (False, True):
             submitted, params = self._path.ask(prompt, output, marks)
-            params.skip_reading_prefix_cache = True
-            result = await reader._run(submitted, params, name, group)
-            rows = self._path.read(result, prompt, output)
-        if rows is None:
-            raise EngineError(f"pair {name}: the engine computed no rows for its output")
-        return Scored(
-            checked_logprobs(rows.logprobs, name),
-            len(submitted) * (1 + rescored),
-            result.num_cached_tokens or 0,
-            rescored,
-            rows.is_greedy,
-        )
+            params.skip_reading_prefix_cache = rescored
+            result = await self._run(submitted, params, name, group, again=again)
+            if (rows := self._path.read(result, prompt, output)) is not None:
+                return Scored(
+                    checked_logprobs(rows.logprobs, name),
+                    len(submitted) * (1 + rescored),
+                    result.num_cached_tokens or 0,
+                    rescored,
+                    rows.is_greedy,
+                )
+        raise EngineError(f"pair {name}: the engine computed no rows for its output")
 
     async def candidates(
         self, before: tuple[int, ...], ids: tuple[int, ...], name: str, group: int
@@ -216,15 +213,9 @@ class VllmBackend:
         submitted = reused = 0
         for first in range(0, len(ids), MAX_LOGPROB_TOKEN_IDS):
             some = ids[first : first + MAX_LOGPROB_TOKEN_IDS]
-            params = SamplingParams(
-                max_tokens=1,
-                temperature=0.0,
-                logprob_token_ids=list(some),
-                detokenize=False,
-                flat_logprobs=True,
-                extra_args=self._marks(before) or None,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
+            params = one_token(flat_logprobs=True)
+            params.logprob_token_ids = list(some)
+            params.extra_args = self._marks(before) or None
             result = await self._run(before, params, name, group)
             rows = result.outputs[0].logprobs
             assert isinstance(rows, FlatLogprobs)
@@ -237,12 +228,19 @@ class VllmBackend:
         return {shared_tails.MARK: len(prompt) - 1} if self._extensions.shared_tails else {}
 
     async def _run(
-        self, token_ids: Sequence[int], params: SamplingParams, name: str, group: int
+        self,
+        token_ids: Sequence[int],
+        params: SamplingParams,
+        name: str,
+        group: int,
+        *,
+        again: bool = False,
     ) -> RequestOutput:
+        salt = f"{self._salt}/again" if again else self._salt
         final: RequestOutput | None = None
         async with self._slots:
             stream = self._client.generate(
-                tokens_input(prompt_token_ids=list(token_ids), cache_salt=self._salt),
+                tokens_input(prompt_token_ids=list(token_ids), cache_salt=salt),
                 params,
                 request_id=f"jostle-{next(_request_numbers)}",
                 data_parallel_rank=group % self.n_replicas if self.n_replicas > 1 else None,

@@ -50,7 +50,7 @@ def greedy_output(prompt: tuple[int, ...], max_tokens: int, eos: int) -> tuple[i
 
 @dataclass
 class FakeBackend:
-    """Implements `engine.questions.scorer.Backend` and writes down what it was asked.
+    """Implements `engine.questions.backend.PairBackend` and writes down what it was asked.
 
     Attributes:
         faults: Calls by name that do something else; `generate` and `score` names are those of the
