@@ -115,18 +115,28 @@ def appearing(target: Path) -> Iterator[Path]:
     """
     if target.exists():
         raise InputError("is there already; name another folder", file=target)
+    with part_folder(target) as part:
+        yield part
+        part.rename(target)
+        sync_folder(target.parent)
+
+
+@contextmanager
+def part_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill beside `target`, which is gone afterwards unless it was renamed.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         yield part
-        part.rename(target)
-        sync_folder(target.parent)
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
-        with suppress(OSError):
-            shutil.rmtree(part)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def published_files(folder: Path) -> list[Path]:

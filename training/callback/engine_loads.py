@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -16,12 +15,11 @@ from statistics import fmean
 from engine.client import EngineClient
 from engine.client.wire import UnavailableError
 from engine.errors import EngineError, InputError
-from engine.files import cannot_write
 from engine.keys import client_keys
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from engine.weights.manifest import Manifest, Precision, Probe
-from engine.weights.publishing import describe, seal
+from engine.weights.publishing import describe, part_folder, seal
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +159,7 @@ class EngineLoads:
         report = LoadReport(snapshot.step, snapshot.blocked)
         try:
             checkpoint, manifest = self._publish(snapshot)
-        except (InputError, OSError) as error:
+        except InputError as error:
             report.faults[""] = str(error)
             return report
         report.version = manifest.version
@@ -177,11 +175,12 @@ class EngineLoads:
         return report
 
     def _publish(self, snapshot: Snapshot) -> tuple[Path, Manifest]:
-        with _part(self._folder) as part:
+        name = f"step-{snapshot.step:06d}"
+        with part_folder(self._folder / name) as part:
             snapshot.write(part)
             manifest = describe(
                 part,
-                f"step-{snapshot.step:06d}",
+                name,
                 base_model=snapshot.base,
                 dtype=snapshot.dtype,
                 probes=snapshot.probes,
@@ -230,17 +229,3 @@ class EngineLoads:
 
 def _mean(values: Iterable[float | None]) -> float | None:
     return fmean(known) if (known := [value for value in values if value is not None]) else None
-
-
-@contextmanager
-def _part(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which is gone afterwards unless it was renamed."""
-    part = folder / f".{os.getpid()}.part"
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        yield part
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -140,7 +140,6 @@ def load(folder: Path, dtype: str, settings: ProbeSettings) -> Any:
 
 
 def _base(folder: Path, settings: ProbeSettings) -> str:
-    read_config(folder)
     extra = read_config(folder).model_extra or {}
     base = settings.base or str(extra.get("base_model_name_or_path") or "")
     if not (base and local_folder(base).is_dir()):

@@ -74,7 +74,7 @@ def details_of(
         details: Details = {}
         for each in rounds:
             own = {
-                "pairs": pairs[each.index].get(task_id, [])[:],
+                "pairs": pairs[each.index].get(task_id, []),
                 "answers": answers[each.index].get(task_id, {}),
                 "samples": samples[each.index].get(task_id, [])[:_MOST_SAMPLES],
             }

@@ -7,6 +7,7 @@ a start, a training that runs out of memory costs the round.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def read_model_size(folder: Path) -> ModelSize | None:
         inner, vocabulary = int(config["intermediate_size"]), int(config["vocab_size"])
     except (OSError, ValueError, LookupError, TypeError, InputError):
         return None
-    weights = sum(_product(shape) for shape in shapes)
+    weights = sum(math.prod(shape) for shape in shapes)
     if not weights:
         return None
     return ModelSize(weights, layers, hidden, inner, vocabulary, 2 * layers * kv_heads * size)
@@ -205,10 +206,3 @@ def _pieces(train: TrainConfig, checkpointing: bool) -> Iterator[TrainConfig]:
         if size % 2:
             return
         size //= 2
-
-
-def _product(shape: Sequence[int]) -> int:
-    count = 1
-    for each in shape:
-        count *= each
-    return count

@@ -106,16 +106,20 @@ class SummaryRow(Record):
 
 def mean_uncertainty(scores: pl.DataFrame) -> float | None:
     """Mean prompt uncertainty of the tasks that could be measured; none if there is no such one."""
-    measured = scores["prompt_uncertainty"].drop_nulls()
-    return float(measured.to_numpy().mean()) if measured.len() else None
+    return _mean(scores["prompt_uncertainty"])
+
+
+def _mean(column: pl.Series) -> float | None:
+    known = column.drop_nulls()
+    return float(known.to_numpy().mean()) if known.len() else None
 
 
 def uncertainty_in_words(scores: pl.DataFrame) -> str:
     """How many tasks were scored, their mean prompt uncertainty, and how many have none."""
     mean = mean_uncertainty(scores)
     told = "" if mean is None else f", mean prompt uncertainty {mean:.4f}"
-    if "noise_floor" in scores.columns and scores["noise_floor"].count():
-        floor = scores["noise_floor"].drop_nulls().to_numpy().mean()
+    floor = _mean(scores["noise_floor"]) if "noise_floor" in scores.columns else None
+    if floor is not None:
         told += f" (noise floor {floor:.2g})"
     left = unmeasurable_in_words(scores["prompt_uncertainty"].null_count())
     return f"{scores.height:,} tasks{told}{left}"
