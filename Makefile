@@ -12,7 +12,7 @@ help: ## show this list
 install: ## create .venv with the pinned versions (CUDA if nvidia-smi answers)
 	@requirements/install.sh
 
-demo: install ## two rounds on the bundled model and pool, ending in a task map
+demo: install ## two rounds on the bundled model and pool, ending in a report
 	@$(BIN)/jostle demo $(ARGS)
 
 test: install ## all tests; those that need a GPU skip themselves where there is none

@@ -53,10 +53,8 @@ def floor_flops(pairs: BenchmarkPairs) -> float:
     of the vocabulary projection per output token. Attention is left out; `attention_flops` is what
     it adds.
     """
-    sequences = _sequences(pairs)
-    unique = sum(map(len, sequences)) - reusable_tokens(sequences)
     weights, projection = model_sizes(pairs.model)
-    return 2.0 * unique * weights + 2.0 * sum(map(len, pairs.outputs)) * projection
+    return 2.0 * unique_tokens(pairs) * weights + 2.0 * sum(map(len, pairs.outputs)) * projection
 
 
 def attention_flops(pairs: BenchmarkPairs) -> float:
@@ -70,7 +68,7 @@ def attention_flops(pairs: BenchmarkPairs) -> float:
     size = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
     positions = sum(
         sum(range(shared + 1, len(sequence) + 1))
-        for sequence, shared in with_shared_prefixes(_sequences(pairs))
+        for sequence, shared in with_shared_prefixes(sequences_of(pairs))
     )
     return 4.0 * positions * layers * heads * size
 
@@ -78,10 +76,17 @@ def attention_flops(pairs: BenchmarkPairs) -> float:
 def whole_flops(pairs: BenchmarkPairs) -> float:
     """The same for whole sequences, nothing shared, with logits for all rows."""
     weights, projection = model_sizes(pairs.model)
-    return 2.0 * sum(map(len, _sequences(pairs))) * (weights + projection)
+    return 2.0 * sum(map(len, sequences_of(pairs))) * (weights + projection)
 
 
-def _sequences(pairs: BenchmarkPairs) -> list[tuple[int, ...]]:
+def unique_tokens(pairs: BenchmarkPairs) -> int:
+    """Tokens of the prefix tree."""
+    sequences = sequences_of(pairs)
+    return sum(map(len, sequences)) - reusable_tokens(sequences)
+
+
+def sequences_of(pairs: BenchmarkPairs) -> list[tuple[int, ...]]:
+    """What is computed of each pair: all but the last token."""
     return [
         tuple(prompt + output[:-1])
         for prompt, output in zip(pairs.prompts, pairs.outputs, strict=True)

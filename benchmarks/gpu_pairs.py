@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.floor import floor_flops
+from benchmarks.floor import floor_flops, unique_tokens
 from benchmarks.gpu_stage import Bench
 from benchmarks.pairs import BenchmarkPairs, all_pairs, gold_outputs, sample_tasks
 from engine.client import EngineClient
 from engine.protocol.api import Usage
 from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
-from engine.questions.pair_plan import reusable_tokens
 from engine.tasks import Task
 
 DESIGN = ScoreConfig(reference="gold")
 """The paper's: 10 instances, 10 perturbations."""
 
 TASKS, ALL_TASKS = 15, 88
-"""1,650 pairs for all ways; 9,680 for the way of a user."""
+"""1,650 pairs for all ways; up to 9,680 for the way of a user."""
 
 TURNS = 2
 """How often each server is asked, each time about other pairs of the same tasks."""
@@ -95,12 +94,10 @@ def steady(arrived: list[tuple[float, int]]) -> dict[str, float]:
 
 def facts(pairs: BenchmarkPairs) -> dict[str, float]:
     """What is known of pairs before anything is measured."""
-    sequences = [tuple(p + o[:-1]) for p, o in zip(pairs.prompts, pairs.outputs, strict=True)]
-    unique = sum(map(len, sequences)) - reusable_tokens(sequences)
     return {
-        "pairs": len(sequences),
+        "pairs": len(pairs.prompts),
         "floor_flops": floor_flops(pairs),
-        "tokens_unique": unique,
+        "tokens_unique": unique_tokens(pairs),
     }
 
 

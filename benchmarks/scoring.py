@@ -26,7 +26,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import Peer
-from benchmarks.floor import Rates, attention_flops, floor_flops, read_rates, whole_flops
+from benchmarks.floor import (
+    Rates,
+    attention_flops,
+    floor_flops,
+    read_rates,
+    sequences_of,
+    whole_flops,
+)
 from benchmarks.pairs import BenchmarkPairs, all_pairs, sample_tasks
 from benchmarks.ways import Answer
 from engine.client import EngineClient
@@ -233,9 +240,8 @@ def explain(rows: list[Row], turns: list[Row], pairs: BenchmarkPairs, console: C
         pairs: What was scored.
         console: Where it is printed.
     """
-    sequences = [tuple(p + o[:-1]) for p, o in zip(pairs.prompts, pairs.outputs, strict=True)]
     fixed = rows[-1].usage or Usage()
-    reusable = reusable_tokens(sequences)
+    reusable = reusable_tokens(sequences_of(pairs))
     console.print(
         f"prefix reuse: {fixed.tokens_reused} of {reusable} reusable tokens "
         f"({fixed.tokens_reused / reusable:.1%}); {fixed.tokens_submitted} submitted; "
