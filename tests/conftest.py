@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from typing import Any
 
@@ -14,6 +15,9 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
 
 # Threads that spin while they wait take the cores from the servers and trainers beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _has_gpu() -> bool:
