@@ -13,7 +13,7 @@ computed once: prompts and outputs of all pairs, originals with their reference 
 "Assisted" ways and the races rank by `engine.design.assisted` instead of plain means, as the column
 `ranking_estimate` of `jostle score` does, but for the value of the 20 x 20 design; the informed
 race knows from all pairs what the others must learn (regression, variance components): what better
-learning could save. Writes a table and a picture into benchmarks/results.
+learning could save. Writes its tables into benchmarks/results.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from rich.console import Console
 
 from benchmarks.adaptive_tables import (
     Curve,
-    draw_picture,
     show_costs,
     show_designs,
     show_repeats,
@@ -237,7 +236,7 @@ def second_pool(tasks: list[StoredTask], n_select: int, seeds: Sequence[int]) ->
 
 
 def main() -> None:
-    """Simulates, prints the tables and draws the picture."""
+    """Simulates and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", type=Path, default=STORED)
     parser.add_argument("--select", type=int, default=12)
@@ -283,7 +282,6 @@ def main() -> None:
     show_repeats(run.repeats(), console)
     show_designs([curve for curve in curves if curve.labels], console)
     RESULTS.mkdir(exist_ok=True)
-    draw_picture(curves, title[0].upper() + title[1:], RESULTS / "adaptive.png")
     (RESULTS / "adaptive.txt").write_text(console.export_text())
 
 

@@ -1,19 +1,14 @@
-"""The tables and the picture of `benchmarks.adaptive`."""
+"""The tables of `benchmarks.adaptive`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-
-from training.report.charts.picture import write_picture
-from training.report.charts.specification import specification
 
 Floats = NDArray[np.float64]
 LEVELS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -82,36 +77,3 @@ def show_repeats(rows: Sequence[tuple[str, float, float, float]], console: Conso
         difference = f"{expected - observed:+.3f}"
         table.add_row(design, f"{observed:.3f}", f"{expected:.3f}", difference, f"{miss:.3f}")
     console.print(table)
-
-
-def draw_picture(curves: Sequence[Curve], title: str, file: Path) -> None:
-    """Overlap against tokens."""
-    rows = [
-        {"way": curve.name, "tokens": tokens / 1e3, "overlap": overlap, "design": design}
-        for curve in curves
-        for tokens, overlap, design in zip(
-            curve.tokens, curve.overlap, curve.labels or [""] * len(curve.tokens), strict=True
-        )
-    ]
-    ticks = alt.Axis(values=[50, 100, 200, 500, 1000], grid=False)
-    base = alt.Chart(alt.NamedData("curves")).encode(
-        x=alt.X(
-            "tokens:Q",
-            title="computed tokens, thousands",
-            scale=alt.Scale(type="log", nice=False),
-            axis=ticks,
-        ),
-        y=alt.Y("overlap:Q", title="overlap with the reference", scale=alt.Scale(zero=False)),
-        color=alt.Color("way:N", title=None, sort=None, legend=alt.Legend(orient="right")),
-    )
-    designs = base.transform_filter("datum.design")
-    chart = alt.layer(
-        base.mark_line(),
-        designs.mark_point(filled=True),
-        designs.transform_filter(alt.datum.way == curves[0].name)
-        .mark_text(style="words", dx=-6, dy=-8, align="right")
-        .encode(text="design:N", color=alt.Undefined),
-        title=title,
-    )
-    spec = specification(chart.properties(width=440, height=320))
-    write_picture(file, spec, {"curves": rows})

@@ -4,6 +4,8 @@ measure.py           what a measure declares: inputs, direction, range, formula,
 likelihood.py        measures from scored pairs
 label_measures.py    measures from probabilities of labels
 output_measures.py   measures from sampled outputs
+instruction_difficulty.py
+                     what the prompt does for a gold output (IFD)
 disagreement.py, label_uncertainty.py
                      what the server answers of sampled outputs and of labels
 measure_registry.py  all measures by name, those of installed packages included

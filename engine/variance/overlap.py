@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _DRAWS = 2_000
+_AT_ONCE = 50
+"""Draws held in memory together."""
 
 Floats = NDArray[np.float64]
 
@@ -26,11 +28,8 @@ def expected_overlap(
 ) -> float:
     """Share of the top `n_select` that a repeat would select again, expected, in [0, 1].
 
-    A normal model in three steps, by Monte-Carlo: the true value of task t is drawn from its
-    posterior given the measured one, N(m + r_t (u_t - m), r_t s_t^2), where s_t is its standard
-    error, m the mean of all u, v their variance less the mean s^2 (what the errors do not explain),
-    and r_t = v / (v + s_t^2); the repeat measures it with the same standard error, N(true, s_t^2);
-    its own top `n_select` is compared with the given one.
+    A normal model by Monte-Carlo: a repeat of task t is drawn as `repeat_model` says, and its own
+    top `n_select` is compared with the given one.
 
     Args:
         values: Measured prompt uncertainty, one per task.
@@ -41,27 +40,33 @@ def expected_overlap(
     """
     u, s = np.asarray(values, dtype=float), np.asarray(errors, dtype=float)
     rng = np.random.default_rng(seed)
-    mean, deviation = posterior(u, s)
-    true = mean + deviation * rng.standard_normal((_DRAWS, len(u)))
-    repeat = true + s * rng.standard_normal(true.shape)
+    mean, deviation = repeat_model(u, s)
     names = np.asarray(strata if strata is not None else [""] * len(u))
-    shared, selected = 0.0, 0
+    shared, selected = 0, 0
     for name in np.unique(names):
-        inside = names == name
-        size = min(n_select, int(inside.sum()))
+        (inside,) = np.nonzero(names == name)
+        size = min(n_select, len(inside))
         first = top(u[inside], size)
-        again = np.argsort(-repeat[:, inside], axis=1, kind="stable")[:, :size]
-        shared += float(np.isin(again, first).sum(axis=1).mean())
+        for _ in range(_DRAWS // _AT_ONCE):
+            repeat = rng.standard_normal((_AT_ONCE, len(inside)))
+            repeat = mean[inside] + deviation[inside] * repeat
+            last = np.partition(repeat, -size, axis=1)[:, -size]
+            shared += int((repeat[:, first] >= last[:, None]).sum())
         selected += size
-    return shared / selected
+    return shared / (_DRAWS * selected)
 
 
-def posterior(u: Floats, s: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of the true values, given measured ones and their errors."""
+def repeat_model(u: Floats, s: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of what a repeat of each measurement would give.
+
+    The true value of task t has the posterior N(m + r_t (u_t - m), r_t s_t^2), where s_t is its
+    standard error, m the mean of all u, v their variance less the mean s^2 (what the errors do not
+    explain), and r_t = v / (v + s_t^2); a repeat adds the same error once more, s_t^2.
+    """
     spread = max(0.0, float(u.var(ddof=1) - (s**2).mean())) if len(u) > 1 else 0.0
     known = spread + s**2 > 0
     reliability = np.where(known, spread / np.where(known, spread + s**2, 1.0), 1.0)
-    return u.mean() + reliability * (u - u.mean()), np.sqrt(reliability) * s
+    return u.mean() + reliability * (u - u.mean()), np.sqrt(1 + reliability) * s
 
 
 def top(values: Floats, n: int) -> NDArray[np.int64]:

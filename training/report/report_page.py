@@ -35,14 +35,13 @@ def write_page(
     """Write the page.
 
     Args:
-        data: See `training.report.run_report.run_data`.
+        data: See `training.report.run_report.write_report`.
         charts: Specifications by the name of the element they are drawn in.
         details: Of the tasks `data["detailed"]`, in that order.
         title: Its heading.
     """
     whole = {
         **data,
-        "title": title,
         "charts": charts,
         "themes": {"light": LIGHT, "dark": DARK},
         "meanings": MEANINGS,

@@ -4,6 +4,7 @@ strategy.py           what a strategy is, and what all of them share
 ranking.py            by prompt uncertainty, disagreement, perplexity, any column; at random
 groups.py             by map category, per category, by strata; mixes
 diverse.py            uncertain tasks that are unlike each other
+similarity.py         how alike two tasks are
 strategy_registry.py  all strategies by name, those of installed packages included
 selecting.py          the selection, with forced and excluded tasks
 selection_record.py   `selection.json`, and lists of tasks read
