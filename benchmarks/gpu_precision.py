@@ -170,7 +170,7 @@ def try_sleep(client: EngineClient) -> dict[str, Any]:
 
 
 def _used() -> int:
-    return sum(gpu.used for gpu in visible_gpus())
+    return sum(gpu.used or 0 for gpu in visible_gpus())
 
 
 def try_load(client: EngineClient, load: Load) -> dict[str, Any]:

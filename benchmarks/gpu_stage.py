@@ -92,7 +92,9 @@ class Device:
 def find_device() -> Device:
     """The first GPU."""
     gpus = visible_gpus()
-    return Device(gpus[0].name, gpus[0].total / GIB) if gpus else Device("cpu", None)
+    if not gpus:
+        return Device("cpu", None)
+    return Device(gpus[0].name, None if gpus[0].total is None else gpus[0].total / GIB)
 
 
 class Bench:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
 from typing import Any
 
 import pytest
+
+from engine.process.gpu_memory import visible_gpus
 
 # TRL, once imported, would silence every engine that is started afterwards: it sets ERROR here.
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
@@ -20,18 +20,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _has_gpu() -> bool:
-    # Not asked of torch, whose import would slow down every test run.
-    if shutil.which("nvidia-smi") is None:
-        return False
-    return subprocess.run(["nvidia-smi"], capture_output=True, timeout=30).returncode == 0
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):  # several processes: what takes longest comes first
         items.sort(key=lambda item: "integration" not in item.path.parts)
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu_items and not _has_gpu():
+    if gpu_items and not visible_gpus():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import subprocess
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from engine.process.cpu_cores import bound_cores
+from engine.process.gpu_memory import visible_gpus
 
 SUPPORTED_VLLM = ("0.32.",)
 """Prefixes of the vLLM versions that our extensions of its internals were read against."""
@@ -55,7 +58,7 @@ def choose_settings(extra_args: Sequence[str] = (), *, long_running: bool = True
         long_running: Whether compiling the model pays: it costs a minute at the start and saves a
             tenth of the time afterwards.
     """
-    device = "cuda" if _has_cuda() else "cpu"
+    device = "cuda" if visible_gpus() else "cpu"
     chosen = _cpu_flags() if device == "cpu" else _cuda_flags()
     if not long_running:
         chosen.append(("--enforce-eager", "a short run does not earn back the compilation"))
@@ -63,7 +66,10 @@ def choose_settings(extra_args: Sequence[str] = (), *, long_running: bool = True
     given = {_setting(arg) for arg in extra_args if arg.startswith("--")}
     kept = [(flag, why) for flag, why in chosen if _setting(flag) not in given]
     dtype = flag_value([*(flag for flag, _ in kept), *extra_args], "dtype")
-    environment = _cpu_environment() if device == "cpu" else _cuda_environment(dtype)
+    if device == "cpu":
+        environment = _cpu_environment(ranks_here(extra_args))
+    else:
+        environment = _cuda_environment(dtype)
     environment = {key: os.environ.get(key, value) for key, value in environment.items()}
     return EngineSettings(
         device=device,
@@ -85,6 +91,21 @@ def flag_value(args: Sequence[str], setting: str) -> str | None:
         if name.startswith("--") and name[2:].replace("_", "-") == setting:
             value = inline if equals else after
     return value
+
+
+def ranks_here(args: Sequence[str]) -> int:
+    """Processes that compute on this machine, by vLLM's flags; those of Ray are not known here."""
+    if flag_value(args, "distributed-executor-backend") == "ray":
+        return 1
+
+    def size(setting: str, short: str, default: int = 1) -> int:
+        long = [re.sub(f"^-{short}(?=$|=)", f"--{setting}", arg) for arg in args]
+        told = flag_value(long, setting) or ""
+        return int(told) if told.isdecimal() else default
+
+    ranks = size("tensor-parallel-size", "tp") * size("pipeline-parallel-size", "pp")
+    engines = size("data-parallel-size-local", "dpl", size("data-parallel-size", "dp"))
+    return engines * max(1, ranks // size("nnodes", "n"))
 
 
 def _setting(flag: str) -> str:
@@ -134,19 +155,12 @@ def _cuda_environment(dtype: str | None) -> dict[str, str]:
     return {FLOAT32_VARIABLE: "ieee"} if dtype in ("float32", "float") else {}
 
 
-def _cpu_environment() -> dict[str, str]:
-    return {
+def _cpu_environment(ranks: int) -> dict[str, str]:
+    # vLLM wants a memory node for each rank, or puts all of them on the same cores.
+    bound = {"VLLM_CPU_OMP_THREADS_BIND": bound_cores(ranks)} if ranks > 1 else {}
+    return bound | {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         # By default one core is kept free for the API server; scoring leaves that one idle.
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         **KEEP_MEMORY,
     }
-
-
-def _has_cuda() -> bool:
-    """Whether an NVIDIA driver answers; importing torch to ask would take seconds."""
-    try:
-        probe = subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return probe.returncode == 0 and b"GPU" in probe.stdout

@@ -7,13 +7,13 @@ import importlib.util
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from engine.errors import InputError
+from engine.process.gpu_memory import GIB, DriverError, Gpu, installed_gpus, visible_gpus
 from engine.process.ports import check_port
 from engine.weights.models import default_cache
 
@@ -81,7 +81,7 @@ def check_torch() -> Finding:
     if "+cpu" in version and importlib.util.find_spec("torchvision") is not None:
         mend = "pip uninstall torchvision: beside the CPU build it breaks transformers"
         return Finding("torch", "problem", f"{version} with torchvision", mend)
-    if shutil.which("nvidia-smi") and "+cpu" in version:
+    if "+cpu" in version and visible_gpus():
         mend = "make install takes the CUDA build where nvidia-smi answers"
         return Finding("torch", "warning", f"{version} on a machine with a GPU", mend)
     return Finding("torch", "ok", version)
@@ -112,16 +112,20 @@ def check_libraries() -> Finding:
 
 def check_device() -> Finding:
     """The GPU, if there is one."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total,memory.used", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return Finding("device", "ok", "CPU (no nvidia-smi)")
-    said = answer.stdout.strip()
-    if answer.returncode != 0:
-        found = f"nvidia-smi fails: {said or answer.stderr.strip()}"
-        return Finding("device", "warning", found, "mend the driver, or go on with the CPU")
-    return Finding("device", "ok", "; ".join(said.splitlines()))
+        gpus = installed_gpus()
+    except DriverError as error:
+        mend = "mend the driver, or go on with the CPU"
+        return Finding("device", "warning", str(error), mend)
+    seen = visible_gpus()
+    told = [f"{gpu.name}{_memory(gpu)}{'' if gpu in seen else ', hidden'}" for gpu in gpus]
+    return Finding("device", "ok", "; ".join(told) or "CPU (no GPU answers)")
+
+
+def _memory(gpu: Gpu) -> str:
+    if gpu.total is None or gpu.used is None:
+        return ""
+    return f", {(gpu.total - gpu.used) / GIB:.1f} of {gpu.total / GIB:.1f} GiB free"
 
 
 def check_cores() -> Finding:

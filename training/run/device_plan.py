@@ -145,10 +145,12 @@ def plan_device(gpus: Sequence[Gpu], model: ModelSize | None, config: RunConfig)
     if not gpus or asked == "keep":
         # A CPU's engine has no sleep.
         return DevicePlan("stop" if asked in ("sleep", "stop") else "keep", None, train)
-    if len(gpus) > 1 or train.launcher or model is None:  # who knows who uses what of them
+    gpu, others = gpus[0], gpus[1:]
+    if model is None or gpu.total is None or gpu.used is None or others or train.launcher:
+        # Who knows who uses what of them?
         reason = "the engine is stopped while the trainer works: what that takes is not known"
         return DevicePlan("stop", None, train, reason if asked == "auto" else "")
-    free = int((gpus[0].total - gpus[0].used) * USABLE)
+    free = int((gpu.total - gpu.used) * USABLE)
     dtype = flag_value(config.engine.flags, "dtype") or "bfloat16"
     least = engine_bytes(model, dtype, config.model.max_model_len)
     ways: tuple[Sharing, ...] = ("keep", "sleep", "stop") if asked == "auto" else (asked,)
@@ -160,7 +162,7 @@ def plan_device(gpus: Sequence[Gpu], model: ModelSize | None, config: RunConfig)
                 needed = training_bytes(model, way, config.max_row_length)
                 if needed + beside[sharing] <= free:
                     room = free - needed if sharing == "keep" else free
-                    share = _share(room / gpus[0].total, config)
+                    share = _share(room / gpu.total, config)
                     return DevicePlan(sharing, share, way, _reason(sharing, way, train))
     return DevicePlan(
         "stop",

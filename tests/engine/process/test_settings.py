@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from engine.process.settings import (
     FLOAT32_VARIABLE,
     EngineSettings,
     choose_settings,
+    ranks_here,
 )
 
 
@@ -42,7 +44,7 @@ def test_a_machine_without_gpu() -> None:
 
 
 def test_a_machine_with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU 0: Something (UUID: 1)'")
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 81559, 3, Something'")
     settings = choose_settings()
     assert settings.device == "cuda"
     assert "--dtype=bfloat16" in settings.flags
@@ -55,7 +57,7 @@ def test_float32_on_a_gpu_is_not_rounded_to_tf32_unless_the_user_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str]
 ) -> None:
     monkeypatch.delenv(FLOAT32_VARIABLE, raising=False)
-    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU 0: Something (UUID: 1)'")
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 81559, 3, Something'")
     settings = choose_settings(given)
     assert settings.environment == {FLOAT32_VARIABLE: "ieee"}
     (reason,) = [line for line in settings.reasons if FLOAT32_VARIABLE in line]
@@ -68,13 +70,42 @@ def test_float32_on_a_gpu_is_not_rounded_to_tf32_unless_the_user_says_so(
 
 
 @pytest.mark.parametrize(
-    "script", ["exit 9", "echo 'No devices were found'", "echo 'GPU 0'; exit 1"]
+    "script",
+    ["exit 9", "echo 'No devices were found'", "echo 'GPU-1, 81559, 3, Something'; exit 1"],
 )
 def test_a_driver_without_a_gpu_is_no_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     install_nvidia_smi(tmp_path, monkeypatch, script)
     assert choose_settings().device == "cpu"
+
+
+def test_a_gpu_that_is_hidden_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 81559, 3, Something'")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert choose_settings().device == "cpu"
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize(
+    ("given", "ranks"),
+    [
+        ([], 1),
+        (["--tensor-parallel-size=2"], 2),
+        (["-tp", "2", "-pp=2"], 4),
+        (["--data_parallel_size", "4", "-tp=2"], 8),
+        (["-dp=4", "-dpl", "2"], 2),
+        (["-tp=4", "--nnodes=2"], 2),
+        (["-tp=4", "--distributed-executor-backend=ray"], 1),
+    ],
+)
+def test_ranks_on_one_cpu_get_cores_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], ranks: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert ranks_here(given) == ranks
+    bound = choose_settings(given).environment.get("VLLM_CPU_OMP_THREADS_BIND")
+    assert (bound.count("|") + 1 if bound else 1) == ranks
 
 
 @pytest.mark.usefixtures("without_gpu")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from engine.process.gpu_memory import GIB, Gpu, visible_gpus
+from engine.process.gpu_memory import GIB, Gpu
 from training.config.run_config import RunConfig
 from training.config.train_config import TrainConfig
 from training.run.device_plan import (
@@ -127,18 +127,3 @@ def test_the_size_of_a_model_is_read_from_its_files(tmp_path: Path) -> None:
     assert read_model_size(tmp_path) is None, "no weights are here yet"
     save_file({"a": np.zeros((10, 8)), "b": np.zeros(8)}, tmp_path / "model.safetensors")
     assert read_model_size(tmp_path) == ModelSize(88, 3, 8, 16, 10, 2 * 3 * 4 * 2)
-
-
-def test_gpus_are_those_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_gpus() == ()
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'NVIDIA A10G, 23028, 3'\necho 'NVIDIA H100, 81559, 4'\n")
-    program.chmod(0o755)
-    assert [each.name for each in visible_gpus()] == ["NVIDIA A10G", "NVIDIA H100"]
-    assert visible_gpus()[0].total == 23028 * 2**20
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert [each.name for each in visible_gpus()] == ["NVIDIA H100"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == ()
