@@ -7,9 +7,9 @@ method `reload_weights` through `/collective_rpc`, by itself, or between `/pause
 `/reset_prefix_cache` and `/resume`. Its third way, `/update_weights`, takes tensors over NCCL or
 CUDA IPC and does not run on a CPU. Four clients ask for completions all the while. Their answers
 are held against transformers: those of the weights before (old), those that the trainer's model
-gives (new), or neither; none came where it says none.
-
-Not yet run to its end: there is no `results/reload_safety.txt`, and no claim rests on it.
+gives (new), or neither; none came where it says none. The last fault is an adapter that is written
+again below the same path, and loaded under the same name: stock vLLM through `/load_lora_adapter`
+with `load_inplace`, with and without the pause and the reset.
 """
 
 from __future__ import annotations
@@ -74,12 +74,15 @@ START_SECONDS = 300.0
 Logprobs = list[float]
 
 
-def expected(folder: Path) -> list[Logprobs]:
+def expected(folder: Path, adapter: Path | None = None) -> list[Logprobs]:
     """What transformers generates greedily for each prompt, as log-probabilities."""
     import torch
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter)
     model.eval()
     found = []
     for prompt in PROMPTS:
@@ -135,6 +138,7 @@ class Server:
 
     def __init__(self, model: Path, root: Path) -> None:
         self.model, self.root = model, root
+        self.asked = str(model)
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -146,18 +150,26 @@ class Server:
         """Asks it to load a published checkpoint."""
         raise NotImplementedError
 
-    def start(self) -> None:
-        """Starts it anew and waits until it answers."""
+    def load_adapter(self, adapter: Path) -> httpx.Response:
+        """Asks it to load an adapter of peft, published for those that want that."""
+        raise NotImplementedError
+
+    def start(self, *flags: str) -> None:
+        """Starts it anew, with further flags of vLLM, and waits until it answers."""
         self.stop()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         settings = choose_settings(["--enforce-eager"], long_running=False)
-        stock = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_PLUGINS": ""}  # jostle refuses that mode
+        stock = {  # jostle refuses the first
+            "VLLM_SERVER_DEV_MODE": "1",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+            "VLLM_PLUGINS": "",
+        }
         with (self.root / f"{type(self).__name__}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(port),
+                [*self.command(port), *flags],
                 env={**os.environ, **settings.environment, **(stock if self.stock else {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -212,7 +224,7 @@ class Server:
     def ask(self, number: int) -> Logprobs | None:
         """Log-probabilities of a greedy completion; None if none came."""
         body = {
-            "model": str(self.model),
+            "model": self.asked,
             "prompt": PROMPTS[number],
             "max_tokens": N_TOKENS,
             "temperature": 0,
@@ -247,6 +259,10 @@ class Jostle(Server):
         version = read_manifest(checkpoint).version
         return self._post("/v1/weights", {"path": str(checkpoint), "version": version})
 
+    def load_adapter(self, adapter: Path) -> httpx.Response:
+        """The same: adapters are checkpoints like others."""
+        return self.load(adapter)
+
     def go_back(self) -> None:
         """As `jostle reload --base`."""
         with EngineClient(self.url) as client:
@@ -269,6 +285,12 @@ class Stock(Server):
         body = {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
         return self._post("/collective_rpc", body)
 
+    def load_adapter(self, adapter: Path) -> httpx.Response:
+        """`/load_lora_adapter`, in place; it is asked for by its name from then on."""
+        self.asked = adapter.name
+        body = {"lora_name": adapter.name, "lora_path": str(adapter), "load_inplace": True}
+        return self._post("/v1/load_lora_adapter", body)
+
 
 class Careful(Stock):
     """The same between a pause and a reset of the prefix cache."""
@@ -277,9 +299,16 @@ class Careful(Stock):
 
     def load(self, checkpoint: Path) -> httpx.Response:
         """`/pause`, `/collective_rpc`, `/reset_prefix_cache`, `/resume`."""
+        return self._alone(lambda: super(Careful, self).load(checkpoint))
+
+    def load_adapter(self, adapter: Path) -> httpx.Response:
+        """`/pause`, `/load_lora_adapter`, `/reset_prefix_cache`, `/resume`."""
+        return self._alone(lambda: super(Careful, self).load_adapter(adapter))
+
+    def _alone(self, load: Callable[[], httpx.Response]) -> httpx.Response:
         self._post("/pause?mode=wait")
         try:
-            answer = super().load(checkpoint)
+            answer = load()
             self._post("/reset_prefix_cache")
         finally:
             self._post("/resume")
@@ -371,7 +400,26 @@ def crash(server: Server, checkpoint: Path) -> str:
     return told[0]
 
 
-def measure(server: Server, root: Path, good: Path, answers: Answers, log: Console) -> list[Row]:
+def rewrite_adapter(server: Server, root: Path, answers: Answers) -> Row:
+    """An adapter that is live is written again where it lies, and loaded under its name."""
+    flags = ["--enable-lora", "--max-lora-rank=8"] if server.stock else []
+    server.start(*flags)
+    place = root / "adapter"
+    for which in ("old", "new"):
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(root / f"adapter-{which}", place)
+        if not server.stock:
+            publish_folder(place)
+        if which == "old":
+            server.load_adapter(place).raise_for_status()
+    return plant(
+        server, "an adapter's name again", answers, lambda: said(lambda: server.load_adapter(place))
+    )
+
+
+def measure(
+    server: Server, root: Path, good: Path, answers: Answers, adapted: Answers, log: Console
+) -> list[Row]:
     """Every fault at one server, which is started anew where one has left it in disorder."""
     rows = []
 
@@ -392,15 +440,18 @@ def measure(server: Server, root: Path, good: Path, answers: Answers, log: Conso
         add(fault, lambda checkpoint=checkpoint: said(lambda: server.load(checkpoint)))  # type: ignore[misc]
     add("none: good weights", lambda: said(lambda: server.load(good)))
     add("a crash in the middle", lambda: crash(server, good))
+    rows.append(rewrite_adapter(server, root, adapted))
+    log.print(rows[-1])
     server.stop()
     return rows
 
 
 def prepare(root: Path) -> tuple[Path, Path]:
-    """A model to serve, and a published checkpoint of the same shape."""
+    """A model to serve, a published checkpoint of the same shape, and beside them two adapters."""
     if (root / "trained" / MANIFEST_NAME).is_file():
         return root / "base", root / "trained"
     import torch
+    from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
@@ -408,6 +459,10 @@ def prepare(root: Path) -> tuple[Path, Path]:
     make: Any = AutoModelForCausalLM.from_config
     model = make(AutoConfig.from_pretrained(base))
     model.save_pretrained(base)
+    for which in ("old", "new"):
+        plain: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        form = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        get_peft_model(plain, form).save_pretrained(str(root / f"adapter-{which}"))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.2 * parameter.std() * torch.randn_like(parameter)
@@ -427,13 +482,15 @@ def main() -> None:
         root = Path(work or folder).resolve()
         base, good = prepare(root)
         answers = Answers(expected(base), expected(good))
+        adapters = [root / f"adapter-{which}" for which in ("old", "new")]
+        adapted = Answers(*(expected(base, adapter) for adapter in adapters))
         for kind in KINDS:
             kept = root / f"{kind.__name__}.json"
             if kept.is_file():  # measured by an earlier call
                 continue
             server = kind(base, root)
             try:
-                rows = measure(server, root, good, answers, log)
+                rows = measure(server, root, good, answers, adapted, log)
             finally:
                 server.stop()
             kept.write_text(json.dumps([row.__dict__ for row in rows]))

@@ -1,17 +1,19 @@
 """Pairs as texts and conversations: are they the right token ids, and scored as transformers does?
 
-    python -m benchmarks.text_pairs [--pairs 500] [--url URL] [--target FILE]
+    python -m benchmarks.text_pairs [--pairs 500] [--url URL] [--target FILE] [--work DIR]
 
 Real texts of the bundled pool in many shapes: prompts of 20 to 1,500 tokens, completions of 1 to
 60, blanks and line breaks at the border, other scripts, texts of special tokens, conversations.
 Each is sent as text and as token ids that the tokenizer alone gave, and scored by transformers in
-float32, pair by pair. Without --url a server is started for the time it takes.
+float32, pair by pair; with --work it goes on where that broke off. Without --url a server is
+started for the time it takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import random
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -258,8 +260,20 @@ def ask(
         return answers(client, cases, pairs)
 
 
-def truths(folder: str, pairs: Sequence[TokenPair]) -> Iterator[list[tuple[float, float]]]:
-    """`own_and_best_other` of each pair, by transformers."""
+def truths(
+    folder: str, pairs: Sequence[TokenPair], kept: Path
+) -> Iterator[list[tuple[float, float]]]:
+    """`own_and_best_other` of each pair, by transformers; those of earlier calls are kept."""
+    known = kept.read_text().splitlines() if kept.is_file() else []
+    yield from map(json.loads, known)
+    with kept.open("a") as file:
+        for values in _computed(folder, pairs[len(known) :]):
+            file.write(json.dumps(values) + "\n")
+            file.flush()
+            yield values
+
+
+def _computed(folder: str, pairs: Sequence[TokenPair]) -> Iterator[list[tuple[float, float]]]:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -300,6 +314,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=500)
     parser.add_argument("--url")
     parser.add_argument("--target", type=Path, default=RESULTS)
+    parser.add_argument("--work", type=Path, help="folder for what transformers said")
     chosen = parser.parse_args()
     from transformers import AutoTokenizer
 
@@ -307,8 +322,12 @@ def main() -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     cases = text_cases(chosen.pairs, tokenizer)
     pairs = [ids_by_hand(case, tokenizer) for case in cases]
+    with contextlib.ExitStack() as stack:
+        work = chosen.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        work.mkdir(exist_ok=True)
+        true = [*truths(folder, pairs, work / f"truths-{chosen.pairs}.jsonl")]
     texts, ids = ask(folder, chosen.url, cases, pairs)
-    said = compare(cases, pairs, texts, ids, truths(folder, pairs))
+    said = compare(cases, pairs, texts, ids, true)
     print(said)
     chosen.target.write_text(said)
 

@@ -98,9 +98,9 @@ def remove_parts(path: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def cannot_write(path: Path, error: OSError) -> InputError:
+def cannot_write(path: Path, error: Exception) -> InputError:
     """What to tell about a failed write; what stands on disk already is whole."""
-    reason = error.strerror or str(error)
+    reason = getattr(error, "strerror", None) or str(error)
     return InputError(
         f"cannot be written: {reason}; nothing is lost, mend it and start again", file=path
     )

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from engine.errors import InputError
 from engine.files import cannot_write, is_part, sync_file, sync_folder, write_json
 from engine.weights.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_config
@@ -133,7 +135,7 @@ def part_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         yield part
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise cannot_write(target, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

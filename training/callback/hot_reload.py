@@ -112,6 +112,7 @@ class HotReload(TrainerCallback):
             self._loads.check()
         except EngineError as error:
             if self._must_load:
+                self._close()
                 raise
             logger.warning("an engine does not answer yet: %s", error)
 
@@ -131,14 +132,17 @@ class HotReload(TrainerCallback):
         if self._last != state.global_step or args.load_best_model_at_end:
             self._copy(args, state, **more)
         self._take_reports(args, state, control, wait=True)
-        if self._loads is not None:
-            self._loads.close()
-            self._loads = None
+        self._close()
 
     def wait(self) -> None:
         """Waits until all weights that were copied so far are live or have failed."""
         if self._loads is not None:
             self._loads.wait()
+
+    def _close(self) -> None:
+        if self._loads is not None:
+            self._loads.close()
+            self._loads = None
 
     def _copy(self, args: Any, state: Any, *, model: Any, processing_class: Any, **_: Any) -> None:
         began = time.monotonic()
@@ -180,6 +184,7 @@ class HotReload(TrainerCallback):
             problem = f"weights of step {report.step} at {url or 'publishing'}: {fault}"
             logger.warning("%s", problem)
             if self._must_load:
+                self._close()
                 raise EngineError(problem)
         metrics = report.metrics()
         state.log_history.append({**metrics, "step": state.global_step})

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from datasets import Dataset  # type: ignore[import-untyped]
 from peft import LoraConfig
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -193,6 +194,24 @@ def test_an_engine_that_fails_ends_a_training_only_if_asked(
         {"http://one": "the probe pairs differ"}
     ] * 3
     assert "the probe pairs differ" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
+)
+def test_weights_that_cannot_be_written_do_not_end_a_training(
+    base: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("training.callback.hot_reload.save_model_files", full)
+    reload = HotReload("http://one")
+    train(base, reload, AtEpochs(lambda *_: reload.wait()))
+    assert engine.loaded == []
+    assert len(reload.reports) == 3
+    assert all("No space left on device" in report.faults[""] for report in reload.reports)
+    assert list((base.parent / "out" / "hot-reload").iterdir()) == []
 
 
 def test_an_engine_that_was_gone_is_found_again(base: Path, engine: FakeEngine) -> None:
