@@ -43,8 +43,11 @@ def reload(
 
     if base == (checkpoint is not None):
         raise InputError("either a checkpoint or --base", field="CHECKPOINT")
-    if publish and checkpoint is None:
-        raise InputError("goes with a checkpoint", field="--publish")
+    for option, given in (("--publish", publish), ("--unverified", unverified)):
+        if given and checkpoint is None:
+            raise InputError("goes with a checkpoint", field=option)
+    if publish and unverified:
+        raise InputError("what is published is verified: either of the two", field="--unverified")
     if publish and checkpoint and not (checkpoint / MANIFEST_NAME).is_file():
         from training.commands.publish_folder import publish_folder
 
