@@ -60,11 +60,12 @@ const Charts = (() => {
       return draw(name);
     },
     drop(name) { drawn.get(name)?.finalize?.(); drawn.delete(name); },
-    /** Other rows for data of a chart. */
-    feed(name, key, rows) {
+    /** Other rows for some data of a chart. */
+    feed(name, data) {
       const chart = drawn.get(name);
-      chart.data = { ...chart.data, [key]: rows };
-      chart.view?.data(key, rows).runAsync();
+      chart.data = { ...chart.data, ...data };
+      for (const [key, rows] of Object.entries(data)) chart.view?.data(key, rows);
+      chart.view?.runAsync();
     },
   };
 })();

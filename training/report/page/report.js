@@ -34,22 +34,20 @@
       return { u, p: value("prediction_probability", task), low: Math.max(0, u - error), high: u + error };
     });
   }
-  function point() { Charts.feed("map", "focus", focus()); TaskView.card(hovered ?? pinned, state.round); }
+  const onMap = () => ({ tasks: rows, borders: [now().borders], focus: focus() });
+  const card = () => TaskView.card(hovered ?? pinned, state.round);
+  function point() { Charts.feed("map", { focus: focus() }); card(); }
   function pin(task) {
     pinned = task; hovered = null; keep(); point(); TaskView.details(task, state.round);
     for (const row of $("rows").children) row.classList.toggle("pinned", Number(row.dataset.task) === task);
   }
-  function refresh() {
-    keep(); refilter();
-    for (const [key, values] of [["tasks", rows], ["borders", [now().borders]]]) Charts.feed("map", key, values);
-    point(); table();
-  }
-  function turn() {  // to another round
+  function refresh() { keep(); refilter(); Charts.feed("map", onMap()); card(); table(); }
+  function beside() {  // what a round shows beside map and table
     $("round-name").textContent = now().name; $("round").setAttribute("aria-valuetext", now().name);
-    refresh(); ranks(); TaskView.details(pinned, state.round);
+    ranks(); TaskView.details(pinned, state.round);
   }
 
-  function onMap(view) {
+  function pointing(view) {
     const near = event => {
       const box = view.container().getBoundingClientRect(), [left, top] = view.origin(), x = view.scale("x"), y = view.scale("y");
       let best = null, least = 20 * 20;
@@ -126,7 +124,7 @@
     for (const name of ["tasks", "table-section"]) $(name).hidden = false;
     $("round-label").hidden = data.rounds.length < 2;
     $("round").max = data.rounds.length - 1; $("round").value = state.round;
-    $("round").oninput = event => { state.round = Number(event.target.value); turn(); };
+    $("round").oninput = event => { state.round = Number(event.target.value); refresh(); beside(); };
     $("find").value = state.find;
     $("find").oninput = event => { state.find = event.target.value; state.page = 0; refresh(); };
     $("filters").onsubmit = event => event.preventDefault();
@@ -151,8 +149,8 @@
     $("next").onclick = () => { state.page++; keep(); table(); };
     $("csv").onclick = csv;
     refilter();
-    await Charts.put("map", { tasks: rows, borders: [now().borders], focus: [] }, "Task map: prompt uncertainty against prediction probability, a mark per task; the table below holds the same numbers", onMap);
-    turn();
+    await Charts.put("map", onMap(), "Task map: prompt uncertainty against prediction probability, a mark per task; the table below holds the same numbers", pointing);
+    card(); table(); beside();
   }
 
   if (data.rounds.length) await startTasks();
