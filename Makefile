@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock clean
+.PHONY: help install demo test check docs format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ check: install ## lint, format check and type check
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: install ## build the site into docs/_build; warnings are errors
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build
+
 format: install ## apply the formatter and the safe fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -31,5 +34,5 @@ lock: ## resolve the pinned versions again (needs uv)
 	@requirements/lock.sh
 
 clean: ## remove .venv and all caches; runs/ stays
-	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis dist docs/_build docs/reference
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

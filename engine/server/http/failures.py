@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -45,14 +46,18 @@ def answers(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": ErrorAnswer, "description": _SAID[code]} for code in codes}
 
 
-def lines(what: str, *kinds: type) -> dict[int | str, dict[str, Any]]:
+def lines(what: str, *kinds: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """The answer of a route that streams, for the OpenAPI description.
 
     Args:
         what: What the lines are, as a phrase.
-        kinds: The records of a line.
+        kinds: The records of a line; the last is that of totals, which no other answer holds.
     """
-    schemas = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in (*kinds, ErrorAnswer)]
+    *records, totals = kinds
+    place = "#/components/schemas/{model}"
+    schemas = [{"$ref": place.format(model=each.__name__)} for each in (*records, ErrorAnswer)]
+    schemas.append(totals.model_json_schema(ref_template=place))
+    schemas[-1].pop("$defs")
     return {
         200: {
             "description": f"{what} and one of totals. A stream that fails ends with an error "

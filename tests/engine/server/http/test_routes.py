@@ -519,6 +519,8 @@ def test_openapi_is_complete_enough_to_generate_clients(tmp_path: Path) -> None:
         assert schema["examples"]
         assert "Attributes" not in schema["description"]
         assert all("description" in field for field in schema["properties"].values())
+    names = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(api))
+    assert set(names) <= api["components"]["schemas"].keys()
     lines = api["paths"]["/v1/prompt_uncertainty"]["post"]["responses"]["200"]["content"]
     assert "application/x-ndjson" in lines
     for example, path in (

@@ -1,0 +1,52 @@
+"""Every code block of the README and of docs/ is run, in order, in a folder of its page's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.docs.page_blocks import PAGES, ROOT, page_blocks
+from tests.docs.page_run import PageRun, stand_ins
+
+engines = pytest.fixture(scope="module")(stand_ins)
+
+
+class FakeTrainer:
+    """TRL's, as far as pages show it: that it trains is tested with the callback."""
+
+    def __init__(self, model: str, train_dataset: Any, callbacks: list[Any]) -> None:
+        assert Path(model).is_dir()
+        assert {"prompt", "completion"} <= set(train_dataset.column_names)
+        assert [type(each).__name__ for each in callbacks] == ["HotReload"]
+
+    def train(self) -> None:
+        pass
+
+
+def _cases() -> Iterator[Any]:
+    for page in PAGES:
+        blocks = [block for block in page_blocks(page) if not block.real]
+        heavy = any(block.language == "python" and not block.file for block in blocks)
+        marks = [pytest.mark.slow] if heavy else []
+        if blocks:
+            yield pytest.param(blocks, id=str(page.relative_to(ROOT)), marks=marks)
+
+
+@pytest.mark.parametrize("blocks", list(_cases()))
+def test_blocks_run(
+    blocks: list[Any],
+    engines: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "trl", SimpleNamespace(SFTTrainer=FakeTrainer))
+    page = PageRun(tmp_path, engines, monkeypatch, capsys)
+    for block in blocks:
+        page.run(block)
