@@ -144,7 +144,7 @@ def _pip(words: list[str]) -> None:
 
 
 def _python(words: list[str]) -> None:
-    if words[:1] == ["-m"] and words[1] not in ("venv", "build", "pip"):
+    if words[:1] == ["-m"] and words[1] not in ("venv", "build", "pip", "pytest", "sphinx"):
         path = ROOT / words[1].replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), words[1]
     elif words[:1] and words[0].endswith(".py"):

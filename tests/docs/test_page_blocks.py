@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,18 +27,10 @@ class FakeTrainer:
         pass
 
 
-def _cases() -> Iterator[Any]:
-    for page in PAGES:
-        blocks = [block for block in page_blocks(page) if not block.real]
-        heavy = any(block.language == "python" and not block.file for block in blocks)
-        marks = [pytest.mark.slow] if heavy else []
-        if blocks:
-            yield pytest.param(blocks, id=str(page.relative_to(ROOT)), marks=marks)
-
-
-@pytest.mark.parametrize("blocks", list(_cases()))
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_run(
-    blocks: list[Any],
+    page: Path,
     engines: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -47,6 +38,7 @@ def test_blocks_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "trl", SimpleNamespace(SFTTrainer=FakeTrainer))
-    page = PageRun(tmp_path, engines, monkeypatch, capsys)
-    for block in blocks:
-        page.run(block)
+    reader = PageRun(tmp_path, engines, monkeypatch, capsys)
+    for block in page_blocks(page):
+        if not block.real:
+            reader.run(block)

@@ -55,7 +55,8 @@ def lines(what: str, *kinds: type[BaseModel]) -> dict[int | str, dict[str, Any]]
     """
     *records, totals = kinds
     place = "#/components/schemas/{model}"
-    schemas = [{"$ref": place.format(model=each.__name__)} for each in (*records, ErrorAnswer)]
+    names = [*(each.__name__ for each in records), ErrorAnswer.__name__]
+    schemas: list[dict[str, Any]] = [{"$ref": place.format(model=name)} for name in names]
     schemas.append(totals.model_json_schema(ref_template=place))
     schemas[-1].pop("$defs")
     return {
