@@ -32,6 +32,7 @@ from cli.select import select, strategies
 from cli.serve import serve
 from cli.status import status
 from cli.sweep import sweep
+from cli.terminal import fitted
 from cli.train import train
 from cli.version import print_version, version
 from engine.errors import EXIT_GAVE_UP, EngineError, GaveUpError, InputError, TrainingError
@@ -129,7 +130,8 @@ def main() -> None:
 
     Exit codes: 0 for success, 1 if the engine or the trainer failed, 2 for anything wrong with the
     input (arguments, files, configs), 70 if a watched server failed too often, 130 after Ctrl-C.
-    An error is one line on stderr; with `--debug` or `JOSTLE_DEBUG=1` it is a traceback.
+    An error is one line on stderr, which a terminal shows broken between words; with `--debug` or
+    `JOSTLE_DEBUG=1` it is a traceback.
     """
     try:
         app()
@@ -155,7 +157,7 @@ def _fail(message: str, code: int, error: Exception) -> NoReturn:
         raise error
     # What the user can mend fits a line; what another process wrote before it died may not.
     line = " ".join(message.split()) if code == 2 else message
-    told = f"jostle: error: {line}"
+    told = fitted(f"jostle: error: {line}", sys.stderr)
     if os.environ.get("JOSTLE_PROGRESS") == "json":
         told = json.dumps({"event": "error", "exit": code, "message": line})
     print(told, file=sys.stderr)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.pool import Overwrite
+from cli.terminal import fitted
 
 
 def measures(
@@ -42,9 +44,10 @@ def measures(
             raise InputError("goes with PAIRS", field="--output" if output else "--into")
         for each in find_measures(measure or []):
             lowest, highest = f"{each.lowest:g}", f"{each.highest:g}"
-            typer.echo(f"{each.name}\n    {each.title}, in [{lowest}, {highest}]")
-            typer.echo(f"    {each.formula}")
-            typer.echo(f"    uncertain where {each.uncertain}; from {each.needs}; {each.source}")
+            about = f"uncertain where {each.uncertain}; from {each.needs}; {each.source}"
+            title = f"{each.title}, in [{lowest}, {highest}]"
+            lines = "\n    ".join((each.name, title, each.formula, about))
+            typer.echo(fitted(lines, sys.stdout, " " * 6))
         return
 
     from cli.select import read_table
