@@ -15,14 +15,11 @@ def fitted(text: str, stream: TextIO, indent: str = "  ") -> str:
     """
     if not stream.isatty():
         return text
-    width = shutil.get_terminal_size().columns
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    lines = (
-        [line]
-        if len(line) <= width
-        else textwrap.wrap(
-            line, width, subsequent_indent=indent, replace_whitespace=False, **options
-        )
-        for line in text.splitlines()
+    wrapper = textwrap.TextWrapper(
+        shutil.get_terminal_size().columns,
+        subsequent_indent=indent,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
-    return "\n".join(part for line in lines for part in line)
+    return "\n".join(wrapper.fill(line) for line in text.splitlines())
