@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from cli.bench import app as bench_app
 from cli.compare import compare
 from cli.config import app as config_app
 from cli.demo import demo
@@ -91,6 +92,7 @@ app.command()(judge)
 app.command("eval-harness", context_settings=PASSES_ON)(eval_harness)
 app.command()(doctor)
 app.command()(version)
+app.add_typer(bench_app, name="bench")
 app.add_typer(config_app, name="config")
 app.add_typer(pool_app, name="pool")
 

@@ -36,6 +36,8 @@ class Connection:
             base_url=wire.server_address(base_url),
             headers=wire.headers(api_key, admin_key),
             timeout=httpx.Timeout(timeout_s, connect=10.0),
+            # Callers bound what is under way; a queue here would be one that nobody sees.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
             trust_env=False,
             transport=self._transport(),
         )

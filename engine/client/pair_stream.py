@@ -10,6 +10,7 @@ from typing import Literal
 from engine.client.line_stream import parsed_line
 from engine.client.wire import COMPLETIONS_PATH, UnavailableError, not_understood
 from engine.errors import EngineError, InputError
+from engine.protocol.api import Usage
 from engine.protocol.completions import CompletionLogprobs, Encoding, Pair, PairTotals, SkippedPair
 
 _MOST_BYTES = 8 * 2**20
@@ -29,6 +30,7 @@ class PairBatch:
 
     Attributes:
         path: The route.
+        usage: What the last request cost, once it was answered.
     """
 
     path = COMPLETIONS_PATH
@@ -39,6 +41,7 @@ class PairBatch:
         self._settings = settings
         self._asked: list[int] = []
         self._received = 0
+        self.usage: Usage | None = None
 
     def request(self) -> str:
         """The body that asks for what is still missing."""
@@ -67,6 +70,7 @@ class PairBatch:
                 f"{len(self._asked)} pairs were asked for, the server says it sent {record.pairs} "
                 f"results and skipped {record.skipped}, {self._received} arrived"
             )
+        self.usage = record.usage
         return None
 
     def broken_off(self) -> UnavailableError:

@@ -9,7 +9,13 @@ from typing import ClassVar, Literal
 from engine.client.line_stream import parsed_line
 from engine.client.wire import SCORE_PATH, UnavailableError
 from engine.errors import EngineError
-from engine.protocol.api import PromptUncertaintyRequest, SkippedTask, StreamTotals, TaskScore
+from engine.protocol.api import (
+    PromptUncertaintyRequest,
+    SkippedTask,
+    StreamTotals,
+    TaskScore,
+    Usage,
+)
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 
@@ -22,6 +28,8 @@ class Batch:
         tasks: The tasks, each with the instances that the design samples.
         config: What to measure.
         on_fault: What the server does about a task that cannot be scored.
+        cache_salt: With whom prefixes are shared.
+        usage: What the last request cost, once it was answered.
         path: The route.
     """
 
@@ -29,6 +37,8 @@ class Batch:
     tasks: tuple[Task, ...]
     config: ScoreConfig
     on_fault: Literal["error", "skip"] = "error"
+    cache_salt: str | None = None
+    usage: Usage | None = None
     _arrived: set[str] = field(default_factory=set)
     _asked: int = 0
     _received: int = 0
@@ -56,7 +66,11 @@ class Batch:
         missing = tuple(task for task in self.tasks if task.id not in self._arrived)
         self._asked, self._received = len(missing), 0
         return PromptUncertaintyRequest(
-            tasks=missing, config=self.config, stream=True, on_fault=self.on_fault
+            tasks=missing,
+            config=self.config,
+            stream=True,
+            on_fault=self.on_fault,
+            cache_salt=self.cache_salt,
         ).model_dump_json()
 
     def take(self, line: bytes) -> TaskScore | SkippedTask | None:
@@ -76,6 +90,7 @@ class Batch:
                 f"{self._asked} tasks were asked for, the server says it sent {record.tasks} "
                 f"scores and skipped {record.skipped}, {self._received} arrived"
             )
+        self.usage = record.usage
         return None
 
     def broken_off(self) -> UnavailableError:

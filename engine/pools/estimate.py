@@ -182,7 +182,9 @@ def measure_rate(engine: Engine, sample: Sequence[Task], config: ScoreConfig) ->
     # The first task's prefixes are now in the cache, so it is measured only if it is alone.
     measured = sample[1:] or sample
     started = time.monotonic()
-    pairs = sum(score.usage.pairs for score in engine.score(measured, config))
+    scores = [score for score in engine.score(measured, config) if score.usage.pairs]
+    # Those of original prompts too, which come with the references that are generated.
+    pairs = sum(len(score.pairs) for score in scores)
     seconds = max(time.monotonic() - started, 1e-9)
     if not pairs:
         raise InputError("no perturbation changes a prompt of the sampled tasks", field="engine")

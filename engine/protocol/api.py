@@ -15,6 +15,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Record, Task
 
 TokenIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+CacheSalt = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z0-9._:/+=-]+$")]
 
 
 class PromptUncertaintyRequest(Record):
@@ -28,12 +29,15 @@ class PromptUncertaintyRequest(Record):
         on_fault: What to do about a task that cannot be scored (a prompt that does not fit the
             context, a missing gold output, an answer that is no probability): `error` fails the
             request, `skip` reports the task and goes on.
+        cache_salt: Prefixes are shared only with requests of the same salt, as on vLLM's own
+            routes.
     """
 
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     config: ScoreConfig = ScoreConfig()
     stream: bool = False
     on_fault: Literal["error", "skip"] = "error"
+    cache_salt: CacheSalt | None = None
 
     EXAMPLE: ClassVar[dict[str, Any]] = {
         "tasks": [

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from engine.protocol.api import TokenIds, Usage
+from engine.protocol.api import CacheSalt, TokenIds, Usage
 from engine.tasks import Record
 
 
@@ -137,12 +137,15 @@ class CompletionLogprobsRequest(Encoding):
         on_fault: What to do about a pair that cannot be scored (an empty completion, one that does
             not fit the context, an answer that is no probability): `error` fails the request,
             `skip` reports the pair and goes on.
+        cache_salt: Prefixes are shared only with requests of the same salt, as on vLLM's own
+            routes.
     """
 
     pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
     tokens: bool = False
     stream: bool = False
     on_fault: Literal["error", "skip"] = "error"
+    cache_salt: CacheSalt | None = None
 
     EXAMPLE: ClassVar[dict[str, Any]] = {
         "pairs": [

@@ -56,7 +56,7 @@ async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Requ
     """
     live, limits = live_of(raw_request), limits_of(raw_request)
     version = live.state.version
-    scorer = PairScorer(live.backend(), body, version, live.vocabulary_size)
+    scorer = PairScorer(live.backend(body.cache_salt), body, version, live.vocabulary_size)
     results: list[CompletionLogprobs] = []
     skipped: list[SkippedPair] = []
     usage = Usage()

@@ -71,7 +71,10 @@ async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Reques
                 field="config.prompt.template",
             )
         scorer = TaskScorer(
-            live.backend(), body.config, version, skip_faulty=body.on_fault == "skip"
+            live.backend(body.cache_salt),
+            body.config,
+            version,
+            skip_faulty=body.on_fault == "skip",
         )
         await scorer.check(body.tasks, functools.partial(limits.check, "tokens", field="tasks"))
         if body.stream:

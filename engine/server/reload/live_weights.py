@@ -103,9 +103,13 @@ class LiveWeights:
         """Token ids lie below this."""
         return int(self._client.vllm_config.model_config.get_vocab_size())
 
-    def backend(self) -> VllmBackend:
-        """A backend for requests that hold the gate; its cache salt is the live version."""
-        return self._backend(f"jostle/{self.state.version}")
+    def backend(self, salt: str | None = None) -> VllmBackend:
+        """A backend for requests that hold the gate.
+
+        Args:
+            salt: The request's own salt of the cache, beside that of the live version.
+        """
+        return self._backend("/".join(filter(None, ("jostle", self.state.version, salt))))
 
     def _backend(self, salt: str) -> VllmBackend:
         return VllmBackend(self._client, salt, extensions=self.extensions, slots=self._slots)

@@ -119,7 +119,11 @@ def factor(path: str) -> float:
 
 
 class FakeLiveWeights(LiveWeights):
-    """On a backend in memory."""
+    """On a backend in memory.
+
+    Attributes:
+        salts: Those of the backends that were made.
+    """
 
     def __init__(
         self,
@@ -131,6 +135,7 @@ class FakeLiveWeights(LiveWeights):
         **more: Any,
     ) -> None:
         self.fake = WeightedBackend(engine=engine)
+        self.salts: list[str] = []
         super().__init__(engine, root, live("base", str(start)), limits, **more)  # type: ignore[arg-type]
 
     def pretend(self, **changes: Any) -> None:
@@ -138,6 +143,7 @@ class FakeLiveWeights(LiveWeights):
         self._note(**changes)
 
     def _backend(self, salt: str) -> Any:
+        self.salts.append(salt)
         return self.fake
 
 

