@@ -10,7 +10,7 @@ from typing import Any, Self
 import polars as pl
 
 from engine.measures.task_map import MapConfig, Thresholds
-from training.report.charts.map_chart import Panel, map_panels
+from training.report.charts.map_chart import CORNERS, HEIGHT, WIDTH, Panel, map_panels
 from training.report.charts.picture import write_picture
 from training.report.map_table import map_table
 from training.run.run_folder import RunFolder
@@ -109,7 +109,7 @@ def draw_map(path: Path, scorings: Sequence[Scoring], *, dark: bool = False) -> 
     for index, each in enumerate(scorings):
         left = each.table["prompt_uncertainty"].null_count()
         title = f"{each.name}: {each.table.height:,} tasks{unmeasurable_in_words(left)}"
-        rows, key = _marks(each)
+        rows, key = marks_of(each, top)
         data |= {f"tasks{index}": rows, f"key{index}": key, f"focus{index}": []}
         data[f"borders{index}"] = [borders(each.thresholds, top)]
         panels.append(Panel(title, each.table.height, keyed=bool(key)))
@@ -121,7 +121,7 @@ def borders(thresholds: Thresholds, top: float) -> dict[str, float]:
     return {"u": thresholds.uncertainty, "p": thresholds.probability, "bottom": 0.0, "top": top}
 
 
-def _marks(scoring: Scoring) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def marks_of(scoring: Scoring, top: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of the data `tasks` and `key`."""
     few = len(scoring.selected) <= _MOST_NAMED
     numbers = {task_id: rank for rank, task_id in enumerate(scoring.selected if few else (), 1)}
@@ -135,11 +135,23 @@ def _marks(scoring: Scoring) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         }
         for row in scoring.table.drop_nulls("prompt_uncertainty").iter_rows(named=True)
     ]
+    _place_numbers([row for row in rows if row["number"]], top)
     key = [
         {"number": rank, "label": f"{rank}  {_shorten(task_id)}"}
         for task_id, rank in numbers.items()
     ]
     return rows, key
+
+
+def _place_numbers(rows: list[dict[str, Any]], top: float) -> None:
+    """Give each numbered mark the `corner` at which its number hides least of the others."""
+    at = [(row["p"] * WIDTH, row["u"] / (top or 1.0) * HEIGHT) for row in rows]
+    taken = list(at)
+    for row, (x, y) in zip(rows, at, strict=True):
+        places = [(x + 1.8 * right, y + up) for right, up in CORNERS]
+        hidden = [sum(abs(a - x) < 17 and abs(b - y) < 12 for a, b in taken) for x, y in places]
+        row["corner"] = hidden.index(min(hidden))
+        taken += 2 * [places[row["corner"]]]  # a number on another is worse than one on a ring
 
 
 def _shorten(name: str) -> str:

@@ -16,7 +16,7 @@ from tests.training.report.page_data import page_data
 from training.report.map_table import map_table
 from training.report.report_data import COLUMNS, cost_rows, curve_rows, rank_rows
 from training.report.run_report import DETAILED_TASKS, refresh_run_report, write_run_report
-from training.report.scorings import Scoring, draw_map, scorings_of
+from training.report.scorings import Scoring, draw_map, marks_of, scorings_of
 from training.run.run_folder import RunFolder
 from training.run.state import RunState
 from training.run.summary import mean_uncertainty, uncertainty_in_words
@@ -199,3 +199,15 @@ def test_columns_that_are_not_there_are_left_out(tmp_path: Path) -> None:
     first, second = page_data(write_run_report(folder, tasks))["rounds"]
     assert set(first["values"]) - set(second["values"]) == {"flip_rate"}
     assert set(second["values"]) < set(COLUMNS)
+
+
+def test_numbers_of_marks_that_lie_close_together_stand_at_different_corners() -> None:
+    scores = make_scores(4).with_columns(
+        prompt_uncertainty=pl.Series([0.3, 0.3, 0.3, 0.1]),
+        selected=pl.Series([True, True, True, False]),
+    )
+    table, thresholds = map_table(scores)
+    rows, key = marks_of(Scoring.of("one", table, thresholds), 0.4)
+    corners = [row["corner"] for row in rows if row["number"]]
+    assert len(set(corners)) == len(key) == 3
+    assert "corner" not in rows[3]

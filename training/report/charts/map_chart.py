@@ -13,6 +13,11 @@ from engine.measures.task_map import CATEGORIES
 from training.report.charts.specification import Specification, specification
 from training.report.charts.theme import MEANINGS, SHAPES
 
+WIDTH, HEIGHT = 340, 300
+
+CORNERS = ((8, 7), (-8, 7), (8, -9), (-8, -9))
+"""Where a number may stand beside its mark: to the right, upwards, in pixels."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -33,9 +38,9 @@ def map_chart(top: float, n_tasks: int) -> Specification:
     """The chart of one map.
 
     Its data are `tasks` (`u`, `p`, `colour`: a map category, `selected`, `number`: what stands
-    beside the mark, if anything), `borders` (one row: `u`, `p`, and the ends of the axis, `bottom`
-    and `top`) and `focus` (tasks that are pointed at, with `low` and `high`: U less and plus its
-    standard error).
+    beside the mark, if anything, and at which `corner`), `borders` (one row: `u`, `p`, and the ends
+    of the axis, `bottom` and `top`) and `focus` (tasks that are pointed at, with `low` and `high`:
+    U less and plus its standard error).
 
     Args:
         top: Where the axis of prompt uncertainty ends.
@@ -85,7 +90,14 @@ def _map(top: float, n_tasks: int, suffix: str = "") -> Any:
         shape=alt.Shape("colour:N", title=None, scale=shapes, legend=legend),
         size=alt.value(18 if many else 34 if n_tasks > 400 else 55),
     )
-    numbers = base.mark_text(style="words", dx=8, dy=-7, align="left", fontWeight="bold")
+    numbers = [
+        base.transform_filter(f"datum.number && (datum.corner || 0) === {corner}")
+        .mark_text(
+            style="words", dx=x, dy=-y, align="left" if x > 0 else "right", fontWeight="bold"
+        )
+        .encode(text="number:N")
+        for corner, (x, y) in enumerate(CORNERS)
+    ]
     reach = focus.mark_rule(style="ink", strokeWidth=2, clip=True)
     return alt.layer(
         borders.mark_rule(style="border").encode(y="u:Q"),
@@ -93,10 +105,10 @@ def _map(top: float, n_tasks: int, suffix: str = "") -> Any:
         *(_region(borders, *place) for place in _REGIONS),
         marks,
         base.mark_point(style="ring", size=150).transform_filter("datum.selected"),
-        numbers.encode(text="number:N").transform_filter("datum.number"),
+        *numbers,
         reach.encode(x=x, y="low:Q", y2="high:Q"),
         focus.mark_point(style="ring", size=330, strokeWidth=2.5).encode(x, y),
-    ).properties(width=340, height=300)
+    ).properties(width=WIDTH, height=HEIGHT)
 
 
 _REGIONS = (
