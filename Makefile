@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format lock clean
+.PHONY: help install demo test check docs audit format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ docs: install ## build the site into docs/_build; warnings are errors
 format: install ## apply the formatter and the safe fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+audit: install ## ask PyPI's database about known holes in the pinned versions (needs the network)
+	@$(BIN)/python -m venv .venv/audit && .venv/audit/bin/pip --quiet install pip-audit==2.10.1
+	@for set in cpu cuda model; do \
+	  .venv/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/$$set.txt || exit; \
+	done
 
 lock: ## resolve the pinned versions again (needs uv)
 	@requirements/lock.sh

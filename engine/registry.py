@@ -13,7 +13,7 @@
 | `jostle.layouts` | a `Layout` | `engine.prompts.layouts` |
 | `jostle.formats` | a `TaskFormat` or an `InstanceFormat` of records | `engine.pools.formats` |
 
-Its name is its attribute `name`; `examples/own_parts` is a package that adds four.
+Its name is its attribute `name`; `examples/own_parts` is a package that adds one of each.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class Asked:
 
 
 class Question(ABC):
-    """One of one's own is an instance of a subclass, an entry point of `jostle.questions`.
+    """One of one's own is an instance of a subclass, an entry point of `jostle.questions`; its
+    input is one of `jostle.inputs`, its measures are some of `jostle.measures`.
 
     Attributes:
         name: What `measure` in a config asks for: the name of the first of the measures.

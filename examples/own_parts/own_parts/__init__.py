@@ -1,1 +1,1 @@
-"""Parts of one's own: a perturbation, a pool format, a measure and a strategy."""
+"""Parts of one's own, one of each kind."""
