@@ -133,12 +133,12 @@ def test_an_engine_goes_back_to_what_it_was_started_with(
     for words in ((), ("somewhere", "--base")):
         assert jostle(monkeypatch, "reload", *words) == 2
         assert "either a checkpoint or --base" in capsys.readouterr().err
-    for words, told in (
+    for together, told in (
         (("--base", "--publish"), "field '--publish': goes with a checkpoint"),
         (("--base", "--unverified"), "field '--unverified': goes with a checkpoint"),
         (("somewhere", "--publish", "--unverified"), "either of the two"),
     ):
-        assert jostle(monkeypatch, "reload", *words) == 2
+        assert jostle(monkeypatch, "reload", *together) == 2
         assert told in capsys.readouterr().err
 
 
