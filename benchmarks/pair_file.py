@@ -94,6 +94,7 @@ def main() -> None:
         for turn in range(chosen.turns):
             file.append(file_seconds(engine.url, make_pairs(chosen.pairs, 2 * turn), folder))
             raw.append(raw_seconds(engine.url, make_pairs(chosen.pairs, 2 * turn + 1)))
+            print(f"turn {turn}: file {file[-1]:.1f} s, raw {raw[-1]:.1f} s", flush=True)
     lines = [
         f"{chosen.pairs:,} short pairs, pairs/s of the least disturbed of {chosen.turns} turns",
         f"one request      {_rates(chosen.pairs, raw)}",

@@ -57,8 +57,7 @@ class Server:
     stock = True
 
     def __init__(self, model: Path, root: Path) -> None:
-        self.model, self.root = model, root
-        self.asked = str(model)
+        self.model, self.root, self.asked = model, root, ""
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -98,6 +97,8 @@ class Server:
             )
         if not self.wait_well(START_SECONDS):
             raise EngineError(f"{self.name} did not start")
+        models = httpx.get(f"{self.url}/v1/models", timeout=60, trust_env=False).json()
+        self.asked = models["data"][0]["id"]
 
     def wait_well(self, seconds: float) -> bool:
         """Whether it answers within so many seconds."""
