@@ -1,0 +1,159 @@
+"""A task datamodel: subsets of the pool, fine-tuned on and evaluated, and what predicts the score.
+
+    python -m benchmarks.datamodel run [--seconds 560]      # goes on where it was; repeat it
+    python -m benchmarks.datamodel write                    # the runs so far, as Parquet
+    python -m benchmarks.datamodel analyse                  # tables and pictures from the Parquet
+
+One run fine-tunes the base model on 12 tasks of the bundled pool and evaluates it on the bundled
+held-out tasks (cf. Ilyas et al., 2022, arXiv 2202.00622). Question, plan and findings are in
+`docs/evidence.md`. Everything stays in one process: rows that share their task's instruction and
+examples are computed with one prefix (`benchmarks.shared_prefix`), nothing is padded in training,
+and the base weights are copied back in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.laboratory import PACKS_PER_STEP, ROWS_PER_PACK, Laboratory
+from benchmarks.reference_pairs import SECOND
+from benchmarks.stored_pairs import load
+from benchmarks.task_predictors import STORED as PREDICTORS
+from benchmarks.task_subsets import Floats, Subset, draw, given
+from engine.pools.bundled import held_out_pool, training_pool
+from engine.tasks import Pool
+from engine.weights.models import BUNDLED_MODEL, resolve_model
+from training.config.run_config import RunConfig
+
+JOURNAL = Path("runs/datamodel/bundled.jsonl")
+STORED = Path(__file__).parent / "data" / "datamodel_bundled.parquet"
+RESULT = Path("benchmarks/results/datamodel.txt")
+N_TASKS = 12
+
+CONFIG = RunConfig.model_validate(
+    {
+        "train": {"learning_rate": 1e-4, "epochs": 1, "instances_per_task": 8},
+        "evaluate": {"instances_per_task": 10, "max_new_tokens": 24},
+    }
+)
+"""As the demo trains and evaluates, on twice as many tasks and held-out instances."""
+
+
+def lean_of_pool() -> Floats:
+    """Prompt uncertainty given prediction probability, of the tasks in the pool's order.
+
+    From the stored pairs of the base model (10 instances, 10 perturbations).
+    """
+    stored = {task.task_id: task for task in load(SECOND)}
+    tasks = [stored[task.id] for task in training_pool()]
+    uncertainty = np.array([task.moves.mean() for task in tasks])
+    return given(uncertainty, np.array([task.originals.mean() for task in tasks]))
+
+
+def digest(config: RunConfig, *pools: Pool) -> str:
+    """What runs must have in common to be compared."""
+    parts = [config.digest(), *(pool.digest() for pool in pools), N_TASKS, ROWS_PER_PACK]
+    return hashlib.sha256(repr([*parts, PACKS_PER_STEP]).encode()).hexdigest()[:16]
+
+
+def read_journal(journal: Path, key: str) -> dict[int, dict[str, Any]]:
+    """The runs of this key by number; a line that was cut off is none."""
+    runs = {}
+    for line in journal.read_text().splitlines() if journal.exists() else ():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if record.pop("key") == key:
+            runs[record["run"]] = record
+    return runs
+
+
+def run_all(journal: Path, seconds: float, n_runs: int) -> None:
+    """Runs that are not in the journal yet, as long as one more fits the time."""
+    began = time.monotonic()
+    pool, held_out = training_pool(), held_out_pool()
+    key = digest(CONFIG, pool, held_out)
+    done = read_journal(journal, key)
+    folder = resolve_model(BUNDLED_MODEL)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+    laboratory = Laboratory(model, AutoTokenizer.from_pretrained(folder), CONFIG, held_out)
+    lean = lean_of_pool()
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    longest = 0.0
+    for run in range(-1, n_runs):
+        started = time.monotonic()
+        if run in done:
+            continue
+        if started - began + 1.1 * longest > seconds:
+            break
+        subset = draw(run, lean, N_TASKS) if run >= 0 else Subset(-1, "uniform", (), 0)
+        record = {"key": key, **asdict(laboratory.run(subset, pool))}
+        with journal.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        longest = max(longest, time.monotonic() - started)
+        print(
+            f"run {run}: trained {record['train_s']:.0f} s, evaluated {record['evaluate_s']:.0f} s",
+            flush=True,
+        )
+
+
+def write(journal: Path, target: Path) -> None:
+    """The runs of the journal as a Parquet file, by number."""
+    key = digest(CONFIG, training_pool(), held_out_pool())
+    done = read_journal(journal, key)
+    rows = []
+    for _, record in sorted(done.items()):
+        held_out = record.pop("held_out")
+        columns = zip(*held_out.values(), strict=True)
+        names = ("held_out_rouge_l", "held_out_exact_match", "held_out_gold_logprob")
+        of_tasks = dict(zip(names, map(list, columns), strict=True))
+        rows.append({**record, "held_out": list(held_out), **of_tasks})
+    pl.DataFrame(rows).write_parquet(target, compression="zstd", compression_level=19)
+    print(f"{len(rows)} runs, {target.stat().st_size} bytes: {target}")
+
+
+def analyse(stored: Path, target: Path) -> None:
+    """Prints the tables, writes them down and draws the picture."""
+    from benchmarks.datamodel_tables import Runs, draw_picture, show
+
+    runs = Runs(pl.read_parquet(stored), pl.read_parquet(PREDICTORS))
+    console = Console(width=116, record=True)
+    show(runs, console)
+    target.write_text(console.export_text())
+    draw_picture(runs, target.with_suffix(".png"))
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("what", choices=["run", "write", "analyse"])
+    parser.add_argument("--journal", type=Path, default=JOURNAL)
+    parser.add_argument("--seconds", type=float, default=560.0, help="no run is begun beyond it")
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--data", type=Path, default=STORED)
+    parser.add_argument("--target", type=Path, default=RESULT)
+    chosen = parser.parse_args()
+    if chosen.what == "run":
+        run_all(chosen.journal, chosen.seconds, chosen.runs)
+    elif chosen.what == "write":
+        write(chosen.journal, chosen.data)
+    else:
+        analyse(chosen.data, chosen.target)
+
+
+if __name__ == "__main__":
+    main()

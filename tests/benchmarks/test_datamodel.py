@@ -1,0 +1,161 @@
+"""The analysis of a datamodel on outcomes that are made up: effects are found where they are."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from benchmarks.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs, draw_picture, show
+from benchmarks.partial_effects import best_of, spread_of_repeats, student
+from benchmarks.task_subsets import Floats, draw, given, means
+
+N_POOL, N_TASKS = 56, 12
+
+
+def pool(rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """U and P of tasks, correlated as in the bundled pool."""
+    p = rng.normal(size=N_POOL)
+    return 0.75 * p + np.sqrt(1 - 0.75**2) * rng.normal(size=N_POOL), p
+
+
+def made_up(
+    seed: int,
+    *,
+    of_u: float,
+    of_p: float,
+    of_tasks: float = 0.0,
+    noise: float = 1.5,
+    n_runs: int = 80,
+) -> Runs:
+    """Runs whose score U and P (per standard deviation of uniform draws), tasks and noise tell."""
+    rng = np.random.default_rng(seed)
+    u, p = pool(rng)
+    lean = given(u, p)
+    subsets = [draw(run, lean, N_TASKS) for run in range(n_runs)]
+    x = [means([each.tasks for each in subsets], column) for column in (u, p)]
+    own = rng.normal(size=N_POOL) * of_tasks
+    score = 40 + of_u * x[0] + of_p * x[1]
+    score += [own[list(each.tasks)].mean() for each in subsets]
+    score += rng.normal(size=n_runs) * noise
+    runs = pl.DataFrame(
+        {
+            "run": [each.run for each in subsets],
+            "kind": [each.kind for each in subsets],
+            "tasks": [[f"t{task}" for task in each.tasks] for each in subsets],
+            "rouge_l": score,
+            "gold_logprob": score / 100,
+            "held_out_rouge_l": [[value, value + 1, value - 1] for value in score],
+            "held_out_gold_logprob": [[value / 100] * 3 for value in score],
+            "train_s": [30.0] * n_runs,
+            "evaluate_s": [15.0] * n_runs,
+            "tokens": [5000] * n_runs,
+            "device": ["CPU"] * n_runs,
+        }
+    )
+    names = [f"t{task}" for task in range(N_POOL)]
+    return Runs(runs, pl.DataFrame({"task_id": names, UNCERTAINTY: u, PROBABILITY: p}))
+
+
+def test_a_planted_effect_is_found() -> None:
+    runs = made_up(1, of_u=1.5, of_p=-1.0)
+    effect = runs.effect(UNCERTAINTY, "rouge_l", PROBABILITY, test=True)
+    assert effect.low > 0.5
+    assert effect.low < 1.5 < effect.high
+    assert effect.p is not None
+    assert effect.p < 0.001
+
+
+def test_a_planted_null_is_not_found() -> None:
+    """Although U alone goes with the score, through P."""
+    runs = made_up(2, of_u=0.0, of_p=1.5)
+    assert runs.effect(UNCERTAINTY, "rouge_l").low > 0
+    effect = runs.effect(UNCERTAINTY, "rouge_l", PROBABILITY, test=True)
+    assert effect.low < 0 < effect.high
+    assert effect.p is not None
+    assert effect.p > 0.1
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    effects = [
+        made_up(seed, of_u=0.5, of_p=1.0).effect(UNCERTAINTY, "rouge_l", PROBABILITY)
+        for seed in range(150)
+    ]
+    assert 0.90 <= np.mean([each.low <= 0.5 <= each.high for each in effects]) <= 0.99
+
+
+def test_tasks_as_a_sample_widen_the_interval_only_where_tasks_differ() -> None:
+    alike = made_up(3, of_u=1.0, of_p=0.0)
+    unlike = made_up(3, of_u=1.0, of_p=0.0, of_tasks=6.0)
+    for runs, least, most in ((alike, 0.7, 1.3), (unlike, 1.3, 4.0)):
+        pool_only = runs.effect(UNCERTAINTY, "rouge_l", PROBABILITY).half_width
+        sample = runs.as_sample("rouge_l", UNCERTAINTY, PROBABILITY).fixed[1].half_width
+        assert least < sample / pool_only < most
+    effects = unlike.as_sample("rouge_l", UNCERTAINTY, PROBABILITY)
+    assert effects.low < 6.0 < effects.high
+    assert effects.noise == pytest.approx(1.5, rel=0.35)
+    assert alike.as_sample("rouge_l", UNCERTAINTY, PROBABILITY).low == 0.0
+
+
+def test_curvature_is_found_where_it_is() -> None:
+    runs = made_up(4, of_u=0.0, of_p=0.0, noise=1.0)
+    assert runs.curvature("rouge_l")[1] > 0.05
+    bent = runs.x(UNCERTAINTY) ** 2
+    rows = {row: bent[at] for at, group in enumerate(runs.of_subset.values()) for row in group}
+    runs.frame = runs.frame.with_columns(
+        rouge_l=pl.col("rouge_l") + pl.Series([rows[row] for row in range(runs.frame.height)])
+    )
+    assert runs.curvature("rouge_l")[1] < 0.01
+
+
+def test_repeats_tell_the_noise_of_one_run() -> None:
+    seen = made_up(5, of_u=2.0, of_p=1.0, of_tasks=5.0, n_runs=200).repeats("rouge_l")
+    assert seen is not None
+    assert seen.low < 1.5 < seen.high
+    assert seen.value == pytest.approx(1.5, rel=0.25)
+    assert spread_of_repeats([[1.0], [2.0]]) is None
+
+
+def test_draws_lean_and_can_be_redone() -> None:
+    lean = np.random.default_rng(0).normal(size=N_POOL)
+    subsets = [draw(run, lean, N_TASKS) for run in range(200)]
+    assert subsets == [draw(run, lean, N_TASKS) for run in range(200)]
+    assert all(len(set(each.tasks)) == N_TASKS for each in subsets)
+    x = means([each.tasks for each in subsets], lean)
+    by_kind = {
+        kind: x[[each.kind == kind for each in subsets]]
+        for kind in ("uniform", "high", "low", "repeat")
+    }
+    assert [len(each) for each in by_kind.values()] == [80, 40, 40, 40]
+    assert abs(by_kind["uniform"].mean()) < 0.3
+    assert 0.8 < by_kind["uniform"].std() < 1.2
+    assert by_kind["high"].mean() > 1.5
+    assert by_kind["low"].mean() < -1.5
+    for block in range(40):
+        *others, repeat = subsets[5 * block : 5 * block + 5]
+        assert repeat.tasks in [each.tasks for each in others]
+        assert len({each.seed for each in (*others, repeat)}) == 5
+
+
+def test_quantiles_and_order_statistics() -> None:
+    """Against tables."""
+    assert student(10) == pytest.approx(2.2281, abs=2e-3)
+    assert student(57) == pytest.approx(2.0025, abs=1e-4)
+    drawn = np.sort(np.random.default_rng(0).normal(size=(20_000, N_POOL)), axis=1)
+    assert best_of(N_POOL, N_TASKS) == pytest.approx(drawn[:, -N_TASKS:].mean(), abs=0.01)
+
+
+def test_tables_and_picture_are_written(tmp_path: Path) -> None:
+    runs = made_up(6, of_u=0.5, of_p=0.5)
+    console = Console(record=True, width=120, file=io.StringIO())
+    show(runs, console)
+    draw_picture(runs, tmp_path / "runs.svg")
+    text = console.export_text()
+    assert "partial effect of U given P" in text
+    assert "more" in text
+    assert "prediction_probability" in text
+    assert (tmp_path / "runs.svg").read_text().startswith("<svg")
