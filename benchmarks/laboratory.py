@@ -20,7 +20,7 @@ from training.evaluation.evaluator import Evaluator, build_evaluation_set
 from training.trainer.training_rows import build_rows
 
 ROWS_PER_PACK = 4
-PACKS_PER_STEP = 2
+PACKS_PER_STEP = 3
 PACKS_TOGETHER = 8
 """Held-out tasks that are answered side by side."""
 

@@ -32,6 +32,6 @@ def compare(
     comparison = Comparison(runs)
     comparison.write(output)
     for row in comparison.differences():
-        between = f"({row['low']:+.1f} to {row['high']:+.1f})"
+        between = f"({row['low']:+.1f} to {row['high']:+.1f}), p = {row['p']:.3f}"
         typer.echo(f"{row['pair']}: ROUGE-L {row['value']:+.1f} {between}")
     typer.echo(output)

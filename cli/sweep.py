@@ -31,7 +31,7 @@ def sweep(
     from engine.errors import InputError
     from training.commands.launch import run_config
     from training.commands.run_command import default_folder
-    from training.commands.sweep_runs import curve_table, run_sweep
+    from training.commands.sweep_runs import curve_table, difference_table, run_sweep
     from training.config.config_file import read_config
     from training.report.comparison import Comparison
     from training.report.progress_lines import open_progress
@@ -48,6 +48,8 @@ def sweep(
             read_config(config, overrides or ()), names, numbers, chosen, progress, run_config
         )
     console.print(curve_table(result.points))
+    if result.differences:
+        console.print(difference_table(result.differences))
     page = chosen / "compare.html"
     Comparison([chosen]).write(page)
     where = f"Compared  {page}\nRecords   {chosen}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,6 +234,12 @@ def share_device(location: str, config: RunConfig) -> DevicePlan:
     return plan_device(visible_gpus(), read_model_size(local_folder(location)), config)
 
 
+OpenEngine = Callable[
+    [str, RunFolder, RunConfig, RichProgress], AbstractContextManager[tuple[Engine, Train]]
+]
+"""`open_engine`, or what is called in its place."""
+
+
 @contextmanager
 def open_engine(
     location: str, folder: RunFolder, config: RunConfig, progress: RichProgress
@@ -285,6 +291,7 @@ def run_config(
     *,
     location: str | None = None,
     n_steps: int | None = None,
+    engine: OpenEngine | None = None,
 ) -> None:
     """Go through all rounds of a config that are not done.
 
@@ -292,6 +299,7 @@ def run_config(
         folder: The run folder; held by this process for as long as it takes.
         location: What the model's name stands for, if that is known already.
         n_steps: Stop when so many steps of the plan are done; none: at its end.
+        engine: Opens the engine; `open_engine` when none.
 
     Raises:
         InputError: If the folder is held by another process or belongs to another run.
@@ -308,15 +316,15 @@ def run_config(
             return
         builder = make_builder(location, config)
         races = plan_races(config, pools, builder, progress)
-        with open_engine(location, folder, config, progress) as (engine, train):
+        with (engine or open_engine)(location, folder, config, progress) as (client, train):
             if config.engine.urls:
-                check_prompts(engine.weights(), builder, location, new=state is None)
+                check_prompts(client.weights(), builder, location, new=state is None)
             Run(
                 folder,
                 config,
                 pool=pools.pool,
                 held_out=pools.held_out,
-                engine=engine,
+                engine=client,
                 builder=builder,
                 base_model=location,
                 progress=ReportAfterRounds(

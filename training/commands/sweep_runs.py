@@ -8,7 +8,8 @@ scoring) are done in a folder of their own, and every strategy starts from a cop
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -18,9 +19,14 @@ from rich.table import Table
 
 from engine.errors import InputError
 from engine.files import sync_folder, write_bytes, write_json
+from engine.protocol.engine_calls import Engine
 from engine.tasks import Record
+from training.commands.launch import OpenEngine, open_engine
 from training.config.run_config import RunConfig
+from training.report.comparison import Comparison
 from training.report.display import RichProgress
+from training.run.finetune import Train
+from training.run.live_engine import go_back
 from training.run.run_folder import RunFolder
 from training.run.run_pools import load_pools
 from training.run.state import RunState, RunStep, check_same_run, plan, save_state
@@ -61,10 +67,34 @@ class CurvePoint(Record):
     exact_match_spread: float | None
 
 
+class Difference(Record):
+    """ROUGE-L of a strategy less that of another, after one round.
+
+    Attributes:
+        pair: `STRATEGY less STRATEGY, N tasks`.
+        trained: Tasks trained on.
+        value: Mean over seeds and held-out tasks.
+        low, high, p: See `training.evaluation.bootstrap.crossed_difference`.
+    """
+
+    pair: str
+    trained: int
+    value: float
+    low: float
+    high: float
+    p: float
+
+
 class SweepResult(Record):
-    """Content of `sweep.json`."""
+    """Content of `sweep.json`.
+
+    Attributes:
+        points: The learning curves.
+        differences: Of every strategy from `random`, or from the first one.
+    """
 
     points: tuple[CurvePoint, ...]
+    differences: tuple[Difference, ...] = ()
 
 
 def run_sweep(
@@ -95,18 +125,19 @@ def run_sweep(
     for strategy in strategies:
         config_of(config, strategy, config.seed)
         check_measured(strategy, config.score)
-    with RunLock(folder / "sweep.lock"):
+    with RunLock(folder / "sweep.lock"), kept_engine(RunFolder(folder)) as engine:
         for seed in seeds:
             shared_config = config_of(config, SHARED_STRATEGY, seed)
             pools = load_pools(shared_config)
             shared = RunFolder(folder / f"shared-seed-{seed}")
-            run_one(shared, shared_config, pools, progress, n_steps=shared_steps(config))
+            n_steps = shared_steps(config)
+            run_one(shared, shared_config, pools, progress, n_steps=n_steps, engine=engine)
             for strategy in strategies:
                 target = run_folder(folder, strategy, seed)
                 own = config_of(config, strategy, seed)
                 fork(shared, target, shared_config, own)
-                run_one(target, own, pools, progress)
-        result = learning_curves(folder, strategies, seeds)
+                run_one(target, own, pools, progress, engine=engine)
+        result = sweep_result(folder, strategies, seeds)
         write_json(folder / "sweep.json", result.model_dump(mode="json"))
     return result
 
@@ -170,7 +201,44 @@ def _link(source: str, target: str) -> str:
     return str(shutil.copyfile(source, target))
 
 
-def learning_curves(folder: Path, strategies: Sequence[str], seeds: Sequence[int]) -> SweepResult:
+@contextmanager
+def kept_engine(folder: RunFolder) -> Iterator[OpenEngine]:
+    """Opens one engine for all runs, when the first asks for it; the others find the base model.
+
+    Args:
+        folder: Holds the engine's log, and all the runs' folders.
+    """
+    with ExitStack() as stack:
+        opened: list[tuple[Engine, Train]] = []
+
+        @contextmanager
+        def open_once(
+            location: str, _folder: RunFolder, config: RunConfig, progress: RichProgress
+        ) -> Iterator[tuple[Engine, Train]]:
+            if opened:
+                go_back(opened[0][0])
+            else:
+                opened.append(stack.enter_context(open_engine(location, folder, config, progress)))
+            yield opened[0]
+
+        yield open_once
+
+
+def sweep_result(folder: Path, strategies: Sequence[str], seeds: Sequence[int]) -> SweepResult:
+    """Learning curves, and differences from the strategy `random`, or else from the first one."""
+    first = "random" if "random" in strategies else strategies[0]
+    ordered = [first, *(name for name in strategies if name != first)]
+    runs = [run_folder(folder, strategy, seed).path for strategy in ordered for seed in seeds]
+    rows = Comparison(runs).differences(every_round=True)
+    return SweepResult(
+        points=learning_curves(folder, strategies, seeds),
+        differences=tuple(Difference(**row) for row in rows),
+    )
+
+
+def learning_curves(
+    folder: Path, strategies: Sequence[str], seeds: Sequence[int]
+) -> tuple[CurvePoint, ...]:
     """Means and spreads over seeds, by strategy and round."""
     points = []
     for strategy in strategies:
@@ -192,7 +260,7 @@ def learning_curves(folder: Path, strategies: Sequence[str], seeds: Sequence[int
                     exact_match_spread=stdev(exact) if len(exact) > 1 else None,
                 )
             )
-    return SweepResult(points=tuple(points))
+    return tuple(points)
 
 
 def curve_table(points: Sequence[CurvePoint]) -> Table:
@@ -211,6 +279,19 @@ def curve_table(points: Sequence[CurvePoint]) -> Table:
             _with_spread(point.exact_match, point.exact_match_spread),
             str(len(point.seeds)),
         )
+    return table
+
+
+def difference_table(differences: Sequence[Difference]) -> Table:
+    """Paired differences, with intervals and p."""
+    title = "ROUGE-L, paired by seed and held-out task"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("difference")
+    for heading in ("mean", "95 % interval", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in differences:
+        between = f"{each.low:+.1f} to {each.high:+.1f}"
+        table.add_row(escape(each.pair), f"{each.value:+.1f}", between, f"{each.p:.3f}")
     return table
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.errors import InputError
 from training.config.run_config import load_config
-from training.evaluation.bootstrap import mean_interval
+from training.evaluation.bootstrap import crossed_difference
 from training.evaluation.evaluator import Evaluation
 from training.report.charts.curve_chart import curve_chart, difference_chart
 from training.report.charts.picture import PICTURES, write_picture
@@ -68,30 +68,31 @@ class Comparison:
                 )
         return rows
 
-    def differences(self) -> Rows:
-        """ROUGE-L of every other run less that of the first one, after the last round all reached.
+    def differences(self, *, every_round: bool = False) -> Rows:
+        """ROUGE-L of every other run less that of the first one, paired by seed and held-out task.
 
-        Paired by seed and held-out task: the interval is that of the mean over tasks of the mean
-        difference over common seeds, at 95 %. Rows of `difference_chart`; none without a common
-        seed and a task trained on in both.
+        Rows of `difference_chart`, with `p` and how many tasks were `trained` on, see
+        `training.evaluation.bootstrap.crossed_difference`; none without a common seed, a round that
+        both reached under all common seeds, and two held-out tasks.
+
+        Args:
+            every_round: All such rounds in their order; else the last.
         """
         (first, base), *others = self.runs.items()
         rows: Rows = []
         for name, repeats in others:
-            moves: dict[str, list[float]] = {}
-            trained = 0
-            for seed in sorted(base.keys() & repeats.keys()):
-                before, after = (dict(evaluations(runs[seed])) for runs in (base, repeats))
-                common = max((before.keys() & after.keys()) - {0}, default=0)
-                if common:
-                    trained = common
-                    for task_id, move in _moves(before[common], after[common]).items():
-                        moves.setdefault(task_id, []).append(move)
-            if moves:
-                means = [fmean(each) for each in moves.values()]
-                low, high = mean_interval(means, f"{name} less {first}") or (means[0], means[0])
+            pairs = [
+                (dict(evaluations(base[seed])), dict(evaluations(repeats[seed])))
+                for seed in sorted(base.keys() & repeats.keys())
+            ]
+            reached = [before.keys() & after.keys() for before, after in pairs]
+            common = sorted(set.intersection(*reached) - {0}) if reached else []
+            for trained in common if every_round else common[-1:]:
                 pair = f"{name} less {first}, {trained} tasks"
-                rows.append({"pair": pair, "value": fmean(means), "low": low, "high": high})
+                moves = [_moves(before[trained], after[trained]) for before, after in pairs]
+                found = crossed_difference(moves, pair)
+                if found:
+                    rows.append({"pair": pair, "trained": trained, **found._asdict()})
         return rows
 
     def write(self, path: Path) -> None:
@@ -107,7 +108,7 @@ class Comparison:
             "bootstrap intervals at 95 % over the held-out tasks.",
             "differences": self.differences(),
             "differences_words": "Paired by seed and held-out task; lines: bootstrap intervals at "
-            "95 % over the tasks. One that crosses 0 shows no difference.",
+            "95 % over seeds and tasks. One that crosses 0 shows no difference.",
             "facts": [
                 (f"{name}, seed {seed}", str(folder.path))
                 for name, repeats in self.runs.items()
@@ -131,9 +132,6 @@ def _runs_of(path: Path) -> list[Path]:
     return [path]
 
 
-def _moves(before: Evaluation, after: Evaluation) -> dict[str, float]:
-    """By held-out task."""
-    return {
-        task_id: after.tasks[task_id].rouge_l - score.rouge_l
-        for task_id, score in before.tasks.items()
-    }
+def _moves(before: Evaluation, after: Evaluation) -> list[float]:
+    """Of each held-out task."""
+    return [after.tasks[name].rouge_l - score.rouge_l for name, score in before.tasks.items()]

@@ -12,6 +12,7 @@ from engine.errors import InputError
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.run.test_initial_and_pruning import INITIAL
 from tests.training.run.test_rounds import BUILDER, CONFIG
+from training.commands.launch import OpenEngine
 from training.commands.sweep_runs import curve_table, run_folder, run_sweep, shared_steps
 from training.config.run_config import RunConfig
 from training.report.display import RichProgress
@@ -38,7 +39,9 @@ class Runs:
         progress: RichProgress,
         *,
         n_steps: int | None = None,
+        engine: OpenEngine | None = None,
     ) -> None:
+        assert engine is not None
         if self.started == self.die_at:
             raise KilledError
         self.started += 1

@@ -28,10 +28,10 @@ def curve_chart(*, several: bool = False) -> Specification:
 
 
 def difference_chart() -> Specification:
-    """Paired differences: the chart of data `differences`: `pair`, `value`, `low`, `high`."""
+    """Paired differences: the chart of data `differences`: `pair`, `value`, `low`, `high`, `p`."""
     base = alt.Chart(alt.NamedData("differences")).encode(
         y=alt.Y("pair:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
-        tooltip=["pair:N", "value:Q", "low:Q", "high:Q"],
+        tooltip=["pair:N", "value:Q", "low:Q", "high:Q", "p:Q"],
     )
     x = alt.X("value:Q", title="difference of ROUGE-L on the same held-out tasks")
     zero = alt.XDatum(0, type="quantitative")
