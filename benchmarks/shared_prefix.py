@@ -81,8 +81,10 @@ def visible(asking: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     return (seen[:, None, :] == PREFIX) | (seen[:, None, :] == asking[:, :, None])
 
 
-def output_logprobs(model: Any, pack: Pack) -> torch.Tensor:
-    """Log-probability of each output token, row after row; gradients flow."""
+def output_rows(model: Any, pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of all tokens in each place of the outputs, row after row, and the
+    outputs' tokens; gradients flow.
+    """
     device = model.device
     owners = torch.tensor([pack.owners], device=device)
     hidden = model.model(
@@ -92,8 +94,13 @@ def output_logprobs(model: Any, pack: Pack) -> torch.Tensor:
         use_cache=False,
     ).last_hidden_state[0]
     places, tokens = (torch.tensor(each, device=device) for each in zip(*pack.targets, strict=True))
-    logits = model.lm_head(hidden[places]).float()
-    return logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+    return model.lm_head(hidden[places]).float().log_softmax(-1), tokens
+
+
+def output_logprobs(model: Any, pack: Pack) -> torch.Tensor:
+    """Log-probability of each output token, row after row; gradients flow."""
+    rows, tokens = output_rows(model, pack)
+    return rows.gather(1, tokens[:, None])[:, 0]
 
 
 def train_step(model: Any, optimiser: Any, packs: Sequence[Pack]) -> float:

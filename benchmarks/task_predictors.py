@@ -1,89 +1,112 @@
 """What is known of each bundled task before any training, for `benchmarks.datamodel`.
 
-    jostle score bundled --instances 10 --perturbations 10 -o runs/evidence/generated.parquet
-    jostle score bundled --instances 10 --perturbations 2 --gold -o runs/evidence/gold.parquet
+    python -m benchmarks.perturbations collect
     python -m benchmarks.task_predictors
 
-The second scoring also has `--measure instruction_following_difficulty`.
+Takes the pairs of own and gold outputs from the first, and scores gold outputs without prompts.
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.perturbation_tables import DEFAULT
+from benchmarks.perturbations import JOURNAL, config_of, read
+from benchmarks.shared_prefix import Pack, output_logprobs
+from engine.measures.compute import compute_measures
 from engine.pools.bundled import held_out_pool, training_pool
-from engine.tasks import Pool
+from engine.prompts import PromptBuilder
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.backend import Scored
+from engine.questions.difficulty_question import DifficultyQuestion
+from engine.questions.pair_plan import plan_task
+from engine.questions.question_registry import QUESTIONS
+from engine.tasks import Pool, Task
+from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.selection.similarity import NgramVectors
 
 STORED = Path(__file__).parent / "data" / "bundled_predictors.parquet"
+GOLD = "gold outputs"
 
 
 def similarity(pool: Pool, held_out: Pool) -> list[float]:
     """Mean similarity of each definition to those of the held-out tasks."""
-    texts = [task.definition for task in (*held_out, *pool)]
-    vectors = NgramVectors(texts)
+    vectors = NgramVectors([task.definition for task in (*held_out, *pool)])
     to_held_out = np.mean([vectors.similarities(at) for at in range(len(held_out))], axis=0)
     return [float(each) for each in to_held_out[len(held_out) :]]
 
 
-def table(generated: pl.DataFrame, gold: pl.DataFrame, gold_pairs: pl.DataFrame) -> pl.DataFrame:
-    """The predictors, tasks in the pool's order.
+def difficulty(model: Any, task: Task, config: ScoreConfig, builder: PromptBuilder) -> float:
+    """Instruction-following difficulty of a task."""
+    question = QUESTIONS["instruction_following_difficulty"]
+    assert isinstance(question, DifficultyQuestion)
+    asked = question.plan(plan_task(task, config, builder), (), config, builder)
+    answers: dict[int, Scored] = {}
+    places = sorted(range(len(asked)), key=lambda place: asked[place].about[0])
+    for _, group in groupby(places, key=lambda place: asked[place].about[0]):
+        of_context = list(group)
+        rows = [(asked[place].call.prompt, asked[place].call.output) for place in of_context]
+        with torch.inference_mode():
+            logprobs = output_logprobs(model, Pack.of(rows)).tolist()
+        for place, (_, output) in zip(of_context, rows, strict=True):
+            own, logprobs = logprobs[: len(output)], logprobs[len(output) :]
+            answers[place] = Scored(tuple(own), 0, 0, rescored=False)
+    kept = question.keep(asked, [answers[place] for place in range(len(asked))], task, builder)
+    rows_of_task = question.arrange(row.model_dump() for row in kept)
+    value = question.measures[0].compute(rows_of_task)
+    assert value is not None
+    return float(value)
 
-    Args:
-        generated: Scores of the model's own outputs.
-        gold: Scores of gold outputs, with instruction-following difficulty.
-        gold_pairs: Their pairs.
-    """
-    pool = training_pool()
-    lengths = gold_pairs.filter(pl.col("perturbation") == 0).group_by("task_id")
-    about = pl.DataFrame(
-        {
-            "task_id": [task.id for task in pool],
-            "classification": [float(task.is_classification) for task in pool],
-            "similarity": similarity(pool, held_out_pool()),
-        }
-    )
-    own = generated.select(
-        "task_id",
-        "prompt_uncertainty",
-        "prediction_probability",
-        "flip_rate",
-        log_perplexity=pl.col("perplexity").log(),
-    )
-    of_gold = gold.select(
-        "task_id",
-        "instruction_following_difficulty",
-        gold_log_perplexity=pl.col("perplexity").log(),
-    )
-    joined = about.select("task_id").join(own, on="task_id", how="left", maintain_order="left")
-    joined = joined.join(of_gold, on="task_id", how="left", maintain_order="left")
-    joined = joined.join(
-        lengths.agg(output_tokens=pl.col("n_tokens").mean()),
-        on="task_id",
-        how="left",
-        maintain_order="left",
-    ).join(about, on="task_id", how="left", maintain_order="left")
-    assert not sum(joined.null_count().row(0)), "a task has no score"
-    return joined
+
+def measures(setting: str, journal: Path) -> dict[str, dict[str, Any]]:
+    """The measures of each task under a setting, and the mean length of its outputs."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in read(journal / f"{setting}.jsonl"):
+        pairs = pl.DataFrame(record["pairs"])
+        (row,) = compute_measures(pairs).iter_rows(named=True)
+        originals = pairs.filter(pl.col("perturbation") == 0)
+        found[record["task_id"]] = row | {"n_tokens": originals["n_tokens"].mean()}
+    return found
 
 
 def main() -> None:
-    """Joins the two scorings."""
+    """Writes a row per task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--folder", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--journal", type=Path, default=JOURNAL)
     parser.add_argument("--target", type=Path, default=STORED)
     chosen = parser.parse_args()
-    read = {
-        name: pl.read_parquet(chosen.folder / f"{name}.parquet")
-        for name in ("generated", "gold", "gold.pairs")
-    }
-    found = table(read["generated"], read["gold"], read["gold.pairs"])
-    found.write_parquet(chosen.target)
-    print(found)
+    folder = resolve_model(BUNDLED_MODEL)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    config = config_of(GOLD)
+    builder = PromptBuilder(AutoTokenizer.from_pretrained(folder), config.prompt, 2048)
+    own, gold = measures(DEFAULT, chosen.journal), measures(GOLD, chosen.journal)
+    pool = training_pool()
+    rows = [
+        {
+            "task_id": task.id,
+            "prompt_uncertainty": own[task.id]["prompt_uncertainty"],
+            "prediction_probability": own[task.id]["prediction_probability"],
+            "flip_rate": own[task.id]["flip_rate"],
+            "log_perplexity": np.log(own[task.id]["perplexity"]),
+            "gold_log_perplexity": np.log(gold[task.id]["perplexity"]),
+            "instruction_following_difficulty": difficulty(model, task, config, builder),
+            "gold_tokens": gold[task.id]["n_tokens"],
+            "classification": float(task.is_classification),
+            "similarity": like_held_out,
+        }
+        for task, like_held_out in zip(pool, similarity(pool, held_out_pool()), strict=True)
+    ]
+    table = pl.DataFrame(rows)
+    table.write_parquet(chosen.target)
+    print(table)
 
 
 if __name__ == "__main__":

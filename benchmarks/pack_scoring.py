@@ -1,0 +1,84 @@
+"""The pairs of prompt uncertainty, scored in this process by packs that share a prefix.
+
+For models that are trained and scored in turns: no engine is started and no weights travel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import polars as pl
+import torch
+
+from benchmarks.shared_prefix import Answering, Pack, output_rows
+from engine.prompts import PromptBuilder
+from engine.protocol.api import PairScore
+from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import TaskPlan, plan_pairs, plan_task
+from engine.tasks import Task
+from training.tables.score_tables import pair_table
+
+
+@dataclass(frozen=True)
+class ScoredTask:
+    """The pairs of a task, ordered by perturbation and instance.
+
+    Attributes:
+        original_tokens: Tokens computed under original prompts, generated ones included.
+        perturbed_tokens: Tokens computed under the others.
+    """
+
+    task_id: str
+    pairs: list[PairScore]
+    original_tokens: int
+    perturbed_tokens: int
+
+    def table(self) -> pl.DataFrame:
+        """The pairs as `training.tables.score_tables.PAIR_COLUMNS`."""
+        return pair_table([(self.task_id, self.pairs, "in this process")])
+
+
+def score_task(model: Any, task: Task, config: ScoreConfig, builder: PromptBuilder) -> ScoredTask:
+    """What `jostle score` computes of a task."""
+    plan = plan_task(task, config, builder)
+    outputs, generated = _outputs(model, plan, config, builder)
+    pairs = plan_pairs(plan, outputs, config, builder)
+    found: list[PairScore] = []
+    tokens = {True: generated, False: 0}
+    for j, of_j in groupby(pairs, key=lambda pair: pair.perturbation):
+        rows = list(of_j)
+        pack = Pack.of([(pair.prompt, pair.output) for pair in rows])
+        tokens[j == 0] += len(pack.tokens)
+        with torch.inference_mode():
+            values, ids = output_rows(model, pack)
+        own = values.gather(1, ids[:, None])[:, 0]
+        greedy = (own >= values.max(dim=1).values).tolist()
+        logprobs, at = own.tolist(), 0
+        for pair in rows:
+            place = slice(at, at + len(pair.output))
+            at += len(pair.output)
+            found.append(
+                PairScore.of(
+                    pair.instance_id, j, len(pair.prompt), logprobs[place], all(greedy[place])
+                )
+            )
+    return ScoredTask(task.id, found, tokens[True], tokens[False])
+
+
+def _outputs(
+    model: Any, plan: TaskPlan, config: ScoreConfig, builder: PromptBuilder
+) -> tuple[list[tuple[int, ...]], int]:
+    """The reference outputs, and the tokens it took to generate them."""
+    if config.reference == "gold":
+        return [builder.completion(instance.outputs[0]) for instance in plan.instances], 0
+    prompts = [original.token_ids for original in plan.originals]
+    pack = Pack.of([(prompt, (builder.end,)) for prompt in prompts])
+    most = config.max_output_tokens
+    (answers,) = Answering(model, [pack], builder.end).run(most)
+    outputs = [
+        tuple(output) if len(output) == most else (*output, builder.end)
+        for output in answers.outputs
+    ]
+    return outputs, sum(map(len, outputs))

@@ -1,0 +1,142 @@
+"""How prompt uncertainty, its ranking and its top move with the design and the perturbation.
+
+    python -m benchmarks.perturbations collect [--seconds 560]      # goes on where it was
+    python -m benchmarks.perturbations analyse
+
+Every setting scores the bundled pool once with the base model, one thing changed from the defaults
+of `jostle score`. A setting is judged by itself (two halves of it that share neither instances nor
+perturbations) and against the defaults; n and k are taken from the default setting's pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+
+from benchmarks.perturbation_tables import DEFAULT, show
+from engine.pools.bundled import training_pool
+from engine.protocol.score_config import ScoreConfig
+from engine.weights.models import BUNDLED_MODEL, resolve_model
+
+JOURNAL = Path("runs/perturbations")
+STORED = Path(__file__).parent / "data" / "perturbations.parquet"
+RESULT = Path("benchmarks/results/perturbations.txt")
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    DEFAULT: {},
+    "gold outputs": {"reference": "gold"},
+    **{f"rate {rate}": {"perturbation": {"rate": rate}} for rate in (0.05, 0.1, 0.3, 0.5)},
+    **{
+        name.replace("_", " "): {"perturbation": {"name": name}}
+        for name in ("mask_words", "shuffle_words", "typos", "letter_case", "formatting")
+    },
+    "example inputs dropped": {"perturbation": {"name": "drop_example_inputs"}},
+}
+"""What each setting changes, in the order in which they are scored."""
+
+
+def config_of(setting: str) -> ScoreConfig:
+    """The whole design of a setting."""
+    changes = dict(SETTINGS[setting])
+    if "perturbation" in changes:
+        changes["perturbation"] = {"name": "drop_words"} | changes["perturbation"]
+    return ScoreConfig.model_validate(changes)
+
+
+def collect(journal: Path, seconds: float) -> None:
+    """Scores what the journal does not hold, a file per setting and a line per task."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from benchmarks.pack_scoring import score_task
+    from engine.prompts import PromptBuilder
+
+    began, longest = time.monotonic(), 0.0
+    folder = resolve_model(BUNDLED_MODEL)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    journal.mkdir(parents=True, exist_ok=True)
+    for setting in SETTINGS:
+        config = config_of(setting)
+        builder = PromptBuilder(tokenizer, config.prompt, 2048)
+        file = journal / f"{setting}.jsonl"
+        done = {record["task_id"] for record in read(file)}
+        for task in training_pool():
+            if task.id in done:
+                continue
+            started = time.monotonic()
+            if started - began + longest > seconds:
+                return
+            scored = score_task(model, task, config, builder)
+            record = {
+                "task_id": task.id,
+                "original_tokens": scored.original_tokens,
+                "perturbed_tokens": scored.perturbed_tokens,
+                "pairs": scored.table().to_dicts(),
+            }
+            with file.open("a") as lines:
+                lines.write(json.dumps(record) + "\n")
+            longest = max(longest, time.monotonic() - started)
+        print(f"{setting}: done, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The records of a setting; a line that was cut off is none."""
+    records = []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def write(journal: Path, target: Path) -> None:
+    """The pairs of all settings whose tasks have all been scored, as one Parquet file."""
+    parts = []
+    for setting in SETTINGS:
+        records = read(journal / f"{setting}.jsonl")
+        if len(records) == len(training_pool()):
+            for record in records:
+                tokens = record["original_tokens"] + record["perturbed_tokens"]
+                parts.append(
+                    pl.DataFrame(record["pairs"]).select(
+                        "task_id",
+                        pl.col("instance_id", "is_greedy"),
+                        pl.col("perturbation", "n_tokens").cast(pl.Int16),
+                        pl.col("logprob", "probability").cast(pl.Float32),
+                        setting=pl.lit(setting),
+                        task_tokens=pl.lit(tokens, pl.Int32),
+                    )
+                )
+    pl.concat(parts).write_parquet(target, compression="zstd", compression_level=19)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("what", choices=["collect", "write", "analyse"])
+    parser.add_argument("--journal", type=Path, default=JOURNAL)
+    parser.add_argument("--seconds", type=float, default=560.0, help="no task is begun beyond it")
+    parser.add_argument("--data", type=Path, default=STORED)
+    parser.add_argument("--target", type=Path, default=RESULT)
+    chosen = parser.parse_args()
+    if chosen.what == "collect":
+        collect(chosen.journal, chosen.seconds)
+    elif chosen.what == "write":
+        write(chosen.journal, chosen.data)
+    else:
+        console = Console(width=100, record=True)
+        show(pl.read_parquet(chosen.data), console)
+        chosen.target.write_text(console.export_text())
+
+
+if __name__ == "__main__":
+    main()
