@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,18 +22,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from rich.console import Console
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.laboratory import PACKS_PER_STEP, ROWS_PER_PACK, Laboratory
+from benchmarks.laboratory import PACKS_PER_STEP, ROWS_PER_PACK, Laboratory, Outcome, load_model
+from benchmarks.lines import append_line, read_lines
 from benchmarks.reference_pairs import SECOND
 from benchmarks.stored_pairs import load
 from benchmarks.task_predictors import STORED as PREDICTORS
 from benchmarks.task_subsets import Floats, Subset, draw, given
 from engine.pools.bundled import held_out_pool, training_pool
-from engine.tasks import Pool
-from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.config.run_config import RunConfig
 
 JOURNAL = Path("runs/datamodel/bundled.jsonl")
@@ -62,37 +58,33 @@ def lean_of_pool() -> Floats:
     return given(uncertainty, np.array([task.originals.mean() for task in tasks]))
 
 
-def digest(config: RunConfig, *pools: Pool) -> str:
-    """What runs must have in common to be compared."""
-    parts = [config.digest(), *(pool.digest() for pool in pools), N_TASKS, ROWS_PER_PACK]
-    return hashlib.sha256(repr([*parts, PACKS_PER_STEP]).encode()).hexdigest()[:16]
+def runs_key() -> str:
+    """What runs must have in common to be compared, as 16 hex digits."""
+    train, evaluate = CONFIG.train, CONFIG.evaluate
+    parts = [
+        *(training_pool().digest(), held_out_pool().digest()),
+        *(N_TASKS, ROWS_PER_PACK, PACKS_PER_STEP),
+        *(train.learning_rate, train.instances_per_task),
+        *(evaluate.instances_per_task, evaluate.max_new_tokens),
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def read_journal(journal: Path, key: str) -> dict[int, dict[str, Any]]:
-    """The runs of this key by number; a line that was cut off is none."""
-    runs = {}
-    for line in journal.read_text().splitlines() if journal.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if record.pop("key") == key:
-            runs[record["run"]] = record
-    return runs
+def known_runs(stored: Path, journal: Path) -> dict[int, dict[str, Any]]:
+    """The runs of the file and of the journal by number; a line that was cut off is none."""
+    records = pl.read_parquet(stored).to_dicts() if stored.exists() else []
+    records += read_lines(journal)
+    key = runs_key()
+    return {record["run"]: record for record in records if record["key"] == key}
 
 
-def run_all(journal: Path, seconds: float, n_runs: int) -> None:
-    """Runs that are not in the journal yet, as long as one more fits the time."""
+def run_all(stored: Path, journal: Path, seconds: float, n_runs: int) -> None:
+    """Runs that are not known yet, as long as one more fits the time."""
     began = time.monotonic()
     pool, held_out = training_pool(), held_out_pool()
-    key = digest(CONFIG, pool, held_out)
-    done = read_journal(journal, key)
-    folder = resolve_model(BUNDLED_MODEL)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
-    laboratory = Laboratory(model, AutoTokenizer.from_pretrained(folder), CONFIG, held_out)
+    done = known_runs(stored, journal)
+    laboratory = Laboratory(*load_model(), CONFIG, held_out)
     lean = lean_of_pool()
-    journal.parent.mkdir(parents=True, exist_ok=True)
     longest = 0.0
     for run in range(-1, n_runs):
         started = time.monotonic()
@@ -101,9 +93,8 @@ def run_all(journal: Path, seconds: float, n_runs: int) -> None:
         if started - began + 1.1 * longest > seconds:
             break
         subset = draw(run, lean, N_TASKS) if run >= 0 else Subset(-1, "uniform", (), 0)
-        record = {"key": key, **asdict(laboratory.run(subset, pool))}
-        with journal.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        record = {"key": runs_key(), **as_row(laboratory.run(subset, pool))}
+        append_line(journal, record)
         longest = max(longest, time.monotonic() - started)
         print(
             f"run {run}: trained {record['train_s']:.0f} s, evaluated {record['evaluate_s']:.0f} s",
@@ -111,19 +102,21 @@ def run_all(journal: Path, seconds: float, n_runs: int) -> None:
         )
 
 
-def write(journal: Path, target: Path) -> None:
-    """The runs of the journal as a Parquet file, by number."""
-    key = digest(CONFIG, training_pool(), held_out_pool())
-    done = read_journal(journal, key)
-    rows = []
-    for _, record in sorted(done.items()):
-        held_out = record.pop("held_out")
-        columns = zip(*held_out.values(), strict=True)
-        names = ("held_out_rouge_l", "held_out_exact_match", "held_out_gold_logprob")
-        of_tasks = dict(zip(names, map(list, columns), strict=True))
-        rows.append({**record, "held_out": list(held_out), **of_tasks})
-    pl.DataFrame(rows).write_parquet(target, compression="zstd", compression_level=19)
-    print(f"{len(rows)} runs, {target.stat().st_size} bytes: {target}")
+def as_row(outcome: Outcome) -> dict[str, Any]:
+    """A run as it is stored: what belongs to held-out tasks in lists of their order."""
+    row = asdict(outcome)
+    held_out = row.pop("held_out")
+    names = ("held_out_rouge_l", "held_out_exact_match", "held_out_gold_logprob")
+    columns = map(list, zip(*held_out.values(), strict=True))
+    return {**row, "held_out": list(held_out), **dict(zip(names, columns, strict=True))}
+
+
+def write(stored: Path, journal: Path) -> None:
+    """Adds the runs of the journal to the file, by number."""
+    rows = [record for _, record in sorted(known_runs(stored, journal).items())]
+    table = pl.DataFrame(rows)
+    table.write_parquet(stored, compression="zstd", compression_level=19)
+    print(f"{len(rows)} runs, {stored.stat().st_size} bytes: {stored}")
 
 
 def analyse(stored: Path, target: Path) -> None:
@@ -148,9 +141,9 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=RESULT)
     chosen = parser.parse_args()
     if chosen.what == "run":
-        run_all(chosen.journal, chosen.seconds, chosen.runs)
+        run_all(chosen.data, chosen.journal, chosen.seconds, chosen.runs)
     elif chosen.what == "write":
-        write(chosen.journal, chosen.data)
+        write(chosen.data, chosen.journal)
     else:
         analyse(chosen.data, chosen.target)
 

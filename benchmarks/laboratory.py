@@ -10,11 +10,13 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.shared_prefix import Answering, Pack, train_step
 from benchmarks.task_subsets import Subset
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool
+from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.config.run_config import RunConfig
 from training.evaluation.evaluator import Evaluator, build_evaluation_set
 from training.trainer.training_rows import build_rows
@@ -56,6 +58,14 @@ class Outcome:
     train_s: float
     evaluate_s: float
     device: str
+
+
+def load_model() -> tuple[Any, Any]:
+    """The bundled model in float32, on a GPU where there is one, and its tokenizer."""
+    folder = resolve_model(BUNDLED_MODEL)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
 
 
 class Laboratory:

@@ -11,7 +11,6 @@ perturbations) and against the defaults; n and k are taken from the default sett
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
+from benchmarks.lines import append_line, read_lines
 from benchmarks.perturbation_tables import DEFAULT, show
 from engine.pools.bundled import training_pool
 from engine.protocol.score_config import ScoreConfig
-from engine.weights.models import BUNDLED_MODEL, resolve_model
 
 JOURNAL = Path("runs/perturbations")
 STORED = Path(__file__).parent / "data" / "perturbations.parquet"
@@ -51,23 +50,17 @@ def config_of(setting: str) -> ScoreConfig:
 
 def collect(journal: Path, seconds: float) -> None:
     """Scores what the journal does not hold, a file per setting and a line per task."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    from benchmarks.laboratory import load_model
     from benchmarks.pack_scoring import score_task
     from engine.prompts import PromptBuilder
 
     began, longest = time.monotonic(), 0.0
-    folder = resolve_model(BUNDLED_MODEL)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    journal.mkdir(parents=True, exist_ok=True)
+    model, tokenizer = load_model()
     for setting in SETTINGS:
         config = config_of(setting)
         builder = PromptBuilder(tokenizer, config.prompt, 2048)
         file = journal / f"{setting}.jsonl"
-        done = {record["task_id"] for record in read(file)}
+        done = {record["task_id"] for record in read_lines(file)}
         for task in training_pool():
             if task.id in done:
                 continue
@@ -81,28 +74,16 @@ def collect(journal: Path, seconds: float) -> None:
                 "perturbed_tokens": scored.perturbed_tokens,
                 "pairs": scored.table().to_dicts(),
             }
-            with file.open("a") as lines:
-                lines.write(json.dumps(record) + "\n")
+            append_line(file, record)
             longest = max(longest, time.monotonic() - started)
         print(f"{setting}: done, {time.monotonic() - began:.0f} s", flush=True)
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    """The records of a setting; a line that was cut off is none."""
-    records = []
-    for line in file.read_text().splitlines() if file.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
 
 
 def write(journal: Path, target: Path) -> None:
     """The pairs of all settings whose tasks have all been scored, as one Parquet file."""
     parts = []
     for setting in SETTINGS:
-        records = read(journal / f"{setting}.jsonl")
+        records = read_lines(journal / f"{setting}.jsonl")
         if len(records) == len(training_pool()):
             for record in records:
                 tokens = record["original_tokens"] + record["perturbed_tokens"]

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.laboratory import load_model
+from benchmarks.lines import read_lines
 from benchmarks.perturbation_tables import DEFAULT
-from benchmarks.perturbations import JOURNAL, config_of, read
+from benchmarks.perturbations import JOURNAL, config_of
 from benchmarks.shared_prefix import Pack, output_logprobs
 from engine.measures.compute import compute_measures
 from engine.pools.bundled import held_out_pool, training_pool
@@ -30,7 +31,6 @@ from engine.questions.difficulty_question import DifficultyQuestion
 from engine.questions.pair_plan import plan_task
 from engine.questions.question_registry import QUESTIONS
 from engine.tasks import Pool, Task
-from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.selection.similarity import NgramVectors
 
 STORED = Path(__file__).parent / "data" / "bundled_predictors.parquet"
@@ -69,7 +69,7 @@ def difficulty(model: Any, task: Task, config: ScoreConfig, builder: PromptBuild
 def measures(setting: str, journal: Path) -> dict[str, dict[str, Any]]:
     """The measures of each task under a setting, and the mean length of its outputs."""
     found: dict[str, dict[str, Any]] = {}
-    for record in read(journal / f"{setting}.jsonl"):
+    for record in read_lines(journal / f"{setting}.jsonl"):
         pairs = pl.DataFrame(record["pairs"])
         (row,) = compute_measures(pairs).iter_rows(named=True)
         originals = pairs.filter(pl.col("perturbation") == 0)
@@ -83,10 +83,9 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, default=JOURNAL)
     parser.add_argument("--target", type=Path, default=STORED)
     chosen = parser.parse_args()
-    folder = resolve_model(BUNDLED_MODEL)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model, tokenizer = load_model()
     config = config_of(GOLD)
-    builder = PromptBuilder(AutoTokenizer.from_pretrained(folder), config.prompt, 2048)
+    builder = PromptBuilder(tokenizer, config.prompt, 2048)
     own, gold = measures(DEFAULT, chosen.journal), measures(GOLD, chosen.journal)
     pool = training_pool()
     rows = [

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
 
+from benchmarks import datamodel
 from benchmarks.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs, draw_picture, show
+from benchmarks.lines import read_lines
 from benchmarks.partial_effects import best_of, spread_of_repeats, student
 from benchmarks.task_subsets import Floats, draw, given, means
+from engine.pools.bundled import held_out_pool
+from engine.tasks import Pool
+from tests.training.tiny import make_tiny_model, make_tokenizer
 
 N_POOL, N_TASKS = 56, 12
 
@@ -159,3 +166,34 @@ def test_tables_and_picture_are_written(tmp_path: Path) -> None:
     assert "more" in text
     assert "prediction_probability" in text
     assert (tmp_path / "runs.svg").read_text().startswith("<svg")
+
+
+def test_runs_are_kept_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny model on bundled tasks; a line that was cut off is run again."""
+    tokenizer = make_tokenizer()
+
+    def load_model() -> Any:
+        return make_tiny_model(tied=True, tokenizer=tokenizer), tokenizer
+
+    monkeypatch.setattr(datamodel, "load_model", load_model)
+    monkeypatch.setattr(datamodel, "N_TASKS", 2)
+    monkeypatch.setattr(datamodel, "held_out_pool", lambda: Pool(list(held_out_pool())[:2], "few"))
+    stored, journal = tmp_path / "runs.parquet", tmp_path / "runs.jsonl"
+    datamodel.run_all(stored, journal, 600.0, 2)
+    lines = journal.read_text().splitlines(keepends=True)
+    assert [json.loads(line)["run"] for line in lines] == [-1, 0, 1]
+    journal.write_text("".join(lines[:2]) + lines[2][:50])
+    datamodel.write(stored, journal)
+    assert pl.read_parquet(stored)["run"].to_list() == [-1, 0]
+    datamodel.run_all(stored, journal, 600.0, 2)
+    *_, again = read_lines(journal)
+    first = json.loads(lines[2])
+    for name in ("run", "tasks", "seed", "losses", "rouge_l", "gold_logprob"):
+        assert again[name] == first[name]
+    assert first["gold_logprob"] != json.loads(lines[0])["gold_logprob"]
+    datamodel.write(stored, journal)
+    table = pl.read_parquet(stored)
+    assert table["run"].to_list() == [-1, 0, 1]
+    assert table["tasks"].list.len().to_list() == [0, 2, 2]
+    assert table["held_out_rouge_l"].list.len().to_list() == [2, 2, 2]
+    assert table["losses"].list.len().to_list() == [0, 2, 2]
