@@ -1,0 +1,174 @@
+"""Rounds of choosing tasks by several strategies, each trained from the base model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from benchmarks.laboratory import Laboratory
+from benchmarks.lines import append_line, read_lines
+from benchmarks.pack_scoring import ScoredTask, score_task
+from benchmarks.task_predictors import similarity
+from benchmarks.task_subsets import given
+from engine.design.ranking_columns import ranking_columns
+from engine.measures import map_categories
+from engine.measures.compute import compute_measures
+from engine.tasks import Pool
+from training.selection import parse_strategy, select
+
+N_ROUNDS = 3
+N_PER_ROUND = 4
+BASE = "base"
+
+Asks = Literal["nothing", "originals", "pairs"]
+"""What a strategy has scored before it chooses: it pays for no more."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A strategy of `jostle select`, and what it asks for."""
+
+    strategy: Mapping[str, Any]
+    asks: Asks = "pairs"
+
+
+def by_column(column: str, direction: str = "high", asks: Asks = "pairs") -> Contestant:
+    """By any column."""
+    return Contestant({"name": "column", "column": column, "direction": direction}, asks)
+
+
+CONTESTANTS = {
+    "random": Contestant({"name": "random"}, "nothing"),
+    "prompt_uncertainty": Contestant({"name": "prompt_uncertainty"}),
+    "ranking_estimate": by_column("ranking_estimate"),
+    "uncertainty_given_probability": by_column("uncertainty_given_probability"),
+    "flip_rate": Contestant({"name": "flip_rate"}),
+    "high_perplexity": Contestant({"name": "perplexity"}, "originals"),
+    "low_perplexity": Contestant({"name": "perplexity", "direction": "low"}, "originals"),
+    "inverse_confidence": by_column("prediction_probability", "low", "originals"),
+    "ambiguous": Contestant({"name": "map_category", "category": "ambiguous"}),
+    "easy": Contestant({"name": "map_category", "category": "easy"}),
+    "difficult": Contestant({"name": "map_category", "category": "difficult"}),
+    "like_held_out": by_column("similarity", asks="nothing"),
+}
+"""Low confidence first is that of arXiv 2507.21482, the map's categories that of Kung et al.'s
+figure 7; `like_held_out` knows the definitions of the held-out tasks, which no user does. The
+paper's disagreement of outputs is the flip rate here, which is read off the same pairs."""
+
+
+def score_table(scored: list[ScoredTask], pool: Pool, like_held_out: list[float]) -> pl.DataFrame:
+    """A row per scored task, with all that contestants go by."""
+    pairs = pl.concat([each.table() for each in scored])
+    table = compute_measures(pairs).join(ranking_columns(pairs), on="task_id", how="left")
+    about = pl.DataFrame({"task_id": [task.id for task in pool], "similarity": like_held_out})
+    table = table.join(about, on="task_id", maintain_order="left")
+    left = given(
+        *(table[name].to_numpy() for name in ("prompt_uncertainty", "prediction_probability"))
+    )
+    return table.with_columns(
+        weights_version=pl.lit("in this process"),
+        uncertainty_given_probability=pl.Series(left),
+        map_category=map_categories(table).cast(pl.String),
+    )
+
+
+class ShootOut:
+    """Runs the rounds that are not in the journal.
+
+    Args:
+        pool: What is chosen from.
+        held_out: What is evaluated on.
+    """
+
+    def __init__(self, laboratory: Laboratory, pool: Pool, held_out: Pool, journal: Path) -> None:
+        self.laboratory, self.pool, self.journal = laboratory, pool, journal
+        self.like_held_out = similarity(pool, held_out)
+        self.done = {
+            (record["contestant"], record["seed"], record["round"]): record
+            for record in read_lines(journal)
+        }
+        self._base_scores: dict[int, list[ScoredTask]] = {}
+        self._trained: tuple[int, list[str]] | None = None
+
+    def rounds(self, contestants: list[str], n_seeds: int) -> Iterator[tuple[str, int, int]]:
+        """Of all that is not done, what comes next; seeds first, so that any end is balanced."""
+        for seed in range(n_seeds):
+            for name in [BASE, *contestants] if seed == 0 else contestants:
+                for index in range(N_ROUNDS if name != BASE else 1):
+                    if (name, seed, index) not in self.done:
+                        yield name, seed, index
+
+    def run(self, name: str, seed: int, index: int) -> dict[str, Any]:
+        """One round; its record, which is in the journal then."""
+        began = time.monotonic()
+        if name == BASE:
+            record = {"tasks": [], "scoring_tokens": 0, "training_tokens": 0}
+            self._train([], seed)
+        else:
+            record = self._chosen(name, seed, index)
+            record["training_tokens"] = self._train(record["tasks"], seed)
+        held_out = self.laboratory.evaluate()
+        record = {
+            "contestant": name,
+            "seed": seed,
+            "round": index,
+            **record,
+            "held_out": {task_id: scores[0] for task_id, scores in sorted(held_out.items())},
+            "seconds": time.monotonic() - began,
+        }
+        append_line(self.journal, record)
+        self.done[name, seed, index] = record
+        return record
+
+    def _chosen(self, name: str, seed: int, index: int) -> dict[str, Any]:
+        """All tasks chosen up to this round, and what choosing the last ones cost."""
+        before = self.done[name, seed, index - 1]["tasks"] if index else []
+        contestant = CONTESTANTS[name]
+        left = Pool([task for task in self.pool if task.id not in before], self.pool.source)
+        if contestant.asks == "nothing":
+            ids = [task.id for task in self.pool]
+            alike = dict(zip(ids, self.like_held_out, strict=True))
+            table = pl.DataFrame(
+                {
+                    "task_id": [task.id for task in left],
+                    "similarity": [alike[task.id] for task in left],
+                    "prompt_uncertainty": 0.0,
+                    "weights_version": "in this process",
+                }
+            )
+            scored = []
+        else:
+            scored = self._scores(left, before, seed)
+            table = score_table(scored, self.pool, self.like_held_out)
+        strategy = parse_strategy(contestant.strategy)
+        chosen = select(table, strategy, N_PER_ROUND, 1_000 * index + seed)
+        tokens = sum(
+            each.original_tokens + each.perturbed_tokens * (contestant.asks == "pairs")
+            for each in scored
+        )
+        return {"tasks": [*before, *chosen.task_ids], "scoring_tokens": tokens}
+
+    def _scores(self, left: Pool, before: list[str], seed: int) -> list[ScoredTask]:
+        """Of the tasks that are left, under the weights of the round before."""
+        lab = self.laboratory
+        config = lab.config.score.model_copy(update={"seed": seed})
+        if not before and seed in self._base_scores:
+            return self._base_scores[seed]
+        if self._trained != (seed, before):  # as after an interruption
+            self._train(before, seed)
+        scored = [score_task(lab.model, task, config, lab.builder) for task in left]
+        if not before:
+            self._base_scores[seed] = scored
+        return scored
+
+    def _train(self, tasks: list[str], seed: int) -> int:
+        """Fine-tunes the base model; the tokens that takes."""
+        packs = self.laboratory.packs(self.pool.subset(tasks), seed) if tasks else []
+        self.laboratory.train(packs)
+        self._trained = seed, tasks
+        return sum(len(pack.tokens) for pack in packs)
