@@ -29,6 +29,7 @@ from benchmarks.lines import append_line, read_lines
 from benchmarks.reference_pairs import SECOND
 from benchmarks.stored_pairs import load
 from benchmarks.task_predictors import STORED as PREDICTORS
+from benchmarks.task_predictors import of_stored_pairs
 from benchmarks.task_subsets import Floats, Subset, draw, given
 from engine.pools.bundled import held_out_pool, training_pool
 from training.config.run_config import RunConfig
@@ -48,14 +49,13 @@ CONFIG = RunConfig.model_validate(
 
 
 def lean_of_pool() -> Floats:
-    """Prompt uncertainty given prediction probability, of the tasks in the pool's order.
-
-    From the stored pairs of the base model (10 instances, 10 perturbations).
-    """
-    stored = {task.task_id: task for task in load(SECOND)}
-    tasks = [stored[task.id] for task in training_pool()]
-    uncertainty = np.array([task.moves.mean() for task in tasks])
-    return given(uncertainty, np.array([task.originals.mean() for task in tasks]))
+    """Prompt uncertainty given prediction probability, of the tasks in the pool's order."""
+    stored = {task.task_id: of_stored_pairs(task) for task in load(SECOND)}
+    columns = (
+        np.array([stored[task.id][name] for task in training_pool()])
+        for name in ("prompt_uncertainty", "prediction_probability")
+    )
+    return given(*columns)
 
 
 def runs_key() -> str:

@@ -1,14 +1,17 @@
 """What is known of each bundled task before any training, for `benchmarks.datamodel`.
 
-    python -m benchmarks.perturbations collect
-    python -m benchmarks.task_predictors
+    python -m benchmarks.task_predictors [--seconds 540]    # goes on where it was; repeat it
 
-Takes the pairs of own and gold outputs from the first, and scores gold outputs without prompts.
+Prompt uncertainty, prediction probability and perplexity are those of the stored pairs (10
+instances, 10 perturbations, outputs of at most 8 tokens); the others are measured here, in this
+process, on as many instances.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import time
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,11 @@ import polars as pl
 import torch
 
 from benchmarks.laboratory import load_model
-from benchmarks.lines import read_lines
-from benchmarks.perturbation_tables import DEFAULT
-from benchmarks.perturbations import JOURNAL, config_of
+from benchmarks.lines import append_line, read_lines
+from benchmarks.pack_scoring import score_task
+from benchmarks.reference_pairs import SECOND
 from benchmarks.shared_prefix import Pack, output_logprobs
+from benchmarks.stored_pairs import StoredTask, load
 from engine.measures.compute import compute_measures
 from engine.pools.bundled import held_out_pool, training_pool
 from engine.prompts import PromptBuilder
@@ -34,7 +38,8 @@ from engine.tasks import Pool, Task
 from training.selection.similarity import NgramVectors
 
 STORED = Path(__file__).parent / "data" / "bundled_predictors.parquet"
-GOLD = "gold outputs"
+JOURNAL = Path("runs/datamodel/predictors.jsonl")
+SCORED = ScoreConfig(n_instances=10, n_perturbations=4, max_output_tokens=8)
 
 
 def similarity(pool: Pool, held_out: Pool) -> list[float]:
@@ -66,46 +71,71 @@ def difficulty(model: Any, task: Task, config: ScoreConfig, builder: PromptBuild
     return float(value)
 
 
-def measures(setting: str, journal: Path) -> dict[str, dict[str, Any]]:
-    """The measures of each task under a setting, and the mean length of its outputs."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in read_lines(journal / f"{setting}.jsonl"):
-        pairs = pl.DataFrame(record["pairs"])
-        (row,) = compute_measures(pairs).iter_rows(named=True)
-        originals = pairs.filter(pl.col("perturbation") == 0)
-        found[record["task_id"]] = row | {"n_tokens": originals["n_tokens"].mean()}
-    return found
+def score(model: Any, task: Task, builder: PromptBuilder) -> dict[str, Any]:
+    """What takes a model: the flip rate, and what gold outputs say."""
+    gold = SCORED.model_copy(update={"reference": "gold"})
+    originals = gold.model_copy(update={"n_perturbations": 1, "instances_per_perturbation": None})
+    pairs = score_task(model, task, SCORED, builder).table()
+    of_gold = score_task(model, task, originals, builder).table()
+    (own,) = compute_measures(pairs, names=["flip_rate"]).iter_rows(named=True)
+    (golden,) = compute_measures(of_gold, names=["perplexity"]).iter_rows(named=True)
+    return {
+        "task_id": task.id,
+        "flip_rate": own["flip_rate"],
+        "gold_log_perplexity": math.log(golden["perplexity"]),
+        "instruction_following_difficulty": difficulty(model, task, gold, builder),
+        "gold_tokens": of_gold.filter(pl.col("perturbation") == 0)["n_tokens"].mean(),
+    }
 
 
-def main() -> None:
-    """Writes a row per task."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--journal", type=Path, default=JOURNAL)
-    parser.add_argument("--target", type=Path, default=STORED)
-    chosen = parser.parse_args()
-    model, tokenizer = load_model()
-    config = config_of(GOLD)
-    builder = PromptBuilder(tokenizer, config.prompt, 2048)
-    own, gold = measures(DEFAULT, chosen.journal), measures(GOLD, chosen.journal)
+def of_stored_pairs(task: StoredTask) -> dict[str, float]:
+    """What the stored pairs say: prompt uncertainty, probability, perplexity."""
+    return {
+        "prompt_uncertainty": float(task.moves.mean()),
+        "prediction_probability": float(task.originals.mean()),
+        "log_perplexity": float(-np.log(task.originals).mean()),
+    }
+
+
+def collect(journal: Path, target: Path, seconds: float) -> None:
+    """Scores what the journal does not hold, and writes the table once all is there."""
+    began = time.monotonic()
     pool = training_pool()
+    done = {record["task_id"]: record for record in read_lines(journal)}
+    if any(task.id not in done for task in pool):
+        model, tokenizer = load_model()
+        builder = PromptBuilder(tokenizer, SCORED.prompt, 2048)
+        for task in pool:
+            if task.id not in done:
+                if time.monotonic() - began > seconds:
+                    print(f"{len(done)} of {len(pool)} tasks")
+                    return
+                done[task.id] = score(model, task, builder)
+                append_line(journal, done[task.id])
+    stored = {task.task_id: task for task in load(SECOND)}
     rows = [
         {
             "task_id": task.id,
-            "prompt_uncertainty": own[task.id]["prompt_uncertainty"],
-            "prediction_probability": own[task.id]["prediction_probability"],
-            "flip_rate": own[task.id]["flip_rate"],
-            "log_perplexity": np.log(own[task.id]["perplexity"]),
-            "gold_log_perplexity": np.log(gold[task.id]["perplexity"]),
-            "instruction_following_difficulty": difficulty(model, task, config, builder),
-            "gold_tokens": gold[task.id]["n_tokens"],
+            **of_stored_pairs(stored[task.id]),
+            **done[task.id],
             "classification": float(task.is_classification),
             "similarity": like_held_out,
         }
         for task, like_held_out in zip(pool, similarity(pool, held_out_pool()), strict=True)
     ]
     table = pl.DataFrame(rows)
-    table.write_parquet(chosen.target)
+    table.write_parquet(target)
     print(table)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--journal", type=Path, default=JOURNAL)
+    parser.add_argument("--target", type=Path, default=STORED)
+    parser.add_argument("--seconds", type=float, default=540.0, help="no task is begun beyond it")
+    chosen = parser.parse_args()
+    collect(chosen.journal, chosen.target, chosen.seconds)
 
 
 if __name__ == "__main__":

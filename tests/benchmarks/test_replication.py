@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,12 +91,16 @@ def test_an_interrupted_shoot_out_ends_with_the_same_records(pool: Pool, tmp_pat
     assert json.dumps(cut) == json.dumps(whole_records)
 
 
-def test_a_dry_run_says_what_it_takes() -> None:
-    command = [sys.executable, "-m", "benchmarks.replication", "run", "--dry-run", "--seeds=3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert "12 strategies, 3 seeds, 3 rounds: 108 trainings on 4, 8, 12 tasks" in done.stdout
-    assert "63 scorings of up to 56 tasks" in done.stdout
-    wrong = [*command, "--contestants=luck"]
-    done = subprocess.run(wrong, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 2
-    assert "no contestant is called luck" in done.stderr
+def test_a_dry_run_says_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["replication", "run", "--dry-run", "--seeds=3"]
+    monkeypatch.setattr(sys, "argv", command)
+    replication.main()
+    out = capsys.readouterr().out
+    assert "12 strategies, 3 seeds, 3 rounds: 108 trainings on 4, 8, 12 tasks" in out
+    assert "63 scorings of up to 56 tasks" in out
+    monkeypatch.setattr(sys, "argv", [*command, "--contestants=luck"])
+    with pytest.raises(SystemExit):
+        replication.main()
+    assert "no contestant is called luck" in capsys.readouterr().err

@@ -145,7 +145,7 @@ class FakeEngine:
 
     def load_weights(self, path: Path, version: str) -> WeightsState:
         self.events.append(f"load {version}")
-        assert read_manifest(path).version == version
+        assert version == self.served.version or read_manifest(path).version == version
         if not self.stale:
             self.version = version
         return live(version, str(path))

@@ -23,6 +23,7 @@ from training.commands import launch
 from training.commands import run_command as commands
 from training.commands import single_step as single
 from training.commands.run_status import read_status
+from training.commands.sweep_runs import SweepResult, run_sweep
 from training.config.config_file import read_config
 from training.config.run_config import ModelConfig, RunConfig
 from training.config.train_config import TrainConfig
@@ -163,6 +164,34 @@ def test_a_run_starts_its_engine_and_ends_it(
     fakes.events.clear()
     commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
     assert fakes.events == []  # a finished run needs no engine
+
+
+def test_a_sweep_starts_one_engine_for_all_its_runs(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine
+) -> None:
+    """Every run begins with the base model, whatever the one before left in the engine."""
+    fakes.version = fakes.served.version
+    config = read_config(config_file)
+    progress = RichProgress(silent())
+
+    def sweep() -> SweepResult:
+        names = ["prompt_uncertainty", "random"]
+        return run_sweep(config, names, [0, 1], tmp_path / "sweep", progress, launch.run_config)
+
+    result = sweep()
+    assert [event for event in fakes.events if event in ("start", "stop")] == ["start", "stop"]
+    assert (fakes.events[0], fakes.events[-1]) == ("start", "stop")
+    base = fakes.served.version
+    assert fakes.events.count(f"load {base}") == 5  # six starts, the first finds it
+    assert fakes.events.count(f"score 6 under {base}") == 0
+    assert [row.pair for row in result.differences] == [
+        "prompt_uncertainty less random, 2 tasks",
+        "prompt_uncertainty less random, 4 tasks",
+    ]
+    assert {row.value for row in result.differences} == {0.0}
+    fakes.events.clear()
+    assert sweep() == result
+    assert fakes.events == []  # a finished sweep needs no engine
 
 
 def test_another_config_is_refused_before_an_engine_is_started(

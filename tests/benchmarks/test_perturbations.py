@@ -1,0 +1,76 @@
+"""How rankings agree: made-up pairs, and every setting on a tiny model."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from benchmarks import laboratory, perturbations
+from benchmarks.perturbation_tables import Agreement, Grid, designs, halves, measured, show
+from engine.tasks import Pool
+from tests.training.fakes import make_task
+from tests.training.tiny import make_tiny_model, make_tokenizer
+
+
+def made_up(n_tasks: int = 20, noise: float = 0.0) -> list[Grid]:
+    """Tasks whose uncertainty ascends, each pair with noise of its own."""
+    rng = np.random.default_rng(0)
+    grids = []
+    for task in range(n_tasks):
+        moves = (task + 1) / 100 * np.exp(noise * rng.normal(size=(10, 11)))
+        moves[:, 0] = 0
+        p = 0.5 + moves
+        grids.append(Grid(p, 4 * np.log(p), (moves < 0.1).astype(float)))
+    return grids
+
+
+def test_measures_and_agreement() -> None:
+    grids = made_up()
+    assert measured(grids, "U") == pytest.approx(np.arange(1, 21) / 100)
+    assert measured(grids, "P") == pytest.approx(np.full(20, 0.5))
+    assert measured(grids, "log-probability") == pytest.approx(
+        4 * measured(grids, "log-probability per token")
+    )
+    assert measured(grids, "flip rate").tolist() == [0.0] * 9 + [1.0] * 11
+    assert halves(grids, "U", 2) == Agreement(pytest.approx(1.0), 1.0)
+    up = np.arange(20.0)
+    assert Agreement.of(up, -up, 5) == Agreement(pytest.approx(-1.0), 0.0)
+
+
+def test_noise_lowers_agreement_and_larger_designs_raise_it() -> None:
+    grids = made_up(noise=2.0)
+    assert halves(grids, "U").correlation < 0.95
+    by_size = {(n, k): agreement.correlation for n, k, agreement in designs(grids)}
+    assert by_size[2, 1] < by_size[5, 5] < by_size[10, 5]
+
+
+def test_every_setting_is_scored_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = make_tokenizer()
+    model = make_tiny_model(tied=True, tokenizer=tokenizer, initializer_range=0.3).eval()
+    monkeypatch.setattr(laboratory, "load_model", lambda: (model, tokenizer))
+    texts = ("say color of sky or grass", "reverse the word that is next", "what is red and green")
+    pool = Pool([make_task(f"t-{at}", text) for at, text in enumerate(texts)], "made up")
+    monkeypatch.setattr(perturbations, "training_pool", lambda: pool)
+    monkeypatch.setattr(perturbations, "SETTINGS", dict(list(perturbations.SETTINGS.items())[:4]))
+    perturbations.collect(tmp_path, 600.0)
+    perturbations.collect(tmp_path, 600.0)
+    perturbations.write(tmp_path, tmp_path / "all.parquet")
+    frame = pl.read_parquet(tmp_path / "all.parquet")
+    assert frame.height == 4 * 3 * 4 * 11  # settings, tasks, instances, prompts
+    assert frame["setting"].unique(maintain_order=True).to_list() == list(perturbations.SETTINGS)
+    console = Console(file=io.StringIO(), record=True, width=100)
+    show(frame, console)
+    text = console.export_text()
+    assert all(name in text for name in perturbations.SETTINGS)
+
+
+def test_settings_change_what_they_say() -> None:
+    configs = {name: perturbations.config_of(name) for name in perturbations.SETTINGS}
+    assert len(set(map(repr, configs.values()))) == len(configs)
+    assert configs["gold outputs"].reference == "gold"
+    assert configs["rate 0.05"].perturbation.model_dump()["rate"] == 0.05
