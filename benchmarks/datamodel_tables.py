@@ -120,13 +120,15 @@ class Runs:
 def show(runs: Runs, console: Console) -> None:
     """All tables."""
     frame = runs.frame
-    seconds = frame["train_s"] + frame["evaluate_s"]
+    training, evaluation, tokens = (
+        frame[name].to_numpy() for name in ("train_s", "evaluate_s", "tokens")
+    )
+    seconds = training + evaluation
     console.print(
         f"{frame.height} runs of {runs.n_tasks} of {runs.members.shape[1]} tasks, "
         f"{len(runs.of_subset)} subsets, on {', '.join(frame['device'].unique().sort())}; a run "
-        f"took {seconds.median():.0f} s in the median ({frame['train_s'].median():.0f} s of them "
-        f"training, {frame['tokens'].median():,.0f} tokens computed), all "
-        f"{seconds.sum() / 3600:.1f} hours"
+        f"took {np.median(seconds):.0f} s in the median ({np.median(training):.0f} s of them "
+        f"training, {np.median(tokens):,.0f} tokens computed), all {seconds.sum() / 3600:.1f} hours"
     )
     _show_scores(runs, console)
     _show_hypothesis(runs, console)

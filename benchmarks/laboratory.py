@@ -65,7 +65,9 @@ def load_model() -> tuple[Any, Any]:
     folder = resolve_model(BUNDLED_MODEL)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
+    model.to(device)  # type: ignore[arg-type]
+    model.eval()  # type: ignore[no-untyped-call]
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 class Laboratory:
@@ -148,13 +150,17 @@ class Laboratory:
         losses = self.train(packs)
         trained = time.monotonic()
         held_out = self.evaluate()
-        columns = zip(*held_out.values(), strict=True)
+        rouge_l, exact_match, gold_logprob = (
+            fmean(column) for column in zip(*held_out.values(), strict=True)
+        )
         return Outcome(
-            subset.run,
-            subset.kind,
-            subset.seed,
-            tuple(task.id for task in tasks),
-            *(fmean(column) for column in columns),
+            run=subset.run,
+            kind=subset.kind,
+            seed=subset.seed,
+            tasks=tuple(task.id for task in tasks),
+            rouge_l=rouge_l,
+            exact_match=exact_match,
+            gold_logprob=gold_logprob,
             held_out=held_out,
             losses=tuple(losses),
             tokens=sum(len(pack.tokens) for pack in packs),

@@ -136,12 +136,14 @@ def task_effects(y: Floats, design: Floats, members: Floats) -> TaskEffects:
     best = int(likelihoods.argmax())
     _, fixed, covariance, noise = fits[best]
     inside = np.flatnonzero(likelihoods >= likelihoods[best] - _Z**2 / 2)
-    spreads = [float(np.sqrt(ratios[at] * fits[at][3])) for at in (best, inside[0], inside[-1])]
+    spread, low, high = (
+        float(np.sqrt(ratios[at] * fits[at][3])) for at in (best, inside[0], inside[-1])
+    )
     half = student(max(2, members.shape[1] - k)) * np.sqrt(np.diag(covariance))
     effects = tuple(
         Effect(float(b), float(b - h), float(b + h)) for b, h in zip(fixed, half, strict=True)
     )
-    return TaskEffects(effects, *spreads, float(np.sqrt(noise)))
+    return TaskEffects(effects, spread, low, high, float(np.sqrt(noise)))
 
 
 def _restricted(y: Floats, design: Floats, relative: Floats) -> tuple[float, Floats, Floats, float]:

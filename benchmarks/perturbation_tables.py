@@ -72,8 +72,8 @@ def measured(grids: Sequence[Grid], name: str) -> Floats:
 
 def rank_correlation(one: Floats, other: Floats) -> float:
     """Spearman's, ties in order of position."""
-    ranks = [np.argsort(np.argsort(each, kind="stable")) for each in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(each, kind="stable")) for each in (one, other))
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def overlap(one: Floats, other: Floats, n: int) -> float:
@@ -107,7 +107,7 @@ def halves(grids: Sequence[Grid], name: str, n_draws: int = 20) -> Agreement:
             rows, columns = rng.permutation(n), 1 + rng.permutation(k)
             for part, half in zip(parts, (slice(0, None, 2), slice(1, None, 2)), strict=True):
                 part.append(grid.part(rows[half].tolist(), columns[half].tolist()))
-        found.append(Agreement.of(*(measured(part, name) for part in parts)))
+        found.append(Agreement.of(measured(parts[0], name), measured(parts[1], name)))
     return Agreement(
         float(np.mean([each.correlation for each in found])),
         float(np.mean([each.overlap for each in found])),
@@ -157,14 +157,15 @@ def show(frame: pl.DataFrame, console: Console) -> None:
         table.add_column(name, justify="left" if name == "setting" else "right")
     for name, of_tasks in grids.items():
         values = measured(of_tasks, "U")
-        tokens = by_setting[name].group_by("task_id").agg(pl.col("task_tokens").first())
+        of_tasks_tokens = by_setting[name].group_by("task_id").agg(pl.col("task_tokens").first())
+        tokens = float(of_tasks_tokens["task_tokens"].to_numpy().mean())
         table.add_row(
             name,
             f"{values.mean():.4f}",
             str(halves(of_tasks, "U")),
             "-" if name == DEFAULT else str(Agreement.of(values, measured(usual, "U"))),
             f"{np.corrcoef(values, measured(of_tasks, 'P'))[0, 1]:+.2f}",
-            f"{tokens['task_tokens'].mean():,.0f}",
+            f"{tokens:,.0f}",
         )
     console.print(table)
     table = Table(title="measures of the default setting's pairs")

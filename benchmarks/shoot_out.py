@@ -106,6 +106,7 @@ class ShootOut:
     def run(self, name: str, seed: int, index: int) -> dict[str, Any]:
         """One round; its record, which is in the journal then."""
         began = time.monotonic()
+        record: dict[str, Any]
         if name == BASE:
             record = {"tasks": [], "scoring_tokens": 0, "training_tokens": 0}
             self._train([], seed)

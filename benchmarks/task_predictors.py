@@ -32,7 +32,7 @@ from engine.prompts import PromptBuilder
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.backend import Scored
 from engine.questions.difficulty_question import DifficultyQuestion
-from engine.questions.pair_plan import plan_task
+from engine.questions.pair_plan import Pair, plan_task
 from engine.questions.question_registry import QUESTIONS
 from engine.tasks import Pool, Task
 from training.selection.similarity import NgramVectors
@@ -58,7 +58,8 @@ def difficulty(model: Any, task: Task, config: ScoreConfig, builder: PromptBuild
     places = sorted(range(len(asked)), key=lambda place: asked[place].about[0])
     for _, group in groupby(places, key=lambda place: asked[place].about[0]):
         of_context = list(group)
-        rows = [(asked[place].call.prompt, asked[place].call.output) for place in of_context]
+        calls = [asked[place].call for place in of_context]
+        rows = [(call.prompt, call.output) for call in calls if isinstance(call, Pair)]
         with torch.inference_mode():
             logprobs = output_logprobs(model, Pack.of(rows)).tolist()
         for place, (_, output) in zip(of_context, rows, strict=True):

@@ -25,7 +25,7 @@ def model() -> Any:
 
 
 def alone(model: Any, prompt: tuple[int, ...], output: tuple[int, ...]) -> torch.Tensor:
-    logits = model(torch.tensor([[*prompt, *output]])).logits[0, len(prompt) - 1 : -1]
+    logits: torch.Tensor = model(torch.tensor([[*prompt, *output]])).logits[0, len(prompt) - 1 : -1]
     return logits.log_softmax(-1).gather(1, torch.tensor(output)[:, None])[:, 0]
 
 
@@ -48,7 +48,7 @@ def test_losses_and_gradients_are_those_of_separate_rows(model: Any) -> None:
     gradients = []
     for loss in (packed.sum(), separate.sum()):
         model.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         gradients.append([each.grad.clone() for each in model.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
