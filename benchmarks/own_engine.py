@@ -13,7 +13,7 @@ def own_engine(folder: str, precision: str, context: int) -> Iterator[Any]:
     """An engine client, as `engine.server.vllm.vllm_backend.VllmBackend` takes it.
 
     Args:
-        precision: A data type, perhaps with `, float32 head`.
+        precision: A data type.
         context: Longest sequence, in tokens.
     """
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -21,15 +21,13 @@ def own_engine(folder: str, precision: str, context: int) -> Iterator[Any]:
 
     from engine.process.settings import choose_settings, flag_value
 
-    dtype, _, head = precision.partition(", ")
     settings = choose_settings()
     os.environ.update(settings.environment | {"VLLM_PLUGINS": ""})
     block = flag_value(settings.flags, "block-size")
     client = AsyncLLM.from_engine_args(
         AsyncEngineArgs(
             model=folder,
-            dtype=dtype,  # type: ignore[arg-type]
-            hf_overrides={"head_dtype": "float32"} if head else {},
+            dtype=precision,  # type: ignore[arg-type]
             enforce_eager=True,
             max_model_len=context,
             block_size=int(block) if block else None,

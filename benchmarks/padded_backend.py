@@ -18,23 +18,15 @@ ROWS = 8
 
 
 def rounded(model: Any, precision: str) -> Any:
-    """A float32 model that computes in a precision: `float32`, `tf32` (simulated) or `bfloat16`.
-
-    Args:
-        precision: Perhaps with `, float32 head`. The model is changed.
-    """
-    dtype, _, head = precision.partition(", ")
+    """A float32 model, changed to compute in `float32`, `tf32` (simulated) or `bfloat16`."""
     model.eval()
-    if dtype == "bfloat16":
+    if precision == "bfloat16":
         model.bfloat16()
-    if dtype == "tf32":
+    if precision == "tf32":
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
                 module.weight.data = to_tf32(module.weight.data)
                 module.register_forward_pre_hook(lambda _, inputs: (to_tf32(inputs[0]),))
-    if head:
-        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.data.float())
-        model.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
     return model
 
 

@@ -122,7 +122,7 @@ class Scoring:
             seconds = time.perf_counter() - started
         outputs = [[reference.token_ids for reference in score.references] for score in scores]
         pairs = all_pairs(self.tasks, outputs, self.config, self.builder, self.model)
-        return pairs, seconds, sum((score.usage for score in scores), Usage())
+        return pairs, seconds, Usage.total(score.usage for score in scores)
 
     def jostle(
         self,

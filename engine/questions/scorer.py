@@ -315,7 +315,7 @@ class TaskScorer:
         except self._faults as fault:
             return SkippedTask.because(task.id, fault)
         answers = [answer for answer, _ in results]
-        usage = sum((usage for _, usage in results), work.usage)
+        usage = Usage.total([work.usage, *(usage for _, usage in results)])
         if self._question is None:
             return self._score(work, answers, usage)
         # Beside the event loop: thousands of outputs are compared.

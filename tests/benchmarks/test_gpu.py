@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.contenders import Peer, Server, slug
 from benchmarks.floor import Rates, model_sizes
@@ -21,6 +22,8 @@ from benchmarks.gpu_stage import Bench, Device, Note, Variant
 from benchmarks.pairs import BenchmarkPairs
 from benchmarks.precision_answer import Load, Tokens
 from benchmarks.random_model import weight_bytes
+from benchmarks.ways import Answer
+from cli.main import app
 from engine.errors import EngineError
 from engine.protocol.api import Usage
 from engine.protocol.completions import TokenPair
@@ -258,3 +261,63 @@ def test_a_peer_scores_when_it_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(EngineError, match="some way: ValueError: no memory"):
         peer.measure()
     peer.stop()
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_the_demo_is_started_as_a_user_starts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: bool
+) -> None:
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\nshift 2; printf "%s\\n" "$@"; [ ! -e fails ] || exit 3\n')
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmarks.gpu_demo.sys", SimpleNamespace(executable=str(program)))
+    stage = STAGES["demo"](Bench(tmp_path, Device("cpu", None), tiny=tiny))
+    rows: list[dict[str, Any]] = []
+    stage.begin()
+    stage.work(rows.append)
+    stage.stop()
+    options = rows[0]["said"].split()
+    assert options[:2] == ["demo", f"--run-dir={tmp_path / 'demo-run'}"]
+    assert ("--rounds" in options) == tiny
+    assert CliRunner().invoke(app, [*options, "--help"]).exit_code == 0, "it has these options"
+    (tmp_path / "fails").touch()
+    stage.begin()
+    with pytest.raises(EngineError, match="ended with code 3: demo"):
+        stage.work(rows.append)
+
+
+def test_peers_get_some_of_the_pairs_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    given: dict[str, BenchmarkPairs] = {}
+
+    def start(peer: Peer, pairs: BenchmarkPairs) -> None:
+        events.append(f"start {peer.name}")
+        given[peer.name] = pairs
+
+    def measure(peer: Peer) -> Any:
+        events.append(f"measure {peer.name}")
+        if peer.name.endswith("32"):
+            raise EngineError("no memory is left")
+        return Answer(seconds=2.0, logprobs=[-1.0] * len(given[peer.name].prompts))
+
+    monkeypatch.setattr(Peer, "start", start)
+    monkeypatch.setattr(Peer, "measure", measure)
+    monkeypatch.setattr(Peer, "stop", lambda peer: events.append(f"stop {peer.name}"))
+    bench = Bench(tmp_path, Device("cpu", None), Path("/no/such/folder"), tiny=True)
+    stage, names = (
+        STAGES["peers"](bench),
+        [f"transformers, padded batches of {n}" for n in (16, 32)],
+    )
+    rows: list[dict[str, Any]] = []
+    stage.begin()
+    stage.work(rows.append)
+    assert [row["name"] for row in rows] == names
+    assert rows[0]["seconds"] == 2.0
+    assert rows[0]["pairs"] == len(given[names[0]].prompts) <= 330
+    assert rows[0]["floor_flops"] > 0
+    assert "no memory is left" in rows[1]["fault"]
+    asked = [f"{what} {name}" for name in names for what in ("measure", "stop")]
+    assert events == [*(f"start {name}" for name in names), *asked]

@@ -199,7 +199,7 @@ class Fleet:
             results=tuple(
                 results[index].model_copy(update={"index": index}) for index in range(len(pairs))
             ),
-            usage=sum((answer.usage for answer in answers), Usage()),
+            usage=Usage.total(answer.usage for answer in answers),
         )
 
     def _spread(

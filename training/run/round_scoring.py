@@ -80,7 +80,7 @@ class DesignScoring:
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:
         scores = ScoreJournal(folder.journal, version).read().values()
-        return sum((score.usage for score in scores), Usage())
+        return Usage.total(score.usage for score in scores)
 
 
 class RaceScoring:

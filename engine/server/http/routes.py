@@ -90,7 +90,7 @@ async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Reques
                 scores.append(score)
     except FAILURES as error:
         return failure_response(error)
-    usage = sum((score.usage for score in scores), Usage())
+    usage = Usage.total(score.usage for score in scores)
     return json_response(
         PromptUncertaintyResponse(
             weights_version=version, scores=tuple(scores), usage=usage, skipped=tuple(skipped)
