@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs audit format lock clean
+.PHONY: help install demo test check lint unit faults docs audit format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,10 +18,19 @@ demo: install ## two rounds on the bundled model and pool, ending in a report
 test: install ## all tests; those that need a GPU skip themselves where there is none
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-check: install ## lint, format check and type check
+check: lint unit ## what to run before every commit: lint, types, and the quick tests
+
+lint: install ## lint, format check and type check
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+unit: install ## the tests that start no engine and no trainer and take a moment each
+	@$(BIN)/python -m pytest -n 2 --ignore=tests/integration \
+		-m "not (slow or long or integration or gpu)" $(ARGS)
+
+faults: install ## plant faults, one by one, and see that the tests notice each
+	@$(BIN)/python -m tests.planted_faults $(ARGS)
 
 docs: install ## build the site into docs/_build; warnings are errors
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build

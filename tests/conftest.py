@@ -19,6 +19,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # What a shell starts in the background ignores Ctrl-C, and so would all that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Texts of tests are short: to hand them to threads takes longer than to encode them.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):  # several processes: what takes longest comes first

@@ -341,6 +341,7 @@ def kill_one_that_stalls(given: Path, out: Path, server: PairServer, after: int)
     return known()
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_without_a_pair_lost_or_one_of_the_journal_asked_again(
     tmp_path: Path, jostle: Any, server: PairServer
 ) -> None:

@@ -102,6 +102,7 @@ def command(tmp_path: Path) -> list[Any]:
     return [*words, "--max-output-tokens", 8, "--budget", 30_000]
 
 
+@pytest.mark.slow
 def test_a_race_from_a_pool_to_task_ids(jostle: Any, command: list[Any], tmp_path: Path) -> None:
     code, shown = jostle(*command)
     assert code == 0, shown
@@ -181,6 +182,7 @@ def test_a_pool_of_which_nothing_can_be_scored_is_refused(
     assert Client.answers == 0
 
 
+@pytest.mark.slow
 def test_its_scores_make_a_map_and_a_selection(
     jostle: Any, command: list[Any], tmp_path: Path
 ) -> None:
@@ -194,30 +196,30 @@ def test_its_scores_make_a_map_and_a_selection(
     assert set(again.read_text().split()) == set((tmp_path / "top.txt").read_text().split())
 
 
-@pytest.mark.parametrize("fail_after", [0, 4, 9, 12])
+@pytest.mark.slow
 def test_a_race_that_broke_off_goes_on(
-    fail_after: int, jostle: Any, command: list[Any], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    jostle: Any, command: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert jostle(*command)[0] == 0
     whole, at_once = (tmp_path / "top.race.json").read_text(), Client.answers
-    (tmp_path / "top.txt").unlink()
-    for name in ("top.race.json", "top.race.journal.jsonl"):
-        (tmp_path / name).unlink()
-    monkeypatch.setattr(Client, "answers", 0)
-    monkeypatch.setattr(Client, "fail_after", fail_after)
-    code, shown = jostle(*command)
-    assert code == 1
-    assert "the engine went away" in shown
-    assert not (tmp_path / "top.txt").exists()
-    with (tmp_path / "top.race.journal.jsonl").open("a") as journal:
-        journal.write('{"torn')
-    monkeypatch.setattr(Client, "fail_after", None)
-    assert jostle(*command)[0] == 0
-    assert (tmp_path / "top.race.json").read_text() == whole
-    assert Client.answers == at_once, "nothing is asked twice"
+    for fail_after in (0, 4, 9, 12):
+        for name in ("top.txt", "top.race.json", "top.race.journal.jsonl"):
+            (tmp_path / name).unlink()
+        monkeypatch.setattr(Client, "answers", 0)
+        monkeypatch.setattr(Client, "fail_after", fail_after)
+        code, shown = jostle(*command)
+        assert code == 1
+        assert "the engine went away" in shown
+        assert not (tmp_path / "top.txt").exists()
+        with (tmp_path / "top.race.journal.jsonl").open("a") as journal:
+            journal.write('{"torn')
+        monkeypatch.setattr(Client, "fail_after", None)
+        assert jostle(*command)[0] == 0
+        assert (tmp_path / "top.race.json").read_text() == whole
+        assert Client.answers == at_once, "nothing is asked twice"
 
 
+@pytest.mark.slow
 def test_only_the_same_race_goes_on(
     jostle: Any, command: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +244,7 @@ def test_only_the_same_race_goes_on(
     assert " of 40,000 tokens" in shown
 
 
+@pytest.mark.slow
 def test_a_race_touches_no_scoring_of_the_same_name(
     jostle: Any, command: list[Any], tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_status_of_a_run(
     assert jostle(monkeypatch, "status", tmp_path / "none") == 2
 
 
+@pytest.mark.slow
 def test_a_run_is_reported_mapped_and_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

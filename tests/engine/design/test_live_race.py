@@ -261,6 +261,7 @@ class FailingEngine(Engine):
 RULES = RaceConfig(n_select=2, budget=60_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scores", [0, 1, 2])
 def test_a_race_goes_on_without_a_task_at_which_the_engine_fails(scores: int) -> None:
     tasks = [make_task(f"task-{index}", n_instances=6) for index in range(6)]

@@ -215,6 +215,7 @@ def test_a_race_without_noise_ends_at_once() -> None:
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["doubt", "lucb"])
 def test_pairs_go_to_the_border(rule: Literal["doubt", "lucb"]) -> None:
     gain: list[int] = []

@@ -160,6 +160,7 @@ for step in EVERYTHING:
 """
 
 
+@pytest.mark.slow
 def test_every_process_draws_the_same() -> None:
     printed = [
         subprocess.run(

@@ -149,6 +149,7 @@ def test_another_input_file_is_refused(tmp_path: Path) -> None:
 _SHA256_OF_EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
+@pytest.mark.slow
 def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
     gguf = tmp_path / "model.gguf"
     gguf.touch()

@@ -9,12 +9,13 @@ import pytest
 from rich.console import Console
 
 from engine.errors import InputError
+from engine.pools.writing import write_pool
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.run.test_initial_and_pruning import INITIAL
 from tests.training.run.test_rounds import BUILDER, CONFIG
 from training.commands.launch import OpenEngine
 from training.commands.sweep_runs import curve_table, run_folder, run_sweep, shared_steps
-from training.config.run_config import RunConfig
+from training.config.run_config import PoolConfig, RunConfig
 from training.report.display import RichProgress
 from training.run.rounds import Run
 from training.run.run_folder import RunFolder
@@ -23,8 +24,18 @@ from training.run.run_pools import Pools
 PROGRESS = RichProgress(Console(file=io.StringIO()))
 
 
+def on_files(config: RunConfig, folder: Path) -> RunConfig:
+    """The config on pools of 6 tasks and of 2 that are held out."""
+    chosen = {"path": "pool.jsonl", "held_out": "held.jsonl"}
+    paths = {name: str(folder / file) for name, file in chosen.items()}
+    if not Path(paths["path"]).exists():
+        write_pool(make_pool(6), Path(paths["path"]))
+        write_pool(make_pool(2, "held", "other"), Path(paths["held_out"]))
+    return config.model_copy(update={"pool": PoolConfig.model_validate(paths)})
+
+
 class Runs:
-    """Runs on fakes, a fresh engine each; can die after a number of runs."""
+    """Runs on fakes, a fresh engine each, with the pools it is given; can die after a number."""
 
     def __init__(self, die_at: int | None = None) -> None:
         self.events: list[str] = []
@@ -48,8 +59,8 @@ class Runs:
         Run(
             folder,
             config,
-            pool=make_pool(6),
-            held_out=make_pool(2, "held", "other"),
+            pool=pools.pool,
+            held_out=pools.held_out,
             engine=FakeEngine(events=self.events),
             builder=BUILDER,
             base_model="base-folder",
@@ -66,7 +77,7 @@ STRATEGIES = ["prompt_uncertainty", "random"]
 def test_the_shared_first_round_is_trained_once_per_seed(tmp_path: Path) -> None:
     runs = Runs()
     strategies = [*STRATEGIES, "perplexity"]
-    result = run_sweep(INITIAL, strategies, [0, 1], tmp_path, PROGRESS, runs)
+    result = run_sweep(on_files(INITIAL, tmp_path), strategies, [0, 1], tmp_path, PROGRESS, runs)
     # Per seed: the initial round once, then two rounds for each strategy.
     assert runs.count("train") == 2 * (1 + 3 * 2)
     assert runs.count("score 4") == 2  # the first scoring is shared too
@@ -89,7 +100,7 @@ def test_the_shared_first_round_is_trained_once_per_seed(tmp_path: Path) -> None
 
 def test_without_an_initial_round_the_first_scoring_is_shared(tmp_path: Path) -> None:
     runs = Runs()
-    run_sweep(CONFIG, STRATEGIES, [0], tmp_path, PROGRESS, runs)
+    run_sweep(on_files(CONFIG, tmp_path), STRATEGIES, [0], tmp_path, PROGRESS, runs)
     assert shared_steps(CONFIG) == 2
     assert runs.count("score 6") == 1
     assert runs.count("train") == 4
@@ -97,21 +108,46 @@ def test_without_an_initial_round_the_first_scoring_is_shared(tmp_path: Path) ->
 
 @pytest.mark.parametrize("die_at", [1, 2, 4])
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, die_at: int) -> None:
-    whole = run_sweep(INITIAL, STRATEGIES, [0, 1], tmp_path / "whole", PROGRESS, Runs())
+    whole = run_sweep(
+        on_files(INITIAL, tmp_path), STRATEGIES, [0, 1], tmp_path / "whole", PROGRESS, Runs()
+    )
     runs = Runs(die_at)
     with pytest.raises(KilledError):
-        run_sweep(INITIAL, STRATEGIES, [0, 1], tmp_path / "cut", PROGRESS, runs)
+        run_sweep(on_files(INITIAL, tmp_path), STRATEGIES, [0, 1], tmp_path / "cut", PROGRESS, runs)
     half = tmp_path / "cut" / "random-seed-1" / "round-00"
     half.mkdir(parents=True, exist_ok=True)  # as if killed while copying
     runs.die_at = None
-    assert run_sweep(INITIAL, STRATEGIES, [0, 1], tmp_path / "cut", PROGRESS, runs) == whole
+    assert (
+        run_sweep(on_files(INITIAL, tmp_path), STRATEGIES, [0, 1], tmp_path / "cut", PROGRESS, runs)
+        == whole
+    )
     assert runs.count("train") == 10
 
 
 def test_wrong_names_are_told_before_anything_is_run(tmp_path: Path) -> None:
     runs = Runs()
     with pytest.raises(InputError, match="unknown strategy 'luck'"):
-        run_sweep(CONFIG, ["random", "luck"], [0], tmp_path, PROGRESS, runs)
+        run_sweep(on_files(CONFIG, tmp_path), ["random", "luck"], [0], tmp_path, PROGRESS, runs)
     with pytest.raises(InputError, match="different names"):
-        run_sweep(CONFIG, ["random"], [0, 0], tmp_path, PROGRESS, runs)
+        run_sweep(on_files(CONFIG, tmp_path), ["random"], [0, 0], tmp_path, PROGRESS, runs)
     assert not runs.events
+
+
+def test_every_run_has_the_pools_of_its_seed(tmp_path: Path) -> None:
+    """Which tasks are scored is drawn with the run's seed; what runs are compared on is not."""
+    config = on_files(INITIAL, tmp_path)
+    drawn = config.model_copy(update={"pool": config.pool.model_copy(update={"max_tasks": 4})})
+    seen: dict[str, tuple[list[str], list[str]]] = {}
+
+    def look(folder: RunFolder, config: RunConfig, pools: Pools, *_: object, **__: object) -> None:
+        seen[folder.path.name] = ([t.id for t in pools.pool], [t.id for t in pools.held_out])
+        Runs()(folder, config, pools, PROGRESS, **__)  # type: ignore[arg-type]
+
+    run_sweep(drawn, STRATEGIES, [0, 1, 2], tmp_path / "sweep", PROGRESS, look)
+    scored = {name: tasks for name, (tasks, _) in seen.items()}
+    assert all(len(tasks) == 4 for tasks in scored.values())
+    for seed in range(3):
+        names = (f"shared-seed-{seed}", *(f"{name}-seed-{seed}" for name in STRATEGIES))
+        assert len({tuple(scored[name]) for name in names}) == 1
+    assert len({tuple(tasks) for tasks in scored.values()}) > 1
+    assert {tuple(held) for _, held in seen.values()} == {("held-0", "held-1")}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -46,20 +48,48 @@ def make_scores(n_tasks: int, uncertainty: float = 0.3) -> pl.DataFrame:
     )
 
 
-@pytest.mark.parametrize("ending", ["png", "svg"])
-def test_the_map_of_a_run_is_a_picture(tmp_path: Path, ending: str) -> None:
+def test_the_map_of_a_run_is_a_picture_of_its_data(tmp_path: Path) -> None:
     folder = make_records(tmp_path / "run", make_tasks(12))
     (folder.path / "round-02").mkdir()  # begun, but not scored
-    path = tmp_path / f"map.{ending}"
-    draw_map(path, scorings_of(folder), dark=ending == "svg")
-    content = path.read_bytes()
-    if ending == "png":
-        assert content.startswith(b"\x89PNG")
-        return
-    words = content.decode()
+    scorings = scorings_of(folder)
+    draw_map(tmp_path / "map.svg", scorings, dark=True)
+    picture = (tmp_path / "map.svg").read_text()
     first = folder.round(0).read_selection().task_ids[0]
     for said in ("prompt uncertainty U", "prediction probability P", "round 1: 8 tasks", first):
-        assert said in words
+        assert said in picture
+    marks = re.findall(
+        r'aria-label="prediction probability P: ([^;]+); prompt uncertainty U: ([^;]+); '
+        r'colour: (\w+)"[^>]* transform="translate\(([^,]+),([^)]+)\)"',
+        picture,
+    )
+    rows = [row for each in scorings for row in each.table.iter_rows(named=True)]
+    assert len(rows) == 12 + 8
+    for row, (p, u, colour, _, _) in zip(rows, marks, strict=True):
+        assert float(p) == pytest.approx(row["prediction_probability"])
+        assert float(u) == pytest.approx(row["prompt_uncertainty"])
+        assert colour == row["map_category"]
+    # Each stands where it says: to the right by P, upwards by U, on the same axes in both rounds.
+    p, u, x, y = (np.array([float(mark[i]) for mark in marks]) for i in (0, 1, 3, 4))
+    for values, places, sign in ((p, x, 1), (u, y, -1)):
+        slope, start = np.polyfit(values, places, 1)
+        assert sign * slope > 0
+        assert places == pytest.approx(start + slope * values, abs=1e-3)
+
+
+def test_a_png_is_the_same_picture_in_dots(tmp_path: Path) -> None:
+    scorings = scorings_of(make_records(tmp_path / "run", make_tasks(12)))
+    few, all_of_them = tmp_path / "few.png", tmp_path / "all.png"
+    draw_map(few, scorings[:1])
+    draw_map(all_of_them, scorings)
+    sizes = []
+    for path in (few, all_of_them):
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        sizes.append(struct.unpack(">II", content[16:24]))
+    assert sizes[0][0] == sizes[1][0] > 680, "340 of a panel's width at two dots each, and more"
+    assert sizes[1][1] > 1.8 * sizes[0][1], "a panel below the other"
+    draw_map(tmp_path / "dark.png", scorings, dark=True)
+    assert (tmp_path / "dark.png").read_bytes() != all_of_them.read_bytes()
 
 
 def test_a_map_without_any_uncertainty_is_drawn(tmp_path: Path) -> None:
@@ -133,6 +163,7 @@ def test_texts_are_data_and_nothing_asks_the_network(tmp_path: Path) -> None:
     assert not re.search(r"(src|href)=\"(?!#)|https?://|@import|url\(", markup)
 
 
+@pytest.mark.slow
 def test_a_report_of_a_thousand_tasks_is_small(tmp_path: Path) -> None:
     tasks = make_tasks(DETAILED_TASKS)
     folder = make_records(tmp_path / "run", tasks, n_perturbations=10, n_selected=50)

@@ -26,7 +26,7 @@ def server(tmp_path: Path) -> Iterator[ReportServer]:
     }
     save_state(folder, state.model_copy(update=going_on))
     with ReportServer(folder) as running:
-        thread = Thread(target=running.serve_forever, daemon=True)
+        thread = Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield running
         running.shutdown()

@@ -146,18 +146,28 @@ def test_a_round_s_race_goes_on_without_tasks_at_which_the_engine_fails(tmp_path
         assert not faulty & {*each.read_scores()["task_id"], *each.read_selection().task_ids}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """The folder of a run that nothing happened to, and how many answers it took."""
+    engine, folder = RacingEngine(), tmp_path_factory.mktemp("whole")
+    make_run(folder, engine).run()
+    return folder, engine.answers
+
+
 # The first race has some 50 answers, the second one some 40.
+@pytest.mark.slow
 @pytest.mark.parametrize("die_after", [0, 3, 9, 15, 60, 80])
-def test_a_race_goes_on_after_the_process_died(die_after: int, tmp_path: Path) -> None:
-    whole = RacingEngine()
-    make_run(tmp_path / "whole", whole).run()
-    assert whole.answers > die_after
+def test_a_race_goes_on_after_the_process_died(
+    die_after: int, whole: tuple[Path, int], tmp_path: Path
+) -> None:
+    undisturbed, answers = whole
+    assert answers > die_after
     dying, second = RacingEngine(die_after_answers=die_after), RacingEngine()
     with pytest.raises(KilledError):
         make_run(tmp_path / "broken", dying).run()
     make_run(tmp_path / "broken", second).run()
-    assert dying.answers + second.answers == whole.answers, "nothing is asked twice"
-    rounds = (RunFolder(tmp_path / name).rounds() for name in ("whole", "broken"))
+    assert dying.answers + second.answers == answers, "nothing is asked twice"
+    rounds = (RunFolder(folder).rounds() for folder in (undisturbed, tmp_path / "broken"))
     for one, other in zip(*rounds, strict=True):
         assert (
             one.read_scores()

@@ -61,6 +61,7 @@ def make_pool(folder: Path) -> LazyPool:
     return open_pool(str(path))
 
 
+@pytest.mark.slow
 def test_standard_errors_are_pooled_over_all_tasks(tmp_path: Path) -> None:
     pool = make_pool(tmp_path)
     files = ScoreFiles(tmp_path / "s.parquet")

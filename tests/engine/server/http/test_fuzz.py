@@ -14,8 +14,8 @@ from schemathesis.checks import not_a_server_error
 from engine.protocol.limits import Limits
 from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights, make_app
 
-CASES = 700
-"""Per route that takes a body, of which there are three."""
+FEW, MANY = 20, 700
+"""Cases per route, always the same ones. Three routes take a body."""
 
 
 def app() -> FastAPI:
@@ -30,14 +30,26 @@ schema.config.generation.update(modes=list(schemathesis.GenerationMode))
 tried: collections.Counter[str] = collections.Counter()
 
 
+def settings(n_cases: int) -> hypothesis.settings:
+    return hypothesis.settings(
+        max_examples=n_cases,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+
+
+@pytest.mark.slow
+@schema.parametrize()
+@settings(FEW)
+def test_of_a_few_cases_none_is_a_500(case: schemathesis.Case[Any]) -> None:
+    case.validate_response(case.call(), checks=[not_a_server_error])
+
+
 @pytest.mark.long
 @schema.parametrize()
-@hypothesis.settings(
-    max_examples=CASES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
+@settings(MANY)
 def test_no_answer_is_a_500(case: schemathesis.Case[Any]) -> None:
     answer = case.call()
     tried[f"{case.method} {case.path}"] += 1

@@ -226,6 +226,7 @@ def load_weights(folder: Path, n_loads: int) -> None:
     asyncio.run(all_of_them())
 
 
+@pytest.mark.slow
 def test_no_request_sees_two_versions(tmp_path: Path) -> None:
     n_loads = 30
     for name in ("one", "other"):

