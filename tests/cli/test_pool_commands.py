@@ -202,7 +202,7 @@ def test_no_category_and_no_definition_is_on_both_sides(jostle: Any, tmp_path: P
         train, test = sides(folder)
         assert f"{len(train)} tasks to train on, {len(test)} held out" in shown
         assert f"chosen by: whole categories, drawn with seed {seed}" in shown
-        assert sorted(train + test) == sorted(row["id"] for row in rows)
+        assert sorted(train + test) == sorted(str(row["id"]) for row in rows)
         assert len(test) == 4, "0.4 can be had exactly"
         side = {name: name in test for name in train + test}
         pairs = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (0, 8), (1, 9))

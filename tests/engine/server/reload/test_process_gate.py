@@ -52,6 +52,9 @@ def test_readers_share_and_a_writer_is_alone(tmp_path: Path) -> None:
                     raise AssertionError("somebody is inside")
             async with gate.reading(SOON):  # a writer that gave up holds nobody back
                 pass
+            with pytest.raises(GateTimeoutError):  # one has left, the others have not
+                async with gate.writing(SOON):
+                    raise AssertionError("somebody is inside")
         async with gate.writing(SOON):
             for way in (gate.reading(SOON), gate.writing(SOON)):
                 with pytest.raises(GateTimeoutError):
