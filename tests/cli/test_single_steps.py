@@ -88,7 +88,7 @@ def test_what_an_engine_serves_is_evaluated(
     assert "33.3 (33.3 to 33.3)" in shown, "one of three answers is blue"
     assert "1.65" in shown, "exp(0.5) is the perplexity of what has log-probability -0.5"
     found = json.loads((out / "evaluation.json").read_text())
-    assert found["rouge_l"] == pytest.approx(100 / 3)
+    assert found["overall"]["rouge_l"] == pytest.approx(100 / 3)
     assert len(found["tasks"]) == 2
     outputs = [json.loads(line) for line in (out / "outputs.jsonl").read_text().splitlines()]
     assert [each["output"] for each in outputs] == ["blue"] * 6
@@ -118,9 +118,9 @@ def test_what_cannot_be_evaluated_is_left_out_and_listed(
     skipped = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
     found = [(each["record"], each["field"], each["reason"]) for each in skipped]
     assert found == [
+        ("none", "outputs", "no instance has an output to compare"),
         ("line 3", "instruction", "missing"),
         ("line 3", "instances", "missing"),
-        ("none/none-0", "outputs", "has no gold output to evaluate"),
     ]
     assert shown.count("left out: ") == len(found)
     assert len((out / "outputs.jsonl").read_text().splitlines()) == 1

@@ -72,6 +72,8 @@ def test_check_drain_load_reset_verify_and_only_then_the_version(
     last = read_last_good(tmp_path / "live")
     assert last is not None
     assert (last.version, last.path) == (version, str(tmp_path / "one"))
+    looks = [salt for salt in live.salts if "probe" in salt]
+    assert len(looks) == len(set(looks)) == 2, "no look reads what another has cached"
 
 
 def test_nothing_is_touched_when_the_check_fails(
