@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cli.terminal import fitted
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
 
@@ -20,8 +23,9 @@ def doctor(
     problems = 0
     for finding in examine(folder, port):
         problems += finding.state == "problem"
-        typer.echo(f"{_MARKS[finding.state]}  {finding.name:<16} {finding.found}")
+        told = f"{_MARKS[finding.state]}  {finding.name:<16} {finding.found}"
         if finding.mend:
-            typer.echo(f"{'':<26}{finding.mend}")
+            told += f"\n{'':<26}{finding.mend}"
+        typer.echo(fitted(told, sys.stdout, " " * 26))
     if problems:
         raise typer.Exit(2)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.client import ApiKey, connect
+from cli.terminal import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -128,10 +130,12 @@ def validate(
     options = _options(format_name, column, split, subset)
     n_faults = 0
     for spec in pools:
-        found = validate_pool(spec, options, lambda fault: typer.echo(str(fault)))
+        found = validate_pool(
+            spec, options, lambda fault: typer.echo(fitted(str(fault), sys.stdout))
+        )
         n_faults += found.faults
         for note in found.notes:
-            typer.echo(f"note: {note}")
+            typer.echo(fitted(f"note: {note}", sys.stdout))
         typer.echo(
             f"{found.source}: {found.faults} faults; {found.tasks:,} tasks with "
             f"{found.instances:,} instances in order ({found.format or 'unknown format'})"
