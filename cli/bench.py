@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Measure how fast an engine is, one of its own or a running one.", no_args_is_help=True
 )
+
+SCORING_AT_ONCE = 128
+"""Pairs that a scoring keeps in flight, about."""
 
 HELP = {
     "logprobs": "Given pairs: gold outputs under every prompt of the design.",
@@ -103,7 +107,7 @@ def bench(
         typer.Option(
             metavar="N,N,...",
             help="Requests in flight at once.",
-            show_default="1,8,64; 1,4 where requests are tasks",
+            show_default="1,8,64; 1,4 where requests are tasks; with --estimate as scoring does",
         ),
     ] = None,
     request_rate: Annotated[
@@ -189,6 +193,9 @@ def bench(
             raise InputError(problem, field=field)
     for path in filter(None, (output, picture)):
         check_output(path, overwrite=overwrite)
+    usual = "1,4" if of_tasks else "1,8,64"
+    if estimate:  # as full as a scoring keeps an engine
+        usual = str(max(4, math.ceil(SCORING_AT_ONCE / (instances * (perturbations + 1)))))
     shape = Shape(prompt_tokens=prompt_tokens or 365, output_tokens=output_tokens or 12)
     asked = BenchAsked(
         name=name,
@@ -200,7 +207,7 @@ def bench(
             measure="output_disagreement" if name == "samples" else "prompt_uncertainty",
             seed=seed,
         ),
-        loads=_loads(concurrency or ("1,4" if of_tasks else "1,8,64"), request_rate),
+        loads=_loads(concurrency or usual, request_rate),
         timing=Timing(seconds=seconds or 10, pairs=pairs, warm_up=warm_up, repeats=repeats),
         shape=shape,
         pool=source,

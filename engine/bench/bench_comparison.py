@@ -12,7 +12,7 @@ from engine.bench.workload import Load
 from engine.errors import InputError
 from engine.tasks import Record
 
-COMPARED = ("pairs/s", "samples/s", "computed/s", "p50", "p95", "p99", "first")
+COMPARED = ("pairs/s", "samples/s", "p50", "p95", "p99")
 
 
 class ComparedFigure(Record):

@@ -32,6 +32,8 @@ def bench_tables(result: BenchResult) -> list[Table]:
 def _rates(result: BenchResult, names: Sequence[str], unit: str = "") -> Table:
     rows = [row for row in result.rows() if _mean(row[2], "pairs/s")]
     shown = [name for name in names if any(_mean(found, name) for _, _, found in rows)]
+    if all(_mean(found, "requests/s") == _mean(found, "pairs/s") for _, _, found in rows):
+        shown = [name for name in shown if name != "requests/s"]  # a request is a pair
     table = _table(f"{unit} a second".strip().capitalize(), "way", "load", *shown)
     for way, load, readings in rows:
         cells = (figure(readings, name) for name in shown)
@@ -44,7 +46,7 @@ def _times(result: BenchResult) -> Table:
     for way, load, readings in result.rows():
         requests = sum(each.figures.requests for each in readings)
         errors = sum(each.figures.errors for each in readings)
-        times = [_seconds(_mean(readings, name)) for name in _TIMES]
+        times = [_cell(_mean(readings, name)) for name in _TIMES]
         table.add_row(way, str(load), f"{requests:,}", *times, f"{errors:,}")
     return table
 
@@ -150,17 +152,17 @@ def _mean(readings: list[Reading], name: str) -> float | None:
 def _with_margin(value: Repeated | None, *, shown: bool) -> str:
     if value is None:
         return ""
-    margin = f" \u00b1 {_short(value.margin)}" if shown and value.margin is not None else ""
+    margin = f" \u00b1 {_short(value.margin, 2)}" if shown and value.margin is not None else ""
     return f"{_short(value.mean)}{margin}"
 
 
-def _short(value: float) -> str:
-    """Three digits, or whole numbers."""
-    return f"{value:,.0f}" if value >= 100 or not value else f"{value:.3g}"
+def _short(value: float, digits: int = 3) -> str:
+    """A few digits, or whole numbers."""
+    return f"{value:,.0f}" if value >= 100 or not value else f"{value:.{digits}g}"
 
 
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+def _cell(value: float | None) -> str:
+    return "" if value is None else _short(value)
 
 
 def _interval(found: Ratio) -> str:

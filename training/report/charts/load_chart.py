@@ -16,7 +16,7 @@ def load_chart(unit: str) -> Specification:
         unit: What is done, such as `pairs`.
     """
     base = alt.Chart(alt.NamedData("loads")).encode(
-        x=alt.X("rate:Q", title=f"{unit} a second", scale=alt.Scale(zero=True, padding=16)),
+        x=alt.X("rate:Q", title=f"{unit} a second", scale=alt.Scale(domainMin=0)),
         color=alt.Color("way:N", title=None, sort=None),
         tooltip=["way:N", "load:N", "rate:Q", "rate_low:Q", "rate_high:Q", "p50:Q", "p95:Q"],
     )
@@ -24,7 +24,7 @@ def load_chart(unit: str) -> Specification:
         "p50:Q",
         title="seconds a request takes: median, up to the 95th percentile",
         scale=alt.Scale(type="log"),
-        axis=alt.Axis(format="~g"),
+        axis=alt.Axis(format="~g", tickCount=5),
     )
     whole = alt.layer(
         base.mark_line(strokeWidth=1.5, opacity=0.6).encode(y=y, order="order:Q"),
