@@ -74,16 +74,23 @@ def _compared(first: BenchResult, second: BenchResult) -> Iterator[ComparedFigur
 
 def conditions(first: BenchResult, second: BenchResult) -> list[str]:
     """What else than the workload was another, in words."""
-    pairs = {
-        "machine": (str(first.machine), str(second.machine)),
-        "model": (first.weights.served.model, second.weights.served.model),
-        "data type": (first.weights.served.dtype, second.weights.served.dtype),
-        "context": (first.weights.served.max_model_len, second.weights.served.max_model_len),
-        "flags": (" ".join(first.flags), " ".join(second.flags)),
+    old, new = _conditions(first, second), _conditions(second, first)
+    names = sorted(old.keys() | new.keys())
+    told = [(name, old.get(name, "none"), new.get(name, "none")) for name in names]
+    return [
+        f"{name}: {before} -> {after}" for name, before, after in told if str(before) != str(after)
+    ]
+
+
+def _conditions(one: BenchResult, other: BenchResult) -> dict[str, object]:
+    """By name; of flags those alone that the other was not started with."""
+    served = one.weights.served
+    return {
+        "machine": str(one.machine),
+        "model": served.model,
+        "data type": served.dtype,
+        "context": served.max_model_len,
+        "device": one.device,
+        "flags": " ".join(flag for flag in one.flags if flag not in other.flags) or "none",
+        **one.machine.packages,
     }
-    names = sorted({*first.machine.packages, *second.machine.packages})
-    for name in names:
-        pairs[name] = tuple(  # type: ignore[assignment]
-            each.machine.packages.get(name, "none") for each in (first, second)
-        )
-    return [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]

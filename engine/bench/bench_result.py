@@ -55,6 +55,7 @@ class BenchResult(Record):
         readings: What was measured.
         machine: Where the measuring process ran, and the engine if it started it.
         engine: `started`, or the URL of one that ran already.
+        device: What it computes on, `cpu` or `cuda`; null where it was not started.
         flags: vLLM flags of the engine, if it was started.
         weights: What it serves.
         estimate: What the pool takes, if that was asked.
@@ -70,6 +71,7 @@ class BenchResult(Record):
     readings: tuple[Reading, ...]
     machine: Machine
     engine: str
+    device: str | None = None
     flags: tuple[str, ...]
     weights: WeightsState
     estimate: PoolTimes | None = None

@@ -136,12 +136,13 @@ async def run_phase(
     arrivals, window = _Arrivals(load, started, seed), _Window(load, timing, started)
     running: dict[asyncio.Task[TimedCall], float] = {}
     done: list[TimedCall] = []
+    opened = False
     try:
         while True:
             moment = now()
-            waits = window.begin is None
             window.look(moment)
-            if waits and window.begin is not None:
+            if not opened and window.begin is not None:
+                opened = True
                 on_open()
             on_time(moment - started)
             end = window.end

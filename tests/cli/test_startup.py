@@ -70,7 +70,9 @@ def _help(*arguments: str) -> tuple[str, set[str]]:
     return "\n".join(shown), set(json.loads(modules))
 
 
-@pytest.mark.parametrize("arguments", [(), *((command,) for command in COMMANDS)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("bench", "logprobs"), *((command,) for command in COMMANDS)]
+)
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     shown, modules = _help(*arguments)
     assert "Usage: " in shown

@@ -79,6 +79,7 @@ class BenchEngine:
         url: Where.
         origin: `started`, or the same.
         weights: What it serves.
+        device: What it computes on, `cpu` or `cuda`; None where it is not told.
         flags: With which it was started, if it was.
         checkpoints: Folders that are loaded by turns, with their versions.
     """
@@ -86,6 +87,7 @@ class BenchEngine:
     url: str
     origin: str
     weights: WeightsState
+    device: str | None = None
     flags: tuple[str, ...] = ()
     checkpoints: tuple[tuple[Path, str], ...] = ()
 
@@ -166,6 +168,7 @@ class Bench:
             readings=tuple(readings),
             machine=this_machine(),
             engine=engine.origin,
+            device=engine.device,
             flags=engine.flags,
             weights=engine.weights,
             agreement=agreed,
@@ -278,7 +281,10 @@ def started_engine(
         own = stack.enter_context(OwnEngine(location, model, files, progress, config))
         state = own.client.weights()
         checkpoints = reload_targets(checkpoint, state) if checkpoint else ()
-        yield BenchEngine(own.url, "started", state, flags, checkpoints)
+        settings = own.settings
+        length = f"--max-model-len={model.max_model_len}"
+        flags = (*settings.flags, length, *flags)
+        yield BenchEngine(own.url, "started", state, settings.device, flags, checkpoints)
 
 
 def reload_targets(checkpoint: Path, live: WeightsState) -> tuple[tuple[Path, str], ...]:

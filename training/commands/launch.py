@@ -18,6 +18,7 @@ from engine.pools.writing import write_left_out
 from engine.process.engine_process import EngineProcess
 from engine.process.gpu_memory import visible_gpus
 from engine.process.ports import check_port
+from engine.process.settings import EngineSettings
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
 from engine.weights.models import local_folder, model_name, resolve_model
@@ -161,6 +162,12 @@ class OwnEngine:
         """Its client, the same after every start."""
         assert self._client is not None, "the engine was not started"
         return self._client
+
+    @property
+    def settings(self) -> EngineSettings:
+        """What was chosen for this device."""
+        assert self._process is not None, "the engine was not started"
+        return self._process.settings
 
     @property
     def url(self) -> str:

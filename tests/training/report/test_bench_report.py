@@ -164,4 +164,4 @@ def test_unlike_workloads_are_refused_and_other_conditions_named() -> None:
     machine = MACHINE.model_copy(update={"packages": {"vllm": "0.33.0"}})
     changed = one.model_copy(update={"machine": machine, "flags": ()})
     assert conditions(one, one) == []
-    assert conditions(one, changed) == ["flags: --enforce-eager -> ", "vllm: 0.32.0 -> 0.33.0"]
+    assert conditions(one, changed) == ["flags: --enforce-eager -> none", "vllm: 0.32.0 -> 0.33.0"]
