@@ -39,7 +39,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the instance sample.")] = 0,
     skip_faulty: SkipFaulty = False,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file as of jostle score, for its section [prompt].")
+        Path | None, typer.Option(help="TOML file as of jostle score, for what it says of prompts.")
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
     overwrite: Overwrite = False,

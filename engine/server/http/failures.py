@@ -30,7 +30,7 @@ logger = logging.getLogger("vllm.jostle")
 FAILURES = (InputError, EngineError, EngineDeadError, EngineGenerateError, GateTimeoutError)
 """What a route expects to go wrong."""
 
-_SAID = {
+_SAID: dict[int | str, str] = {
     400: "Something is wrong with the request; nothing was scored.",
     401: "The API key is missing or wrong.",
     403: "The admin key is missing or wrong.",
@@ -38,12 +38,17 @@ _SAID = {
     500: "The engine failed at it.",
     503: "Not now: weights are being loaded, too much is going on, or the engine is being "
     "started again. Retry-After says when to try again.",
+    "4XX": "Something else is wrong with the request.",
 }
 
 
 def answers(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """What else a route may answer, for the OpenAPI description."""
-    return {code: {"model": ErrorAnswer, "description": _SAID[code]} for code in codes}
+    """What else a route may answer, for the OpenAPI description.
+
+    `4XX` keeps FastAPI from adding the 422 of its own, in whose place there is a 400.
+    """
+    told: tuple[int | str, ...] = (*codes, "4XX")
+    return {code: {"model": ErrorAnswer, "description": _SAID[code]} for code in told}
 
 
 def lines(what: str, *kinds: type[BaseModel]) -> dict[int | str, dict[str, Any]]:

@@ -514,6 +514,7 @@ def test_openapi_is_complete_enough_to_generate_clients(tmp_path: Path) -> None:
     for path in ("prompt_uncertainty", "completion_logprobs", "weights"):
         post = api["paths"][f"/v1/{path}"]["post"]
         assert {"200", "400", "401", "503"} <= post["responses"].keys()
+        assert "422" not in post["responses"]
         name = post["requestBody"]["content"]["application/json"]["schema"]["$ref"].split("/")[-1]
         schema = api["components"]["schemas"][name]
         assert schema["examples"]
