@@ -4,11 +4,11 @@
     python -m benchmarks.datamodel write                    # the runs so far, as Parquet
     python -m benchmarks.datamodel analyse                  # tables and pictures from the Parquet
 
-One run fine-tunes the base model on 12 tasks of the bundled pool and evaluates it on the bundled
-held-out tasks (cf. Ilyas et al., 2022, arXiv 2202.00622). Question, plan and findings are in
-`docs/evidence.md`. Everything stays in one process: rows that share their task's instruction and
-examples are computed with one prefix (`benchmarks.shared_prefix`), nothing is padded in training,
-and the base weights are copied back in memory.
+One run fine-tunes the base model on 12 tasks of the bundled pool (`--pool niv2`: of real tasks)
+and evaluates it on held-out ones (cf. Ilyas et al., 2022, arXiv 2202.00622). Question, plan and
+findings are in `docs/evidence.md`. Everything stays in one process: rows that share their task's
+instruction and examples are computed with one prefix (`benchmarks.shared_prefix`), nothing is
+padded in training, and the base weights are copied back in memory.
 """
 
 from __future__ import annotations
@@ -24,19 +24,14 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
+from benchmarks.evidence_pools import NAMES, EvidencePool, evidence_pool
 from benchmarks.laboratory import PACKS_PER_STEP, ROWS_PER_PACK, Laboratory, Outcome, load_model
 from benchmarks.lines import append_line, read_lines
-from benchmarks.reference_pairs import SECOND
-from benchmarks.stored_pairs import load
-from benchmarks.task_predictors import STORED as PREDICTORS
 from benchmarks.task_predictors import of_stored_pairs
 from benchmarks.task_subsets import Floats, Subset, draw, given
-from engine.pools.bundled import held_out_pool, training_pool
 from training.config.run_config import RunConfig
 
-JOURNAL = Path("runs/datamodel/bundled.jsonl")
-STORED = Path(__file__).parent / "data" / "datamodel_bundled.parquet"
-RESULT = Path("benchmarks/results/datamodel.txt")
+RESULTS = Path("benchmarks/results")
 N_TASKS = 12
 
 CONFIG = RunConfig.model_validate(
@@ -48,21 +43,21 @@ CONFIG = RunConfig.model_validate(
 """As the demo trains and evaluates, on twice as many tasks and held-out instances."""
 
 
-def lean_of_pool() -> Floats:
+def lean_of_pool(chosen: EvidencePool) -> Floats:
     """Prompt uncertainty given prediction probability, of the tasks in the pool's order."""
-    stored = {task.task_id: of_stored_pairs(task) for task in load(SECOND)}
+    stored = [of_stored_pairs(task) for task in chosen.stored_tasks()]
     columns = (
-        np.array([stored[task.id][name] for task in training_pool()])
+        np.array([task[name] for task in stored])
         for name in ("prompt_uncertainty", "prediction_probability")
     )
     return given(*columns)
 
 
-def runs_key() -> str:
+def runs_key(chosen: EvidencePool) -> str:
     """What runs must have in common to be compared, as 16 hex digits."""
     train, evaluate = CONFIG.train, CONFIG.evaluate
     parts = [
-        *(training_pool().digest(), held_out_pool().digest()),
+        *(chosen.pool.digest(), chosen.held_out.digest()),
         *(N_TASKS, ROWS_PER_PACK, PACKS_PER_STEP),
         *(train.learning_rate, train.instances_per_task),
         *(evaluate.instances_per_task, evaluate.max_new_tokens),
@@ -70,21 +65,25 @@ def runs_key() -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def known_runs(stored: Path, journal: Path) -> dict[int, dict[str, Any]]:
-    """The runs of the file and of the journal by number; a line that was cut off is none."""
-    records = pl.read_parquet(stored).to_dicts() if stored.exists() else []
-    records += read_lines(journal)
-    key = runs_key()
+def journal(chosen: EvidencePool) -> Path:
+    """The runs that are not in the stored file yet."""
+    return chosen.records / "runs.jsonl"
+
+
+def known_runs(chosen: EvidencePool) -> dict[int, dict[str, Any]]:
+    """The runs of the file and of the journal by number."""
+    records = pl.read_parquet(chosen.runs).to_dicts() if chosen.runs.exists() else []
+    records += read_lines(journal(chosen))
+    key = runs_key(chosen)
     return {record["run"]: record for record in records if record["key"] == key}
 
 
-def run_all(stored: Path, journal: Path, seconds: float, n_runs: int) -> None:
+def run_all(chosen: EvidencePool, seconds: float, n_runs: int) -> None:
     """Runs that are not known yet, as long as one more fits the time."""
     began = time.monotonic()
-    pool, held_out = training_pool(), held_out_pool()
-    done = known_runs(stored, journal)
-    laboratory = Laboratory(*load_model(), CONFIG, held_out)
-    lean = lean_of_pool()
+    done = known_runs(chosen)
+    laboratory = Laboratory(*load_model(), CONFIG, chosen.held_out)
+    lean = lean_of_pool(chosen)
     longest = 0.0
     for run in range(-1, n_runs):
         started = time.monotonic()
@@ -93,8 +92,8 @@ def run_all(stored: Path, journal: Path, seconds: float, n_runs: int) -> None:
         if started - began + 1.1 * longest > seconds:
             break
         subset = draw(run, lean, N_TASKS) if run >= 0 else Subset(-1, "uniform", (), 0)
-        record = {"key": runs_key(), **as_row(laboratory.run(subset, pool))}
-        append_line(journal, record)
+        record = {"key": runs_key(chosen), **as_row(laboratory.run(subset, chosen.pool))}
+        append_line(journal(chosen), record)
         longest = max(longest, time.monotonic() - started)
         print(
             f"run {run}: trained {record['train_s']:.0f} s, evaluated {record['evaluate_s']:.0f} s",
@@ -111,21 +110,21 @@ def as_row(outcome: Outcome) -> dict[str, Any]:
     return {**row, "held_out": list(held_out), **dict(zip(names, columns, strict=True))}
 
 
-def write(stored: Path, journal: Path) -> None:
+def write(chosen: EvidencePool) -> None:
     """Adds the runs of the journal to the file, by number."""
-    rows = [record for _, record in sorted(known_runs(stored, journal).items())]
-    table = pl.DataFrame(rows)
-    table.write_parquet(stored, compression="zstd", compression_level=19)
-    print(f"{len(rows)} runs, {stored.stat().st_size} bytes: {stored}")
+    table = pl.DataFrame([record for _, record in sorted(known_runs(chosen).items())])
+    table.write_parquet(chosen.runs, compression="zstd", compression_level=19)
+    print(f"{table.height} runs, {chosen.runs.stat().st_size} bytes: {chosen.runs}")
 
 
-def analyse(stored: Path, target: Path) -> None:
+def analyse(chosen: EvidencePool, results: Path) -> None:
     """Prints the tables, writes them down and draws the picture."""
     from benchmarks.datamodel_tables import Runs, draw_picture, show
 
-    runs = Runs(pl.read_parquet(stored), pl.read_parquet(PREDICTORS))
+    runs = Runs(pl.read_parquet(chosen.runs), pl.read_parquet(chosen.predictors))
     console = Console(width=116, record=True)
     show(runs, console)
+    target = results / f"datamodel_{chosen.name}.txt"
     target.write_text(console.export_text())
     draw_picture(runs, target.with_suffix(".png"))
 
@@ -134,18 +133,18 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", choices=["run", "write", "analyse"])
-    parser.add_argument("--journal", type=Path, default=JOURNAL)
+    parser.add_argument("--pool", choices=NAMES, default="bundled")
     parser.add_argument("--seconds", type=float, default=560.0, help="no run is begun beyond it")
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--data", type=Path, default=STORED)
-    parser.add_argument("--target", type=Path, default=RESULT)
-    chosen = parser.parse_args()
-    if chosen.what == "run":
-        run_all(chosen.data, chosen.journal, chosen.seconds, chosen.runs)
-    elif chosen.what == "write":
-        write(chosen.data, chosen.journal)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a folder")
+    asked = parser.parse_args()
+    chosen = evidence_pool(asked.pool)
+    if asked.what == "run":
+        run_all(chosen, asked.seconds, asked.runs)
+    elif asked.what == "write":
+        write(chosen)
     else:
-        analyse(chosen.data, chosen.target)
+        analyse(chosen, asked.results)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What is known of each bundled task before any training, for `benchmarks.datamodel`.
+"""What is known of each task of a pool before any training, for `benchmarks.datamodel`.
 
     python -m benchmarks.task_predictors [--seconds 540]    # goes on where it was; repeat it
 
 Prompt uncertainty, prediction probability and perplexity are those of the stored pairs (10
-instances, 10 perturbations, outputs of at most 8 tokens); the others are measured here, in this
-process, on as many instances.
+instances and perturbations of the bundled tasks, 20 of the real ones, outputs of at most 8 tokens);
+the others are measured here, in this process, on 10 instances.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ import argparse
 import math
 import time
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
+from benchmarks.evidence_pools import NAMES, EvidencePool, evidence_pool
 from benchmarks.laboratory import load_model
 from benchmarks.lines import append_line, read_lines
 from benchmarks.pack_scoring import score_task
-from benchmarks.reference_pairs import SECOND
 from benchmarks.shared_prefix import Pack, output_logprobs
-from benchmarks.stored_pairs import StoredTask, load
+from benchmarks.stored_pairs import StoredTask
 from engine.measures.compute import compute_measures
-from engine.pools.bundled import held_out_pool, training_pool
 from engine.prompts import PromptBuilder
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.backend import Scored
@@ -37,8 +35,6 @@ from engine.questions.question_registry import QUESTIONS
 from engine.tasks import Pool, Task
 from training.selection.similarity import NgramVectors
 
-STORED = Path(__file__).parent / "data" / "bundled_predictors.parquet"
-JOURNAL = Path("runs/datamodel/predictors.jsonl")
 SCORED = ScoreConfig(n_instances=10, n_perturbations=4, max_output_tokens=8)
 
 
@@ -98,10 +94,10 @@ def of_stored_pairs(task: StoredTask) -> dict[str, float]:
     }
 
 
-def collect(journal: Path, target: Path, seconds: float) -> None:
+def collect(chosen: EvidencePool, seconds: float) -> None:
     """Scores what the journal does not hold, and writes the table once all is there."""
-    began = time.monotonic()
-    pool = training_pool()
+    began, pool = time.monotonic(), chosen.pool
+    journal = chosen.records / "predictors.jsonl"
     done = {record["task_id"]: record for record in read_lines(journal)}
     if any(task.id not in done for task in pool):
         model, tokenizer = load_model()
@@ -113,30 +109,29 @@ def collect(journal: Path, target: Path, seconds: float) -> None:
                     return
                 done[task.id] = score(model, task, builder)
                 append_line(journal, done[task.id])
-    stored = {task.task_id: task for task in load(SECOND)}
+    like_held_out = similarity(pool, chosen.held_out)
     rows = [
         {
             "task_id": task.id,
-            **of_stored_pairs(stored[task.id]),
+            **of_stored_pairs(stored),
             **done[task.id],
             "classification": float(task.is_classification),
-            "similarity": like_held_out,
+            "similarity": alike,
         }
-        for task, like_held_out in zip(pool, similarity(pool, held_out_pool()), strict=True)
+        for task, stored, alike in zip(pool, chosen.stored_tasks(), like_held_out, strict=True)
     ]
     table = pl.DataFrame(rows)
-    table.write_parquet(target)
+    table.write_parquet(chosen.predictors)
     print(table)
 
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--journal", type=Path, default=JOURNAL)
-    parser.add_argument("--target", type=Path, default=STORED)
+    parser.add_argument("--pool", choices=NAMES, default="bundled")
     parser.add_argument("--seconds", type=float, default=540.0, help="no task is begun beyond it")
     chosen = parser.parse_args()
-    collect(chosen.journal, chosen.target, chosen.seconds)
+    collect(evidence_pool(chosen.pool), chosen.seconds)
 
 
 if __name__ == "__main__":

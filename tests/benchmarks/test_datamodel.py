@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -12,12 +13,11 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from benchmarks import datamodel
+from benchmarks import datamodel, evidence_pools, task_predictors
 from benchmarks.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs, draw_picture, show
 from benchmarks.lines import read_lines
 from benchmarks.partial_effects import best_of, spread_of_repeats, student
 from benchmarks.task_subsets import Floats, draw, given, means
-from engine.pools.bundled import held_out_pool
 from engine.tasks import Pool
 from tests.training.tiny import make_tiny_model, make_tokenizer
 
@@ -177,23 +177,46 @@ def test_runs_are_kept_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(datamodel, "load_model", load_model)
     monkeypatch.setattr(datamodel, "N_TASKS", 2)
-    monkeypatch.setattr(datamodel, "held_out_pool", lambda: Pool(list(held_out_pool())[:2], "few"))
-    stored, journal = tmp_path / "runs.parquet", tmp_path / "runs.jsonl"
-    datamodel.run_all(stored, journal, 600.0, 2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evidence_pools, "_DATA", tmp_path)
+    bundled = evidence_pools.evidence_pool("bundled")
+    chosen = dataclasses.replace(bundled, held_out=Pool(list(bundled.held_out)[:2], "few"))
+    journal = datamodel.journal(chosen)
+    datamodel.run_all(chosen, 600.0, 2)
     lines = journal.read_text().splitlines(keepends=True)
     assert [json.loads(line)["run"] for line in lines] == [-1, 0, 1]
     journal.write_text("".join(lines[:2]) + lines[2][:50])
-    datamodel.write(stored, journal)
-    assert pl.read_parquet(stored)["run"].to_list() == [-1, 0]
-    datamodel.run_all(stored, journal, 600.0, 2)
+    datamodel.write(chosen)
+    assert pl.read_parquet(chosen.runs)["run"].to_list() == [-1, 0]
+    datamodel.run_all(chosen, 600.0, 2)
     *_, again = read_lines(journal)
     first = json.loads(lines[2])
     for name in ("run", "tasks", "seed", "losses", "rouge_l", "gold_logprob"):
         assert again[name] == first[name]
     assert first["gold_logprob"] != json.loads(lines[0])["gold_logprob"]
-    datamodel.write(stored, journal)
-    table = pl.read_parquet(stored)
+    datamodel.write(chosen)
+    table = pl.read_parquet(chosen.runs)
     assert table["run"].to_list() == [-1, 0, 1]
     assert table["tasks"].list.len().to_list() == [0, 2, 2]
     assert table["held_out_rouge_l"].list.len().to_list() == [2, 2, 2]
     assert table["losses"].list.len().to_list() == [0, 2, 2]
+
+
+def test_predictors_of_every_task_are_written_once_all_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evidence_pools, "_DATA", tmp_path)
+    tokenizer = make_tokenizer()
+    model = make_tiny_model(tied=True, tokenizer=tokenizer, max_position_embeddings=4096).eval()
+    monkeypatch.setattr(task_predictors, "load_model", lambda: (model, tokenizer))
+    bundled = evidence_pools.evidence_pool("bundled")
+    chosen = dataclasses.replace(bundled, pool=Pool(list(bundled.pool)[:2], "few"))
+    task_predictors.collect(chosen, -1.0)
+    assert not chosen.predictors.exists()
+    task_predictors.collect(chosen, 600.0)
+    table = pl.read_parquet(chosen.predictors)
+    assert table["task_id"].to_list() == [task.id for task in chosen.pool]
+    assert table.null_count().sum_horizontal().item() == 0
+    (stored, _) = chosen.stored_tasks()
+    assert table["prompt_uncertainty"][0] == pytest.approx(stored.moves.mean())
