@@ -7,6 +7,7 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 import polars as pl
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -137,7 +138,8 @@ def show(runs: Runs, console: Console) -> None:
 
 
 def _show_scores(runs: Runs, console: Console) -> None:
-    table = Table(title="outcomes on the held-out tasks")
+    console.print("\noutcomes on the held-out tasks")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("", "base model", "mean", "lowest", "highest", "sd, uniform draws", "sd, seed"):
         table.add_column(name, justify="right" if name else "left")
     for outcome, digits in OUTCOMES.items():
@@ -178,7 +180,8 @@ def _show_hypothesis(runs: Runs, console: Console) -> None:
 
 def _show_predictors(runs: Runs, console: Console) -> None:
     for outcome, digits in OUTCOMES.items():
-        table = Table(title=f"effects on {outcome} per standard deviation, with 95 % intervals")
+        console.print(f"\neffects on {outcome} per standard deviation, with 95 % intervals")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in ("predictor", "r with U", "alone", "given P"):
             table.add_column(name, justify="left" if name == "predictor" else "right")
         for name in runs.names:

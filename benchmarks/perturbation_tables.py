@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,30 +21,49 @@ DEFAULT = "defaults"
 
 @dataclass(frozen=True)
 class Grid:
-    """The pairs of a task: (instances, 1 + perturbations), nan where there is none."""
+    """The pairs of a task, shape (instances, 1 + perturbations), column 0 holding the originals.
+
+    Attributes:
+        p: Probabilities.
+        logprob: Log-probabilities of whole outputs.
+        greedy: Whether the output is the greedy one, as 0 or 1; none where it is not known.
+    """
 
     p: Floats
     logprob: Floats
-    greedy: Floats
+    greedy: Floats | None = None
 
     @classmethod
     def of(cls, frame: pl.DataFrame) -> Grid:
-        wide = frame.sort("instance_id", "perturbation")
-        shape = (frame["instance_id"].n_unique(), frame["perturbation"].n_unique())
-        columns = (
-            wide[name].cast(pl.Float64).to_numpy().reshape(shape)
-            for name in ("probability", "logprob", "is_greedy")
-        )
-        return cls(*columns)
+        """Of rows in any order, those of stored pairs or of `benchmarks.perturbations`."""
+        name = "instance" if "instance" in frame.columns else "instance_id"
+        ordered = frame.sort(name, "perturbation")
+        shape = (frame[name].n_unique(), frame["perturbation"].n_unique())
+        p = ordered["probability"].to_numpy().astype(np.float64).reshape(shape)
+        logprob = np.log(p) * ordered["n_tokens"].to_numpy().reshape(shape)
+        if "is_greedy" not in frame.columns:
+            return cls(p, logprob)
+        return cls(p, logprob, ordered["is_greedy"].to_numpy().astype(np.float64).reshape(shape))
 
     def part(self, instances: Sequence[int], perturbations: Sequence[int]) -> Grid:
         """Some instances and perturbations (j >= 1), originals with them."""
         places = np.ix_(instances, [0, *perturbations])
-        return Grid(self.p[places], self.logprob[places], self.greedy[places])
+        greedy = None if self.greedy is None else self.greedy[places]
+        return Grid(self.p[places], self.logprob[places], greedy)
 
     @property
     def moves(self) -> Floats:
         return np.asarray(np.abs(self.p[:, 1:] - self.p[:, :1]))
+
+
+def grids_of(frame: pl.DataFrame) -> list[Grid]:
+    """One per task, in their order."""
+    return [Grid.of(each) for each in frame.partition_by("task_id", maintain_order=True)]
+
+
+def _flips(grid: Grid) -> float:
+    assert grid.greedy is not None
+    return float(1 - grid.greedy[:, 1:].mean())
 
 
 MEASURES: dict[str, Callable[[Grid], float]] = {
@@ -55,7 +75,7 @@ MEASURES: dict[str, Callable[[Grid], float]] = {
     "log-probability": lambda grid: float(np.abs(grid.logprob[:, 1:] - grid.logprob[:, :1]).mean()),
     "largest move": lambda grid: float(grid.moves.max(axis=1).mean()),
     "standard deviation": lambda grid: float(grid.p.std(axis=1).mean()),
-    "flip rate": lambda grid: float(1 - grid.greedy[:, 1:].mean()),
+    "flip rate": _flips,
     "P": lambda grid: float(grid.p[:, 0].mean()),
 }
 """Of one task."""
@@ -142,47 +162,61 @@ def designs(grids: Sequence[Grid], n_draws: int = 20) -> list[tuple[int, int, Ag
     return rows
 
 
-def show(frame: pl.DataFrame, console: Console) -> None:
-    """All tables; agreement is Spearman's correlation and the shared part of the top 12."""
+def show_settings(frame: pl.DataFrame, console: Console) -> None:
+    """Each setting by itself, and against the defaults."""
     by_setting = {
         str(part["setting"][0]): part for part in frame.partition_by("setting", maintain_order=True)
     }
-    grids = {
-        name: [Grid.of(each) for each in part.partition_by("task_id", maintain_order=True)]
-        for name, part in by_setting.items()
-    }
-    usual = grids[DEFAULT]
-    table = Table(title="settings")
-    for name in ("setting", "mean U", "two halves", "with the defaults", "r with P", "tokens/task"):
-        table.add_column(name, justify="left" if name == "setting" else "right")
-    for name, of_tasks in grids.items():
-        values = measured(of_tasks, "U")
-        of_tasks_tokens = by_setting[name].group_by("task_id").agg(pl.col("task_tokens").first())
-        tokens = float(of_tasks_tokens["task_tokens"].to_numpy().mean())
+    usual = measured(grids_of(by_setting[DEFAULT]), "U")
+    console.print("settings: Spearman's correlation / shared part of the top 12")
+    table = _table(
+        "setting", "mean U", "two halves", "with the defaults", "r with P", "tokens/task"
+    )
+    for name, part in by_setting.items():
+        grids = grids_of(part)
+        values = measured(grids, "U")
+        of_tasks = part.group_by("task_id").agg(pl.col("task_tokens").first())
+        tokens = float(of_tasks["task_tokens"].to_numpy().mean())
         table.add_row(
             name,
             f"{values.mean():.4f}",
-            str(halves(of_tasks, "U")),
-            "-" if name == DEFAULT else str(Agreement.of(values, measured(usual, "U"))),
-            f"{np.corrcoef(values, measured(of_tasks, 'P'))[0, 1]:+.2f}",
+            str(halves(grids, "U")),
+            "-" if name == DEFAULT else str(Agreement.of(values, usual)),
+            f"{np.corrcoef(values, measured(grids, 'P'))[0, 1]:+.2f}",
             f"{tokens:,.0f}",
         )
     console.print(table)
-    table = Table(title="measures of the default setting's pairs")
-    for name in ("measure", "two halves", "with U", "r with P"):
-        table.add_column(name, justify="left" if name == "measure" else "right")
-    for name in (*MEASURES, GIVEN_P):
-        values = measured(usual, name)
+
+
+def show_measures(grids: Sequence[Grid], title: str, console: Console) -> None:
+    """Measures of the same pairs: how repeatable, how like U and P."""
+    console.print(f"measures, {title}: Spearman's correlation / shared part of the top 12")
+    table = _table("measure", "two halves", "with U", "r with P")
+    usual = measured(grids, "U")
+    known = [name for name in MEASURES if name != "flip rate" or grids[0].greedy is not None]
+    for name in (*known, GIVEN_P):
+        values = measured(grids, name)
         table.add_row(
             name,
-            str(halves(usual, name)),
-            "-" if name == "U" else str(Agreement.of(values, measured(usual, "U"))),
-            f"{np.corrcoef(values, measured(usual, 'P'))[0, 1]:+.2f}",
+            str(halves(grids, name)),
+            "-" if name == "U" else str(Agreement.of(values, usual)),
+            f"{np.corrcoef(values, measured(grids, 'P'))[0, 1]:+.2f}",
         )
     console.print(table)
-    table = Table(title="smaller designs, with the whole one that they are part of")
-    for name in ("n", "k", "agreement"):
-        table.add_column(name, justify="right")
-    for n, k, agreement in designs(usual):
-        table.add_row(str(n), str(k), str(agreement))
+
+
+def show_designs(grids: Sequence[Grid], title: str, console: Console) -> None:
+    """Smaller designs against the whole one that they are part of."""
+    console.print(f"designs, {title}: agreement with the whole one")
+    table = _table("n x k", "agreement")
+    for n, k, agreement in designs(grids):
+        table.add_row(f"{n} x {k}", str(agreement))
     console.print(table)
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading, justify="right")
+    return table

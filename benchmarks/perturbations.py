@@ -5,7 +5,7 @@
 
 Every setting scores the bundled pool once with the base model, one thing changed from the defaults
 of `jostle score`. A setting is judged by itself (two halves of it that share neither instances nor
-perturbations) and against the defaults; n and k are taken from the default setting's pairs.
+perturbations) and against the defaults. Measures and designs are compared on stored pairs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ import polars as pl
 from rich.console import Console
 
 from benchmarks.lines import append_line, read_lines
-from benchmarks.perturbation_tables import DEFAULT, show
+from benchmarks.perturbation_tables import (
+    DEFAULT,
+    grids_of,
+    show_designs,
+    show_measures,
+    show_settings,
+)
+from benchmarks.reference_pairs import SECOND
+from benchmarks.reference_pairs import STORED as REAL_PAIRS
 from engine.pools.bundled import training_pool
 from engine.protocol.score_config import ScoreConfig
 
@@ -100,6 +108,21 @@ def write(journal: Path, target: Path) -> None:
     pl.concat(parts).write_parquet(target, compression="zstd", compression_level=19)
 
 
+def analyse(data: Path, target: Path) -> None:
+    """The tables of all settings that were scored, and of the pairs that are stored anyway."""
+    console = Console(width=100, record=True)
+    if data.exists():
+        show_settings(pl.read_parquet(data), console)
+    for file, title in (
+        (SECOND, "56 bundled tasks, 10 x 10"),
+        (REAL_PAIRS, "51 real tasks, 20 x 20"),
+    ):
+        grids = grids_of(pl.read_parquet(file))
+        show_measures(grids, title, console)
+        show_designs(grids, title, console)
+    target.write_text(console.export_text())
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -114,9 +137,7 @@ def main() -> None:
     elif chosen.what == "write":
         write(chosen.journal, chosen.data)
     else:
-        console = Console(width=100, record=True)
-        show(pl.read_parquet(chosen.data), console)
-        chosen.target.write_text(console.export_text())
+        analyse(chosen.data, chosen.target)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -92,7 +93,8 @@ class Curves:
 def show(records: list[dict[str, Any]], console: Console) -> None:
     """Learning curves, paired differences from random ones, and what a token brought."""
     curves = Curves(records)
-    table = Table(title="ROUGE-L on the held-out tasks, and less random ones of the same seed")
+    console.print("ROUGE-L on the held-out tasks, and less random ones of the same seed")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("chosen by", "tasks", "seeds", "ROUGE-L", "less random", "p", "tokens"):
         table.add_column(heading, justify="left" if heading == "chosen by" else "right")
     table.add_column("gain per million", justify="right")

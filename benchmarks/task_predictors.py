@@ -13,6 +13,7 @@ import argparse
 import math
 import time
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,31 +95,46 @@ def of_stored_pairs(task: StoredTask) -> dict[str, float]:
     }
 
 
-def collect(chosen: EvidencePool, seconds: float) -> None:
-    """Scores what the journal does not hold, and writes the table once all is there."""
+def journal(chosen: EvidencePool) -> Path:
+    """What has been scored."""
+    return chosen.records / "predictors.jsonl"
+
+
+def collect(chosen: EvidencePool, seconds: float) -> bool:
+    """Scores what the journal does not hold; whether all is there."""
     began, pool = time.monotonic(), chosen.pool
-    journal = chosen.records / "predictors.jsonl"
-    done = {record["task_id"]: record for record in read_lines(journal)}
-    if any(task.id not in done for task in pool):
-        model, tokenizer = load_model()
-        builder = PromptBuilder(tokenizer, SCORED.prompt, 2048)
-        for task in pool:
-            if task.id not in done:
-                if time.monotonic() - began > seconds:
-                    print(f"{len(done)} of {len(pool)} tasks")
-                    return
-                done[task.id] = score(model, task, builder)
-                append_line(journal, done[task.id])
-    like_held_out = similarity(pool, chosen.held_out)
+    done = {record["task_id"] for record in read_lines(journal(chosen))}
+    if all(task.id in done for task in pool):
+        return True
+    model, tokenizer = load_model()
+    builder = PromptBuilder(tokenizer, SCORED.prompt, 2048)
+    for task in pool:
+        if task.id not in done:
+            if time.monotonic() - began > seconds:
+                return False
+            append_line(journal(chosen), score(model, task, builder))
+    return True
+
+
+def write(chosen: EvidencePool, *, scored: bool) -> None:
+    """The table of all tasks.
+
+    Args:
+        scored: Whether with what a model had to be asked for; else what is known without.
+    """
+    done = {record["task_id"]: record for record in read_lines(journal(chosen))} if scored else {}
+    like_held_out = similarity(chosen.pool, chosen.held_out)
     rows = [
         {
             "task_id": task.id,
             **of_stored_pairs(stored),
-            **done[task.id],
+            **done.get(task.id, {}),
             "classification": float(task.is_classification),
             "similarity": alike,
         }
-        for task, stored, alike in zip(pool, chosen.stored_tasks(), like_held_out, strict=True)
+        for task, stored, alike in zip(
+            chosen.pool, chosen.stored_tasks(), like_held_out, strict=True
+        )
     ]
     table = pl.DataFrame(rows)
     table.write_parquet(chosen.predictors)
@@ -130,8 +146,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pool", choices=NAMES, default="bundled")
     parser.add_argument("--seconds", type=float, default=540.0, help="no task is begun beyond it")
-    chosen = parser.parse_args()
-    collect(evidence_pool(chosen.pool), chosen.seconds)
+    parser.add_argument("--stored", action="store_true", help="ask no model")
+    asked = parser.parse_args()
+    chosen = evidence_pool(asked.pool)
+    if asked.stored:
+        write(chosen, scored=False)
+    elif collect(chosen, asked.seconds):
+        write(chosen, scored=True)
 
 
 if __name__ == "__main__":

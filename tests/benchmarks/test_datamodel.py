@@ -212,11 +212,18 @@ def test_predictors_of_every_task_are_written_once_all_are_scored(
     monkeypatch.setattr(task_predictors, "load_model", lambda: (model, tokenizer))
     bundled = evidence_pools.evidence_pool("bundled")
     chosen = dataclasses.replace(bundled, pool=Pool(list(bundled.pool)[:2], "few"))
-    task_predictors.collect(chosen, -1.0)
-    assert not chosen.predictors.exists()
-    task_predictors.collect(chosen, 600.0)
+    assert not task_predictors.collect(chosen, -1.0)
+    assert task_predictors.collect(chosen, 600.0)
+    task_predictors.write(chosen, scored=True)
     table = pl.read_parquet(chosen.predictors)
     assert table["task_id"].to_list() == [task.id for task in chosen.pool]
     assert table.null_count().sum_horizontal().item() == 0
     (stored, _) = chosen.stored_tasks()
     assert table["prompt_uncertainty"][0] == pytest.approx(stored.moves.mean())
+    task_predictors.write(chosen, scored=False)
+    assert set(table.columns) - set(pl.read_parquet(chosen.predictors).columns) == {
+        "flip_rate",
+        "gold_log_perplexity",
+        "instruction_following_difficulty",
+        "gold_tokens",
+    }

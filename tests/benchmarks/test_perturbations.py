@@ -11,7 +11,17 @@ import pytest
 from rich.console import Console
 
 from benchmarks import laboratory, perturbations
-from benchmarks.perturbation_tables import Agreement, Grid, designs, halves, measured, show
+from benchmarks.perturbation_tables import (
+    Agreement,
+    Grid,
+    designs,
+    grids_of,
+    halves,
+    measured,
+    show_designs,
+    show_measures,
+    show_settings,
+)
 from engine.tasks import Pool
 from tests.training.fakes import make_task
 from tests.training.tiny import make_tiny_model, make_tokenizer
@@ -64,9 +74,12 @@ def test_every_setting_is_scored_and_shown(tmp_path: Path, monkeypatch: pytest.M
     assert frame.height == 4 * 3 * 4 * 11  # settings, tasks, instances, prompts
     assert frame["setting"].unique(maintain_order=True).to_list() == list(perturbations.SETTINGS)
     console = Console(file=io.StringIO(), record=True, width=100)
-    show(frame, console)
+    show_settings(frame, console)
+    grids = grids_of(frame.filter(pl.col("setting") == "defaults"))
+    show_measures(grids, "made up", console)
+    show_designs(grids, "made up", console)
     text = console.export_text()
-    assert all(name in text for name in perturbations.SETTINGS)
+    assert all(name in text for name in (*perturbations.SETTINGS, "flip rate", "made up"))
 
 
 def test_settings_change_what_they_say() -> None:
