@@ -55,7 +55,7 @@ class PageRun:
         assert check or block.language in ("sh", "python"), f"{block.place}: say its language"
         if check:
             check(block.text)
-        elif block.language == "python" and (block.file or block.parsed):
+        elif block.language == "python" and (block.parsed or "test_" in (block.file or "")):
             compile(block.text, block.place, "exec")
         elif block.language == "python":
             exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})
