@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -19,10 +19,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._now
 
-    def run_in_executor(self, _executor: Any, work: Any, *arguments: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., _T], *args: Any
+    ) -> asyncio.Future[_T]:
         """At once: what threads do takes none of this time."""
-        done = self.create_future()
-        done.set_result(work(*arguments))
+        done: asyncio.Future[_T] = self.create_future()
+        done.set_result(func(*args))
         return done
 
     def _run_once(self) -> None:
