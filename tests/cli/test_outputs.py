@@ -92,6 +92,7 @@ def test_no_command_replaces_what_is_there(
     assert content() == before
 
 
+@pytest.mark.slow
 def test_asked_to_it_replaces(jostle: Any, work: Path) -> None:
     for words in (
         ("select", "s.parquet", "-n", 1, "-o", "precious.txt"),

@@ -271,6 +271,7 @@ def test_scores_say_how_exact_they_are(
     assert dtype in (tmp_path / "s.settings.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_scoring_that_broke_off_goes_on(
     jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def _help(*arguments: str) -> tuple[str, set[str]]:
     return "\n".join(shown), set(json.loads(modules))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [(), ("bench", "logprobs"), *((command,) for command in COMMANDS)]
 )

@@ -82,6 +82,7 @@ def asked(server: Server) -> list[list[str]]:
     return [[task["id"] for task in request.body["tasks"]] for request in server.requests]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "broken",
     [

@@ -169,6 +169,7 @@ def test_categories_race_each_on_its_own() -> None:
     assert sorted(int(name[-1]) % 2 for name in result.selected) == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_known", [0, 1, 7, 12, 13, 20])
 def test_a_race_goes_on_from_the_answers_of_one_that_broke_off(n_known: int) -> None:
     tasks = [make_task(f"task-{index}", n_instances=6) for index in range(8)]

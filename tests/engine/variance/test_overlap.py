@@ -7,6 +7,7 @@ import pytest
 from engine.variance.overlap import expected_overlap, in_words, repeat_in_words, top
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.1, 0.5, 1.0, 2.0])
 def test_expected_overlap_is_the_observed_one(noise: float) -> None:
     rng = np.random.default_rng(0)

@@ -106,6 +106,7 @@ def test_without_an_initial_round_the_first_scoring_is_shared(tmp_path: Path) ->
     assert runs.count("train") == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("die_at", [1, 2, 4])
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, die_at: int) -> None:
     whole = run_sweep(

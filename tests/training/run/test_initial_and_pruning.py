@@ -43,6 +43,7 @@ def test_an_initial_round_trains_on_random_tasks_without_scoring(tmp_path: Path)
     assert "under base" not in " ".join(scored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("index", "step"), plan(3, initial=True))
 def test_a_run_with_an_initial_round_killed_anywhere_ends_the_same(
     tmp_path: Path, index: int, step: RunStep

@@ -203,6 +203,7 @@ def test_records_are_complete(tmp_path: Path) -> None:
     assert len({row.weights_version for row in rows}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["begin", "end"])
 @pytest.mark.parametrize(("index", "step"), plan(2))
 def test_a_run_killed_anywhere_ends_the_same(
