@@ -33,6 +33,8 @@ from training.config.run_config import RunConfig
 
 RESULTS = Path("benchmarks/results")
 N_TASKS = 12
+FEWEST = 8
+"""Subsets below which nothing can be said."""
 
 CONFIG = RunConfig.model_validate(
     {
@@ -122,6 +124,8 @@ def analyse(chosen: EvidencePool, results: Path) -> None:
     from benchmarks.datamodel_tables import Runs, draw_picture, show
 
     runs = Runs(pl.read_parquet(chosen.runs), pl.read_parquet(chosen.predictors))
+    if len(runs.of_subset) < FEWEST:
+        raise SystemExit(f"{len(runs.of_subset)} subsets; the analysis takes {FEWEST} at least")
     console = Console(width=116, record=True)
     show(runs, console)
     target = results / f"datamodel_{chosen.name}.txt"

@@ -195,6 +195,9 @@ def test_runs_are_kept_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
         assert again[name] == first[name]
     assert first["gold_logprob"] != json.loads(lines[0])["gold_logprob"]
     datamodel.write(chosen)
+    task_predictors.write(chosen, scored=False)
+    with pytest.raises(SystemExit, match="2 subsets; the analysis takes 8 at least"):
+        datamodel.analyse(chosen, tmp_path)
     table = pl.read_parquet(chosen.runs)
     assert table["run"].to_list() == [-1, 0, 1]
     assert table["tasks"].list.len().to_list() == [0, 2, 2]
