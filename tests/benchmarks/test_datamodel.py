@@ -87,6 +87,7 @@ def test_a_planted_null_is_not_found() -> None:
     assert effect.p > 0.1
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     effects = [
         made_up(seed, of_u=0.5, of_p=1.0).effect(UNCERTAINTY, "rouge_l", PROBABILITY)
@@ -168,6 +169,7 @@ def test_tables_and_picture_are_written(tmp_path: Path) -> None:
     assert (tmp_path / "runs.svg").read_text().startswith("<svg")
 
 
+@pytest.mark.slow
 def test_runs_are_kept_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny model on bundled tasks; a line that was cut off is run again."""
     tokenizer = make_tokenizer()

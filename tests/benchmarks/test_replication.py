@@ -51,6 +51,7 @@ def without_time(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: each[name] for name in each if name != "seconds"} for each in records]
 
 
+@pytest.mark.slow
 def test_all_contestants_go_through_their_rounds(pool: Pool, tmp_path: Path) -> None:
     names = list(shoot_out.CONTESTANTS)
     game = new_game(pool, tmp_path / "rounds.jsonl")
@@ -76,6 +77,7 @@ def test_all_contestants_go_through_their_rounds(pool: Pool, tmp_path: Path) -> 
     assert all(name in text for name in names)
 
 
+@pytest.mark.slow
 def test_an_interrupted_shoot_out_ends_with_the_same_records(pool: Pool, tmp_path: Path) -> None:
     names = ["random", "prompt_uncertainty"]
     whole = new_game(pool, tmp_path / "whole.jsonl")
