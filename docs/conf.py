@@ -18,6 +18,7 @@ exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 # The language of a code block may be unknown to the highlighter.
 suppress_warnings = ["misc.highlighting_failure"]
+smartquotes = False  # two hyphens are an option's
 html_theme = "furo"
 html_title = f"jostle {release}"
 html_extra_path = ["house.svg", "task_map_dark.svg"]

@@ -1,8 +1,8 @@
-"""Code blocks of Markdown pages, and what the comment before each says of how it is tested.
+"""Code blocks of Markdown pages, and what the line before each says of how it is tested.
 
-| comment | the block |
+| line | the block |
 | --- | --- |
-| `<!-- file: NAME -->` | is written to that file |
+| a file's name in backticks and a colon, alone | is written to that file |
 | `<!-- real engine -->` | is run by tests/integration, the other ones beside a stand-in |
 | `<!-- parsed -->` | is not run: its commands are taken apart by the command line's own parser |
 | `<!-- exit N -->` | ends with this exit code; a text block after it holds a part of what it says |
@@ -21,12 +21,11 @@ PAGES = [
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if not _BUILT & {*page.parents}),
 ]
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<note>[^\n]*?) -->\n\n?)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
+    r"(?:^(?:<!-- (?P<note>[^\n]*?) -->|`(?P<file>[^`\n]+)`:)\n\n?)?"
+    r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-_NOTE = re.compile(
-    r"file: (?P<file>\S+)|(?P<real>real engine)|(?P<parsed>parsed)|exit (?P<exit>\d)"
-)
+_NOTE = re.compile(r"(?P<real>real engine)|(?P<parsed>parsed)|exit (?P<exit>\d)")
 
 
 class Block(NamedTuple):
@@ -61,7 +60,7 @@ def page_blocks(page: Path) -> list[Block]:
         place = f"{page.relative_to(ROOT)}:{source.count(chr(10), 0, found.start('text'))}"
         note = _NOTE.fullmatch(found["note"]) if found["note"] else None
         assert note or not found["note"], f"{place}: unknown comment {found['note']!r}"
-        how = note.groupdict() if note else dict.fromkeys(("file", "real", "parsed", "exit"))
+        how = note.groupdict() if note else dict.fromkeys(("real", "parsed", "exit"))
         language, text = found["language"], found["text"]
         if language == "text" and blocks and blocks[-1].exit and not blocks[-1].said:
             blocks[-1] = blocks[-1]._replace(said=text)
@@ -70,7 +69,7 @@ def page_blocks(page: Path) -> list[Block]:
                 place,
                 language,
                 text,
-                how["file"],
+                found["file"],
                 bool(how["real"]),
                 bool(how["parsed"]),
                 int(how["exit"] or 0),
