@@ -51,6 +51,7 @@ def test_pairs_against_vllms_own_route(running: BenchServer, jostle: Any, tmp_pa
     assert "b.json" in shown
 
 
+@pytest.mark.slow
 def test_two_are_compared_if_they_are_the_same_workload(
     running: BenchServer, jostle: Any, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_link_that_leads_nowhere_is_there(tmp_path: Path) -> None:
         check_output(link, overwrite=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", ".", "/", "..", "folder/.."])
 def test_a_folder_by_another_name(name: str, jostle: Any, work: Path) -> None:
     for words in (

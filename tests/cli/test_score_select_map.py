@@ -306,6 +306,7 @@ def test_a_scoring_that_broke_off_goes_on(
     assert len(engine.scored) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -59,6 +59,7 @@ def mixed(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_from_scores_to_map(jostle: Any, mixed: Path, tmp_path: Path) -> None:
     scores = tmp_path / "scores.parquet"
     code, shown = jostle("score", mixed, "-o", scores, "--url", "http://e", *DESIGN)

@@ -77,6 +77,7 @@ def test_what_is_wrong_is_said_at_once(
     assert shown.count("\n") == 1 or "pairs\n" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "values", "complaint"),
     [

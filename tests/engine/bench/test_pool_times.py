@@ -110,6 +110,7 @@ async def measured(tasks: list[Task], config: ScoreConfig, at_once: int) -> Pool
     return PoolTimes.of("pool", len(tasks), 0, repeated(rates), tokens=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "k", "at_once"), [(1, 2, 43), (4, 3, 8)])
 def test_a_pool_takes_as_long_as_was_told(n: int, k: int, at_once: int) -> None:
     tasks = [*training_pool()][::2]

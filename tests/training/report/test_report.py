@@ -76,6 +76,7 @@ def test_the_map_of_a_run_is_a_picture_of_its_data(tmp_path: Path) -> None:
         assert places == pytest.approx(start + slope * values, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_png_is_the_same_picture_in_dots(tmp_path: Path) -> None:
     scorings = scorings_of(make_records(tmp_path / "run", make_tasks(12)))
     few, all_of_them = tmp_path / "few.png", tmp_path / "all.png"
