@@ -99,6 +99,7 @@ class Peer:
         folder: Takes its pairs, its log and its answer.
         vllm: Further arguments of vLLM's engine.
         environment: Environment variables of it alone.
+        module: What is run instead of `benchmarks.ways`.
     """
 
     def __init__(
@@ -108,9 +109,11 @@ class Peer:
         folder: Path,
         vllm: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
+        module: str = "benchmarks.ways",
     ) -> None:
         self.name = name
         self._way = way
+        self._module = module
         self._file = folder / slug(name)
         ours = choose_settings().environment
         self._environment = {
@@ -127,7 +130,7 @@ class Peer:
         given = self._file.with_suffix(".pairs")
         given.write_text(pairs.model_dump_json())
         self._file.with_suffix(".ready").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "benchmarks.ways", self._way]
+        command = [sys.executable, "-m", self._module, self._way]
         with self._file.with_suffix(".log").open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, str(given), str(self._file.with_suffix(".json"))],

@@ -34,10 +34,12 @@ class Answer(BaseModel):
     Attributes:
         seconds: Time of all pairs.
         logprobs: Sum of the output's token log-probabilities, per pair.
+        samples: Of a way that samples: the outputs of each prompt, as token ids.
     """
 
     seconds: float
-    logprobs: list[float]
+    logprobs: list[float] = []
+    samples: list[list[list[int]]] = []
 
 
 _Pair = tuple[list[int], list[int]]
@@ -45,25 +47,11 @@ _Score = Callable[[list[_Pair]], list[float]]
 
 
 def transformers_way(model: str) -> _Score:
-    """The authors' way: a padded transformers loop in the order given, logits for all rows.
-
-    A folder without weights gets random ones.
-    """
+    """The authors' way: a padded transformers loop in the order given, logits for all rows."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    network, device = load_model(model)
     size = int(os.environ.get(BATCH_VARIABLE, "8"))
-    network: Any
-    if any(Path(model).glob("*.safetensors")):
-        network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-    else:
-        config = AutoConfig.from_pretrained(model)
-        with torch.device(device):
-            network = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
-    network.to(device)
-    network.train(False)
 
     def score(pairs: list[_Pair]) -> list[float]:
         results: list[float] = []
@@ -88,6 +76,25 @@ def transformers_way(model: str) -> _Score:
     return score
 
 
+def load_model(model: str) -> tuple[Any, str]:
+    """A model in transformers and its device; a folder without weights gets random ones."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    network: Any
+    if any(Path(model).glob("*.safetensors")):
+        network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    else:
+        config = AutoConfig.from_pretrained(model)
+        with torch.device(device):
+            network = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+    network.to(device)
+    network.train(False)
+    return network, device
+
+
 def harness_way(model: str) -> _Score:
     """The evaluation harness' way: it has vLLM give log-probabilities of the whole prompt."""
     name_vllm()
@@ -103,7 +110,7 @@ def harness_way(model: str) -> _Score:
         max_model_len=2048,
         batch_size="auto",
         **({"block_size": 32, "max_num_batched_tokens": 2048} if on_cpu else {}),
-        **_vllm_arguments(),
+        **vllm_arguments(),
     )
 
     def score(pairs: list[_Pair]) -> list[float]:
@@ -122,7 +129,7 @@ def whole_way(model: str) -> _Score:
     on_cpu = choose_settings().device == "cpu"
     small: dict[str, Any] = {"block_size": 32, "max_num_batched_tokens": 2048} if on_cpu else {}
     small["dtype"] = "float32" if on_cpu else "bfloat16"
-    llm = LLM(model, max_model_len=2048, **small, **_vllm_arguments())
+    llm = LLM(model, max_model_len=2048, **small, **vllm_arguments())
     params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
 
     def score(pairs: list[_Pair]) -> list[float]:
@@ -137,7 +144,8 @@ def whole_way(model: str) -> _Score:
     return score
 
 
-def _vllm_arguments() -> dict[str, Any]:
+def vllm_arguments() -> dict[str, Any]:
+    """What `VLLM_VARIABLE` holds."""
     arguments: dict[str, Any] = json.loads(os.environ.get(VLLM_VARIABLE, "{}"))
     return arguments
 
@@ -169,12 +177,21 @@ def main(way: str, pairs_file: Path, answer_file: Path) -> None:
     pairs = list(zip(given.prompts, given.outputs, strict=True))
     score = WAYS[way](given.model)
     score(pairs[:WARM_UP])
+    answer_when_told(answer_file, "logprobs", lambda: score(pairs))
+
+
+def answer_when_told(answer_file: Path, field: str, work: Callable[[], Any]) -> None:
+    """Says that it is ready, works when it is told to, and writes what was found and how fast.
+
+    Args:
+        field: Which field of the answer takes what was found.
+    """
     answer_file.with_suffix(".ready").touch()
     sys.stdin.readline()
     started = time.perf_counter()
-    logprobs = score(pairs)
-    answer = Answer(seconds=time.perf_counter() - started, logprobs=logprobs)
-    answer_file.write_text(answer.model_dump_json())
+    found = work()
+    seconds = time.perf_counter() - started
+    answer_file.write_text(Answer(seconds=seconds, **{field: found}).model_dump_json())
 
 
 if __name__ == "__main__":

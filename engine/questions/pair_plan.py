@@ -23,6 +23,7 @@ class Pair:
     Attributes:
         about: What tells it from other pairs of its prompt, for messages.
         again: Whether it is scored a second time, with nothing reused of the first.
+        continued: Whether samples go on from its prompt and its output.
     """
 
     task_id: str
@@ -32,6 +33,7 @@ class Pair:
     output: tuple[int, ...]
     about: str = ""
     again: bool = False
+    continued: bool = False
 
     @property
     def of_prompt(self) -> str:
@@ -55,7 +57,14 @@ class Pair:
 
     async def ask(self, backend: Backend, group: int) -> tuple[Scored, Usage]:
         """The log-probabilities of the output's tokens and what they cost."""
-        scored = await backend.score(self.prompt, self.output, self.name, group, again=self.again)
+        scored = await backend.score(
+            self.prompt,
+            self.output,
+            self.name,
+            group,
+            again=self.again,
+            continued=self.continued,
+        )
         return scored, Usage(
             pairs=1,
             tokens_submitted=scored.n_submitted,

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from engine.errors import EngineError, InputError
@@ -20,8 +20,9 @@ from engine.measures import flip_rate, perplexity, prediction_probability, promp
 from engine.prompts import EncodedPrompt, PromptBuilder
 from engine.protocol.api import PairScore, Reference, SkippedTask, TaskScore, Usage
 from engine.protocol.score_config import ScoreConfig
-from engine.questions.backend import Backend, Generated, PlannedSample
+from engine.questions.backend import Backend, Generated
 from engine.questions.children import Children, together
+from engine.questions.draft import Drafted, drafts_of
 from engine.questions.pair_plan import (
     Pair,
     TaskPlan,
@@ -33,6 +34,7 @@ from engine.questions.pair_plan import (
 from engine.questions.planners import in_planner, in_planners
 from engine.questions.question import Asked
 from engine.questions.question_registry import find_question
+from engine.questions.task_work import TaskWork
 from engine.tasks import Instance, Task
 from engine.variance.pair_grid import PairGrid
 
@@ -41,32 +43,6 @@ KEPT_TOKENS = 1_000_000
 
 SECOND_READINGS = 2
 """Original pairs of a task that are scored a second time where rounding tells."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A task whose references are known.
-
-    Attributes:
-        known: The scores that came with the references.
-        pairs: What is scored for prompt uncertainty.
-        again: Originals that are scored a second time.
-        asked: What the question asks on top.
-    """
-
-    plan: TaskPlan
-    group: int
-    references: tuple[Reference, ...]
-    known: list[PairScore]
-    pairs: list[Pair]
-    again: list[Pair]
-    asked: list[Asked]
-    usage: Usage
-
-    @property
-    def calls(self) -> list[Pair | PlannedSample]:
-        """All calls to the engine."""
-        return [*self.pairs, *self.again, *(one.call for one in self.asked)]
 
 
 class TaskScorer:
@@ -195,7 +171,7 @@ class TaskScorer:
         finally:
             await children.end()
 
-    async def _reference(self, task: Task) -> _Work:
+    async def _reference(self, task: Task) -> TaskWork:
         """The reference outputs of a task, and what remains to be asked.
 
         Generating a reference already gives its log-probabilities under the original prompt, so
@@ -222,29 +198,40 @@ class TaskScorer:
                 tokens_reused=sum(output.n_reused for output in generated),
                 tokens_generated=sum(len(output.token_ids) for output in generated),
             )
-        pairs, again, asked, reusable = await in_planner(self._plan_calls, plan, outputs)
+        planned = await in_planner(self._plan_calls, plan, outputs)
+        pairs, again, asked, drafts, reusable = planned
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
-        return _Work(plan, group, references, known, pairs, again, asked, usage)
+        return TaskWork(plan, group, references, known, pairs, again, asked, drafts, usage)
 
     def _gold_outputs(self, plan: TaskPlan) -> list[tuple[int, ...]]:
         return [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
 
     def _plan_calls(
         self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]]
-    ) -> tuple[list[Pair], list[Pair], list[Asked], int]:
-        """All pairs of a task, those read again, what is asked, and how many tokens recur."""
+    ) -> tuple[list[Pair], list[Pair], list[Asked], list[Drafted | None], int]:
+        """All pairs of a task, those read again, what is asked with its drafts, and how many tokens
+        recur.
+        """
         config, builder = self._config, self._builder
         gold = config.reference == "gold"
         pairs = plan_pairs(plan, outputs, config, builder, originals=gold)
         moved = any(pair.perturbation for pair in pairs)
         again = second_readings(plan, outputs, self._second_readings if moved else 0)
         asked = self._question.plan(plan, pairs, config, builder) if self._question else []
-        sequences = [pair.submitted for pair in pairs] + [one.call.submitted for one in asked]
+        if self._backend.continues and self._question and self._question.draws:
+            pairs = [replace(pair, continued=True) for pair in pairs]
+        drafts: list[Drafted | None] = [None] * len(asked)
+        if self._backend.continues and not gold:
+            drafts = drafts_of([one.call for one in asked], pairs)
+        sequences = [pair.submitted for pair in pairs]
+        sequences += [
+            one.call.submitted for one, draft in zip(asked, drafts, strict=True) if draft is None
+        ]
         if not gold:
             sequences += [original.token_ids for original in plan.originals]
         reusable = reusable_tokens(sequences) + reusable_tokens(pair.submitted for pair in again)
-        return pairs, again, asked, reusable
+        return pairs, again, asked, drafts, reusable
 
     async def _generate(self, plan: TaskPlan, group: int) -> list[Generated]:
         async def generate(instance: Instance, original: EncodedPrompt) -> Generated:
@@ -284,7 +271,7 @@ class TaskScorer:
 
     async def _submit(
         self,
-        referenced: asyncio.Task[_Work],
+        referenced: asyncio.Task[TaskWork],
         before: asyncio.Task[Any] | None,
         children: Children,
     ) -> list[asyncio.Task[tuple[Any, Usage]]]:
@@ -294,8 +281,13 @@ class TaskScorer:
         work = await referenced
         calls = work.calls
         running: dict[int, asyncio.Task[tuple[Any, Usage]]] = {}
+        drafts = dict(enumerate(work.drafts, len(work.pairs) + len(work.again)))
         # Stable, so pairs come first: behind a sample the cache might cover the output of its pair.
         for place in sorted(range(len(calls)), key=lambda each: calls[each].perturbation):
+            if draft := drafts.get(place):
+                following = draft.follow(running[draft.at], self._backend, work.group, self._slots)
+                running[place] = children.spawn(following)
+                continue
             await self._slots.acquire()
             call = children.spawn(calls[place].ask(self._backend, work.group))
             # Not inside the child: one that is cancelled early never starts.
@@ -306,7 +298,7 @@ class TaskScorer:
     async def _collect(
         self,
         task: Task,
-        referenced: asyncio.Task[_Work],
+        referenced: asyncio.Task[TaskWork],
         submitted: asyncio.Task[list[asyncio.Task[tuple[Any, Usage]]]],
     ) -> TaskScore | SkippedTask:
         try:
@@ -321,7 +313,7 @@ class TaskScorer:
         # Beside the event loop: thousands of outputs are compared.
         return await asyncio.to_thread(self._score, work, answers, usage)
 
-    def _score(self, work: _Work, answers: Sequence[Any], usage: Usage) -> TaskScore:
+    def _score(self, work: TaskWork, answers: Sequence[Any], usage: Usage) -> TaskScore:
         """The score of a task, given the answers to its pairs and to all that was asked."""
         order = {instance.id: index for index, instance in enumerate(work.plan.instances)}
 

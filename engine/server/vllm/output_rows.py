@@ -22,6 +22,9 @@ from engine.server.vllm.patched_vllm import OUTPUT_ROWS, unfit
 MARK = "jostle_first_row"
 """Key of `SamplingParams.extra_args`: the first row wanted. Row r predicts prompt token r + 1."""
 
+COUNT_MARK = "jostle_rows"
+"""Another: how many rows are wanted; without it, all from the first on."""
+
 OUTPUT_MARK = "jostle_output"
 """Another, for the V2 runner: the ids to score, one for each row from the first wanted on."""
 
@@ -134,6 +137,9 @@ def _span(runner: Any, request_id: str, request: Any, scheduled: int) -> _Span |
     first = max(start, wanted)
     # The last prompt row predicts the token that is sampled; the sampler sees to that one.
     end = min(start + scheduled, len(request.prompt_token_ids) - 1)
+    count = request.sampling_params.extra_args.get(COUNT_MARK)
+    if type(count) is int and count > 0:
+        end = min(end, wanted + count)
     if end <= first:
         return None
     index = runner.input_batch.req_id_to_index[request_id]

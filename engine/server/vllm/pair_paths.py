@@ -14,7 +14,7 @@ from vllm.logprobs import FlatLogprobs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from engine.server.vllm.output_rows import MARK, OUTPUT_MARK
+from engine.server.vllm.output_rows import COUNT_MARK, MARK, OUTPUT_MARK
 
 Tokens = tuple[int, ...]
 Marks = dict[str, Any]
@@ -44,7 +44,9 @@ class PairPath(Protocol):
         """
         ...
 
-    def read(self, result: RequestOutput, prompt: Tokens, output: Tokens) -> Rows | None:
+    def read(
+        self, result: RequestOutput, submitted: Tokens, prompt: Tokens, output: Tokens
+    ) -> Rows | None:
         """The output's rows; None if the cache covered some, which are not computed then."""
         ...
 
@@ -54,24 +56,43 @@ class SampledLast:
 
     Args:
         ours: Whether `engine.server.vllm.output_rows` is installed and may be asked.
+        block: If given, what is submitted is filled up to blocks of so many tokens, with tokens
+            that nothing follows from: the cache knows only full blocks.
+        longest: Tokens that can be submitted.
     """
 
-    def __init__(self, *, ours: bool) -> None:
+    def __init__(self, *, ours: bool, block: int = 0, longest: int = 0) -> None:
         self._ours = ours
+        self._block = block
+        self._longest = longest
         self._params = one_token(flat_logprobs=True)
 
     def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
         """See `PairPath`."""
-        inner, last = output[:-1], output[-1]
         params = copy.copy(self._params)
-        params.logprob_token_ids = [last]
-        params.prompt_logprobs = 0 if inner else None
-        params.extra_args = {**marks, MARK: len(prompt) - 1} if self._ours else marks
-        return prompt + inner, params
+        submitted = self._filled(prompt + output[:-1], output[-1])
+        behind = len(submitted) - len(prompt)
+        params.prompt_logprobs = 0 if behind else None
+        if behind < len(output):
+            params.logprob_token_ids = [output[-1]]
+        if self._ours:
+            marks = {**marks, MARK: len(prompt) - 1}
+            if behind > len(output):
+                marks[COUNT_MARK] = len(output)
+        params.extra_args = marks
+        return submitted, params
 
-    def read(self, result: RequestOutput, prompt: Tokens, output: Tokens) -> Rows | None:
+    def _filled(self, tokens: Tokens, last: int) -> Tokens:
+        """The tokens; where they do not end with a block, the last one up to its end."""
+        missing = -len(tokens) % self._block if self._block else 0
+        return tokens + (last,) * missing if len(tokens) + missing < self._longest else tokens
+
+    def read(
+        self, result: RequestOutput, submitted: Tokens, prompt: Tokens, output: Tokens
+    ) -> Rows | None:
         """See `PairPath`. A row predicts the token behind it, so one prompt row is needed."""
-        inner, last = output[:-1], output[-1]
+        behind, last = len(submitted) - len(prompt), output[-1]
+        inner = output[:behind]
         logprobs: list[float | None] = []
         is_greedy: list[bool] = []
         if inner:
@@ -80,9 +101,11 @@ class SampledLast:
             rows = result.prompt_logprobs
             assert isinstance(rows, FlatLogprobs)
             # Counted from the end, where both the stock path and ours have the output's rows.
-            first = len(rows) - len(inner)
+            first = len(rows) - behind
             logprobs = [row_logprob(rows, first + i, token) for i, token in enumerate(inner)]
             is_greedy = [rows.ranks[rows.start_indices[first + i]] == 1 for i in range(len(inner))]
+        if behind >= len(output):
+            return Rows(logprobs, tuple(is_greedy))
         sampled = result.outputs[0].logprobs
         assert isinstance(sampled, FlatLogprobs)
         value = row_logprob(sampled, 0, last)
@@ -104,7 +127,9 @@ class OurRows:
         params.extra_args = {**marks, MARK: len(prompt) - 1, OUTPUT_MARK: list(output)}
         return prompt + output[:-1], params
 
-    def read(self, result: RequestOutput, prompt: Tokens, output: Tokens) -> Rows | None:
+    def read(
+        self, result: RequestOutput, submitted: Tokens, prompt: Tokens, output: Tokens
+    ) -> Rows | None:
         """See `PairPath`."""
         rows = result.prompt_token_id_logprobs
         if rows is None:
@@ -127,7 +152,9 @@ class FixedIds:
         params.extra_args = marks
         return prompt + output, params
 
-    def read(self, result: RequestOutput, prompt: Tokens, output: Tokens) -> Rows | None:
+    def read(
+        self, result: RequestOutput, submitted: Tokens, prompt: Tokens, output: Tokens
+    ) -> Rows | None:
         """See `PairPath`. The runner drops the scores of a request whose first row is cached."""
         rows = result.prompt_token_id_logprobs
         return None if rows is None else Rows(rows[:, 0].tolist(), None)

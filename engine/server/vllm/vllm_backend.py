@@ -17,6 +17,7 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, SamplingParams
 
 from engine.errors import EngineError
+from engine.process.settings import DRAFTS_VARIABLE
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import shared_tails
 from engine.server.vllm.pair_paths import (
@@ -56,6 +57,17 @@ def _path(*, v2_runner: bool, output_rows: bool) -> PairPath:
     return SampledLast(ours=output_rows)
 
 
+def _filling_path(config: Any, extensions: Extensions) -> PairPath | None:
+    """The way that fills blocks, where a sample can take over the tokens of a block's head."""
+    if not extensions.shared_tails or os.environ.get(DRAFTS_VARIABLE) == "0":
+        return None
+    return SampledLast(
+        ours=extensions.output_rows,
+        block=config.cache_config.block_size,
+        longest=config.model_config.max_model_len,
+    )
+
+
 class VllmBackend:
     """Implements `engine.questions.backend.PairBackend` on top of vLLM.
 
@@ -70,6 +82,7 @@ class VllmBackend:
     Attributes:
         n_replicas: Data-parallel ranks that this client can reach.
         precision: See `engine.server.vllm.rounding.engine_precision`.
+        continues: See `engine.questions.backend.Backend`.
     """
 
     def __init__(
@@ -86,11 +99,13 @@ class VllmBackend:
         self._path = _path(
             v2_runner=bool(config.use_v2_model_runner), output_rows=extensions.output_rows
         )
+        self._filling = _filling_path(config, extensions)
         self._client = client
         self._salt = salt
         self.tokenizer: Any = client.renderer.get_tokenizer()
         self.max_model_len: int = config.model_config.max_model_len
         self.precision = engine_precision(config)
+        self.continues = self._filling is not None
         # As many as one scheduler step takes, and as many again to fill the next step at once.
         parallel = config.parallel_config
         self.n_replicas: int = (
@@ -152,6 +167,7 @@ class VllmBackend:
             temperature=planned.temperature,
             top_p=planned.top_p,
             seed=planned.seed,
+            logit_bias=None if planned.banned is None else {planned.banned: -100.0},
             stop_token_ids=[planned.end],
             detokenize=False,
             extra_args=self._marks(planned.prompt) or None,
@@ -177,6 +193,7 @@ class VllmBackend:
         group: int,
         *,
         again: bool = False,
+        continued: bool = False,
     ) -> Scored:
         """Log-probabilities of the output's tokens after the prompt.
 
@@ -188,11 +205,12 @@ class VllmBackend:
         and with nothing else.
         """
         marks = self._marks(prompt)
+        path = self._filling if self._filling and continued else self._path
         for rescored in (False, True):
-            submitted, params = self._path.ask(prompt, output, marks)
+            submitted, params = path.ask(prompt, output, marks)
             params.skip_reading_prefix_cache = rescored
             result = await self._run(submitted, params, name, group, again=again)
-            if (rows := self._path.read(result, prompt, output)) is not None:
+            if (rows := path.read(result, submitted, prompt, output)) is not None:
                 return Scored(
                     checked_logprobs(rows.logprobs, name),
                     len(submitted) * (1 + rescored),

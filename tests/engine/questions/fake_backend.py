@@ -82,6 +82,7 @@ class FakeBackend:
     drawn: dict[str, PlannedSample] = field(default_factory=dict)
     precision: str = "float32"
     noise: float = 0.0
+    continues: bool = False
 
     def new_group(self) -> int:
         self.n_groups += 1
@@ -109,6 +110,7 @@ class FakeBackend:
         group: int,
         *,
         again: bool = False,
+        continued: bool = False,
     ) -> Scored:
         self.groups[name.partition("/")[0]].add(group)
         logprobs = await self._answer(name, prompt, output)

@@ -1,0 +1,256 @@
+"""Samples per second under perturbed prompts: the peers' ways and jostle on the same prompts.
+
+    python -m benchmarks.sampling [--tasks 1] [--instances 10] [--perturbations 10] [--samples 5]
+                                  [--turns 2] [--eager] [--ngram] [--keep FOLDER]
+
+The paper's setting: definition and two examples, words dropped at 0.2, at most 32 tokens, at
+temperature 1. jostle answers whole requests for the measure `output_disagreement`: it generates the
+reference outputs and scores all pairs as well, whose seconds count; the peers sample and do nothing
+else. All on vLLM are set alike; transformers runs once. Greedy references, seeds and the share of
+samples that are the reference are those of `engine.questions`. With `--keep` turns that are in the
+folder are not taken again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+from pydantic import BaseModel
+
+from benchmarks.contenders import Peer, Server
+from benchmarks.pairs import all_pairs, sample_tasks
+from benchmarks.result_file import ResultFile
+from benchmarks.sampling_ways import SamplingPlan
+from benchmarks.scoring import MAX_MODEL_LEN, PEER_SECONDS, warm_up
+from benchmarks.turns import in_turns
+from engine.process.settings import DRAFTS_VARIABLE
+from engine.prompts import PromptBuilder
+from engine.protocol.api import TaskScore, Usage
+from engine.protocol.score_config import SamplingConfig, ScoreConfig
+from engine.questions.output_question import sample_seed
+from engine.weights.models import resolve_model
+
+TRANSFORMERS = "transformers, generate in batches of 8"
+OFFLINE = "vLLM offline, n = m"
+NGRAM = "vLLM offline, n = m, n-gram drafts"
+PLAIN = "jostle, every sample generated whole"
+JOSTLE = "jostle"
+SCORING = "jostle, pairs alone"
+
+
+class Turn(BaseModel):
+    """What a way did once.
+
+    Attributes:
+        seconds: Of all samples.
+        lengths: Tokens of each.
+        as_reference: How many are the reference of their instance.
+        usage: What our engine counted.
+    """
+
+    seconds: float
+    lengths: list[int] = []
+    as_reference: int = 0
+    usage: Usage | None = None
+
+
+class Sampling:
+    """One run of the benchmark."""
+
+    def __init__(
+        self, model: str, config: ScoreConfig, n_tasks: int, *, eager: bool, folder: Path
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        self.model = str(resolve_model(model))
+        self.config = config
+        self.eager = eager
+        self.folder = folder
+        self.builder = PromptBuilder(
+            AutoTokenizer.from_pretrained(self.model), config.prompt, MAX_MODEL_LEN
+        )
+        self.tasks = sample_tasks(n_tasks, config, config.seed, self.builder)
+        self.plan: SamplingPlan | None = None
+
+    def jostle(self, name: str, config: ScoreConfig, drafts: str = "1") -> Turn:
+        """Whole requests to a fresh server."""
+        flags = (f"--max-model-len={MAX_MODEL_LEN}",)
+        server = Server(
+            name, self.model, self.folder, flags, {DRAFTS_VARIABLE: drafts}, eager=self.eager
+        )
+        server.start()
+        try:
+            client = server.wait()
+            warm_up(client)
+            started = time.perf_counter()
+            scores = list(client.score(self.tasks, config))
+            seconds = time.perf_counter() - started
+        finally:
+            server.stop()
+        return _turn_of(scores, seconds)
+
+    def peer(self, name: str, way: str, **vllm: object) -> Turn:
+        """The same prompts through a peer."""
+        plan = self._plan()
+        arguments = {"enforce_eager": self.eager, **vllm}
+        peer = Peer(name, way, self.folder, arguments, module="benchmarks.sampling_ways")
+        peer.start(plan)
+        try:
+            answer = peer.measure(PEER_SECONDS)
+        finally:
+            peer.stop()
+        of_prompts = zip(answer.samples, plan.outputs, strict=True)
+        return Turn(
+            seconds=answer.seconds,
+            lengths=[len(one) for some in answer.samples for one in some],
+            as_reference=sum(some.count(reference) for some, reference in of_prompts),
+        )
+
+    def _plan(self) -> SamplingPlan:
+        """All prompts, with the references that transformers generates."""
+        if self.plan is None:
+            config = self.config
+            pairs = all_pairs(self.tasks, self._references(), config, self.builder, self.model)
+            self.plan = SamplingPlan(
+                **pairs.model_dump(),
+                n_samples=config.sampling.n_samples,
+                max_tokens=config.max_output_tokens,
+                temperature=config.sampling.temperature,
+                end=self.builder.end,
+                seeds=[
+                    sample_seed(config.seed, "", "", number, 0) % 2**31
+                    for number in range(len(pairs.prompts))
+                ],
+            )
+        return self.plan
+
+    def _references(self) -> list[list[tuple[int, ...]]]:
+        import torch
+
+        from benchmarks.ways import load_model
+        from engine.questions.pair_plan import plan_task
+
+        network, _ = load_model(self.model)
+
+        def greedy(prompt: tuple[int, ...]) -> tuple[int, ...]:
+            with torch.inference_mode():
+                (row,) = network.generate(
+                    input_ids=torch.tensor([prompt]),
+                    do_sample=False,
+                    max_new_tokens=self.config.max_output_tokens,
+                    eos_token_id=self.builder.end,
+                    pad_token_id=self.builder.end,
+                )
+            return tuple(row[len(prompt) :].tolist())
+
+        plans = [plan_task(task, self.config, self.builder) for task in self.tasks]
+        return [[greedy(original.token_ids) for original in plan.originals] for plan in plans]
+
+
+def _turn_of(scores: list[TaskScore], seconds: float) -> Turn:
+    lengths, as_reference = [], 0
+    for score in scores:
+        references = {one.instance_id: one for one in score.references}
+        for row in score.answers["output_disagreement"].rows if score.answers else ():
+            reference = references[row["instance_id"]]
+            lengths.append(row["n_tokens"])
+            same = (row["output"], row["n_tokens"]) == (reference.text, len(reference.token_ids))
+            as_reference += same
+    usage = sum((score.usage for score in scores), Usage())
+    return Turn(seconds=seconds, lengths=lengths, as_reference=as_reference, usage=usage)
+
+
+def show(turns: dict[str, list[Turn]], result: ResultFile) -> dict[str, float]:
+    """The table, and its figures."""
+    best = {name: min(taken, key=lambda turn: turn.seconds) for name, taken in turns.items()}
+    rates = {name: len(turn.lengths) / turn.seconds for name, turn in best.items()}
+    others = [name for name in (TRANSFORMERS, OFFLINE) if name in rates]
+    rows = []
+    for name, turn in best.items():
+        cells = [name, f"{turn.seconds:.1f}"]
+        if n := len(turn.lengths):
+            cells.append(f"{rates[name]:.2f}")
+            cells += [f"{rates[name] / rates[other]:.2f}" for other in others]
+            cells += [f"{fmean(turn.lengths):.2f}", f"{turn.as_reference / n:.3f}"]
+        rows.append(cells)
+    n_samples = len(best[JOSTLE].lengths)
+    result.table(
+        f"{n_samples} samples, seconds and ratios of one run",
+        [
+            "way",
+            "seconds",
+            "samples/s",
+            *(f"x {other.partition(',')[0]}" for other in others),
+            "tokens",
+            "as reference",
+        ],
+        rows,
+    )
+    for name, taken in turns.items():
+        result.print(f"turns of {name}: {', '.join(f'{turn.seconds:.1f}' for turn in taken)} s")
+    for name, turn in best.items():
+        if turn.usage:
+            usage = turn.usage
+            result.print(
+                f"{name}: {usage.pairs} pairs scored; prompt tokens submitted "
+                f"{usage.tokens_submitted}, computed {usage.tokens_computed}; generated "
+                f"{usage.tokens_generated} for references, {usage.tokens_sampled} for samples"
+            )
+    return {f"samples/s of {name}": rate for name, rate in rates.items() if rate}
+
+
+def main() -> None:
+    """Runs all ways and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--tasks", type=int, default=1)
+    parser.add_argument("--instances", type=int, default=10)
+    parser.add_argument("--perturbations", type=int, default=10)
+    parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--eager", action="store_true", help="do not compile the model")
+    parser.add_argument("--ngram", action="store_true", help="vLLM with n-gram drafts too")
+    parser.add_argument("--without", nargs="*", default=[], choices=["transformers", "offline"])
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--name", default="sampling", help="of the files of the result")
+    chosen = parser.parse_args()
+    config = ScoreConfig(
+        n_instances=chosen.instances,
+        n_perturbations=chosen.perturbations,
+        max_output_tokens=32,
+        seed=chosen.seed,
+        measure="output_disagreement",
+        sampling=SamplingConfig(n_samples=chosen.samples),
+    )
+    folder = chosen.keep or Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Sampling(chosen.model, config, chosen.tasks, eager=chosen.eager, folder=folder)
+    pairs_alone = config.model_copy(update={"measure": "prompt_uncertainty"})
+    ways: dict[str, Callable[[], Turn]] = {
+        OFFLINE: lambda: run.peer(OFFLINE, "vllm"),
+        PLAIN: lambda: run.jostle(PLAIN, config, drafts="0"),
+        JOSTLE: lambda: run.jostle(JOSTLE, config),
+        SCORING: lambda: run.jostle(SCORING, pairs_alone),
+    }
+    drafts = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
+    if chosen.ngram:
+        ways[NGRAM] = lambda: run.peer(NGRAM, "vllm", speculative_config=drafts)
+    if "offline" in chosen.without:
+        del ways[OFFLINE]
+    turns = in_turns(Turn, ways, chosen.turns, chosen.keep)
+    if "transformers" not in chosen.without:
+        once = {TRANSFORMERS: lambda: run.peer(TRANSFORMERS, "transformers")}
+        turns = in_turns(Turn, once, 1, chosen.keep) | turns
+    result = ResultFile(chosen.name)
+    result.print(f"tasks: {', '.join(task.id for task in run.tasks)}")
+    result.save(show(turns, result), chosen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Ways that are measured in turns, so that each sees the same minutes of a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from benchmarks.contenders import slug
+
+_Turn = TypeVar("_Turn", bound=BaseModel)
+
+
+def in_turns(
+    kind: type[_Turn],
+    ways: Mapping[str, Callable[[], _Turn]],
+    n_turns: int = 1,
+    kept: Path | None = None,
+) -> dict[str, list[_Turn]]:
+    """One way after the other, then all again.
+
+    Args:
+        kind: What a turn gives.
+        kept: A folder that keeps each turn; one that is there is not taken again.
+    """
+    turns: dict[str, list[_Turn]] = {name: [] for name in ways}
+    for number in range(n_turns):
+        for name, take in ways.items():
+            file = kept / f"{slug(name)}-{number}.json" if kept else None
+            if file and file.exists():
+                turns[name].append(kind.model_validate_json(file.read_bytes()))
+                continue
+            turns[name].append(turn := take())
+            if file:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(turn.model_dump_json())
+    return turns
