@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from benchmarks.adaptive_tables import (
     Curve,
@@ -33,6 +32,7 @@ from benchmarks.adaptive_tables import (
     show_repeats,
 )
 from benchmarks.reference_pairs import SECOND, STORED
+from benchmarks.result_file import ResultFile
 from benchmarks.stored_pairs import Draw, StoredTask, informed, load, values
 from engine.design.assisted import estimate
 from engine.design.choose import choose_design
@@ -45,7 +45,6 @@ from engine.variance.pooling import Pooled, standard_errors
 
 Floats = NDArray[np.float64]
 Rank = Callable[[Draw, list[Measurement]], Floats]
-RESULTS = Path(__file__).parent / "results"
 SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20)
 REPEATED = (
     *((n, n, n) for n in SIZES if n <= 10),
@@ -243,13 +242,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--halves", type=int, default=20)
     chosen = parser.parse_args()
-    console = Console(width=116, record=True)
+    result = ResultFile("adaptive", width=116)
     tasks = load(chosen.pairs)
     run = Simulation(tasks, chosen.select, range(chosen.seeds))
     relative = Pooled.of([Analysis.of(task.moves) for task in tasks]).relative
     title = f"top {chosen.select} of {len(tasks)} real tasks, mean over {chosen.seeds} seeds"
-    console.print(f"{title}; reference from 20 instances and 20 perturbations")
-    console.print(
+    result.print(f"{title}; reference from 20 instances and 20 perturbations")
+    result.print(
         f"variance components relative to the squared prompt uncertainty: instances "
         f"{relative.instances:.3f}, perturbations {relative.perturbations:.3f}, interaction "
         f"{relative.interaction:.3f}"
@@ -260,7 +259,7 @@ def main() -> None:
         "computed tokens, in thousands, for an overlap with the reference; ratio",
         1e3,
         0,
-        console,
+        result,
     )
     show_costs(
         halves(tasks, chosen.select, chosen.halves),
@@ -268,7 +267,7 @@ def main() -> None:
         f"for the top {chosen.select // 2} of each; ratio",
         0.01,
         1,
-        console,
+        result,
     )
     second = load(SECOND)
     show_costs(
@@ -277,12 +276,11 @@ def main() -> None:
         "come with jostle; reference from 10 instances and 10 perturbations",
         1e3,
         0,
-        console,
+        result,
     )
-    show_repeats(run.repeats(), console)
-    show_designs([curve for curve in curves if curve.labels], console)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "adaptive.txt").write_text(console.export_text())
+    show_repeats(run.repeats(), result)
+    show_designs([curve for curve in curves if curve.labels], result)
+    result.save({}, chosen)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
+
+from benchmarks.result_file import ResultFile
 
 Floats = NDArray[np.float64]
 LEVELS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -40,40 +40,41 @@ class Curve:
 
 
 def show_costs(
-    curves: Sequence[Curve], title: str, unit: float, digits: int, console: Console
+    curves: Sequence[Curve], title: str, unit: float, digits: int, result: ResultFile
 ) -> None:
     """Tokens for each overlap, in a unit, and their ratio to the first curve's."""
-    table = Table(title=title)
-    table.add_column("way")
-    for level in LEVELS:
-        table.add_column(f"{level:.2f}", justify="right")
-    for curve in curves:
-        cells = []
-        for level in LEVELS:
-            mine, uniform = curve.tokens_for(level), curves[0].tokens_for(level)
-            shown = f"{mine / unit:.{digits}f}  {mine / uniform:.2f}"
-            cells.append("-" if np.isnan(mine) else shown)
-        table.add_row(curve.name, *cells)
-    console.print(table)
+
+    def cell(curve: Curve, level: float) -> str:
+        mine, uniform = curve.tokens_for(level), curves[0].tokens_for(level)
+        return "-" if np.isnan(mine) else f"{mine / unit:.{digits}f}  {mine / uniform:.2f}"
+
+    rows = [[curve.name, *(cell(curve, level) for level in LEVELS)] for curve in curves]
+    result.table(title, ["way", *(f"{level:.2f}" for level in LEVELS)], rows)
 
 
-def show_designs(curves: Sequence[Curve], console: Console) -> None:
+def show_designs(curves: Sequence[Curve], result: ResultFile) -> None:
     """What each uniform or chosen design found."""
-    table = Table(title="mean overlap with the reference")
-    for column in ("way", "n x k", "thousand tokens", "overlap"):
-        table.add_column(column, justify="left" if column == "way" else "right")
-    for curve in curves:
-        for label, tokens, overlap in zip(curve.labels, curve.tokens, curve.overlap, strict=True):
-            table.add_row(curve.name, label, f"{tokens / 1e3:.0f}", f"{overlap:.3f}")
-    console.print(table)
+    rows = [
+        [curve.name, label, f"{tokens / 1e3:.0f}", f"{overlap:.3f}"]
+        for curve in curves
+        for label, tokens, overlap in zip(curve.labels, curve.tokens, curve.overlap, strict=True)
+    ]
+    columns = ["way", "n x k", "thousand tokens", "overlap"]
+    result.table("mean overlap with the reference", columns, rows)
 
 
-def show_repeats(rows: Sequence[tuple[str, float, float, float]], console: Console) -> None:
+def show_repeats(repeats: Sequence[tuple[str, float, float, float]], result: ResultFile) -> None:
     """Observed and expected overlap of repeats."""
-    table = Table(title="overlap of the top N with a repeat on other instances and perturbations")
-    for column in ("n x k", "observed", "expected", "difference", "mean miss of one prediction"):
-        table.add_column(column, justify="left" if column == "n x k" else "right")
-    for design, observed, expected, miss in rows:
-        difference = f"{expected - observed:+.3f}"
-        table.add_row(design, f"{observed:.3f}", f"{expected:.3f}", difference, f"{miss:.3f}")
-    console.print(table)
+    result.table(
+        "overlap of the top N with a repeat on other instances and perturbations",
+        ["n x k", "observed", "expected", "difference", "mean miss of one prediction"],
+        [
+            [
+                design,
+                *(f"{value:.3f}" for value in (observed, expected)),
+                f"{expected - observed:+.3f}",
+                f"{miss:.3f}",
+            ]
+            for design, observed, expected, miss in repeats
+        ],
+    )

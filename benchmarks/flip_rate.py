@@ -15,7 +15,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -24,6 +23,7 @@ from benchmarks.noise_floor import short_tasks
 from benchmarks.own_engine import own_engine
 from benchmarks.padded_backend import PaddedBackend, rounded
 from benchmarks.pairs import sample_tasks
+from benchmarks.result_file import ResultFile
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import TaskScore
@@ -34,7 +34,6 @@ from engine.questions.scorer import TaskScorer
 from engine.tasks import Task
 from engine.weights.models import BUNDLED_MODEL, resolve_model
 
-RESULT = Path("benchmarks/results/flip_rate.txt")
 CONTEXT = 1100
 TIE = 1e-3  # nats
 
@@ -188,8 +187,9 @@ def main() -> None:
         builder = PromptBuilder(tokenizer, config.prompt, CONTEXT)
         tasks = sample_tasks(args.tasks, config, 0, builder)
         lines = asyncio.run(on_vllm(tasks, config, folder))
-    print("\n".join(lines))
-    RESULT.write_text("\n".join(lines) + "\n")
+    result = ResultFile("flip_rate")
+    result.print("\n".join(lines))
+    result.save({}, args)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.pairs import MAX_MODEL_LEN, prompt_builder
 from benchmarks.reference_pairs import DESIGN, STORED
+from benchmarks.result_file import ResultFile
 from benchmarks.stored_pairs import StoredTask, load
 from engine.client import EngineClient
 from engine.design.entries import RaceConfig, Standing
@@ -31,9 +31,6 @@ from engine.protocol.engine_calls import Engine
 from engine.tasks import Task
 from engine.variance.overlap import top
 from engine.weights.models import BUNDLED_MODEL, resolve_model
-
-MAX_MODEL_LEN = 2048
-RESULTS = Path(__file__).parent / "results"
 
 
 def simulate(stored: list[StoredTask], config: RaceConfig) -> Race:
@@ -67,41 +64,31 @@ def race_live(
     return race, tables.usage
 
 
-def show(live: tuple[Standing, ...], simulated: tuple[Standing, ...], console: Console) -> None:
+def show(live: tuple[Standing, ...], simulated: tuple[Standing, ...], result: ResultFile) -> None:
     """Where the live race ended, and how far the simulation is from it."""
-    table = Table(title="the live race's end, by ranking estimate; U plain, live and simulated")
-    for column in (
-        "task",
-        "estimate",
-        "interval",
-        "n x k",
-        "pairs",
-        "in",
-        "open",
-        "U",
-        "simulated",
-    ):
-        table.add_column(column, justify="left" if column == "task" else "right")
     both = sorted(zip(live, simulated, strict=True), key=lambda each: -each[0].ranking_estimate)
-    for mine, theirs in both:
-        table.add_row(
-            mine.task_id.removeprefix("task")[:44],
-            f"{mine.ranking_estimate:.4f}",
-            f"{mine.low:.3f} to {mine.high:.3f}",
-            f"{mine.n_instances}x{mine.n_perturbations}",
-            str(mine.pairs),
-            "x" if mine.selected else "",
-            "?" if mine.is_open else "",
-            f"{mine.prompt_uncertainty:.4f}",
-            f"{theirs.prompt_uncertainty:.4f}",
-        )
-    console.print(table)
+    result.table(
+        "the live race's end, by ranking estimate; U plain, live and simulated",
+        ["task", "estimate", "interval", "n x k", "pairs", "in", "open", "U", "simulated"],
+        [
+            [
+                mine.task_id.removeprefix("task")[:44],
+                f"{mine.ranking_estimate:.4f}",
+                f"{mine.low:.3f} to {mine.high:.3f}",
+                f"{mine.n_instances}x{mine.n_perturbations}",
+                str(mine.pairs),
+                "x" if mine.selected else "",
+                "?" if mine.is_open else "",
+                f"{mine.prompt_uncertainty:.4f}",
+                f"{theirs.prompt_uncertainty:.4f}",
+            ]
+            for mine, theirs in both
+        ],
+    )
 
 
 def main() -> None:
     """Runs both races and prints how they agree."""
-    from transformers import AutoTokenizer
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pool", type=Path, default=Path("../shared/data/niv2"))
     parser.add_argument("--budget", type=float, default=80_000)
@@ -112,7 +99,7 @@ def main() -> None:
     config = RaceConfig(n_select=chosen.select, budget=chosen.budget)
     expected = simulate(stored, config)
     model = str(resolve_model(BUNDLED_MODEL))
-    builder = PromptBuilder(AutoTokenizer.from_pretrained(model), DESIGN.prompt, MAX_MODEL_LEN)
+    builder = prompt_builder(model, DESIGN)
     files = {file.stem: file for file in task_files(chosen.pool)}
     tasks = [stored_instances(load_niv2_task(files[each.task_id])) for each in stored]
     with contextlib.ExitStack() as stack:
@@ -146,16 +133,16 @@ def report(
 ) -> None:
     """Prints and writes how the two races agree."""
     n_select = race.config.n_select
-    console = Console(width=120, record=True)
+    result = ResultFile("live_race")
     live, simulated = race.standings(), expected.standings()
-    show(live, simulated, console)
+    show(live, simulated, result)
     pairs = list(zip(live, simulated, strict=True))
     difference = max(abs(a.prompt_uncertainty - b.prompt_uncertainty) for a, b in pairs)
     same = sum((a.n_instances, a.n_perturbations, a.pairs) ==
                (b.n_instances, b.n_perturbations, b.pairs) for a, b in pairs)  # fmt: skip
     chosen = [{i for i, s in enumerate(each) if s.selected} for each in (live, simulated)]
     reference = set(top(np.array([task.moves.mean() for task in stored]), n_select).tolist())
-    console.print(
+    result.print(
         f"{seconds:.0f} s, {sum(standing.pairs for standing in live)} pairs, {race.tokens:.0f} "
         f"computed tokens by the cost model, {usage.tokens_computed + usage.tokens_generated} by "
         f"the engine's count; {sum(s.is_open for s in live)} memberships open\n"
@@ -165,8 +152,7 @@ def report(
         f"overlap with the reference: live {len(chosen[0] & reference) / n_select:.3f}, "
         f"simulated {len(chosen[1] & reference) / n_select:.3f}"
     )
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "live_race.txt").write_text(console.export_text())
+    result.save({})
 
 
 if __name__ == "__main__":

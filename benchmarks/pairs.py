@@ -15,6 +15,7 @@ from engine.questions.pair_plan import plan_pairs, plan_task
 from engine.tasks import Pool, Task
 
 REAL_TASKS = Path("../shared/data/niv2/tasks")
+MAX_MODEL_LEN = 2048
 
 
 class BenchmarkPairs(BaseModel):
@@ -62,6 +63,39 @@ def sample_tasks(
         if len(chosen) == n_tasks:
             break
     return chosen
+
+
+def prompt_builder(model: str, config: ScoreConfig) -> PromptBuilder:
+    """The prompt builder of a model's folder."""
+    from transformers import AutoTokenizer
+
+    return PromptBuilder(AutoTokenizer.from_pretrained(model), config.prompt, MAX_MODEL_LEN)
+
+
+def greedy_references(
+    tasks: list[Task], config: ScoreConfig, builder: PromptBuilder, model: str
+) -> list[list[tuple[int, ...]]]:
+    """The reference outputs of each task's instances, by transformers, one after the other."""
+    import torch
+
+    from benchmarks.ways import load_model
+
+    network, device = load_model(model)
+
+    def greedy(prompt: tuple[int, ...]) -> tuple[int, ...]:
+        with torch.inference_mode():
+            (row,) = network.generate(
+                input_ids=torch.tensor([prompt], device=device),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=device),
+                do_sample=False,
+                max_new_tokens=config.max_output_tokens,
+                eos_token_id=builder.end,
+                pad_token_id=builder.end,
+            )
+        return tuple(row[len(prompt) :].tolist())
+
+    plans = [plan_task(task, config, builder) for task in tasks]
+    return [[greedy(original.token_ids) for original in plan.originals] for plan in plans]
 
 
 def gold_outputs(

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import copy
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.result_file import ResultFile
 from engine.pools.bundled import training_pool
 from engine.prompts import PromptBuilder
 from engine.server.vllm.rounding import rounding
@@ -171,8 +171,9 @@ def main() -> None:
     ]
     for precision in NOISE:
         lines += judge(collect(folder, precision), precision)
-        print("\n".join(lines), flush=True)
-    Path("benchmarks/results/probe_noise.txt").write_text("\n".join(lines) + "\n")
+    result = ResultFile("probe_noise")
+    result.print("\n".join(lines))
+    result.save({})
 
 
 if __name__ == "__main__":

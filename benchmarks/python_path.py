@@ -19,9 +19,7 @@ import os
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.result_file import ResultFile
 from engine.pools.bundled import training_pool
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
@@ -182,10 +180,18 @@ def main() -> None:
 
     found = asyncio.run(run())
     n_pairs = found.pop("pairs")
-    table = Table("of", "CPU ms a pair", "pairs/s at most", title=f"{n_pairs:.0f} pairs")
-    for name, seconds in found.items():
-        table.add_row(name, f"{1000 * seconds / n_pairs:.3f}", f"{n_pairs / seconds:.0f}")
-    Console().print(table)
+    result = ResultFile("python_path" + "_stock" * given.stock)
+    result.table(
+        f"{n_pairs:.0f} pairs",
+        ["of", "CPU ms a pair", "pairs/s at most"],
+        [
+            [name, f"{1000 * seconds / n_pairs:.3f}", f"{n_pairs / seconds:.0f}"]
+            for name, seconds in found.items()
+        ],
+    )
+    result.save(
+        {f"CPU ms a pair, {name}": 1000 * each / n_pairs for name, each in found.items()}, given
+    )
 
 
 if __name__ == "__main__":

@@ -15,15 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.checkpoints import publish_noise
+from benchmarks.result_file import ResultFile
 from engine.client import EngineClient
 from engine.process.engine_process import EngineProcess
 from engine.weights.models import resolve_model
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def make_checkpoints(model: str, root: Path) -> dict[str, Path]:
@@ -81,7 +77,6 @@ def main() -> None:
     parser.add_argument("--loads", type=int, default=6)
     parser.add_argument("--starts", type=int, default=2)
     chosen = parser.parse_args()
-    console = Console(width=100, record=True)
     model = str(resolve_model(chosen.model))
     with tempfile.TemporaryDirectory(prefix="jostle-benchmark-") as folder:
         root = Path(folder)
@@ -90,16 +85,19 @@ def main() -> None:
         loads = measure_loads(model, checkpoints, root, chosen.loads)
         restarts = measure_restarts(next(iter(checkpoints.values())), root, chosen.starts)
     load, restart = statistics.median(loads), statistics.median(restarts)
-    table = Table(title=f"{chosen.model}, {size / 2**20:.0f} MiB of checkpoint")
-    for column in ("way", "times", "median s", "least s", "most s"):
-        table.add_column(column, justify="left" if column == "way" else "right")
-    for name, seconds in (("restart on the checkpoint", restarts), ("POST /v1/weights", loads)):
-        summary = (statistics.median(seconds), min(seconds), max(seconds))
-        table.add_row(name, str(len(seconds)), *(f"{value:.2f}" for value in summary))
-    console.print(table)
-    console.print(f"a load is {restart / load:.1f} times faster than a restart")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "reload.txt").write_text(console.export_text())
+    result = ResultFile("reload", width=100)
+    ways = {"restart on the checkpoint": restarts, "POST /v1/weights": loads}
+    result.table(
+        f"{chosen.model}, {size / 2**20:.0f} MiB of checkpoint",
+        ["way", "times", "median s", "least s", "most s"],
+        [
+            [name, str(len(seconds))]
+            + [f"{value(seconds):.2f}" for value in (statistics.median, min, max)]
+            for name, seconds in ways.items()
+        ],
+    )
+    result.print(f"a load is {restart / load:.1f} times faster than a restart")
+    result.save({"median s of a load": load, "median s of a restart": restart}, chosen)
 
 
 if __name__ == "__main__":

@@ -23,13 +23,18 @@ from statistics import fmean
 from pydantic import BaseModel
 
 from benchmarks.contenders import Peer, Server
-from benchmarks.pairs import all_pairs, sample_tasks
+from benchmarks.pairs import (
+    MAX_MODEL_LEN,
+    all_pairs,
+    greedy_references,
+    prompt_builder,
+    sample_tasks,
+)
 from benchmarks.result_file import ResultFile
 from benchmarks.sampling_ways import SamplingPlan
-from benchmarks.scoring import MAX_MODEL_LEN, PEER_SECONDS, warm_up
+from benchmarks.scoring import PEER_SECONDS, warm_up
 from benchmarks.turns import in_turns
 from engine.process.settings import DRAFTS_VARIABLE
-from engine.prompts import PromptBuilder
 from engine.protocol.api import TaskScore, Usage
 from engine.protocol.score_config import SamplingConfig, ScoreConfig
 from engine.questions.output_question import sample_seed
@@ -65,15 +70,11 @@ class Sampling:
     def __init__(
         self, model: str, config: ScoreConfig, n_tasks: int, *, eager: bool, folder: Path
     ) -> None:
-        from transformers import AutoTokenizer
-
         self.model = str(resolve_model(model))
         self.config = config
         self.eager = eager
         self.folder = folder
-        self.builder = PromptBuilder(
-            AutoTokenizer.from_pretrained(self.model), config.prompt, MAX_MODEL_LEN
-        )
+        self.builder = prompt_builder(self.model, config)
         self.tasks = sample_tasks(n_tasks, config, config.seed, self.builder)
         self.plan: SamplingPlan | None = None
 
@@ -115,7 +116,8 @@ class Sampling:
         """All prompts, with the references that transformers generates."""
         if self.plan is None:
             config = self.config
-            pairs = all_pairs(self.tasks, self._references(), config, self.builder, self.model)
+            references = greedy_references(self.tasks, config, self.builder, self.model)
+            pairs = all_pairs(self.tasks, references, config, self.builder, self.model)
             self.plan = SamplingPlan(
                 **pairs.model_dump(),
                 n_samples=config.sampling.n_samples,
@@ -128,28 +130,6 @@ class Sampling:
                 ],
             )
         return self.plan
-
-    def _references(self) -> list[list[tuple[int, ...]]]:
-        import torch
-
-        from benchmarks.ways import load_model
-        from engine.questions.pair_plan import plan_task
-
-        network, _ = load_model(self.model)
-
-        def greedy(prompt: tuple[int, ...]) -> tuple[int, ...]:
-            with torch.inference_mode():
-                (row,) = network.generate(
-                    input_ids=torch.tensor([prompt]),
-                    do_sample=False,
-                    max_new_tokens=self.config.max_output_tokens,
-                    eos_token_id=self.builder.end,
-                    pad_token_id=self.builder.end,
-                )
-            return tuple(row[len(prompt) :].tolist())
-
-        plans = [plan_task(task, self.config, self.builder) for task in self.tasks]
-        return [[greedy(original.token_ids) for original in plan.originals] for plan in plans]
 
 
 def _turn_of(scores: list[TaskScore], seconds: float) -> Turn:

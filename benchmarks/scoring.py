@@ -19,13 +19,12 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from pydantic import BaseModel
 
 from benchmarks.contenders import Peer
+from benchmarks.counted import show as show_counted
 from benchmarks.floor import (
     Rates,
     attention_flops,
@@ -34,7 +33,15 @@ from benchmarks.floor import (
     sequences_of,
     whole_flops,
 )
-from benchmarks.pairs import BenchmarkPairs, all_pairs, sample_tasks
+from benchmarks.pairs import (
+    MAX_MODEL_LEN,
+    BenchmarkPairs,
+    all_pairs,
+    prompt_builder,
+    sample_tasks,
+)
+from benchmarks.result_file import ResultFile
+from benchmarks.turns import in_turns
 from benchmarks.ways import Answer
 from engine.client import EngineClient
 from engine.process.engine_process import EngineProcess
@@ -42,21 +49,16 @@ from engine.process.settings import (
     OUTPUT_ROWS_VARIABLE,
     SHARED_TAILS_VARIABLE,
 )
-from engine.prompts import PromptBuilder
 from engine.protocol.api import Usage
 from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import reusable_tokens
-from engine.tasks import Task
 from engine.weights.models import resolve_model
 
-MAX_MODEL_LEN = 2048
 PEER_SECONDS = 3600.0
-RESULTS = Path(__file__).parent / "results"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(BaseModel):
     """A way and what it measured on the same pairs.
 
     Attributes:
@@ -88,14 +90,10 @@ class Scoring:
     def __init__(
         self, model: str, config: ScoreConfig, n_tasks: int, seed: int, *, eager: bool = True
     ) -> None:
-        from transformers import AutoTokenizer
-
         self.model = str(resolve_model(model))
         self.config = config
         self.eager = eager
-        self.builder = PromptBuilder(
-            AutoTokenizer.from_pretrained(self.model), config.prompt, MAX_MODEL_LEN
-        )
+        self.builder = prompt_builder(self.model, config)
         self.tasks = sample_tasks(n_tasks, config, seed, self.builder)
         self.folder = Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
 
@@ -144,13 +142,17 @@ class Scoring:
             response = client.completion_logprobs(body)
             seconds = time.perf_counter() - started
         logprobs = [result.logprob for result in response.results]
-        return Row(name, Answer(seconds=seconds, logprobs=logprobs), response.usage)
+        return Row(
+            name=name,
+            answer=Answer(seconds=seconds, logprobs=logprobs),
+            usage=response.usage,
+        )
 
     def with_rates(self, take: Callable[[], Row]) -> Row:
         """A turn between two readings of the machine's rates, which change from hour to hour."""
         before = read_rates(self.model)
         row = take()
-        return replace(row, rates=(before, read_rates(self.model)))
+        return row.model_copy(update={"rates": (before, read_rates(self.model))})
 
     def peer(self, name: str, way: str, pairs: BenchmarkPairs) -> Row:
         """The given pairs through a peer, in a process of its own with the cores and KV space of
@@ -159,7 +161,7 @@ class Scoring:
         peer = Peer(name, way, self.folder, {"enforce_eager": self.eager})
         peer.start(pairs)
         try:
-            return Row(name, peer.measure(PEER_SECONDS))
+            return Row(name=name, answer=peer.measure(PEER_SECONDS))
         finally:
             peer.stop()
 
@@ -188,25 +190,29 @@ def largest_difference(rows: list[Row], pairs: BenchmarkPairs) -> dict[str, floa
     }
 
 
-def show(rows: list[Row], pairs: BenchmarkPairs, floor_s: float, console: Console) -> None:
-    """The table."""
-    table = Table(title=f"{len(pairs.prompts)} pairs, seconds and ratios of one run")
-    for column in ("way", "seconds", "pairs/s", "x transformers", "x harness", "x floor", "max dp"):
-        table.add_column(column, justify="left" if column == "way" else "right")
+def show(
+    rows: list[Row], pairs: BenchmarkPairs, floor_s: float, result: ResultFile
+) -> dict[str, float]:
+    """The table, and its figures."""
     differences = largest_difference(rows, pairs)
-    by_name = {row.name: row.answer.seconds for row in rows}
-    for row in rows:
-        seconds = row.answer.seconds
-        table.add_row(
-            row.name,
-            f"{seconds:.1f}",
-            f"{len(pairs.prompts) / seconds:.2f}",
-            f"{rows[0].answer.seconds / seconds:.2f}",
-            f"{by_name[HARNESS] / seconds:.2f}" if HARNESS in by_name else "",
-            f"{seconds / floor_s:.2f}",
-            f"{differences[row.name]:.1e}",
-        )
-    console.print(table)
+    rates = {row.name: len(pairs.prompts) / row.answer.seconds for row in rows}
+    peers = [rates.get(rows[0].name), rates.get(HARNESS)]
+    result.table(
+        f"{len(pairs.prompts)} pairs, seconds and ratios of one run",
+        ["way", "seconds", "pairs/s", "x transformers", "x harness", "x floor", "max dp"],
+        [
+            [
+                row.name,
+                f"{row.answer.seconds:.1f}",
+                f"{rates[row.name]:.2f}",
+                *(f"{rates[row.name] / peer:.2f}" if peer else "" for peer in peers),
+                f"{row.answer.seconds / floor_s:.2f}",
+                f"{differences[row.name]:.1e}",
+            ]
+            for row in rows
+        ],
+    )
+    return {f"pairs/s of {name}": rate for name, rate in rates.items()}
 
 
 TRANSFORMERS = "transformers, padded loop, all rows"
@@ -218,43 +224,42 @@ JOSTLE = "jostle"
 
 def take_turns(
     run: Scoring, pairs: BenchmarkPairs, n_turns: int, *, with_harness: bool
-) -> list[list[Row]]:
-    """The turns of each way on vLLM; one way after the other, then all again."""
-    ways: list[Callable[[], Row]] = [
-        lambda: run.jostle(STOCK_ROWS, pairs, output_rows=False),
-        lambda: run.jostle(WHOLE_BLOCKS, pairs, shared_tails=False),
-        lambda: run.with_rates(lambda: run.jostle(JOSTLE, pairs)),
-    ]
+) -> dict[str, list[Row]]:
+    """The turns of each way on vLLM."""
+    ways: dict[str, Callable[[], Row]] = {
+        STOCK_ROWS: lambda: run.jostle(STOCK_ROWS, pairs, output_rows=False),
+        WHOLE_BLOCKS: lambda: run.jostle(WHOLE_BLOCKS, pairs, shared_tails=False),
+        JOSTLE: lambda: run.with_rates(lambda: run.jostle(JOSTLE, pairs)),
+    }
     if with_harness:
-        ways.insert(0, lambda: run.peer(HARNESS, "harness", pairs))
-    turns = [[way() for way in ways] for _ in range(n_turns)]
-    return [list(of_one_way) for of_one_way in zip(*turns, strict=True)]
+        ways = {HARNESS: lambda: run.peer(HARNESS, "harness", pairs)} | ways
+    return in_turns(Row, ways, n_turns)
 
 
-def explain(rows: list[Row], turns: list[Row], pairs: BenchmarkPairs, console: Console) -> None:
+def explain(rows: list[Row], turns: list[Row], pairs: BenchmarkPairs, result: ResultFile) -> None:
     """Where jostle's seconds come from: what was reused, the floor, what each part is worth.
 
     Args:
         rows: The ways; jostle without output rows, with whole blocks and as it is come last.
         turns: All turns of jostle as it is.
         pairs: What was scored.
-        console: Where it is printed.
+        result: Where it is printed.
     """
     fixed = rows[-1].usage or Usage()
     reusable = reusable_tokens(sequences_of(pairs))
-    console.print(
+    result.print(
         f"prefix reuse: {fixed.tokens_reused} of {reusable} reusable tokens "
         f"({fixed.tokens_reused / reusable:.1%}); {fixed.tokens_submitted} submitted; "
         f"{fixed.pairs_rescored} pairs scored twice"
     )
     floor, rate = floor_flops(pairs), rows[-1].rate
-    console.print(
+    result.print(
         f"floor: {floor / rate:.1f} s at {rate / 1e9:.0f} GFLOP/s of matrix products, read beside "
         f"jostle's fastest turn; attention, which it leaves out, adds "
         f"{attention_flops(pairs) / floor:.0%} to its arithmetic"
     )
     for turn in turns:
-        console.print(
+        result.print(
             f"jostle's turn of {turn.answer.seconds:.1f} s: x"
             f"{turn.answer.seconds * turn.rate / floor:.2f} the floor at {turn.rate / 1e9:.0f} "
             f"GFLOP/s, the better reading of two around it; x"
@@ -267,11 +272,11 @@ def explain(rows: list[Row], turns: list[Row], pairs: BenchmarkPairs, console: C
     ):
         worth = without.answer.seconds / rows[-1].answer.seconds
         change = largest_difference([without, rows[-1]], pairs)[JOSTLE]
-        console.print(
+        result.print(
             f"{what}: worth x{worth:.2f}, no probability changes by more than {change:.1e}"
         )
     times = whole_flops(pairs) / floor_flops(pairs)
-    console.print(
+    result.print(
         f"whole sequences with logits for all rows are {times:.2f} times the floor's arithmetic: "
         f"what sharing and output rows can give at an equal rate"
     )
@@ -289,7 +294,7 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
     parser.add_argument("--without", nargs="*", default=[], choices=["transformers", "harness"])
     chosen = parser.parse_args()
-    console = Console(width=120, record=True)
+    result = ResultFile("scoring")
     config = ScoreConfig(
         n_instances=chosen.instances,
         n_perturbations=chosen.perturbations,
@@ -297,29 +302,24 @@ def main() -> None:
         seed=chosen.seed,
     )
     run = Scoring(chosen.model, config, chosen.tasks, chosen.seed, eager=chosen.eager)
-    console.print(f"tasks: {', '.join(task_names(run.tasks))}", soft_wrap=True)
+    result.print(f"tasks: {', '.join(task.id for task in run.tasks)}")
     pairs, whole_seconds, usage = run.whole_requests()
     turns = take_turns(run, pairs, chosen.turns, with_harness="harness" not in chosen.without)
-    rows = [min(taken, key=lambda row: row.answer.seconds) for taken in turns]
+    rows = [min(taken, key=lambda row: row.answer.seconds) for taken in turns.values()]
     if "transformers" not in chosen.without:
         rows.insert(0, run.peer(TRANSFORMERS, "transformers", pairs))
-    show(rows, pairs, floor_flops(pairs) / rows[-1].rate, console)
-    for taken in turns:
+    figures = show(rows, pairs, floor_flops(pairs) / rows[-1].rate, result)
+    for name, taken in turns.items():
         seconds = ", ".join(f"{row.answer.seconds:.1f}" for row in taken)
-        console.print(f"turns of {taken[0].name}: {seconds} s", highlight=False)
-    explain(rows, turns[-1], pairs, console)
-    console.print(
+        result.print(f"turns of {name}: {seconds} s")
+    explain(rows, turns[JOSTLE], pairs, result)
+    result.print(
         f"whole requests, references generated too: {whole_seconds:.1f} s, "
         f"{len(pairs.prompts) / whole_seconds:.2f} pairs/s, reuse {usage.reuse_share:.1%} of "
         f"reusable tokens"
     )
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scoring.txt").write_text(console.export_text())
-
-
-def task_names(tasks: list[Task]) -> list[str]:
-    """The ids of the tasks."""
-    return [task.id for task in tasks]
+    show_counted(pairs, result)
+    result.save(figures, chosen)
 
 
 if __name__ == "__main__":

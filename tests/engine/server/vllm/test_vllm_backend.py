@@ -13,8 +13,10 @@ import torch
 from vllm.logprobs import FlatLogprobs
 
 from engine.questions.backend import Scored
-from engine.server.vllm.output_rows import of_targets
-from engine.server.vllm.vllm_backend import VllmBackend
+from engine.server.vllm import shared_tails
+from engine.server.vllm.output_rows import COUNT_MARK, MARK, of_targets
+from engine.server.vllm.pair_paths import SampledLast
+from engine.server.vllm.vllm_backend import Extensions, VllmBackend
 
 
 def flat(*positions: list[tuple[int, float, int]]) -> FlatLogprobs:
@@ -83,6 +85,41 @@ def test_an_output_of_one_token_needs_no_prompt_rows() -> None:
     client = Client(None, flat([(6, -0.5, 1), (6, -0.5, 1)]))
     assert score(client, (6,)).is_greedy == (True,)
     assert client.asked[0][1].prompt_logprobs is None
+
+
+def test_what_samples_go_on_from_fills_blocks() -> None:
+    """The token that would be sampled last is a row of the prompt then."""
+    prompt_rows = flat(*[[(token, -float(token), 1)] for token in (2, 3, 4, 5, 6, 6, 6)])
+    client = Client(prompt_rows, flat([(9, -0.5, 1)]))
+    client.vllm_config.cache_config = SimpleNamespace(block_size=8)
+    backend = VllmBackend(client, "salt", extensions=Extensions(True, True))
+    assert backend.continues
+    scored = asyncio.run(backend.score((1, 2, 3), (4, 5, 6), "a pair", 0, continued=True))
+    assert scored.token_logprobs == (-4.0, -5.0, -6.0)
+    assert (scored.n_submitted, scored.is_greedy) == (8, (True, True, True))
+    ((submitted, params),) = client.asked
+    assert submitted == [1, 2, 3, 4, 5, 6, 6, 6]
+    assert params.logprob_token_ids is None
+    assert params.extra_args == {shared_tails.MARK: 2, MARK: 2, COUNT_MARK: 3}
+
+
+@pytest.mark.parametrize(
+    ("output", "block", "longest", "submitted"),
+    [
+        ((4, 5, 6), 5, 100, (1, 2, 3, 4, 5)),  # full as it is
+        ((4, 5, 6), 6, 100, (1, 2, 3, 4, 5, 6)),
+        ((4,), 3, 100, (1, 2, 3)),
+        ((4,), 4, 100, (1, 2, 3, 4)),
+        ((4, 5, 6), 8, 8, (1, 2, 3, 4, 5)),  # no room for a block
+    ],
+)
+def test_blocks_are_filled_where_there_is_room(
+    output: tuple[int, ...], block: int, longest: int, submitted: tuple[int, ...]
+) -> None:
+    path = SampledLast(ours=True, block=block, longest=longest)
+    tokens, params = path.ask((1, 2, 3), output, {})
+    assert tokens == submitted
+    assert (params.prompt_logprobs is None) == (len(tokens) == 3)
 
 
 def test_values_of_targets_are_those_of_torch() -> None:

@@ -1,0 +1,192 @@
+"""Every figure of the README's sentences on speed and cost stands in `benchmarks/RESULTS.md`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.result_file import RESULTS
+from benchmarks.results_page import PAGE, section
+
+README = Path(__file__).parent.parent.parent / "README.md"
+NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
+
+Source = Callable[[str], float]
+"""Finds a figure in the text of a result."""
+
+
+def number(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def cell(row: str, before: int, times: float = 1, after: str = "") -> Source:
+    """A cell of the first row of that name behind some text, so many cells behind the name."""
+    pattern = rf"│ {re.escape(row)} +│" + r"[^│\n]*│" * before + rf" *({NUMBER})"
+    return lambda text: times * number(found(pattern, text[text.index(after) :]))
+
+
+def ratios(row: str, pick: Callable[[list[float]], float], after: str = "") -> Source:
+    """The least or largest of all ratios in a row, which stand second in their cells."""
+
+    def find(text: str) -> float:
+        cells = found(rf"│ {re.escape(row)} +│([^\n]*)", text[text.index(after) :])
+        return pick([float(each) for each in re.findall(r"\d  (\d\.\d\d) ", cells)])
+
+    return find
+
+
+def line(pattern: str, times: float = 1) -> Source:
+    """What stands in the place of (#)."""
+    pattern = pattern.replace("(#)", f"({NUMBER})")
+    return lambda text: times * number(found(pattern, " ".join(text.split())))
+
+
+def of_fastest_turn(pattern: str) -> Source:
+    """The same behind what is said of jostle's fastest turn."""
+
+    def find(text: str) -> float:
+        seconds = re.escape(f"{cell('jostle', 0)(text):.1f}")
+        return line(rf"jostle's turn of {seconds} s: {pattern}")(text)
+
+    return find
+
+
+def accepted(pick: Callable[[list[float]], float]) -> Source:
+    """The least or largest share of good loads in bfloat16, in percent."""
+    row = r"\| bfloat16 \|(?: [^|]+ \|){4} ([\d.]+) \|"
+    return lambda text: 100 * pick([float(each) for each in re.findall(row, text)])
+
+
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    assert match, pattern
+    return match[1]
+
+
+SCORING = {
+    "transformers, a padded loop (the authors' way)": "transformers, padded loop, all rows",
+    "lm-evaluation-harness on vLLM": "lm-evaluation-harness on vLLM",
+    "jostle, logits for all computed rows": "jostle, logits for all computed rows",
+    "jostle, only whole blocks of the cache shared": "jostle, only whole blocks shared",
+    "jostle": "jostle",
+}
+ROW_OF_56 = "56 tasks that come with jostle"
+
+CLAIMS: list[tuple[str, str, list[Source]]] = [
+    *(
+        (rf"\| {re.escape(says)} \| # \| #(?: x)? \|", "scoring", [cell(way, 1), cell(way, 2)])
+        for says, way in SCORING.items()
+    ),
+    (
+        r"left is # times .* read right before or after \(# .*?, and # times .*? there \(#\)",
+        "scoring",
+        [
+            cell("jostle", 4),
+            line(r"at (#) GFLOP/s of matrix products, read beside"),
+            of_fastest_turn(r".*? around it; x(#) at"),
+            of_fastest_turn(rf".*? around it; x{NUMBER} at (#),"),
+        ],
+    ),
+    (r"which that floor leaves out, is # of it", "scoring", [line(r"adds (#)%", 0.01)]),
+    (
+        r"same # pairs: # pairs/s, # times vLLM .*? whole prompts \(#\), and # times",
+        "gpu-nvidia-h100-80gb-hbm3",
+        [
+            cell("jostle", 0),
+            cell("jostle", 2),
+            cell("jostle", 5),
+            cell("vLLM, whole-prompt", 2),
+            cell("jostle", 6),
+        ],
+    ),
+    (
+        r"to # in float32, and to # in bfloat16, where transformers itself is # off",
+        "gpu-nvidia-h100-80gb-hbm3",
+        [cell("float32", 0), cell("bfloat16", 0), cell("transformers in bfloat16", 0)],
+    ),
+    (r"running server is # times faster", "reload", [line(r"a load is (#) times faster")]),
+    (
+        r"single tokens by up to # nats",
+        "probe_noise",
+        [line(rf"\| bfloat16 \| base \| {NUMBER} \| (#)")],
+    ),
+    (r"good loads pass in # to # %", "probe_noise", [accepted(min), accepted(max)]),
+    (
+        r"On # real tasks the paper's design .*? finds # % of the top 12",
+        "adaptive",
+        [line(r"top 12 of (#) real"), line(r"uniform, n = k │ 10x10 │ \d+ │ (#)", 100)],
+    ),
+    (
+        r"agree as well \(# of the top 12, against #\)",
+        "adaptive",
+        [cell("10x10, 2 each", 0), cell("10x10", 0)],
+    ),
+    (
+        r"needs # to # times the tokens of equal shares",
+        "adaptive",
+        [ratios("--design auto, assisted", min), ratios("--design auto, assisted", max)],
+    ),
+    (
+        r"still open: # to # times, on random halves of these tasks # to #, on the # tasks",
+        "adaptive",
+        [
+            ratios("race", min),
+            ratios("race", max),
+            ratios("race", min, "random halves"),
+            ratios("race", max, "random halves"),
+            line(r"of (#) tasks that come with"),
+        ],
+    ),
+    (
+        r"says little, # to # up to an overlap",
+        "adaptive",
+        [ratios("race", min, ROW_OF_56), ratios("race", max, ROW_OF_56)],
+    ),
+]
+
+
+SETTINGS = (
+    r"SmolLM2-135M|b?float\d\d|H100|8B shape|20 real tasks|2 CPU cores|330 pairs|365 tokens",
+    r"10 instances, 10 perturbations|2 of the 10 instances|\| 1 \||2,000 draws|steps at 1e-5",
+    r"equal to 1e-5|\(0\.70 to 0\.95\)|overlap of 0\.90|below 0\.95|with 5 shots|8 shots",
+    r"for 0\.43 times the tokens|top \d+|p \(1 - p\)|`[^`]+`",
+)
+"""What is said in the same sentences and was not measured by them."""
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    return " ".join(README.read_text().split())
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: f"{claim[1]}: {claim[0][:30]}")
+def test_the_readme_quotes_the_results(claim: tuple[str, str, list[Source]], readme: str) -> None:
+    pattern, name, sources = claim
+    (says,) = re.finditer(pattern.replace("#", f"({NUMBER})"), readme)
+    result = section(RESULTS / f"{name}.txt")
+    assert result in PAGE.read_text(), "run python -m benchmarks.results_page"
+    for quoted, source in zip(says.groups(), sources, strict=True):
+        digits = len(quoted.partition("e")[0].partition(".")[2])
+        unit = 10.0 ** (int(quoted.partition("e")[2] or 0) - digits)
+        assert number(quoted) == pytest.approx(source(result), abs=0.501 * unit), quoted
+
+
+def test_no_other_figure_is_said() -> None:
+    paragraphs = README.read_text().split("\n\n")
+    fast = next(n for n, each in enumerate(paragraphs) if each == "## How fast")
+    after = next(n for n, each in enumerate(paragraphs) if n > fast and each.startswith("## "))
+    said = [each for each in paragraphs if "benchmarks." in each] + paragraphs[fast:after]
+    left = []
+    for paragraph in said:
+        text = " ".join(paragraph.split())
+        for pattern, _, _ in CLAIMS:
+            for match in re.finditer(pattern.replace("#", f"({NUMBER})"), text):
+                for group in range(len(match.groups()), 0, -1):
+                    start, end = match.span(group)
+                    text = text[:start] + "x" * (end - start) + text[end:]
+        text = re.sub("|".join(SETTINGS), "", text)
+        left += [text[max(0, m.start() - 40) : m.end() + 20] for m in re.finditer(r"\d+", text)]
+    assert left == []
