@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint unit faults docs audit format lock clean
+.PHONY: help install demo test bench check lint unit faults docs audit format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,14 @@ demo: install ## two rounds on the bundled model and pool, ending in a report
 
 test: install ## all tests; those that need a GPU skip themselves where there is none
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Those that two cores finish in 40 minutes.
+BENCHMARKS := scoring sampling reload counted python_path scaling
+
+bench: install ## benchmarks against peers, 40 minutes on two cores; writes benchmarks/RESULTS.md
+	@$(BIN)/python -m pip install --quiet --no-deps -r requirements/benchmarks.txt
+	@set -e; for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each; done
+	@$(BIN)/python -m benchmarks.results_page
 
 check: lint unit ## what to run before every commit: lint, types, and the quick tests
 

@@ -17,9 +17,10 @@ import gc
 import itertools
 import os
 import time
+from pathlib import Path
 from typing import Any
 
-from benchmarks.result_file import ResultFile
+from benchmarks.result_file import RESULTS, ResultFile
 from engine.pools.bundled import training_pool
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
@@ -126,17 +127,24 @@ def check(score: TaskScore) -> int:
     return len(score.pairs)
 
 
-async def measure(llm: Any, config: ScoreConfig, n_tasks: int, *, stock: bool) -> dict[str, float]:
-    """Pairs, and CPU seconds of the server's loop, of its planners and of the engine core."""
+_runs = itertools.count()  # nothing of an earlier run is read from the cache
+
+
+async def measure(
+    llm: Any, config: ScoreConfig, tasks: list[Task], *, stock: bool = False
+) -> dict[str, float]:
+    """Pairs, tokens computed, and CPU seconds of the server's loop, its planners, the engine core.
+
+    Some of the tasks are scored before, to warm up.
+    """
     from engine.questions.scorer import TaskScorer
     from engine.server.vllm.selftest import enable_extensions
     from engine.server.vllm.vllm_backend import NONE, VllmBackend
 
     extensions = await enable_extensions(llm)
-    backend = VllmBackend(llm, "salt", extensions=NONE if stock else extensions)
 
-    async def score(count: int) -> list[TaskScore]:
-        tasks = some_tasks(count)
+    async def score(tasks: list[Task], salt: str) -> list[TaskScore]:
+        backend = VllmBackend(llm, salt, extensions=NONE if stock else extensions)
         scorer = TaskScorer(backend, config, "v1")
         await scorer.check(tasks)
         scores = []
@@ -147,15 +155,16 @@ async def measure(llm: Any, config: ScoreConfig, n_tasks: int, *, stock: bool) -
         return scores
 
     # vLLM copies its tokenizer for each thread that wants one at the same time.
-    await score(8)
+    await score(tasks[:8], "warm-up")
     gc.collect()
     gc.freeze()  # as vLLM's server does
     core, loop, whole = llm.engine_core.seconds, time.thread_time(), time.process_time()
-    scores = await score(n_tasks)
+    scores = await score(tasks, f"{next(_runs)}")
     core, loop = llm.engine_core.seconds - core, time.thread_time() - loop
     whole = time.process_time() - whole
     return {
         "pairs": sum(map(check, scores)),
+        "tokens": sum(each.usage.tokens_computed for each in scores),
         "server": loop - core,
         "server's planners (beside it)": whole - loop,
         "engine core": core,
@@ -170,17 +179,20 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=10)
     parser.add_argument("--perturbations", type=int, default=10)
     parser.add_argument("--stock", action="store_true", help="vLLM's own scoring of fixed ids")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     config = ScoreConfig(
         n_instances=given.instances, n_perturbations=given.perturbations, reference="gold"
     )
 
     async def run() -> dict[str, float]:
-        return await measure(made_up_llm(given.model), config, given.tasks, stock=given.stock)
+        return await measure(
+            made_up_llm(given.model), config, some_tasks(given.tasks), stock=given.stock
+        )
 
     found = asyncio.run(run())
-    n_pairs = found.pop("pairs")
-    result = ResultFile("python_path" + "_stock" * given.stock)
+    n_pairs, _ = found.pop("pairs"), found.pop("tokens")
+    result = ResultFile("python_path" + "_stock" * given.stock, given.results)
     result.table(
         f"{n_pairs:.0f} pairs",
         ["of", "CPU ms a pair", "pairs/s at most"],

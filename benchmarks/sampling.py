@@ -1,14 +1,14 @@
 """Samples per second under perturbed prompts: the peers' ways and jostle on the same prompts.
 
     python -m benchmarks.sampling [--tasks 1] [--instances 10] [--perturbations 10] [--samples 5]
-                                  [--turns 2] [--eager] [--ngram] [--keep FOLDER]
+                                  [--turns 2] [--eager] [--ways WAY...] [--keep FOLDER]
 
 The paper's setting: definition and two examples, words dropped at 0.2, at most 32 tokens, at
 temperature 1. jostle answers whole requests for the measure `output_disagreement`: it generates the
 reference outputs and scores all pairs as well, whose seconds count; the peers sample and do nothing
-else. All on vLLM are set alike; transformers runs once. Greedy references, seeds and the share of
-samples that are the reference are those of `engine.questions`. With `--keep` turns that are in the
-folder are not taken again.
+else. All on vLLM are set alike, take turns, and the least disturbed turn of each counts;
+transformers has two minutes, once, and does as many prompts as it can. With `--keep` turns that are
+in the folder are not taken again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.pairs import (
     prompt_builder,
     sample_tasks,
 )
-from benchmarks.result_file import ResultFile
+from benchmarks.result_file import RESULTS, ResultFile
 from benchmarks.sampling_ways import SamplingPlan
 from benchmarks.scoring import PEER_SECONDS, warm_up
 from benchmarks.turns import in_turns
@@ -105,7 +105,7 @@ class Sampling:
             answer = peer.measure(PEER_SECONDS)
         finally:
             peer.stop()
-        of_prompts = zip(answer.samples, plan.outputs, strict=True)
+        of_prompts = zip(answer.samples, plan.outputs, strict=False)
         return Turn(
             seconds=answer.seconds,
             lengths=[len(one) for some in answer.samples for one in some],
@@ -137,7 +137,7 @@ def _turn_of(scores: list[TaskScore], seconds: float) -> Turn:
     for score in scores:
         references = {one.instance_id: one for one in score.references}
         for row in score.answers["output_disagreement"].rows if score.answers else ():
-            reference = references[row["instance_id"]]
+            reference = references[str(row["instance_id"])]
             lengths.append(row["n_tokens"])
             same = (row["output"], row["n_tokens"]) == (reference.text, len(reference.token_ids))
             as_reference += same
@@ -158,7 +158,7 @@ def show(turns: dict[str, list[Turn]], result: ResultFile) -> dict[str, float]:
             cells += [f"{rates[name] / rates[other]:.2f}" for other in others]
             cells += [f"{fmean(turn.lengths):.2f}", f"{turn.as_reference / n:.3f}"]
         rows.append(cells)
-    n_samples = len(best[JOSTLE].lengths)
+    n_samples = max(len(turn.lengths) for turn in best.values())
     result.table(
         f"{n_samples} samples, seconds and ratios of one run",
         [
@@ -195,10 +195,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
-    parser.add_argument("--ngram", action="store_true", help="vLLM with n-gram drafts too")
-    parser.add_argument("--without", nargs="*", default=[], choices=["transformers", "offline"])
+    parser.add_argument(
+        "--ways", nargs="*", default=["transformers", "offline", "plain", "jostle", "pairs"]
+    )
     parser.add_argument("--keep", type=Path)
-    parser.add_argument("--name", default="sampling", help="of the files of the result")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     config = ScoreConfig(
         n_instances=chosen.instances,
@@ -212,22 +213,18 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     run = Sampling(chosen.model, config, chosen.tasks, eager=chosen.eager, folder=folder)
     pairs_alone = config.model_copy(update={"measure": "prompt_uncertainty"})
-    ways: dict[str, Callable[[], Turn]] = {
-        OFFLINE: lambda: run.peer(OFFLINE, "vllm"),
-        PLAIN: lambda: run.jostle(PLAIN, config, drafts="0"),
-        JOSTLE: lambda: run.jostle(JOSTLE, config),
-        SCORING: lambda: run.jostle(SCORING, pairs_alone),
-    }
     drafts = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
-    if chosen.ngram:
-        ways[NGRAM] = lambda: run.peer(NGRAM, "vllm", speculative_config=drafts)
-    if "offline" in chosen.without:
-        del ways[OFFLINE]
-    turns = in_turns(Turn, ways, chosen.turns, chosen.keep)
-    if "transformers" not in chosen.without:
-        once = {TRANSFORMERS: lambda: run.peer(TRANSFORMERS, "transformers")}
-        turns = in_turns(Turn, once, 1, chosen.keep) | turns
-    result = ResultFile(chosen.name)
+    every: dict[str, tuple[str, Callable[[], Turn]]] = {
+        "transformers": (TRANSFORMERS, lambda: run.peer(TRANSFORMERS, "transformers")),
+        "offline": (OFFLINE, lambda: run.peer(OFFLINE, "vllm")),
+        "ngram": (NGRAM, lambda: run.peer(NGRAM, "vllm", speculative_config=drafts)),
+        "plain": (PLAIN, lambda: run.jostle(PLAIN, config, drafts="0")),
+        "jostle": (JOSTLE, lambda: run.jostle(JOSTLE, config)),
+        "pairs": (SCORING, lambda: run.jostle(SCORING, pairs_alone)),
+    }
+    ways = dict(every[each] for each in every if each in chosen.ways)
+    turns = in_turns(Turn, ways, chosen.turns, chosen.keep, once=TRANSFORMERS)
+    result = ResultFile("sampling", chosen.results)
     result.print(f"tasks: {', '.join(task.id for task in run.tasks)}")
     result.save(show(turns, result), chosen)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.pairs import BenchmarkPairs
 from benchmarks.ways import answer_when_told, load_model, vllm_arguments
+
+SECONDS = 120.0
+"""After so long transformers begins no further batch."""
 
 BATCH = 8
 """Prompts of a padded batch of transformers."""
@@ -43,7 +47,10 @@ class SamplingPlan(BenchmarkPairs):
 
 
 def transformers_way(plan: SamplingPlan) -> _Sample:
-    """`generate` on padded batches in the order given; each prompt is computed for each sample."""
+    """`generate` on padded batches in the order given; each prompt is computed for each sample.
+
+    Batches are begun for `SECONDS`.
+    """
     import torch
 
     network, device = load_model(plan.model)
@@ -51,7 +58,10 @@ def transformers_way(plan: SamplingPlan) -> _Sample:
     def sample(prompts: list[list[int]]) -> _Samples:
         torch.manual_seed(plan.seeds[0] % 2**31)
         found: _Samples = []
+        ends = time.monotonic() + SECONDS
         for start in range(0, len(prompts), BATCH):
+            if time.monotonic() > ends:
+                break
             batch = prompts[start : start + BATCH]
             width = max(map(len, batch))
             ids = torch.tensor([[plan.end] * (width - len(one)) + one for one in batch])

@@ -18,16 +18,20 @@ def in_turns(
     ways: Mapping[str, Callable[[], _Turn]],
     n_turns: int = 1,
     kept: Path | None = None,
+    once: str = "",
 ) -> dict[str, list[_Turn]]:
     """One way after the other, then all again.
 
     Args:
         kind: What a turn gives.
         kept: A folder that keeps each turn; one that is there is not taken again.
+        once: A way that takes the first turn only.
     """
     turns: dict[str, list[_Turn]] = {name: [] for name in ways}
     for number in range(n_turns):
         for name, take in ways.items():
+            if number and name == once:
+                continue
             file = kept / f"{slug(name)}-{number}.json" if kept else None
             if file and file.exists():
                 turns[name].append(kind.model_validate_json(file.read_bytes()))

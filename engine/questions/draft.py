@@ -86,9 +86,10 @@ class Drafted:
     ) -> tuple[Sampled, Usage]:
         """From the first token that is not the draft's."""
         planned, cost = self.planned, Usage(samples=1)
-        steps = [(planned.max_tokens - len(output), None)]
+        left = planned.max_tokens - len(output)
+        steps: list[tuple[int, int | None]] = [(left, None)]
         if planned.temperature > 0:
-            steps = [(1, self.pair.output[len(output)]), (steps[0][0] - 1, None)]
+            steps = [(1, self.pair.output[len(output)]), (left - 1, None)]
         seeds = random.Random(planned.seed ^ 1)
         ended = "length"
         for longest, banned in steps:
@@ -121,9 +122,11 @@ def drafts_of(calls: Sequence[Pair | PlannedSample], pairs: Sequence[Pair]) -> l
     places = {(pair.instance_id, pair.perturbation): place for place, pair in enumerate(pairs)}
     found: list[Drafted | None] = []
     for call in calls:
-        at = places.get((call.instance_id, call.perturbation))
-        known = at is not None and isinstance(call, PlannedSample) and _tells(pairs[at], call)
-        found.append(Drafted(call, pairs[at], at) if known else None)
+        at = places.get((call.instance_id, call.perturbation), -1)
+        drafted = None
+        if isinstance(call, PlannedSample) and at >= 0 and _tells(pairs[at], call):
+            drafted = Drafted(call, pairs[at], at)
+        found.append(drafted)
     return found
 
 

@@ -40,7 +40,8 @@ class Chain(FakeBackend):
     generated = 0
 
     async def sample(self, planned: PlannedSample, group: int) -> Sampled:
-        rng, output = random.Random(planned.seed), []
+        rng = random.Random(planned.seed)
+        output: list[int] = []
         while len(output) < planned.max_tokens and END not in output:
             weights = probabilities((*planned.prompt, *output))
             if planned.banned is not None:

@@ -90,7 +90,7 @@ def test_an_output_of_one_token_needs_no_prompt_rows() -> None:
 def test_what_samples_go_on_from_fills_blocks() -> None:
     """The token that would be sampled last is a row of the prompt then."""
     prompt_rows = flat(*[[(token, -float(token), 1)] for token in (2, 3, 4, 5, 6, 6, 6)])
-    client = Client(prompt_rows, flat([(9, -0.5, 1)]))
+    client: Any = Client(prompt_rows, flat([(9, -0.5, 1)]))
     client.vllm_config.cache_config = SimpleNamespace(block_size=8)
     backend = VllmBackend(client, "salt", extensions=Extensions(True, True))
     assert backend.continues

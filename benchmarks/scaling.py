@@ -1,0 +1,201 @@
+"""How the cost of scoring grows: with instances, perturbations, lengths and tasks.
+
+    python -m benchmarks.scaling [--repeats 3] [--pool 52000]
+
+One design, prompts of 365 tokens and outputs of 12, and one number at a time changed, on the path
+of `benchmarks.python_path`: our scorer and vLLM's AsyncLLM, scheduler and cache, and a worker that
+computes nothing. What grows is fitted as a power; cost is CPU time in Python, and the tokens that a
+model would have had to compute. `--pool` then scores so many short tasks over HTTP with a stand-in
+for the engine, and tells the tasks a second and the memory of client and server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.pairs import prompt_builder
+from benchmarks.python_path import made_up_llm, measure
+from benchmarks.result_file import RESULTS, ResultFile
+from engine.prompts import PromptBuilder
+from engine.prompts.prompt_config import PromptConfig
+from engine.protocol.score_config import ScoreConfig
+from engine.tasks import Instance, Task
+from engine.weights.models import resolve_model
+
+WORDS = ("one", "red", "blue", "small", "large", "old", "new", "house", "river", "road", "tree")
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447)
+"""97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is scored.
+
+    Attributes:
+        tasks: How many.
+        instances: Of each.
+        perturbations: Of each.
+        prompt: Tokens of a prompt, about.
+        output: Tokens of an output.
+    """
+
+    tasks: int = 16
+    instances: int = 5
+    perturbations: int = 5
+    prompt: int = 365
+    output: int = 12
+
+
+AXES: dict[str, tuple[int, ...]] = {
+    "tasks": (8, 16, 32, 64),
+    "instances": (2, 4, 8, 16),
+    "perturbations": (2, 4, 8, 16),
+    "prompt": (100, 200, 400, 800),
+    "output": (4, 8, 16, 32),
+}
+
+PARTS = ("server", "server's planners (beside it)", "engine core", "tokens")
+
+
+def made_tasks(shape: Shape, builder: PromptBuilder) -> list[Task]:
+    """Tasks of a shape; a third of a prompt is the instance's own."""
+    draw = random.Random(str(shape))
+
+    def words(count: int) -> str:
+        return " ".join(draw.choice(WORDS) for _ in range(max(1, count)))
+
+    around = len(
+        builder.encode(["Definition: \n\nNow complete the following:\nInput: \nOutput:"])[0]
+    )
+    own = (shape.prompt - around) // 3
+    return [
+        Task(
+            id=f"made-{number}",
+            definition=words(shape.prompt - around - own),
+            instances=tuple(
+                Instance(id=str(index), input=words(own), outputs=(words(shape.output - 1),))
+                for index in range(shape.instances)
+            ),
+        )
+        for number in range(shape.tasks)
+    ]
+
+
+def exponent(values: Sequence[float], costs: Sequence[float]) -> tuple[float, float]:
+    """The power of a value that a cost grows with, and half the width of its interval at 95 %."""
+    x = [math.log(value) for value in values]
+    y = [math.log(cost) for cost in costs]
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    spread = sum((each - mean_x) ** 2 for each in x)
+    slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
+    misses = [b - mean_y - slope * (a - mean_x) for a, b in zip(x, y, strict=True)]
+    freedom = len(x) - 2
+    error = math.sqrt(sum(miss**2 for miss in misses) / freedom / spread)
+    return slope, T_95[freedom - 1] * error
+
+
+async def grow(
+    llm: Any, builder: PromptBuilder, repeats: int
+) -> dict[str, dict[int, dict[str, float]]]:
+    """The median cost of each part at each value of each axis."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for axis, values in AXES.items():
+        for value in values:
+            shape = replace(Shape(), **{axis: value})
+            config = ScoreConfig(
+                n_instances=shape.instances,
+                n_perturbations=shape.perturbations,
+                reference="gold",
+                prompt=PromptConfig(n_positive_examples=0),
+            )
+            tasks = made_tasks(shape, builder)
+            runs = [await measure(llm, config, tasks) for _ in range(repeats)]
+            costs = {part: median(run[part] for run in runs) for part in (*PARTS, "pairs")}
+            found.setdefault(axis, {})[value] = costs
+            print(axis, value, costs, file=sys.stderr, flush=True)
+    return found
+
+
+def show(found: dict[str, dict[int, dict[str, float]]], result: ResultFile) -> dict[str, float]:
+    """Both tables, and their figures."""
+    result.table(
+        "CPU ms a pair, and tokens that a model would compute a pair",
+        ["what", "value", "pairs", *PARTS],
+        [
+            [axis, str(value), f"{costs['pairs']:.0f}"]
+            + [f"{1000 * costs[part] / costs['pairs']:.3f}" for part in PARTS[:-1]]
+            + [f"{costs['tokens'] / costs['pairs']:.1f}"]
+            for axis, of_axis in found.items()
+            for value, costs in of_axis.items()
+        ],
+    )
+    powers = {
+        (axis, part): exponent([*of_axis], [costs[part] for costs in of_axis.values()])
+        for axis, of_axis in found.items()
+        for part in PARTS
+    }
+    result.table(
+        "power with which the whole cost grows; interval at 95 %",
+        ["with", *PARTS],
+        [
+            [
+                axis,
+                *(f"{powers[axis, part][0]:.2f} ± {powers[axis, part][1]:.2f}" for part in PARTS),
+            ]
+            for axis in found
+        ],
+    )
+    usual = found["tasks"][Shape().tasks]
+    rate = usual["pairs"] / usual["server"]
+    result.print(
+        f"one API process and one core of a server can pass {rate:.0f} pairs/s with prompts of "
+        f"{Shape().prompt} tokens, one engine core {usual['pairs'] / usual['engine core']:.0f}"
+    )
+    return {f"{part} by {axis}": power for (axis, part), (power, _) in powers.items()} | {
+        "pairs/s of an API process": rate
+    }
+
+
+def main() -> None:
+    """Measures and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--pool", type=int, default=0, help="short tasks over HTTP")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    config = ScoreConfig(prompt=PromptConfig(n_positive_examples=0))
+    builder = prompt_builder(str(resolve_model(chosen.model)), config)
+
+    async def run() -> dict[str, dict[int, dict[str, float]]]:
+        return await grow(made_up_llm(chosen.model), builder, chosen.repeats)
+
+    result = ResultFile("scaling", chosen.results)
+    figures = show(asyncio.run(run()), result)
+    if chosen.pool:
+        command = [sys.executable, "-m", "tests.engine.scale_client", str(chosen.pool)]
+        began = time.perf_counter()
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        rate = chosen.pool / (time.perf_counter() - began)
+        _, client, server = done.stdout.split()
+        result.print(
+            f"{chosen.pool:,} tasks of 2 instances and 2 perturbations over HTTP, engine made up: "
+            f"{rate:.0f} tasks/s, at most {client} MB in the client and {server} MB in the server"
+        )
+        figures["tasks/s over HTTP"] = rate
+    result.save(figures, chosen)
+
+
+if __name__ == "__main__":
+    main()
