@@ -17,6 +17,7 @@ import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 
 from benchmarks.floor import model_sizes
 from benchmarks.pairs import (
@@ -26,7 +27,7 @@ from benchmarks.pairs import (
     prompt_builder,
     sample_tasks,
 )
-from benchmarks.result_file import ResultFile
+from benchmarks.result_file import RESULTS, ResultFile
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import with_shared_prefixes
 from engine.weights.models import resolve_model
@@ -168,6 +169,8 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=10)
     parser.add_argument("--perturbations", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder that keeps the references")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     config = ScoreConfig(
         n_instances=chosen.instances,
@@ -178,8 +181,8 @@ def main() -> None:
     model = str(resolve_model(chosen.model))
     builder = prompt_builder(model, config)
     tasks = sample_tasks(chosen.tasks, config, chosen.seed, builder)
-    outputs = greedy_references(tasks, config, builder, model)
-    result = ResultFile("counted")
+    outputs = greedy_references(tasks, config, builder, model, chosen.keep)
+    result = ResultFile("counted", chosen.results)
     result.print(f"tasks: {', '.join(task.id for task in tasks)}")
     result.save(show(all_pairs(tasks, outputs, config, builder, model), result), chosen)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -73,9 +74,17 @@ def prompt_builder(model: str, config: ScoreConfig) -> PromptBuilder:
 
 
 def greedy_references(
-    tasks: list[Task], config: ScoreConfig, builder: PromptBuilder, model: str
+    tasks: list[Task],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    model: str,
+    kept: Path | None = None,
 ) -> list[list[tuple[int, ...]]]:
-    """The reference outputs of each task's instances, by transformers, one after the other."""
+    """The reference outputs of each task's instances, by transformers, one after the other.
+
+    Args:
+        kept: A folder that keeps those of each task, of one config.
+    """
     import torch
 
     from benchmarks.ways import load_model
@@ -94,8 +103,18 @@ def greedy_references(
             )
         return tuple(row[len(prompt) :].tolist())
 
-    plans = [plan_task(task, config, builder) for task in tasks]
-    return [[greedy(original.token_ids) for original in plan.originals] for plan in plans]
+    found = []
+    for task in tasks:
+        file = kept / f"{task.id}.references" if kept else None
+        if file and file.exists():
+            found.append([tuple(output) for output in json.loads(file.read_text())])
+            continue
+        plan = plan_task(task, config, builder)
+        found.append([greedy(original.token_ids) for original in plan.originals])
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(found[-1]))
+    return found
 
 
 def gold_outputs(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import math
 import random
 import subprocess
@@ -27,6 +28,7 @@ from typing import Any
 from benchmarks.pairs import prompt_builder
 from benchmarks.python_path import made_up_llm, measure
 from benchmarks.result_file import RESULTS, ResultFile
+from engine.files import write_json
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.score_config import ScoreConfig
@@ -105,29 +107,28 @@ def exponent(values: Sequence[float], costs: Sequence[float]) -> tuple[float, fl
     return slope, T_95[freedom - 1] * error
 
 
-async def grow(
-    llm: Any, builder: PromptBuilder, repeats: int
-) -> dict[str, dict[int, dict[str, float]]]:
-    """The median cost of each part at each value of each axis."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    for axis, values in AXES.items():
-        for value in values:
-            shape = replace(Shape(), **{axis: value})
-            config = ScoreConfig(
-                n_instances=shape.instances,
-                n_perturbations=shape.perturbations,
-                reference="gold",
-                prompt=PromptConfig(n_positive_examples=0),
-            )
-            tasks = made_tasks(shape, builder)
-            runs = [await measure(llm, config, tasks) for _ in range(repeats)]
-            costs = {part: median(run[part] for run in runs) for part in (*PARTS, "pairs")}
-            found.setdefault(axis, {})[value] = costs
-            print(axis, value, costs, file=sys.stderr, flush=True)
+Costs = dict[int, dict[str, float]]
+"""Of each part and the number of pairs, by the value of an axis."""
+
+
+async def grow(llm: Any, builder: PromptBuilder, axis: str, repeats: int) -> Costs:
+    """The median cost of each part at each value of an axis."""
+    found: Costs = {}
+    for value in AXES[axis]:
+        shape = replace(Shape(), **{axis: value})
+        config = ScoreConfig(
+            n_instances=shape.instances,
+            n_perturbations=shape.perturbations,
+            reference="gold",
+            prompt=PromptConfig(n_positive_examples=0),
+        )
+        tasks = made_tasks(shape, builder)
+        runs = [await measure(llm, config, tasks) for _ in range(repeats)]
+        found[value] = {part: median(run[part] for run in runs) for part in (*PARTS, "pairs")}
     return found
 
 
-def show(found: dict[str, dict[int, dict[str, float]]], result: ResultFile) -> dict[str, float]:
+def show(found: dict[str, Costs], result: ResultFile) -> dict[str, float]:
     """Both tables, and their figures."""
     result.table(
         "CPU ms a pair, and tokens that a model would compute a pair",
@@ -156,15 +157,13 @@ def show(found: dict[str, dict[int, dict[str, float]]], result: ResultFile) -> d
             for axis in found
         ],
     )
-    usual = found["tasks"][Shape().tasks]
-    rate = usual["pairs"] / usual["server"]
-    result.print(
-        f"one API process and one core of a server can pass {rate:.0f} pairs/s with prompts of "
-        f"{Shape().prompt} tokens, one engine core {usual['pairs'] / usual['engine core']:.0f}"
-    )
-    return {f"{part} by {axis}": power for (axis, part), (power, _) in powers.items()} | {
-        "pairs/s of an API process": rate
-    }
+    figures = {f"{part} by {axis}": power for (axis, part), (power, _) in powers.items()}
+    if "tasks" in found:
+        usual = found["tasks"][Shape().tasks]
+        for part in PARTS[:-1]:
+            figures[f"pairs/s of {part}"] = rate = usual["pairs"] / usual[part]
+            result.print(f"{part}: {rate:.0f} pairs/s at most, prompts of {Shape().prompt} tokens")
+    return figures
 
 
 def main() -> None:
@@ -173,16 +172,31 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--pool", type=int, default=0, help="short tasks over HTTP")
+    parser.add_argument("--axes", nargs="*", default=[*AXES], choices=[*AXES])
+    parser.add_argument("--keep", type=Path, help="folder that keeps each axis")
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     config = ScoreConfig(prompt=PromptConfig(n_positive_examples=0))
     builder = prompt_builder(str(resolve_model(chosen.model)), config)
 
-    async def run() -> dict[str, dict[int, dict[str, float]]]:
-        return await grow(made_up_llm(chosen.model), builder, chosen.repeats)
+    async def run(axis: str) -> Costs:
+        return await grow(llm, builder, axis, chosen.repeats)
 
+    found: dict[str, Costs] = {}
+    llm, loop = None, asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    for axis in chosen.axes:
+        file = chosen.keep / f"{axis}.json" if chosen.keep else None
+        if file and file.exists():
+            found[axis] = {int(value): each for value, each in json.loads(file.read_text()).items()}
+            continue
+        llm = llm or made_up_llm(chosen.model)
+        found[axis] = loop.run_until_complete(run(axis))
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, found[axis])
     result = ResultFile("scaling", chosen.results)
-    figures = show(asyncio.run(run()), result)
+    figures = show(found, result)
     if chosen.pool:
         command = [sys.executable, "-m", "tests.engine.scale_client", str(chosen.pool)]
         began = time.perf_counter()
