@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import math
-import random
 import subprocess
 import sys
 import time
@@ -28,20 +27,17 @@ from typing import Any
 from benchmarks.pairs import prompt_builder
 from benchmarks.python_path import made_up_llm, measure
 from benchmarks.result_file import RESULTS, ResultFile
+from engine.bench.repeats import t_quantile
+from engine.bench.synthetic_tasks import synthetic_tasks
+from engine.bench.workload import Shape
 from engine.files import write_json
 from engine.prompts import PromptBuilder
-from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.score_config import ScoreConfig
-from engine.tasks import Instance, Task
 from engine.weights.models import resolve_model
-
-WORDS = ("one", "red", "blue", "small", "large", "old", "new", "house", "river", "road", "tree")
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447)
-"""97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class Setting:
     """What is scored.
 
     Attributes:
@@ -63,35 +59,11 @@ AXES: dict[str, tuple[int, ...]] = {
     "tasks": (8, 16, 32, 64),
     "instances": (2, 4, 8, 16),
     "perturbations": (2, 4, 8, 16),
-    "prompt": (100, 200, 400, 800),
+    "prompt": (128, 256, 512, 1024),
     "output": (4, 8, 16, 32),
 }
 
 PARTS = ("server", "server's planners (beside it)", "engine core", "tokens")
-
-
-def made_tasks(shape: Shape, builder: PromptBuilder) -> list[Task]:
-    """Tasks of a shape; a third of a prompt is the instance's own."""
-    draw = random.Random(str(shape))
-
-    def words(count: int) -> str:
-        return " ".join(draw.choice(WORDS) for _ in range(max(1, count)))
-
-    around = len(
-        builder.encode(["Definition: \n\nNow complete the following:\nInput: \nOutput:"])[0]
-    )
-    own = (shape.prompt - around) // 3
-    return [
-        Task(
-            id=f"made-{number}",
-            definition=words(shape.prompt - around - own),
-            instances=tuple(
-                Instance(id=str(index), input=words(own), outputs=(words(shape.output - 1),))
-                for index in range(shape.instances)
-            ),
-        )
-        for number in range(shape.tasks)
-    ]
 
 
 def exponent(values: Sequence[float], costs: Sequence[float]) -> tuple[float, float]:
@@ -104,7 +76,7 @@ def exponent(values: Sequence[float], costs: Sequence[float]) -> tuple[float, fl
     misses = [b - mean_y - slope * (a - mean_x) for a, b in zip(x, y, strict=True)]
     freedom = len(x) - 2
     error = math.sqrt(sum(miss**2 for miss in misses) / freedom / spread)
-    return slope, T_95[freedom - 1] * error
+    return slope, t_quantile(freedom) * error
 
 
 Costs = dict[int, dict[str, float]]
@@ -115,14 +87,14 @@ async def grow(llm: Any, builder: PromptBuilder, axis: str, repeats: int) -> Cos
     """The median cost of each part at each value of an axis."""
     found: Costs = {}
     for value in AXES[axis]:
-        shape = replace(Shape(), **{axis: value})
+        given = replace(Setting(), **{axis: value})
         config = ScoreConfig(
-            n_instances=shape.instances,
-            n_perturbations=shape.perturbations,
+            n_instances=given.instances,
+            n_perturbations=given.perturbations,
             reference="gold",
-            prompt=PromptConfig(n_positive_examples=0),
         )
-        tasks = made_tasks(shape, builder)
+        shape = Shape(prompt_tokens=given.prompt, output_tokens=given.output)
+        tasks = synthetic_tasks(given.tasks, given.instances, shape, 0, builder)
         runs = [await measure(llm, config, tasks) for _ in range(repeats)]
         found[value] = {part: median(run[part] for run in runs) for part in (*PARTS, "pairs")}
     return found
@@ -159,10 +131,12 @@ def show(found: dict[str, Costs], result: ResultFile) -> dict[str, float]:
     )
     figures = {f"{part} by {axis}": power for (axis, part), (power, _) in powers.items()}
     if "tasks" in found:
-        usual = found["tasks"][Shape().tasks]
+        usual = found["tasks"][Setting().tasks]
         for part in PARTS[:-1]:
             figures[f"pairs/s of {part}"] = rate = usual["pairs"] / usual[part]
-            result.print(f"{part}: {rate:.0f} pairs/s at most, prompts of {Shape().prompt} tokens")
+            result.print(
+                f"{part}: {rate:.0f} pairs/s at most, prompts of {Setting().prompt} tokens"
+            )
     return figures
 
 
@@ -176,8 +150,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder that keeps each axis")
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    config = ScoreConfig(prompt=PromptConfig(n_positive_examples=0))
-    builder = prompt_builder(str(resolve_model(chosen.model)), config)
+    builder = prompt_builder(str(resolve_model(chosen.model)), ScoreConfig())
 
     async def run(axis: str) -> Costs:
         return await grow(llm, builder, axis, chosen.repeats)
