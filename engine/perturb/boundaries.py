@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import regex  # type: ignore[import-untyped]
@@ -37,7 +38,8 @@ _BELONGS_TO_NEXT = regex.compile(r"[^\w]*[\p{Ps}\p{Pi}]")
 _IN_WORDS = regex.compile(r"\w")
 
 
-def words(text: str, protected: tuple[Span, ...]) -> Iterator[Word]:
+@lru_cache(maxsize=256)  # every perturbation of a task asks for the same texts
+def words(text: str, protected: tuple[Span, ...]) -> tuple[Word, ...]:
     """The words of a text; blanks before the first one are left out.
 
     A word is a run of non-blank characters. A run with letters of a script that puts no blanks
@@ -46,6 +48,10 @@ def words(text: str, protected: tuple[Span, ...]) -> Iterator[Word]:
     number or a Latin word is one. Where only a dictionary finds words (Thai, Lao, Khmer, Burmese),
     each grapheme cluster counts as one.
     """
+    return tuple(_words(text, protected))
+
+
+def _words(text: str, protected: tuple[Span, ...]) -> Iterator[Word]:
     for found in _RUN.finditer(text):
         start, end = found.span(1)
         cuts = [*_cuts(found[1]), end - start]

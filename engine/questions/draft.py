@@ -21,7 +21,7 @@ from engine.protocol.api import Usage
 from engine.questions.backend import Backend, PlannedSample, Sampled, Scored
 from engine.questions.pair_plan import Pair
 
-WORTH = 1.0
+WORTH = 0.5
 """Tokens that samples must be expected to follow, or the second request costs more than it saves.
 Known before anything is drawn, so it prefers no output."""
 

@@ -217,7 +217,8 @@ def test_what_is_said_stands_in_the_results(
 def test_no_other_figure_is_said(texts: dict[str, str]) -> None:
     start, end = "## What came out", "## What it does not do"
     came_out = texts["README.md"].partition(start)[2].partition(end)[0]
-    for text in (came_out, texts["benchmarking.md"]):
+    measured = texts["benchmarking.md"].partition("## Scoring on a CPU")[2]
+    for text in (came_out, measured):
         assert text
         for pattern, _, _ in CLAIMS:
             for match in re.finditer(_filled(pattern), text):

@@ -79,7 +79,7 @@ def test_samples_of_a_real_model(server: EngineProcess, client: EngineClient) ->
         assert value > 0
         assert score.usage.samples == len(samples) == 3 * 3 * 3
         # Tokens of the reference that samples share are not generated.
-        assert 0 < score.usage.tokens_sampled < sum(each.n_tokens for each in samples)
+        assert 0 < score.usage.tokens_sampled <= sum(each.n_tokens for each in samples)
         # Another order, other company in the batch, fewer samples: the same draws. Batches round
         # differently, so that once in a while a draw that lies on an edge falls to the other side.
         fewer = outputs(backwards[score.task_id])

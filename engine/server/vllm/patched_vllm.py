@@ -25,6 +25,9 @@ OUTPUT_ROWS_V2 = (
 """Extended by `engine.server.vllm.output_rows_v2`, which relies on when the fourth waits for what
 and calls the last."""
 
+SEEDED_DRAWS = ("vllm.v1.worker.gpu_model_runner:GPUModelRunner._bookkeeping_sync",)
+"""Wrapped by `engine.server.vllm.seeded_draws`."""
+
 BOUNDED_HITS = ("vllm.v1.core.kv_cache_manager:KVCacheManager.get_computed_blocks",)
 """Replaced by `engine.server.vllm.bounded_hits`."""
 

@@ -16,7 +16,11 @@ from engine.process.settings import OUTPUT_ROWS_VARIABLE, SHARED_TAILS_VARIABLE
 from engine.questions.backend import Scored
 from engine.server.vllm.rounding import engine_precision, rounding
 from engine.server.vllm.vllm_backend import Extensions, VllmBackend
-from engine.server.vllm.worker import OUTPUT_ROWS_METHOD, SHARED_TAILS_METHOD
+from engine.server.vllm.worker import (
+    OUTPUT_ROWS_METHOD,
+    SEEDED_DRAWS_METHOD,
+    SHARED_TAILS_METHOD,
+)
 
 logger = logging.getLogger("vllm.jostle")
 
@@ -31,6 +35,9 @@ async def enable_extensions(client: EngineClient) -> Extensions:
     """The extensions that scoring may use here; one warning for each that it may not."""
     if client.vllm_config.use_v2_model_runner:
         await _warm_up(client)
+    elif client.vllm_config.device_config.device_type == "cpu":
+        for reason in filter(None, await client.collective_rpc(SEEDED_DRAWS_METHOD)):
+            logger.warning("a seeded request whose prompt is cut ends the engine: %s", reason)
     output_rows = await _enable_output_rows(client)
     return Extensions(output_rows, await _enable_shared_tails(client, output_rows=output_rows))
 

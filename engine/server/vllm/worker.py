@@ -31,6 +31,7 @@ logger = logging.getLogger("vllm.jostle")
 LOAD_METHOD = "jostle_load_weights"
 OUTPUT_ROWS_METHOD = "jostle_output_rows"
 SHARED_TAILS_METHOD = "jostle_shared_tails"
+SEEDED_DRAWS_METHOD = "jostle_seeded_draws"
 """Names of the worker methods for `collective_rpc`."""
 
 
@@ -53,6 +54,7 @@ def register() -> None:
     setattr(WorkerBase, LOAD_METHOD, load_weights)
     setattr(WorkerBase, OUTPUT_ROWS_METHOD, switch_output_rows)
     setattr(WorkerBase, SHARED_TAILS_METHOD, install_shared_tails)
+    setattr(WorkerBase, SEEDED_DRAWS_METHOD, install_seeded_draws)
 
 
 def switch_output_rows(worker: Any, on: bool) -> str | None:
@@ -78,6 +80,13 @@ def install_shared_tails(worker: Any) -> str | None:
     from engine.server.vllm import shared_tails
 
     return shared_tails.install(worker.model_runner)
+
+
+def install_seeded_draws(worker: Any) -> str | None:
+    """Lets seeded requests be cut on a CPU; why it could not be installed, or None."""
+    from engine.server.vllm import seeded_draws
+
+    return seeded_draws.install(worker.model_runner)
 
 
 def load_weights(worker: Any, path: str, adapter: str | None = None) -> None:

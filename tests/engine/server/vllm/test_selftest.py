@@ -11,6 +11,7 @@ import pytest
 from engine.questions.backend import Scored
 from engine.server.vllm import selftest
 from engine.server.vllm.vllm_backend import NONE, Extensions
+from engine.server.vllm.worker import SEEDED_DRAWS_METHOD
 
 
 class Engine:
@@ -26,8 +27,11 @@ class Engine:
         )
         self.asked: list[tuple[Any, ...]] = []
         self.generated = 0
+        self.draws_unfit: str | None = None
 
-    async def collective_rpc(self, method: str, args: tuple[bool, ...]) -> list[str | None]:
+    async def collective_rpc(self, method: str, args: tuple[bool, ...] = ()) -> list[str | None]:
+        if method == SEEDED_DRAWS_METHOD:
+            return [self.draws_unfit]
         self.asked.append((method, *args))
         return [None]
 
@@ -77,3 +81,13 @@ def test_the_v2_runner_is_warmed_up_and_has_rows_of_its_own(
     assert asyncio.run(selftest.enable_extensions(engine)) == Extensions(output_rows=kept)
     assert engine.generated == 1
     assert [on for _, on in engine.asked] == ([True] if kept else [True, False])
+
+
+def test_the_log_says_that_seeded_requests_may_end_the_engine(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(selftest, "VllmBackend", Backend)
+    engine: Any = Engine("float32", [0.0])
+    engine.draws_unfit = "another vLLM"
+    asyncio.run(selftest.enable_extensions(engine))
+    assert "a seeded request whose prompt is cut ends the engine: another vLLM" in caplog.text

@@ -37,6 +37,7 @@ def test_only_processes_of_a_server_that_jostle_started_die_with_their_parent(
     [
         patched.OUTPUT_ROWS,
         patched.OUTPUT_ROWS_V2,
+        patched.SEEDED_DRAWS,
         patched.BOUNDED_HITS,
         patched.SHARED_TAILS,
         patched.INTERRUPTED_LOADS,
