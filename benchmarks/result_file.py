@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,18 @@ class ResultFile:
         """
         self._file.parent.mkdir(exist_ok=True)
         self._file.with_suffix(".txt").write_text(self.console.export_text())
+        chosen = vars(settings) if settings else {}
+        # Folders of this machine say nothing to others.
+        paths = {f"--{name}" for name, value in chosen.items() if isinstance(value, Path)}
+        given = [
+            each
+            for before, each in pairwise(["", *sys.argv[1:]])
+            if not paths.intersection((before, each))
+        ]
         found = {
             "benchmark": self._file.name,
-            "command": " ".join(
-                ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
-            ),
-            "settings": json.loads(json.dumps(vars(settings) if settings else {}, default=str)),
+            "command": " ".join([f"python -m benchmarks.{Path(sys.argv[0]).stem}", *given]),
+            "settings": {key: each for key, each in chosen.items() if f"--{key}" not in paths},
             "date": datetime.date.today().isoformat(),
             "machine": this_machine().model_dump(mode="json"),
             "figures": dict(figures),

@@ -103,7 +103,7 @@ def vllm_way(plan: SamplingPlan) -> _Sample:
             "max_num_seqs": 64,
         }
     llm = LLM(plan.model, max_model_len=2048, **own, **vllm_arguments())
-    # Seeded, its engine dies on a CPU when a step cuts a prompt (docs/decisions/0024-samples.md).
+    # Seeded, its engine dies on a CPU when a step cuts a prompt (docs/decisions/0025-samples.md).
     seeds = [None] * len(plan.seeds) if on_cpu else plan.seeds
 
     def sample(prompts: list[list[int]]) -> _Samples:

@@ -123,7 +123,8 @@ def test_frequencies_are_those_of_the_model(
         assert usage.tokens_reusable == usage.tokens_submitted == sampled.n_submitted
 
 
-def test_unlikely_drafts_are_not_tried_whatever_the_seed() -> None:
+def test_unlikely_drafts_are_not_tried_whatever_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft, "WORTH", 2.0)
     backend = Chain()
     (direct,) = [asyncio.run(backend.sample(planned(5), 0))]
     ((sampled, usage),) = asyncio.run(follow([planned(5)], (3, 3, 3), backend))
