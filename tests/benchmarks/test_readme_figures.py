@@ -122,6 +122,32 @@ CLAIMS: list[tuple[str, str, list[Source]]] = [
     ),
     (r"which that floor leaves out, is # of it", "scoring", [line(r"adds (#)%", 0.01)]),
     (
+        r"computes \(# times the .*?: # times with batches of # tokens, # times with #\.",
+        "counted",
+        [
+            cell("SGLang, best order", 3),
+            cell("SGLang, as it comes, batches of 2048", 3),
+            line(r"SGLang, as it comes, batches of (#) "),
+            cell("SGLang, as it comes, batches of 16384", 3),
+            line(r"SGLang, as it comes, batches of (16384) "),
+        ],
+    ),
+    (
+        r"One task, # samples, .*? makes # samples/s; jostle #, # times as many, .*? makes #\. Of "
+        r"the prompts it computes # tokens, # with",
+        "sampling",
+        [
+            line(r"(#) samples, seconds"),
+            cell("vLLM offline, n = m", 1),
+            cell("jostle", 1),
+            cell("jostle", 2),
+            cell("jostle, every sample generated whole", 1),
+            line(r"for samples jostle: .*? computed (#);"),
+            line(r"whole: \d+ pairs .*? computed (#);"),
+        ],
+    ),
+    (r"shares whole blocks of 16 tokens: # times", "counted", [cell("vLLM, fixed ids", 3)]),
+    (
         r"same # pairs: # pairs/s, # times vLLM .*? whole prompts \(#\), and # times",
         "gpu-nvidia-h100-80gb-hbm3",
         [
@@ -186,6 +212,7 @@ SETTINGS = (
     r"SmolLM2-135M|b?float\d\d|H100|8B shape|20 real tasks|2 CPU cores|330 pairs|365 tokens",
     r"10 instances, 10 perturbations|2 of the 10 instances|\| 1 \||2,000 draws|steps at 1e-5",
     r"equal to 1e-5|\(0\.70 to 0\.95\)|overlap of 0\.90|below 0\.95|with 5 shots|8 shots",
+    r"blocks of 16 tokens|k \+ 1 prompts|temperature 1|at most 32 tokens",
     r"scoring 1,650 pairs|scoring 330 pairs|1e-5 in float32|One H100|5 shots|```.*?```|`[^`]+`",
 )
 """What is said in the same sentences and was not measured by them."""
