@@ -212,10 +212,43 @@ SETTINGS = (
     r"SmolLM2-135M|b?float\d\d|H100|8B shape|20 real tasks|2 CPU cores|330 pairs|365 tokens",
     r"10 instances, 10 perturbations|2 of the 10 instances|\| 1 \||2,000 draws|steps at 1e-5",
     r"equal to 1e-5|\(0\.70 to 0\.95\)|overlap of 0\.90|below 0\.95|with 5 shots|8 shots",
-    r"blocks of 16 tokens|k \+ 1 prompts|temperature 1|at most 32 tokens",
+    r"prompts of 365 tokens|blocks of 16 tokens|k \+ 1 prompts|temperature 1|at most 32 tokens",
     r"scoring 1,650 pairs|scoring 330 pairs|1e-5 in float32|One H100|5 shots|```.*?```|`[^`]+`",
 )
 """What is said in the same sentences and was not measured by them."""
+
+
+CLAIMS += [
+    (
+        rf"\| {says} \| # \| # \| # \|",
+        "scaling",
+        [cell(axis, before, after="power with which") for before in (3, 0, 1)],
+    )
+    for says, axis in {
+        "tasks": "tasks",
+        "instances": "instances",
+        "perturbations": "perturbations",
+        "length of prompts": "prompt",
+        "length of outputs": "output",
+    }.items()
+]
+CLAIMS += [
+    (
+        r"one API process passes # pairs/s at most and an engine core #; .*?, # for each core",
+        "scaling",
+        [line(rf"{part}: (#) pairs/s") for part in ("server", "engine core", r"beside it\)")],
+    ),
+    (
+        r"# short tasks go through at # tasks/s, at most # MB in the client and # MB",
+        "scaling",
+        [
+            line(r"(#) tasks of 2 instances"),
+            line(r"made up: (#) tasks/s"),
+            line(r"most (#) MB"),
+            line(r"and (#) MB"),
+        ],
+    ),
+]
 
 
 @pytest.fixture(scope="module")
