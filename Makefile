@@ -57,5 +57,5 @@ lock: ## resolve the pinned versions again (needs uv)
 	@requirements/lock.sh
 
 clean: ## remove .venv and all caches; runs/ stays
-	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis dist docs/_build docs/reference
+	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist docs/_build docs/reference
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
