@@ -90,7 +90,7 @@ class BenchTurns:
             self._on_phase("warm up", timing.warm_up)
             short = Timing(seconds=timing.warm_up, warm_up=0, repeats=1)
             for kinds in self._ways:
-                await self._phase(kinds, self._loads[0], short, repeat=0)
+                await self._phase(kinds, Load(concurrency=1), short, repeat=0)
         readings: list[Reading] = []
         for repeat in range(timing.repeats):
             for load in self._loads:
