@@ -86,7 +86,7 @@ class Calls:
             kinds: Those among all that take turns; None: all.
             start: Which share of the requests to begin behind, in [0, 1).
         """
-        phase = f"{self._run}/{next(self._phases)}"
+        phase = f"{self._run}.{next(self._phases)}"
         return self._turns([self._one_kind(kind, start, phase) for kind in kinds or self._kinds])
 
     @staticmethod
@@ -100,7 +100,7 @@ class Calls:
         while True:
             passed, at = divmod(place, len(items))
             n_pairs, content = items[at]
-            yield Call(kind, n_pairs, content, f"{phase}/{kind}/{passed}")
+            yield Call(kind, n_pairs, content, f"{phase}.{kind}.{passed}")
             place += 1
 
 

@@ -16,7 +16,8 @@ from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Record, Task
 
 TokenIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-CacheSalt = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z0-9._:/+=-]+$")]
+CacheSalt = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._:+=-]+$")]
+"""What vLLM's own routes take as one, and no more than ASCII."""
 
 
 class PromptUncertaintyRequest(Record):

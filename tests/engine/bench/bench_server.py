@@ -101,8 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
         if state.fails:
             self._tell({"error": {"message": "busy", "code": 503}}, 503)
             return
-        if "cache_salt" in body:
-            state.salts.append(body["cache_salt"])
+        if salt := body.get("cache_salt"):
+            state.salts.append(salt)
+            assert len(salt) <= 128  # as vLLM's routes have it
+            assert set(salt).isdisjoint("@/\\\0")
         if self.path == "/v1/weights":
             time.sleep(0.02)
             state.version, state.path = body["version"], body["path"]
