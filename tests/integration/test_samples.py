@@ -125,6 +125,23 @@ def test_samples_that_follow_the_reference_are_those_of_the_model(client: Engine
     assert chi_squared < freedom + 4 * math.sqrt(2 * freedom)
 
 
+def test_a_seeded_request_outlives_a_step_that_cuts_its_prompt(server: EngineProcess) -> None:
+    """vLLM's engine for CPUs dies of it."""
+    asked = {
+        "prompt": [7 + number % 900 for number in range(2_100)],  # a step takes 2,048 tokens
+        "seed": 5,
+        "max_tokens": 3,
+        "temperature": 1.0,
+        "ignore_eos": True,
+    }
+    with httpx.Client(base_url=server.url, timeout=600) as http:
+        asked["model"] = http.get("/v1/models").json()["data"][0]["id"]
+        cut, cached = (http.post("/v1/completions", json=asked).json() for _ in range(2))
+    # From the cache the prompt fits into one step. Nothing was drawn for its first part.
+    assert cut["choices"][0]["text"] == cached["choices"][0]["text"]
+    assert cut["usage"]["completion_tokens"] == 3
+
+
 def test_labels_of_a_real_model(client: EngineClient, base: Reference) -> None:
     task = next(task for task in training_pool() if task.labels)
     config = design(1).model_copy(update={"measure": "label_bald", "n_instances": 2})
