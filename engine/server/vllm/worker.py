@@ -97,8 +97,40 @@ def load_weights(worker: Any, path: str, adapter: str | None = None) -> None:
         adapter: Folder of an adapter to merge into it on the way; None: none.
 
     Raises:
-        Exception: Whatever vLLM raises; the model then serves nothing until the next good load.
+        Exception: Whatever vLLM raises, or what the engine's other workers have met; the model then
+            serves nothing until the next good load.
     """
+    from vllm.distributed.parallel_state import get_world_group
+
+    ranks = get_world_group()
+    if ranks.world_size == 1:
+        _load(worker, path, adapter)
+        return
+    fault = None
+    try:
+        _load(worker, path, adapter)
+    except Exception as error:  # the other ranks wait to hear of it
+        logger.exception("loading %s failed", path)
+        fault = f"{type(error).__name__}: {error}"
+    _tell(ranks, fault)
+
+
+def _tell(ranks: Any, fault: str | None) -> None:
+    """Raises what any rank has met, in the last one alone.
+
+    vLLM reads the answers of an engine's ranks one by one and stops at a failure. Those behind it
+    would stay unread, and be taken for answers to the next call.
+    """
+    import torch
+
+    faults: list[str | None] = [None] * ranks.world_size
+    torch.distributed.all_gather_object(faults, fault, group=ranks.cpu_group)
+    told = [f"rank {rank}: {each}" for rank, each in enumerate(faults) if each]
+    if told and ranks.rank_in_group == ranks.world_size - 1:
+        raise RuntimeError("; ".join(told))
+
+
+def _load(worker: Any, path: str, adapter: str | None) -> None:
     model = worker.model_runner.get_model()
     _forget_interrupted_load(model)
     tied = bool(getattr(worker.vllm_config.model_config.hf_config, "tie_word_embeddings", False))

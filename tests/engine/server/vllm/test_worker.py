@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import logging
 import multiprocessing
+from collections import deque
 from importlib import import_module
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import vllm
 from vllm.model_executor.model_loader.reload import layerwise
+from vllm.v1.executor import multiproc_executor
 
 from engine.process.engine_process import PARENT_VARIABLE
 from engine.server.vllm import bounded_hits, output_rows, shared_tails, worker
@@ -105,3 +108,50 @@ def test_a_load_into_half_precision_is_one_line(caplog: pytest.LogCaptureFixture
 def test_vllm_still_words_its_warnings_so(told: tuple[str, str]) -> None:
     source = inspect.getsource(import_module(told[0])).replace('"\n                    "', "")
     assert told[1] in source
+
+
+def test_what_one_rank_meets_is_raised_by_the_last_whose_answer_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads: list[str] = []
+
+    def gather(said: list[str | None], fault: str | None, group: object) -> None:
+        assert group == "cpu"
+        said[:] = ["OSError: no disk", fault]
+
+    def load(rank: int, size: int) -> None:
+        ranks = SimpleNamespace(world_size=size, rank_in_group=rank, cpu_group="cpu")
+        monkeypatch.setattr("vllm.distributed.parallel_state.get_world_group", lambda: ranks)
+        worker.load_weights(rank, "folder")
+
+    monkeypatch.setattr(worker, "_load", lambda rank, path, adapter: loads.append(path))
+    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
+    load(0, 2)
+    with pytest.raises(RuntimeError, match=r"^rank 0: OSError: no disk$"):
+        load(1, 2)
+    load(0, 1)
+    assert loads == ["folder"] * 3
+    monkeypatch.setattr(worker, "_load", lambda rank, path, adapter: 1 / 0)
+    load(0, 2)
+    with pytest.raises(RuntimeError, match="no disk; rank 1: ZeroDivisionError: division by zero"):
+        load(1, 2)
+    with pytest.raises(ZeroDivisionError):
+        load(0, 1)
+
+
+def test_vllm_leaves_answers_behind_a_failure_unread() -> None:
+    """Why only the last rank raises; once this fails, no rank need hold back what it has met."""
+    status = multiproc_executor.WorkerProc.ResponseStatus
+    queues = [deque([(status.FAILURE, "no disk"), (status.SUCCESS, None)]) for _ in range(2)]
+    executor: Any = multiproc_executor.MultiprocExecutor.__new__(
+        multiproc_executor.MultiprocExecutor
+    )
+    executor.is_failed, executor.futures_queue = False, deque()
+    executor.rpc_broadcast_mq = SimpleNamespace(enqueue=lambda _: None)
+    executor.response_mqs = [
+        SimpleNamespace(dequeue=lambda timeout, queue=queue: queue.popleft()) for queue in queues
+    ]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no disk"):
+            executor.collective_rpc("load")
+    assert len(queues[1]) == 1, "the second call has read the first one's answer"
