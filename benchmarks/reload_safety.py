@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ SHAPE = TINY | {
     "tie_word_embeddings": True,
     "max_position_embeddings": 512,
 }
+SAME_ADAPTER = "an adapter's name again"
 FAULTS = (
     "half a checkpoint",
     "whole tensor missing",
@@ -201,36 +203,48 @@ def rewrite_adapter(server: Server, root: Path, answers: Answers) -> Row:
             publish_folder(place)
         if which == "old":
             server.load_adapter(place).raise_for_status()
-    return plant(
-        server, "an adapter's name again", answers, lambda: said(lambda: server.load_adapter(place))
-    )
+    return plant(server, SAME_ADAPTER, answers, lambda: said(lambda: server.load_adapter(place)))
 
 
 def measure(
     server: Server, root: Path, good: Path, answers: Answers, adapted: Answers, log: Console
 ) -> list[Row]:
-    """Every fault at one server, which is started anew where one has left it in disorder."""
-    rows = []
+    """Every fault at one server, which is started anew where one has left it in disorder.
 
-    def add(fault: str, act: Callable[[], str]) -> None:
+    Each is kept in `root` as soon as it is measured, and not measured again.
+    """
+    kept = root / f"{type(server).__name__}.json"
+    rows = [Row(**row) for row in json.loads(kept.read_text())] if kept.is_file() else []
+
+    def add(fault: str, measured: Callable[[], Row]) -> None:
+        if fault not in {row.fault for row in rows}:
+            rows.append(measured())
+            kept.write_text(json.dumps([row.__dict__ for row in rows]))
+            log.print(rows[-1])
+
+    def planted(fault: str, act: Callable[[], str]) -> Row:
         if not (server.url and on_old(server, answers)):
             if server.url and server.wait_well(1.0):
                 server.go_back()
             if not (server.url and on_old(server, answers)):
                 server.start()
-        rows.append(plant(server, fault, answers, act))
-        log.print(rows[-1])
+        return plant(server, fault, answers, act)
 
-    for fault in FAULTS:
+    def damaged(fault: str) -> Row:
         checkpoint = root / "damaged"
         shutil.rmtree(checkpoint, ignore_errors=True)
         shutil.copytree(good, checkpoint, copy_function=os.link)
         damage(checkpoint, fault, layer=2)
-        add(fault, lambda checkpoint=checkpoint: said(lambda: server.load(checkpoint)))  # type: ignore[misc]
-    add("none: good weights", lambda: said(lambda: server.load(good)))
-    add("a crash in the middle", lambda: crash(server, good))
-    rows.append(rewrite_adapter(server, root, adapted))
-    log.print(rows[-1])
+        return planted(fault, lambda: said(lambda: server.load(checkpoint)))
+
+    for fault in FAULTS:
+        add(fault, partial(damaged, fault))
+    for fault, act in (
+        ("none: good weights", lambda: said(lambda: server.load(good))),
+        ("a crash in the middle", lambda: crash(server, good)),
+    ):
+        add(fault, partial(planted, fault, act))
+    add(SAME_ADAPTER, lambda: rewrite_adapter(server, root, adapted))
     server.stop()
     return rows
 
@@ -273,18 +287,14 @@ def main() -> None:
         answers = Answers(expected(base), expected(good))
         adapters = [root / f"adapter-{which}" for which in ("old", "new")]
         adapted = Answers(*(expected(base, adapter) for adapter in adapters))
+        kinds = []
         for kind in KINDS:
-            kept = root / f"{kind.__name__}.json"
-            if kept.is_file():  # measured by an earlier call
-                continue
             server = kind(base, root)
             try:
-                rows = measure(server, root, good, answers, adapted, log)
+                kinds.append(measure(server, root, good, answers, adapted, log))
             finally:
                 server.stop()
-            kept.write_text(json.dumps([row.__dict__ for row in rows]))
-        kinds = [json.loads((root / f"{kind.__name__}.json").read_text()) for kind in KINDS]
-    show([Row(**row) for rows in zip(*kinds, strict=True) for row in rows])
+    show([row for rows in zip(*kinds, strict=True) for row in rows])
 
 
 def show(rows: list[Row]) -> None:
