@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from engine.bench.bench_calls import Call
 from engine.bench.load_client import TimedCall, now
 from engine.bench.workload import Load, Timing
+from engine.errors import EngineError
 from engine.questions.children import end_all
 
 Send = Callable[[Call, float], Awaitable[TimedCall]]
 
 _SLEEP_S = 0.05
+
+_GIVES_UP = 50  # failures in a row, beside those that were in flight at once: the engine is gone
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class _Window:
         self._timing = timing
         self._opens = started + timing.warm_up
         self._wanted = load.concurrency or 1
-        self._answered = self._sent = 0
+        self._answered = self._sent = self._failed = 0
         self._spent = time.process_time()
         self.cpu_seconds = 0.0
         self.begin: float | None = started if timing.pairs else None
@@ -97,6 +100,10 @@ class _Window:
 
     def answered(self, call: TimedCall) -> None:
         self._answered += self.begin is None or call.due >= self.begin
+        self._failed = 0 if call.error is None else self._failed + 1
+        if self._failed > _GIVES_UP + self._wanted:
+            problem = f"{self._failed} requests in a row failed, the last one so: {call.error}"
+            raise EngineError(problem)
 
     def look(self, now: float) -> None:
         """Opens or closes it, if it is time."""
@@ -131,6 +138,7 @@ async def run_phase(
 
     Raises:
         InputError: As `send`.
+        EngineError: If request after request fails.
     """
     started = now()
     arrivals, window = _Arrivals(load, started, seed), _Window(load, timing, started)

@@ -13,7 +13,7 @@ from engine.bench.figures import Figures
 from engine.bench.load_client import TimedCall, now
 from engine.bench.load_phase import Phase, run_phase
 from engine.bench.workload import Load, Timing
-from engine.errors import InputError
+from engine.errors import EngineError, InputError
 from engine.protocol.api import Usage
 from tests.engine.bench.virtual_time import run_virtual
 
@@ -168,6 +168,18 @@ def test_failures_are_counted_and_bring_nothing() -> None:
     figures, _ = measured(send, Load(concurrency=1), Timing(seconds=20, warm_up=0))
     assert figures.errors == pytest.approx(figures.requests / 4, abs=1)
     assert figures.requests_per_s == pytest.approx(7.5, rel=0.02)
+
+
+def test_an_engine_that_is_gone_is_not_asked_for_ever() -> None:
+    answered = itertools.count()
+
+    async def send(call: Call, due: float) -> TimedCall:
+        await asyncio.sleep(0.01)
+        error = "it died" if next(answered) > 200 else None
+        return TimedCall(call.kind, due, now(), usage=COST, error=error)
+
+    with pytest.raises(EngineError, match="54 requests in a row failed, the last one so: it died"):
+        measured(send, Load(concurrency=3), Timing(seconds=3600))
 
 
 def test_what_is_wrong_with_the_workload_ends_it() -> None:
