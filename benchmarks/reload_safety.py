@@ -203,6 +203,7 @@ def rewrite_adapter(server: Server, root: Path, answers: Answers) -> Row:
             publish_folder(place)
         if which == "old":
             server.load_adapter(place).raise_for_status()
+            assert on_old(server, answers), "and the cache knows them"
     return plant(server, SAME_ADAPTER, answers, lambda: said(lambda: server.load_adapter(place)))
 
 

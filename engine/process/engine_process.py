@@ -19,7 +19,7 @@ import httpx
 
 from engine.errors import EngineError, InputError
 from engine.process.last_words import last_words
-from engine.process.lifetime import cpu_seconds
+from engine.process.lifetime import work_seconds
 from engine.process.settings import EngineSettings, choose_settings, flag_value
 from engine.protocol.limits import LIMITS_VARIABLE, Limits
 from engine.weights.live_file import LIVE_FILE_VARIABLE
@@ -175,9 +175,9 @@ class EngineProcess:
         """
         return self._look(timeout_s) == httpx.codes.OK
 
-    def cpu_seconds(self) -> float:
-        """CPU time of the server process itself, without the engine's."""
-        return cpu_seconds(self._process.pid)
+    def work_seconds(self) -> float:
+        """For how long the server process itself has worked, without the engine."""
+        return work_seconds(self._process.pid)
 
     def _look(self, timeout_s: float) -> int | None:
         # Not by its certificate, which may be in any name: by the name that this process gave it.

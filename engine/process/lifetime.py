@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _LOOK_SECONDS = 0.1
@@ -32,10 +33,11 @@ def die_with(parent: int, signal_number: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), signal_number)
 
 
-def cpu_seconds(pid: int, *, children: bool = False) -> float:
-    """CPU time a process has used so far, and that of its running descendants if asked for.
+def work_seconds(pid: int, *, children: bool = False) -> float:
+    """For how long a process has worked so far, or would have, had others not had the cores.
 
-    0 where there is no such process, or no /proc.
+    CPU time, and the time that threads which still run have waited for a core; of its running
+    descendants too if asked for. 0 where there is no such process, or no /proc.
     """
     ticks: dict[int, int] = {}
     parents: dict[int, int] = {}
@@ -53,4 +55,14 @@ def cpu_seconds(pid: int, *, children: bool = False) -> float:
             number = parents.get(number, 0)
         return number == pid
 
-    return sum(used for number, used in ticks.items() if below(number)) / os.sysconf("SC_CLK_TCK")
+    family = [number for number in ticks if below(number)]
+    used = sum(ticks[number] for number in family) / os.sysconf("SC_CLK_TCK")
+    return used + sum(map(_waited_seconds, family))
+
+
+def _waited_seconds(pid: int) -> float:
+    nanoseconds = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            nanoseconds += int(thread.read_text().split()[1])
+    return nanoseconds / 1e9

@@ -5,7 +5,8 @@ and the server ends. One that hangs is noticed by nobody there, and its requests
 hanging engine is killed, which makes it a dead one.
 
 An engine answers between two steps only, and a step of a large model on a small machine takes
-longer than a hanging engine may go unnoticed. So one that uses the CPU counts as busy, for a while.
+longer than a hanging engine may go unnoticed. So one that uses the CPU counts as busy, for a while,
+and so does one that would if others left it a core.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from engine.errors import EXIT_GAVE_UP
-from engine.process.lifetime import cpu_seconds
+from engine.process.lifetime import work_seconds
 
 logger = logging.getLogger("vllm.jostle")
 
@@ -128,7 +129,7 @@ class Pulse:
         """Whether it has been silent for too long, now that it has not answered."""
         now = time.monotonic()
         used = sum(
-            cpu_seconds(process.pid, children=True) for process in self._processes if process.pid
+            work_seconds(process.pid, children=True) for process in self._processes if process.pid
         )
         if used - self._used > _BUSY_SHARE * self._interval:
             self._last_sign = now

@@ -28,8 +28,8 @@ class Server(Protocol):
         """Whether it answers at all."""
         ...
 
-    def cpu_seconds(self) -> float:
-        """CPU time it has used."""
+    def work_seconds(self) -> float:
+        """For how long it has worked, or would have, had it had the cores."""
         ...
 
     def ready(self) -> bool:
@@ -138,10 +138,10 @@ class Watcher:
                     return f"the engine was not ready after {settings.start_seconds:.0f} s"
                 continue
             if server.answers(settings.silence_seconds / 4):
-                last_answer, work = time.monotonic(), server.cpu_seconds()
+                last_answer, work = time.monotonic(), server.work_seconds()
             elif (silent := time.monotonic() - last_answer) >= settings.silence_seconds:
                 # Reading a very large request keeps a server from answering, and is no hanging.
-                busy = server.cpu_seconds() - work > silent / 10
+                busy = server.work_seconds() - work > silent / 10
                 if not busy or silent >= settings.busy_seconds:
                     return f"the engine has not answered for {silent:.0f} s"
         return None

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from engine.process.lifetime import cpu_seconds
+from engine.process.lifetime import work_seconds
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="the kernel call is Linux's"
@@ -70,7 +72,7 @@ def test_a_child_ends_when_its_parent_is_killed(arguments: list[str], last_words
 def test_a_child_whose_parent_is_gone_already_ends_at_once(number: signal.Signals) -> None:
     # No process has a child with its own id, so this parent "is gone".
     code = (
-        "import os; from engine.process.lifetime import cpu_seconds, die_with; "
+        "import os; from engine.process.lifetime import work_seconds, die_with; "
         f"die_with(os.getpid(), {int(number)}); import time; time.sleep(3600)"
     )
     ended = subprocess.run([sys.executable, "-c", code], env=environment(), check=False)
@@ -107,8 +109,8 @@ def test_a_child_started_from_a_thread_outlives_the_thread_but_not_the_process()
 
 
 def test_the_cpu_time_of_a_process_and_of_those_below_it() -> None:
-    before = cpu_seconds(os.getpid())
-    while cpu_seconds(os.getpid()) - before < 0.05:
+    before = work_seconds(os.getpid())
+    while work_seconds(os.getpid()) - before < 0.05:
         sum(range(10_000))
     spin = "import sys, time\nwhile time.process_time() < 0.2: pass\nprint(), sys.stdout.flush()\n"
     child = subprocess.Popen(
@@ -117,7 +119,31 @@ def test_the_cpu_time_of_a_process_and_of_those_below_it() -> None:
     assert child.stdout is not None
     with child:
         child.stdout.readline()
-        own = cpu_seconds(os.getpid())
-        assert cpu_seconds(os.getpid(), children=True) >= own + 0.15
+        own = work_seconds(os.getpid())
+        assert work_seconds(os.getpid(), children=True) >= own + 0.15
         child.kill()
-    assert cpu_seconds(child.pid) == 0
+    assert work_seconds(child.pid) == 0
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="this kernel does not count what waits"
+)
+def test_waiting_for_a_core_is_work() -> None:
+    """Of processes that spin on one core each has worked for about as long as all together."""
+    core = min(os.sched_getaffinity(0))
+    spin = f"import os\nos.sched_setaffinity(0, [{core}])\nprint(flush=True)\nwhile True: pass"
+    children = [
+        subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) for _ in range(4)
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            child.stdout.readline()
+        before, started = work_seconds(children[0].pid), time.monotonic()
+        time.sleep(1.0)
+        worked, passed = work_seconds(children[0].pid) - before, time.monotonic() - started
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+    assert worked > 0.6 * passed, "a quarter of that is CPU time"

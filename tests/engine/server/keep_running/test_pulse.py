@@ -115,7 +115,7 @@ def test_an_engine_at_work_may_be_silent(
     monkeypatch: pytest.MonkeyPatch, work: float, killed: int
 ) -> None:
     clock = iter(range(10_000))
-    monkeypatch.setattr(pulse, "cpu_seconds", lambda pid, children: work * next(clock))
+    monkeypatch.setattr(pulse, "work_seconds", lambda pid, children: work * next(clock))
     process = FakeProcess(pid=1)
     watching = watched(never, process)
     assert asyncio.run(run_for(watching, LONG if killed else 0.2)) is bool(killed)
@@ -125,7 +125,7 @@ def test_an_engine_at_work_may_be_silent(
 
 def test_an_engine_that_works_for_ever_hangs_too(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()
-    monkeypatch.setattr(pulse, "cpu_seconds", lambda pid, children: next(clock))
+    monkeypatch.setattr(pulse, "work_seconds", lambda pid, children: next(clock))
     process = FakeProcess(pid=1)
     assert asyncio.run(run_for(watched(never, process), LONG))
     assert process.killed == 1

@@ -57,7 +57,7 @@ class FakeServer:
     def answers(self, timeout_s: float = 2.0) -> bool:
         return self.silent_after is None or self.looks <= self.silent_after
 
-    def cpu_seconds(self) -> float:
+    def work_seconds(self) -> float:
         return self.looks * self.work
 
     def ready(self) -> bool:
