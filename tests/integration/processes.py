@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MARK_VARIABLE = "JOSTLE_TEST_MARK"
+FAULT_VARIABLE = "JOSTLE_TEST_FAULT"
 
 
 def marked(mark: str) -> dict[int, int]:
