@@ -217,7 +217,7 @@ def _announce(console: Console, config: RunConfig, pools: Pools, folder: RunFold
         f"{config.select.n_tasks} tasks\n"
         f"  pool       {len(pools.pool)} tasks in {categories} categories ({escape(source)})\n"
         f"  held out   {len(pools.held_out)} tasks, {kinds} ({escape(pools.origin)})\n"
-        f"  scoring    about {pairs} pairs in the first round "
+        f"  scoring    about {pairs:,} pairs in round 0 "
         f"({score.n_instances} instances, {score.n_perturbations} perturbations)\n"
         f"  records    {escape(str(folder.path))}{continued}\n",
         highlight=False,
