@@ -295,10 +295,10 @@ def main() -> None:
                 kinds.append(measure(server, root, good, answers, adapted, log))
             finally:
                 server.stop()
-    show([row for rows in zip(*kinds, strict=True) for row in rows])
+    show([row for rows in zip(*kinds, strict=True) for row in rows], root)
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: list[Row], root: Path) -> None:
     """Prints the table and writes it."""
     console = Console(width=150, record=True)
     table = Table(title="What servers make of wrong weights")
@@ -308,7 +308,7 @@ def show(rows: list[Row]) -> None:
         table.add_row(
             row.fault,
             row.server,
-            row.noticed[:120],
+            row.noticed.replace(f"{root}/", "")[:120],
             row.meanwhile,
             row.afterwards,
             end_section=number % len(KINDS) == 0,
