@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 
 from benchmarks.task_subsets import Floats
+from engine.bench.repeats import t_quantile
 
 LEVEL = 0.95
 _Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
@@ -40,17 +41,6 @@ class Effect:
         return f"{self.value:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
 
 
-def student(degrees: float) -> float:
-    """The two-sided quantile of Student's t at `LEVEL` (Abramowitz and Stegun, 26.7.5)."""
-    z = _Z
-    return (
-        z
-        + (z**3 + z) / (4 * degrees)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * degrees**3)
-    )
-
-
 def with_ones(*columns: Floats) -> Floats:
     """A design of an intercept and these columns."""
     return np.column_stack([np.ones(len(columns[0])), *columns])
@@ -75,7 +65,7 @@ def partial_effect(y: Floats, x: Floats, *others: Floats, test: bool = False) ->
     leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
     weights = ((y - design @ value) / (1 - leverage)) ** 2
     variance = inverse @ (design.T * weights) @ design @ inverse
-    half = student(n - k) * float(np.sqrt(variance[1, 1]))
+    half = t_quantile(n - k) * float(np.sqrt(variance[1, 1]))
     p = added(y, with_ones(*others) if others else np.ones((n, 1)), x[:, None])[1] if test else None
     return Effect(float(value[1]), float(value[1]) - half, float(value[1]) + half, p)
 
@@ -139,7 +129,7 @@ def task_effects(y: Floats, design: Floats, members: Floats) -> TaskEffects:
     spread, low, high = (
         float(np.sqrt(ratios[at] * fits[at][3])) for at in (best, inside[0], inside[-1])
     )
-    half = student(max(2, members.shape[1] - k)) * np.sqrt(np.diag(covariance))
+    half = t_quantile(max(2, members.shape[1] - k)) * np.sqrt(np.diag(covariance))
     effects = tuple(
         Effect(float(b), float(b - h), float(b + h)) for b, h in zip(fixed, half, strict=True)
     )

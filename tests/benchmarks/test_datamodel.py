@@ -16,8 +16,9 @@ from rich.console import Console
 from benchmarks import datamodel, evidence_pools, task_predictors
 from benchmarks.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs, draw_picture, show
 from benchmarks.lines import read_lines
-from benchmarks.partial_effects import best_of, spread_of_repeats, student
+from benchmarks.partial_effects import best_of, spread_of_repeats
 from benchmarks.task_subsets import Floats, draw, given, means
+from engine.bench.repeats import t_quantile
 from engine.tasks import Pool
 from tests.training.tiny import make_tiny_model, make_tokenizer
 
@@ -151,8 +152,8 @@ def test_draws_lean_and_can_be_redone() -> None:
 
 def test_quantiles_and_order_statistics() -> None:
     """Against tables."""
-    assert student(10) == pytest.approx(2.2281, abs=2e-3)
-    assert student(57) == pytest.approx(2.0025, abs=1e-4)
+    assert t_quantile(10) == pytest.approx(2.2281, abs=2e-3)
+    assert t_quantile(57) == pytest.approx(2.0025, abs=1e-4)
     drawn = np.sort(np.random.default_rng(0).normal(size=(20_000, N_POOL)), axis=1)
     assert best_of(N_POOL, N_TASKS) == pytest.approx(drawn[:, -N_TASKS:].mean(), abs=0.01)
 
