@@ -158,6 +158,7 @@ def bench(
     from engine.errors import InputError
     from engine.files import check_output, write_bytes
     from engine.keys import client_keys
+    from engine.pools import open_pool
     from engine.protocol.score_config import SamplingConfig, ScoreConfig
     from engine.weights.models import resolve_model
     from training.commands.bench_command import (
@@ -191,8 +192,10 @@ def bench(
     ):
         if wrong:
             raise InputError(problem, field=field)
+    options = _options(format_name, column, split, subset, max_instances, seed)
+    read = open_pool(source, options).files if source else ()
     for path in filter(None, (output, picture)):
-        check_output(path, overwrite=overwrite)
+        check_output(path, overwrite=overwrite, inputs=read)
     usual = "1,4" if of_tasks else "1,8,64"
     if estimate:  # as full as a scoring keeps an engine
         usual = str(max(4, math.ceil(SCORING_AT_ONCE / (instances * (perturbations + 1)))))
@@ -211,7 +214,7 @@ def bench(
         timing=Timing(seconds=seconds or 10, pairs=pairs, warm_up=warm_up, repeats=repeats),
         shape=shape,
         pool=source,
-        options=_options(format_name, column, split, subset, max_instances, seed),
+        options=options,
         per_request=per_request,
         reload_every=reload_every,
         against_stock=against == STOCK,

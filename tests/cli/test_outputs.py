@@ -26,7 +26,8 @@ def work(tmp_path: Path, pool: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     draw_scores(5).write_parquet("s.parquet")
     pool.rename("pool.jsonl")
     (tmp_path / "link.parquet").symlink_to("s.parquet")
-    (tmp_path / "hard.jsonl").hardlink_to("pool.jsonl")
+    for name in ("hard.jsonl", "hard.json"):
+        (tmp_path / name).hardlink_to("pool.jsonl")
     (tmp_path / "answers.jsonl").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "done").mkdir()
@@ -65,6 +66,8 @@ POOL = "pool.jsonl"
         (("race", POOL, "-n", 2, "--budget", 9, "-o", "hard.jsonl", "--overwrite"), "is read by"),
         (("race", POOL, "-n", 2, "--budget", 9, "-o", "folder", "--overwrite"), "is a folder"),
         (("pool", "convert", POOL, "hard.jsonl", "--overwrite"), "is read by the same command"),
+        (("bench", "logprobs", "--pool", POOL, "-o", "hard.json", "--overwrite"), "is read by the"),
+        (("bench", "samples", "--estimate", POOL, "-o", "hard.json", "--overwrite"), "is read by"),
         (("pool", "convert", POOL, "precious.parquet"), "is there already"),
         (("pool", "split", POOL, "precious.html", "--by", "task"), "no such folder"),
         (("config", "init", "precious.html"), "is there already"),
