@@ -82,6 +82,12 @@ class Server:
             self._client = EngineClient(self._process.url)
         return self._client
 
+    @property
+    def url(self) -> str:
+        """Where it answers, once started."""
+        assert self._process is not None
+        return self._process.url
+
     def stop(self) -> None:
         """Ends it; safe to call again."""
         if self._client is not None:

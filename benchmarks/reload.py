@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks.checkpoints import publish_noise
-from benchmarks.result_file import ResultFile
+from benchmarks.result_file import RESULTS, ResultFile
 from engine.client import EngineClient
 from engine.process.engine_process import EngineProcess
 from engine.weights.models import resolve_model
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--loads", type=int, default=6)
     parser.add_argument("--starts", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     model = str(resolve_model(chosen.model))
     with tempfile.TemporaryDirectory(prefix="jostle-benchmark-") as folder:
@@ -85,7 +86,7 @@ def main() -> None:
         loads = measure_loads(model, checkpoints, root, chosen.loads)
         restarts = measure_restarts(next(iter(checkpoints.values())), root, chosen.starts)
     load, restart = statistics.median(loads), statistics.median(restarts)
-    result = ResultFile("reload", width=100)
+    result = ResultFile("reload", chosen.results, width=100)
     ways = {"restart on the checkpoint": restarts, "POST /v1/weights": loads}
     result.table(
         f"{chosen.model}, {size / 2**20:.0f} MiB of checkpoint",

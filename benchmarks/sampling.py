@@ -68,19 +68,27 @@ class Sampling:
     """One run of the benchmark."""
 
     def __init__(
-        self, model: str, config: ScoreConfig, n_tasks: int, *, eager: bool, folder: Path
+        self,
+        model: str,
+        config: ScoreConfig,
+        n_tasks: int,
+        *,
+        eager: bool,
+        folder: Path,
+        n_sequences: int,
     ) -> None:
         self.model = str(resolve_model(model))
         self.config = config
         self.eager = eager
         self.folder = folder
+        self.n_sequences = n_sequences
         self.builder = prompt_builder(self.model, config)
         self.tasks = sample_tasks(n_tasks, config, config.seed, self.builder)
         self.plan: SamplingPlan | None = None
 
     def jostle(self, name: str, config: ScoreConfig, drafts: str = "1") -> Turn:
         """Whole requests to a fresh server."""
-        flags = (f"--max-model-len={MAX_MODEL_LEN}",)
+        flags = (f"--max-model-len={MAX_MODEL_LEN}", f"--max-num-seqs={self.n_sequences}")
         server = Server(
             name, self.model, self.folder, flags, {DRAFTS_VARIABLE: drafts}, eager=self.eager
         )
@@ -98,7 +106,7 @@ class Sampling:
     def peer(self, name: str, way: str, **vllm: object) -> Turn:
         """The same prompts through a peer."""
         plan = self._plan()
-        arguments = {"enforce_eager": self.eager, **vllm}
+        arguments = {"enforce_eager": self.eager, "max_num_seqs": self.n_sequences, **vllm}
         peer = Peer(name, way, self.folder, arguments, module="benchmarks.sampling_ways")
         peer.start(plan)
         try:
@@ -193,6 +201,7 @@ def main() -> None:
     parser.add_argument("--perturbations", type=int, default=10)
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sequences", type=int, default=64, help="that vLLM runs at once")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
     parser.add_argument(
@@ -211,7 +220,14 @@ def main() -> None:
     )
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
     folder.mkdir(parents=True, exist_ok=True)
-    run = Sampling(chosen.model, config, chosen.tasks, eager=chosen.eager, folder=folder)
+    run = Sampling(
+        chosen.model,
+        config,
+        chosen.tasks,
+        eager=chosen.eager,
+        folder=folder,
+        n_sequences=chosen.sequences,
+    )
     pairs_alone = config.model_copy(update={"measure": "prompt_uncertainty"})
     drafts = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
     every: dict[str, tuple[str, Callable[[], Turn]]] = {

@@ -102,7 +102,7 @@ def vllm_way(plan: SamplingPlan) -> _Sample:
             "max_num_batched_tokens": 2048,
             "max_num_seqs": 64,
         }
-    llm = LLM(plan.model, max_model_len=2048, **own, **vllm_arguments())
+    llm = LLM(plan.model, max_model_len=2048, **{**own, **vllm_arguments()})
     # Seeded, its engine dies on a CPU when a step cuts a prompt (docs/decisions/0025-samples.md).
     seeds = [None] * len(plan.seeds) if on_cpu else plan.seeds
 

@@ -40,7 +40,7 @@ from benchmarks.pairs import (
     prompt_builder,
     sample_tasks,
 )
-from benchmarks.result_file import ResultFile
+from benchmarks.result_file import RESULTS, ResultFile
 from benchmarks.turns import in_turns
 from benchmarks.ways import Answer
 from engine.client import EngineClient
@@ -293,8 +293,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
     parser.add_argument("--without", nargs="*", default=[], choices=["transformers", "harness"])
+    parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    result = ResultFile("scoring")
+    result = ResultFile("scoring", chosen.results)
     config = ScoreConfig(
         n_instances=chosen.instances,
         n_perturbations=chosen.perturbations,
