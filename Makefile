@@ -34,7 +34,8 @@ lint: install ## lint, format check and type check
 	@$(BIN)/mypy
 
 unit: install ## the tests that start no engine and no trainer and take a moment each
-	@$(BIN)/python -m pytest -n 2 --ignore=tests/integration \
+	@$(BIN)/python -m pytest -n 2 -p no:schemathesis --ignore=tests/integration \
+		--ignore=tests/engine/server/http/test_fuzz.py \
 		-m "not (slow or long or integration or gpu)" $(ARGS)
 
 faults: install ## plant faults, one by one, and see that the tests notice each

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.process.gpu_memory import visible_gpus
+from tests.sharing import Sharing, in_order, left_to_another
 
 # TRL, once imported, would silence every engine that is started afterwards: it sets ERROR here.
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
@@ -24,25 +26,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput"):  # several processes: what takes longest comes first
-        items.sort(key=lambda item: "integration" not in item.path.parts)
+    if hasattr(config, "workerinput"):
+        items.sort(key=in_order)
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_items and not visible_gpus():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return left_to_another(collection_path, config) or None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Shares tests out: those of tests/integration to one process, as their engines serve all of
-    them, those of each other file to one of the others."""
-    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
-
-    def group(test: str) -> str:
-        file = test.partition("::")[0]
-        return "engines" if file.startswith("tests/integration/") else file
-
-    config.option.loadscopereorder = False
-    scheduler = LoadScopeScheduling(config, log)
-    scheduler._split_scope = group
-    return scheduler
+    return Sharing(config, log)

@@ -28,7 +28,7 @@ _INPUT_ERRORS = (
 )
 _NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout)
 _CUT = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
-_LONGEST_PAUSE = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 
 
 class UnavailableError(EngineError):
@@ -97,7 +97,7 @@ class Patience:
         if self._since is None:
             self._since = now
         self.met |= error.there
-        pause = min(max(0.25 * 2.0**self._tries, error.retry_after), _LONGEST_PAUSE)
+        pause = min(max(_FIRST_PAUSE * 2.0**self._tries, error.retry_after), _LONGEST_PAUSE)
         self._tries += 1
         if not self.met or now - self._since + pause > self.seconds:
             raise error

@@ -139,7 +139,7 @@ class EngineProcess:
         """Returns when the server can score.
 
         Args:
-            on_wait: Called about twice a second with the seconds waited so far.
+            on_wait: Called with the seconds waited so far: often at first, then twice a second.
 
         Raises:
             InputError: If another server answers in its place.
@@ -156,7 +156,7 @@ class EngineProcess:
                 return
             if on_wait is not None:
                 on_wait(waited)
-            time.sleep(0.5)
+            time.sleep(min(0.05 + waited / 10, 0.5))
         raise EngineError(f"the engine did not answer within {timeout_s:.0f} s{self._last_words()}")
 
     def answers(self, timeout_s: float = 2.0) -> bool:

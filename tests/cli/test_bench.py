@@ -12,7 +12,7 @@ import pytest
 from engine.bench.bench_result import read_bench
 from engine.weights.manifest import MANIFEST_NAME
 from tests.engine.bench.bench_server import BenchServer, bench_server, served_model
-from tests.engine.server.http.fake_server import publish
+from tests.engine.weights.made_manifests import publish
 
 DESIGN = ("-n", 2, "-k", 2, "--warm-up", 0)
 SHORT = ("--pairs", 6, "--repeats", 2, *DESIGN)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.client import EngineClient
+from engine.client import EngineClient, wire
 from engine.client.async_client import AsyncEngineClient
 from engine.client.line_stream import LineBuffer
 from engine.client.wire import Patience, UnavailableError
@@ -37,6 +37,12 @@ IDS = ["a", "b", "c"]
 STATE = live("v1").model_dump_json().encode()
 
 Call = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of the pauses, which double, is short."""
+    monkeypatch.setattr(wire, "_FIRST_PAUSE", 0.02)
 
 
 def sync_call(url: str, method: str, *args: Any, **options: Any) -> Any:
@@ -173,7 +179,7 @@ def test_a_server_that_went_away_is_waited_for() -> None:
             again.append(Server(port))
             again[0].answer = well_behaved
 
-        threading.Timer(0.6, start).start()
+        threading.Timer(0.2, start).start()
         try:
             assert [one.task_id for one in scores] == ["b", "c"]
         finally:

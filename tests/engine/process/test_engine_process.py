@@ -283,8 +283,8 @@ def test_a_server_that_speaks_tls_is_asked_by_tls(
     """Its certificate is of no authority, and in another name than that of loopback."""
     file = tmp_path / "server.pem"
     subprocess.run(
-        f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=elsewhere -keyout {file} "
-        f"-out {tmp_path}/certificate.pem".split(),
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "
+        f"-subj /CN=elsewhere -keyout {file} -out {tmp_path}/certificate.pem".split(),
         check=True,
         capture_output=True,
     )

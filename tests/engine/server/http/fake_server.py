@@ -20,11 +20,9 @@ from engine.server.http.attach import attach
 from engine.server.keep_running.pulse import Pulse
 from engine.server.reload.live_weights import LiveWeights
 from engine.server.vllm.worker import LOAD_METHOD
-from engine.weights.manifest import MANIFEST_NAME, FileEntry, Manifest, Probe, TensorEntry
-from tests.engine.questions.fake_backend import FakeBackend, output_logprobs
+from tests.engine.questions.fake_backend import FakeBackend
+from tests.engine.weights import made_manifests
 from tests.engine.weights.served import live
-
-PROMPT, OUTPUT = (1, 2, 3), (4, 5)
 
 
 @dataclass
@@ -109,13 +107,9 @@ class WeightedBackend(FakeBackend):
         scored = await super().score(prompt, output, name, group, **more)
         if group in self.behind:
             loaded = "base"
-        first, *others = (value * factor(loaded) for value in scored.token_logprobs)
+        first, *others = (value * made_manifests.factor(loaded) for value in scored.token_logprobs)
         values = (first - self.noise * (loaded != "base"), *others)
         return replace(scored, token_logprobs=values)
-
-
-def factor(path: str) -> float:
-    return 1.0 if path == "base" else 1.0 + sum(Path(path).name.encode()) % 97 / 100
 
 
 class FakeLiveWeights(LiveWeights):
@@ -145,31 +139,6 @@ class FakeLiveWeights(LiveWeights):
     def _backend(self, salt: str) -> Any:
         self.salts.append(salt)
         return self.fake
-
-
-def publish(
-    folder: Path, *, lies: bool = False, base_digest: str | None = None, n_probes: int = 1
-) -> str:
-    """A folder with nothing but a manifest, an adapter's if it names a base; its version."""
-    folder.mkdir(parents=True)
-    values = output_logprobs(PROMPT, OUTPUT)
-    probe = Probe(
-        prompt_token_ids=PROMPT,
-        completion_token_ids=OUTPUT,
-        token_logprobs=tuple(v * factor(str(folder)) - 0.5 * lies for v in values),
-    )
-    manifest = Manifest(
-        version=f"v-{folder.name}",
-        kind="full" if base_digest is None else "lora",
-        base_model="base",
-        base_digest=base_digest,
-        dtype="float32",
-        files=(FileEntry(name="model.safetensors", size=1, sha256="0" * 64),),
-        tensors=(TensorEntry(name="w", shape=(1,), dtype="F32"),),
-        probes=(probe,) * n_probes,
-    )
-    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
-    return manifest.version
 
 
 async def _alive() -> bool:

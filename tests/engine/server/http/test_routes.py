@@ -22,7 +22,8 @@ from engine.server.keep_running.pulse import Pulse
 from engine.server.reload import admission
 from engine.tasks import Task
 from tests.engine.examples import make_task
-from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights, make_app, publish
+from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights, make_app
+from tests.engine.weights.made_manifests import publish
 
 CONFIG = {"n_instances": 2, "n_perturbations": 2, "max_output_tokens": 4}
 PAIRS = {"pairs": [{"prompt_token_ids": [1, 2], "completion_token_ids": [3, 4]}] * 3}

@@ -16,8 +16,9 @@ from engine.server.reload import admission, live_record
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.prover import Prover
 from engine.weights.live_file import read_last_good
-from tests.engine.server.http import fake_server
-from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights, publish
+from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights
+from tests.engine.weights import made_manifests
+from tests.engine.weights.made_manifests import publish
 from tests.engine.weights.served import SERVED
 
 LIMITS = Limits(drain_seconds=0.2, load_seconds=0.3)
@@ -153,7 +154,7 @@ def test_a_load_that_did_nothing_is_refused(
 ) -> None:
     """The change is smaller than what rounding may do to a token."""
     share = {"float32": 5e-4, "float16": 0.0155, "bfloat16": 0.12}[dtype]
-    monkeypatch.setattr(fake_server, "factor", lambda path: 1 + share * path.endswith("one"))
+    monkeypatch.setattr(made_manifests, "factor", lambda path: 1 + share * path.endswith("one"))
     version = publish(tmp_path / "one", n_probes=8)
     engine.dtype = f"torch.{dtype}"
     engine.ignores.add(str(tmp_path / "one"))
