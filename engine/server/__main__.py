@@ -17,7 +17,6 @@ from engine.keys import check_exposure, key_as_argument, read_keys
 from engine.process.engine_process import PARENT_VARIABLE
 from engine.process.lifetime import die_with
 from engine.protocol.limits import read_limits
-from engine.server.keep_running.pulse import exit_code
 
 
 def main() -> None:
@@ -48,9 +47,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="jostle-") as shared:
         os.environ[SHARED_FOLDER_VARIABLE] = shared
         command.cmd(args)
-    from engine.server.plugin import started_processes
+    from engine.server.plugin import watching
 
-    sys.exit(exit_code(started_processes))
+    sys.exit(max((each.exit_code for each in watching), default=0))
 
 
 def check_arguments(args: Namespace) -> None:

@@ -36,8 +36,8 @@ logger = logging.getLogger("vllm.jostle")
 _LAST_WORDS_SECONDS = 1.0
 """Between the answer that says that the engine must end and its end."""
 
-started_processes: list[pulse.Process] = []
-"""The engine's processes, for the exit code of this one."""
+watching: list[pulse.Pulse] = []
+"""Who watches the engine, for the exit code of this process."""
 
 
 class JostlePlugin:
@@ -68,9 +68,8 @@ class JostlePlugin:
         """
         assert engine_client is not None, "required_tasks leaves the render server out"
         limits = read_limits(os.environ)
-        started_processes[:] = pulse.engine_processes(engine_client)
         # With several API processes it is their parent that started the engine, and ends all.
-        processes = started_processes or [pulse.WholeServer()]
+        processes = pulse.engine_processes(engine_client) or [pulse.WholeServer()]
         config = engine_client.vllm_config.model_config
         model = await asyncio.to_thread(local_folder, str(config.model), config.revision)
         manifest = read_manifest(model) if (model / MANIFEST_NAME).is_file() else None
@@ -104,8 +103,13 @@ class JostlePlugin:
             condemn=condemn,
         )
         watch = pulse.Pulse(
-            engine_client.is_sleeping, processes, limits.hang_seconds, lambda: live.loading
+            engine_client.is_sleeping,
+            processes,
+            limits.hang_seconds,
+            lambda: live.loading,
+            dead=lambda: engine_client.errored,
         )
+        watching[:] = [watch]
         adapter = os.environ.get(ADAPTER_VARIABLE)
         async with live.gate.alone():
             live.extensions = await enable_extensions(engine_client)

@@ -132,6 +132,7 @@ def check_kill(served: Served, client: EngineClient, rank: int, live: Reference)
     wait_until_gone(served.mark, [server])
     print(f"kill -9 of one rank: server gone after {time.monotonic() - killed:.1f} s")
     served.wait_ready()
+    assert "the engine ended with code 0" not in served.log.read_text()
     print(f"ready again {time.monotonic() - killed:.1f} s after the kill")
     assert client.weights().version == version
     check_pairs(client, live)

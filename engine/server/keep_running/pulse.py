@@ -79,6 +79,8 @@ class Pulse:
             answer, but at work, it is 15 times as long.
         excused: Whether the engine may be silent now, as it is while it loads weights.
         interval: Seconds between two questions.
+        dead: Whether vLLM has found the engine dead. A rank that is killed ends it long before its
+            own process, which waits for the other ranks to end.
     """
 
     def __init__(
@@ -88,8 +90,11 @@ class Pulse:
         silence: float,
         excused: Callable[[], bool],
         interval: float = 1.0,
+        dead: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ask = ask
+        self._dead = dead
+        self._died = False
         self._processes = processes
         self._silence = silence
         self._excused = excused
@@ -100,20 +105,34 @@ class Pulse:
     @property
     def beating(self) -> bool:
         """Whether the engine has given a sign of life lately, and all its processes live."""
-        alive = all(process.exitcode is None for process in self._processes)
-        return alive and time.monotonic() - self._last_sign < self._silence
+        return not self._gone() and time.monotonic() - self._last_sign < self._silence
+
+    @property
+    def exit_code(self) -> int:
+        """The code a server ends with: 0 if its engine ended because it was told to."""
+        codes = [process.exitcode for process in self._processes]
+        died = self._died or any(code not in (None, *_CLEAN_EXITS) for code in codes)
+        return EXIT_GAVE_UP if died else 0
 
     async def run(self) -> None:
         """Watches until the engine is dead, whoever killed it."""
+        await self._until_dead()
+        self._died = True
+
+    def _gone(self) -> bool:
+        return self._dead() or any(process.exitcode is not None for process in self._processes)
+
+    async def _until_dead(self) -> None:
         # Nobody has asked before, however long the start has taken.
         self._last_answer = self._last_sign = time.monotonic()
-        while all(process.exitcode is None for process in self._processes):
+        while not self._gone():
             question = asyncio.ensure_future(self._ask())
             while not question.done():
                 await asyncio.wait([question], timeout=self._interval)
                 if question.done() or self._excused():
                     self._last_answer = self._last_sign = time.monotonic()
-                elif any(process.exitcode is not None for process in self._processes):
+                elif self._gone():
+                    question.cancel()
                     return
                 elif self._hangs():
                     silent = time.monotonic() - self._last_answer
@@ -143,9 +162,3 @@ class Pulse:
         """Ends the engine. Requests in flight fail, the server ends, its watcher starts another."""
         for process in self._processes:
             process.kill()
-
-
-def exit_code(processes: Sequence[Process]) -> int:
-    """The code a server ends with: 0 if its engine ended because it was told to."""
-    died = any(process.exitcode not in (None, *_CLEAN_EXITS) for process in processes)
-    return EXIT_GAVE_UP if died else 0

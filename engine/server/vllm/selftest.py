@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from vllm.engine.protocol import EngineClient
@@ -47,8 +48,12 @@ async def _warm_up(client: EngineClient) -> None:
     rng, top, salt = _sample(client)
     prompt = tuple(rng.randrange(top) for _ in range(7))
     backend = VllmBackend(client, salt)
-    await backend.score(prompt, prompt[:2], "warm-up", 0)
-    await backend.generate(prompt, 2, prompt[0], "warm-up", 0)
+
+    async def warm_up(rank: int) -> None:
+        await backend.score(prompt, prompt[:2], "warm-up", rank)
+        await backend.generate(prompt, 2, prompt[0], "warm-up", rank)
+
+    await asyncio.gather(*map(warm_up, range(backend.n_replicas)))
 
 
 async def _enable_output_rows(client: EngineClient) -> bool:
@@ -57,7 +62,7 @@ async def _enable_output_rows(client: EngineClient) -> bool:
     reasons = await client.collective_rpc(OUTPUT_ROWS_METHOD, args=(True,))
     reason = next((reason for reason in reasons if reason), None)
     if reason is None:
-        reason = await _compare_rows(client)
+        reason = await _on_all_ranks(client, _compare_rows)
     if reason is None:
         return True
     await client.collective_rpc(OUTPUT_ROWS_METHOD, args=(False,))
@@ -74,14 +79,31 @@ async def _enable_shared_tails(client: EngineClient, *, output_rows: bool) -> bo
     reasons = await client.collective_rpc(SHARED_TAILS_METHOD)
     reason = next((reason for reason in reasons if reason), None)
     if reason is None:
-        reason = await _compare_tails(client, output_rows=output_rows)
+        compare = functools.partial(_compare_tails, output_rows=output_rows)
+        reason = await _on_all_ranks(client, compare)
     if reason is None:
         return True
     logger.warning("prefixes are shared in whole blocks only, which is slower: %s", reason)
     return False
 
 
-async def _compare_rows(client: EngineClient) -> str | None:
+async def _on_all_ranks(
+    client: EngineClient, compare: Callable[[EngineClient, int], Awaitable[str | None]]
+) -> str | None:
+    """What is wrong on the first of the data-parallel ranks where anything is, or None.
+
+    vLLM tells what a method of the workers returned on one rank only, so each is asked for numbers.
+    """
+    ranks = range(VllmBackend(client, "").n_replicas)
+    reasons = await asyncio.gather(*(compare(client, rank) for rank in ranks))
+    found = [(rank, reason) for rank, reason in enumerate(reasons) if reason]
+    if not found:
+        return None
+    rank, reason = found[0]
+    return reason if len(ranks) == 1 else f"rank {rank}: {reason}"
+
+
+async def _compare_rows(client: EngineClient, rank: int) -> str | None:
     """Scores random pairs with logits for all rows and for output rows; what is wrong, or None."""
     rng, top, salt = _sample(client)
     stock = VllmBackend(client, salt)
@@ -91,14 +113,14 @@ async def _compare_rows(client: EngineClient) -> str | None:
         for n_prompt, n_output in ((7, 1), (70, 2), (70, 33)):
             prompt = tuple(rng.randrange(top) for _ in range(n_prompt))
             output = tuple(rng.randrange(top) for _ in range(n_output))
-            expected.append(await stock.score(prompt, output, "self-test", 0))
-            measured.append(await ours.score(prompt, output, "self-test", 0))
+            expected.append(await stock.score(prompt, output, "self-test", rank))
+            measured.append(await ours.score(prompt, output, "self-test", rank))
     except EngineError as error:
         return f"the self-test failed: {error}"
     return _difference(client, expected, measured)
 
 
-async def _compare_tails(client: EngineClient, *, output_rows: bool) -> str | None:
+async def _compare_tails(client: EngineClient, rank: int, *, output_rows: bool) -> str | None:
     """Scores pairs whose prefix ends inside a block, in one step and later; what is wrong."""
     rng, top, salt = _sample(client)
     size = client.vllm_config.cache_config.block_size
@@ -114,12 +136,12 @@ async def _compare_tails(client: EngineClient, *, output_rows: bool) -> str | No
     ours = VllmBackend(client, salt, extensions=Extensions(output_rows, shared_tails=True))
     try:
         expected = [
-            await backend.score(prompt, output, "self-test", 0)
+            await backend.score(prompt, output, "self-test", rank)
             for backend, (prompt, output) in zip(alone, pairs, strict=True)
         ]
-        together = [ours.score(prompt, output, "self-test", 0) for prompt, output in pairs[:-1]]
+        together = [ours.score(prompt, output, "self-test", rank) for prompt, output in pairs[:-1]]
         measured = await asyncio.gather(*together)
-        measured.append(await ours.score(*pairs[-1], "self-test", 0))
+        measured.append(await ours.score(*pairs[-1], "self-test", rank))
     except EngineError as error:
         return f"the self-test failed: {error}"
     if measured[-1].n_reused != len(prefix):

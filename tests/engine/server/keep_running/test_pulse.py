@@ -16,7 +16,7 @@ import pytest
 
 from engine.errors import EXIT_GAVE_UP
 from engine.server.keep_running import pulse
-from engine.server.keep_running.pulse import Pulse, exit_code
+from engine.server.keep_running.pulse import Pulse
 
 LONG = 600.0
 
@@ -80,7 +80,7 @@ def test_a_hanging_engine_is_killed_in_time(clock: Callable[[], float]) -> None:
     assert clock() - started == pytest.approx(0.2, abs=0.05)
     assert process.killed == 1
     assert not watching.beating
-    assert exit_code([process]) == EXIT_GAVE_UP
+    assert watching.exit_code == EXIT_GAVE_UP
 
 
 def test_a_slow_start_is_no_silence(clock: Callable[[], float]) -> None:
@@ -143,7 +143,32 @@ def test_a_dead_engine_is_not_asked_any_more(exitcode: int | None) -> None:
     [([], 0), ([None], 0), ([0, 0], 0), ([-15], 0), ([0, 1], 70), ([-9], 70)],
 )
 def test_exit_codes(codes: list[int | None], code: int) -> None:
-    assert exit_code([FakeProcess(value) for value in codes]) == code
+    processes = [FakeProcess(value) for value in codes]
+    assert Pulse(at_once, processes, 0.2, lambda: False).exit_code == code
+
+
+def test_an_engine_that_lost_a_rank_died_though_its_process_still_ends() -> None:
+    """It waits for the other ranks, until the server is over and vLLM ends it without waiting."""
+    errored = False
+
+    async def lose_a_rank() -> None:
+        nonlocal errored
+        errored = True
+        await never()  # the call that was under way then never ends
+
+    process = FakeProcess()
+    watching = Pulse(lose_a_rank, [process], LONG, lambda: False, 0.001, dead=lambda: errored)
+    assert watching.exit_code == 0
+    assert asyncio.run(run_for(watching, LONG))
+    assert (process.exitcode, process.killed) == (None, 0)
+    assert watching.exit_code == EXIT_GAVE_UP
+    assert not watching.beating
+
+
+def test_a_server_that_is_told_to_stop_has_lost_nothing() -> None:
+    watching = watched(at_once, FakeProcess())
+    assert not asyncio.run(run_for(watching, 0.01))
+    assert watching.exit_code == 0
 
 
 def test_an_engine_of_the_parents_ends_with_this_process() -> None:

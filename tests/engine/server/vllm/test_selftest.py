@@ -15,10 +15,14 @@ from engine.server.vllm.worker import SEEDED_DRAWS_METHOD
 
 
 class Engine:
-    """Says yes to everything; `off` is what each token of a scored pair is moved by with ours."""
+    """Says yes to everything; `off` is what each token of a scored pair is moved by with ours.
 
-    def __init__(self, dtype: str, off: list[float], *, v2: bool = False) -> None:
+    By the last of its ranks, that is; the others move nothing.
+    """
+
+    def __init__(self, dtype: str, off: list[float], *, v2: bool = False, n_ranks: int = 1) -> None:
         self.off = off
+        self.n_ranks = n_ranks
         self.vllm_config = SimpleNamespace(
             use_v2_model_runner=v2,
             kv_transfer_config=None,
@@ -26,7 +30,7 @@ class Engine:
             device_config=SimpleNamespace(device_type="cpu"),
         )
         self.asked: list[tuple[Any, ...]] = []
-        self.generated = 0
+        self.generated: list[int] = []
         self.draws_unfit: str | None = None
 
     async def collective_rpc(self, method: str, args: tuple[bool, ...] = ()) -> list[str | None]:
@@ -39,16 +43,20 @@ class Engine:
 class Backend:
     def __init__(self, client: Engine, salt: str, *, extensions: Extensions = NONE) -> None:
         self.client, self.ours = client, extensions.output_rows
+        self.n_replicas = client.n_ranks
 
     async def score(
         self, prompt: tuple[int, ...], output: tuple[int, ...], name: str, group: int
     ) -> Scored:
         off = self.client.off * len(output)
-        moved = off[: len(output)] if self.ours else [0.0] * len(output)
+        wrong = self.ours and group == self.n_replicas - 1
+        moved = off[: len(output)] if wrong else [0.0] * len(output)
         return Scored(tuple(-9.0 - each for each in moved), len(prompt), 0, False)
 
-    async def generate(self, *_: Any) -> None:
-        self.client.generated += 1
+    async def generate(
+        self, prompt: tuple[int, ...], max_tokens: int, end: int, name: str, group: int
+    ) -> None:
+        self.client.generated.append(group)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +85,19 @@ def test_the_v2_runner_is_warmed_up_and_has_rows_of_its_own(
     monkeypatch: pytest.MonkeyPatch, off: list[float], kept: bool
 ) -> None:
     monkeypatch.setattr(selftest, "VllmBackend", Backend)
-    engine: Any = Engine("bfloat16", off, v2=True)
+    engine: Any = Engine("bfloat16", off, v2=True, n_ranks=2)
     assert asyncio.run(selftest.enable_extensions(engine)) == Extensions(output_rows=kept)
-    assert engine.generated == 1
+    assert engine.generated == [0, 1]
     assert [on for _, on in engine.asked] == ([True] if kept else [True, False])
+
+
+def test_a_rank_that_is_wrong_speaks_for_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(selftest, "VllmBackend", Backend)
+    engine: Any = Engine("float32", [1.0], n_ranks=3)
+    assert asyncio.run(selftest.enable_extensions(engine)) == NONE
+    assert "rank 2: the self-test's log-probabilities" in caplog.text
 
 
 def test_the_log_says_that_seeded_requests_may_end_the_engine(
