@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from engine.questions.pair_plan import shared_prefix
+from engine.prompts.seams import shared_prefix
 
 PREFIX, NOBODY = -2, -1
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from engine.prompts import PromptBuilder
+from engine.prompts.seams import shared_prefix
 from engine.protocol.score_config import ScoreConfig
-from engine.questions.pair_plan import TaskPlan, plan_pairs, reusable_tokens, shared_prefix
+from engine.questions.pair_plan import TaskPlan, plan_pairs, reusable_tokens
 
 
 @dataclass(frozen=True, slots=True)

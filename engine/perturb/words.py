@@ -33,7 +33,7 @@ class DropWords(TextStep):
         found = list(words(text, protected))
         kept = _stay(found, self.rate, rng)
         left = [word for word, stays in zip(found, kept, strict=True) if stays]
-        joined = "".join(word.text + word.blanks for word in left).strip()
+        joined = "".join([text + blanks for text, blanks, _ in left]).strip()
         return Changed(joined, len(found) - len(left), _free(found))
 
 

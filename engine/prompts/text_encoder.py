@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from engine.prompts.piecewise import piecewise
 from engine.prompts.special import CUT, SpecialTexts
 
 _BORDER = "\n"  # no vocabulary joins it with what stands behind it
@@ -23,6 +24,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._piecewise = piecewise(tokenizer)
         self.special = SpecialTexts(tokenizer)
         plain, whole = self.ids("a"), list(tokenizer("a")["input_ids"])
         places = range(len(whole) - len(plain) + 1)
@@ -37,12 +39,19 @@ class TextEncoder:
             begin: Whether each begins with `head`, unless it does so by itself.
         """
         parts = [text.split(CUT) for text in texts]
-        firsts = self._tokenizer([first for first, *_ in parts], add_special_tokens=False)
         rows = []
-        for ids, (_, *others) in zip(firsts["input_ids"], parts, strict=True):
-            begun = not begin or tuple(ids[: len(self.head)]) == self.head
-            rows.append((*(() if begun else self.head), *ids, *self.inner(others)))
+        firsts = self._whole([first for first, *_ in parts])
+        for ids, (_, *others) in zip(firsts, parts, strict=True):
+            begun = not begin or ids[: len(self.head)] == self.head
+            before = () if begun else self.head
+            rows.append((*before, *ids, *self.inner(others)) if before or others else ids)
         return rows
+
+    def _whole(self, texts: list[str]) -> list[tuple[int, ...]]:
+        """Token ids of texts that nothing cuts."""
+        if self._piecewise is not None:
+            return self._piecewise.encode(texts)
+        return list(map(tuple, self._tokenizer(texts, add_special_tokens=False)["input_ids"]))
 
     def inner(self, parts: Iterable[str]) -> list[int]:
         """Token ids of the parts of a text behind its first one."""
@@ -57,4 +66,4 @@ class TextEncoder:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text alone."""
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._whole([text])[0])

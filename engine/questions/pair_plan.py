@@ -9,6 +9,7 @@ from functools import cache
 from engine.errors import InputError
 from engine.perturb import Shown, make_perturbation
 from engine.prompts import EncodedPrompt, PromptBuilder
+from engine.prompts.seams import shared_prefix
 from engine.protocol.api import Usage
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.backend import Backend, Scored
@@ -265,19 +266,6 @@ def with_shared_prefixes(
     for sequence in sorted(sequences):
         yield sequence, shared_prefix(before, sequence)
         before = sequence
-
-
-def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many first tokens two sequences of one type share."""
-    known, most = 0, min(len(one), len(other))
-    # Halves compared at once take a third of the time of token after token.
-    while known < most:
-        middle = (known + most + 1) // 2
-        if one[known:middle] == other[known:middle]:
-            known = middle
-        else:
-            most = middle - 1
-    return known
 
 
 def check_length(pair: Pair, max_model_len: int) -> None:
