@@ -6,6 +6,7 @@ The last output token is not submitted where that can be: it is what the engine 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,12 @@ from engine.server.vllm.output_rows import COUNT_MARK, MARK, OUTPUT_MARK
 
 Tokens = tuple[int, ...]
 Marks = dict[str, Any]
+Complete = Callable[[SamplingParams], SamplingParams]
+
+
+def as_it_is(params: SamplingParams) -> SamplingParams:
+    """The same: vLLM completes them with each request."""
+    return params
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +66,16 @@ class SampledLast:
         block: If given, what is submitted is filled up to blocks of so many tokens, with tokens
             that nothing follows from: the cache knows only full blocks.
         longest: Tokens that can be submitted.
+        complete: What vLLM does to the parameters that all pairs have in common.
     """
 
-    def __init__(self, *, ours: bool, block: int = 0, longest: int = 0) -> None:
+    def __init__(
+        self, *, ours: bool, block: int = 0, longest: int = 0, complete: Complete = as_it_is
+    ) -> None:
         self._ours = ours
         self._block = block
         self._longest = longest
-        self._params = one_token(flat_logprobs=True)
+        self._params = complete(one_token(flat_logprobs=True))
 
     def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
         """See `PairPath`."""
@@ -116,10 +126,10 @@ class SampledLast:
 
 
 class OurRows:
-    """The V2 runner with `engine.server.vllm.output_rows_v2`."""
+    """The V2 runner with `engine.server.vllm.output_rows_v2`; see `SampledLast` for `complete`."""
 
-    def __init__(self) -> None:
-        self._params = one_token()
+    def __init__(self, complete: Complete = as_it_is) -> None:
+        self._params = complete(one_token())
 
     def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
         """See `PairPath`."""
@@ -139,10 +149,10 @@ class OurRows:
 
 
 class FixedIds:
-    """The V2 runner as it is: it scores chosen ids from a chosen row on."""
+    """The V2 runner as it is: it scores chosen ids from a chosen row on; `complete` as above."""
 
-    def __init__(self) -> None:
-        self._params = one_token()
+    def __init__(self, complete: Complete = as_it_is) -> None:
+        self._params = complete(one_token())
 
     def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
         """See `PairPath`."""

@@ -31,6 +31,23 @@ SEEDED_DRAWS = ("vllm.v1.worker.gpu_model_runner:GPUModelRunner._bookkeeping_syn
 BOUNDED_HITS = ("vllm.v1.core.kv_cache_manager:KVCacheManager.get_computed_blocks",)
 """Replaced by `engine.server.vllm.bounded_hits`."""
 
+DIRECT_REQUESTS = (
+    *(
+        f"vllm.v1.engine.async_llm:AsyncLLM.{name}"
+        for name in ("_run_output_handler", "add_request", "generate", "check_admission")
+    ),
+    "vllm.v1.engine.input_processor:InputProcessor.assign_request_id",
+    "vllm.v1.engine.output_processor:RequestOutputCollector.put",
+)
+"""What `engine.server.vllm.direct_requests` does in the place of; it calls the first."""
+
+SHARED_HASHES = (
+    "vllm.v1.engine.core:get_request_block_hasher",
+    "vllm.v1.core.kv_cache_utils:generate_block_hash_extra_keys",
+)
+"""The first is replaced by `engine.server.vllm.shared_hashes`; the second tells what else goes
+into a hash."""
+
 SHARED_TAILS = (
     "vllm.v1.attention.backends.cpu_attn:CPUAttentionBackendImpl.do_kv_cache_update",
     "vllm.v1.core.kv_cache_utils:generate_block_hash_extra_keys",

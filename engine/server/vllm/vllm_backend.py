@@ -20,11 +20,14 @@ from engine.errors import EngineError
 from engine.process.settings import DRAFTS_VARIABLE
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import shared_tails
+from engine.server.vllm.direct_requests import direct_requests
 from engine.server.vllm.pair_paths import (
+    Complete,
     FixedIds,
     OurRows,
     PairPath,
     SampledLast,
+    as_it_is,
     one_token,
     row_logprob,
 )
@@ -51,13 +54,13 @@ class Extensions:
 NONE = Extensions()
 
 
-def _path(*, v2_runner: bool, output_rows: bool) -> PairPath:
+def _path(complete: Complete, *, v2_runner: bool, output_rows: bool) -> PairPath:
     if v2_runner:
-        return OurRows() if output_rows else FixedIds()
-    return SampledLast(ours=output_rows)
+        return OurRows(complete) if output_rows else FixedIds(complete)
+    return SampledLast(ours=output_rows, complete=complete)
 
 
-def _filling_path(config: Any, extensions: Extensions) -> PairPath | None:
+def _filling_path(config: Any, extensions: Extensions, complete: Complete) -> PairPath | None:
     """The way that fills blocks, where a sample can take over the tokens of a block's head."""
     if not extensions.shared_tails or os.environ.get(DRAFTS_VARIABLE) == "0":
         return None
@@ -65,6 +68,7 @@ def _filling_path(config: Any, extensions: Extensions) -> PairPath | None:
         ours=extensions.output_rows,
         block=config.cache_config.block_size,
         longest=config.model_config.max_model_len,
+        complete=complete,
     )
 
 
@@ -96,10 +100,14 @@ class VllmBackend:
         self._slots = slots or contextlib.nullcontext()
         config = client.vllm_config
         self._extensions = extensions
+        self._direct = direct_requests(client)
+        complete = self._direct.prepared if self._direct else as_it_is
         self._path = _path(
-            v2_runner=bool(config.use_v2_model_runner), output_rows=extensions.output_rows
+            complete,
+            v2_runner=bool(config.use_v2_model_runner),
+            output_rows=extensions.output_rows,
         )
-        self._filling = _filling_path(config, extensions)
+        self._filling = _filling_path(config, extensions, complete)
         self._client = client
         self._salt = salt
         self.tokenizer: Any = client.renderer.get_tokenizer()
@@ -209,7 +217,7 @@ class VllmBackend:
         for rescored in (False, True):
             submitted, params = path.ask(prompt, output, marks)
             params.skip_reading_prefix_cache = rescored
-            result = await self._run(submitted, params, name, group, again=again)
+            result = await self._run(submitted, params, name, group, again=again, pair=True)
             if (rows := path.read(result, submitted, prompt, output)) is not None:
                 return Scored(
                     checked_logprobs(rows.logprobs, name),
@@ -253,18 +261,24 @@ class VllmBackend:
         group: int,
         *,
         again: bool = False,
+        pair: bool = False,
     ) -> RequestOutput:
+        """The final output of a request; `pair`: its parameters are those of a path."""
         salt = f"{self._salt}/again" if again else self._salt
+        rank = group % self.n_replicas if self.n_replicas > 1 else None
         final: RequestOutput | None = None
         async with self._slots:
-            stream = self._client.generate(
-                tokens_input(prompt_token_ids=list(token_ids), cache_salt=salt),
-                params,
-                request_id=f"jostle-{next(_request_numbers)}",
-                data_parallel_rank=group % self.n_replicas if self.n_replicas > 1 else None,
-            )
-            async for output in stream:
-                final = output
+            if pair and self._direct:
+                final = await self._direct.run(list(token_ids), params, salt, rank)
+            else:
+                stream = self._client.generate(
+                    tokens_input(prompt_token_ids=list(token_ids), cache_salt=salt),
+                    params,
+                    request_id=f"jostle-{next(_request_numbers)}",
+                    data_parallel_rank=rank,
+                )
+                async for output in stream:
+                    final = output
         if final is None or not final.finished:
             raise EngineError(f"{name}: the engine ended the request without an answer")
         if any(completion.finish_reason == "abort" for completion in final.outputs):

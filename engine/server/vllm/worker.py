@@ -46,11 +46,12 @@ def register() -> None:
         die_with(parent.pid)  # vLLM's engine and workers would survive a server that is killed
     from vllm.v1.worker.worker_base import WorkerBase
 
-    if os.environ.get(BOUNDED_HITS_VARIABLE) != "0":
-        from engine.server.vllm import bounded_hits
+    from engine.server.vllm import bounded_hits, shared_hashes
 
-        if reason := bounded_hits.install():
-            logger.warning("pairs whose output is cached are computed twice: %s", reason)
+    if os.environ.get(BOUNDED_HITS_VARIABLE) != "0" and (reason := bounded_hits.install()):
+        logger.warning("pairs whose output is cached are computed twice: %s", reason)
+    if reason := shared_hashes.install():
+        logger.warning("the blocks of shared prefixes are hashed again and again: %s", reason)
     setattr(WorkerBase, LOAD_METHOD, load_weights)
     setattr(WorkerBase, OUTPUT_ROWS_METHOD, switch_output_rows)
     setattr(WorkerBase, SHARED_TAILS_METHOD, install_shared_tails)
