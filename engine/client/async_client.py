@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
@@ -329,14 +330,22 @@ class AsyncEngineClient(Connection):
         }
         while some := list(itertools.islice(waiting, self._tasks_per_request)):
             model = await self._model_name()
-            ids = [
-                tokens_of(await self._call("POST", TOKENIZE_PATH, tokenize_body(model, prompt)))
-                for prompt in some
-            ]
+            ids = await self._tokens(model, some)
             body = wire.completion_body(model, ids, options)
             answer = await self._call("POST", SAMPLE_PATH, body)
             found += samples_of(answer, ids, n, len(found) // n)
         return found
+
+    async def _tokens(self, model: str, prompts: Iterable[Prompt]) -> list[list[int]]:
+        """Token ids of prompts, for which vLLM is asked one by one, of all at once."""
+        calls = [
+            self._call("POST", TOKENIZE_PATH, tokenize_body(model, prompt)) for prompt in prompts
+        ]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [tokens_of(answer) for answer in answers]
 
     async def _model_name(self) -> str:
         if self._model is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 
 from engine.errors import EngineError, InputError
 from engine.pairs.pair_encoder import EncodedPair, PairEncoder
@@ -12,13 +13,12 @@ from engine.protocol.api import Usage
 from engine.protocol.completions import (
     CompletionLogprobs,
     CompletionLogprobsRequest,
-    Pair,
     SkippedPair,
 )
 from engine.questions.backend import PairBackend, Scored
 from engine.questions.children import end_all
 from engine.questions.pair_plan import check_fits
-from engine.questions.planners import in_planner
+from engine.questions.planners import in_planners
 
 _AT_ONCE = 512
 """Pairs that are encoded together, by a thread that then sees whether anybody still waits."""
@@ -61,22 +61,23 @@ class PairScorer:
         Raises:
             InputError: If a pair is faulty and such are not skipped.
         """
-        pairs, tokens = self._request.pairs, 0
-        for first in range(0, len(pairs), _AT_ONCE):
-            some = pairs[first : first + _AT_ONCE]
-            for index, one in enumerate(await in_planner(self._encoded, some, first), first):
-                if isinstance(one, InputError):
-                    if not self._skips:
-                        raise one
-                    self._skipped.append(_skipped(index, one))
-                    continue
-                tokens += one.n_submitted
-                self._pairs.append(one)
-            limit(tokens)
+        tokens, firsts = 0, range(0, len(self._request.pairs), _AT_ONCE)
+        async with aclosing(in_planners(self._encoded, firsts)) as all_encoded:
+            async for first, encoded in all_encoded:
+                for index, one in enumerate(await encoded, first):
+                    if isinstance(one, InputError):
+                        if not self._skips:
+                            raise one
+                        self._skipped.append(_skipped(index, one))
+                        continue
+                    tokens += one.n_submitted
+                    self._pairs.append(one)
+                limit(tokens)
         self._pairs.sort(key=lambda pair: pair.prompt)
 
-    def _encoded(self, pairs: Sequence[Pair], first: int) -> list[EncodedPair | InputError]:
-        encoded = self._encoder.encode(pairs, first)
+    def _encoded(self, first: int) -> list[EncodedPair | InputError]:
+        """Some of the request's pairs, from the `first` on."""
+        encoded = self._encoder.encode(self._request.pairs[first : first + _AT_ONCE], first)
         return [one if isinstance(one, InputError) else self._checked(one) for one in encoded]
 
     def _checked(self, pair: EncodedPair) -> EncodedPair | InputError:
