@@ -1,12 +1,14 @@
 """What a pair costs in Python: milliseconds of CPU in the server, and in the engine behind it.
 
-    python -m benchmarks.python_path [--tasks 30] [--instances 10] [--perturbations 10] [--stock]
+    python -m benchmarks.python_path [--tasks 12] [--turns 3] [--before CHECKOUT] [--stock]
 
 Everything between a request's tasks and the worker, and nothing else: our scorer, vLLM's AsyncLLM,
 scheduler and cache, and the V2 runner's object for log-probabilities, with a worker that computes
 nothing and answers at once (`benchmarks.made_up_worker`); no GPU is needed. In a server these are
 two processes, whose messages (0.04 ms a pair) are left out; the slower one bounds the rate. Real
-tasks with their gold outputs; every score is checked.
+tasks with their gold outputs; every score is checked. Each turn is a process of its own, with other
+tasks than the turns before, after tasks that are not measured, so that nothing is known of a text
+beforehand. `--before` measures the engine of another checkout beside this one's, in turns.
 """
 
 from __future__ import annotations
@@ -16,16 +18,30 @@ import asyncio
 import gc
 import itertools
 import os
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
+from pydantic import BaseModel
+
+from benchmarks.pairs import prompt_builder, sample_tasks
 from benchmarks.result_file import RESULTS, ResultFile
-from engine.pools.bundled import training_pool
+from benchmarks.turns import in_turns
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import plan_task
 from engine.tasks import Task
 from engine.weights.models import resolve_model
+
+BEFORE, NOW = "before", "now"
+
+WARM_UP = 8
+"""Tasks that are scored and not measured."""
 
 
 class CoreInProcess:
@@ -106,12 +122,6 @@ def made_up_llm(model: str) -> Any:
     return AsyncLLM(config, UniProcExecutor, log_stats=True, log_requests=False)
 
 
-def some_tasks(count: int) -> list[Task]:
-    """So many tasks, the bundled ones over and over."""
-    bundled = itertools.islice(itertools.cycle(training_pool()), count)
-    return [task.model_copy(update={"id": f"{n}"}) for n, task in enumerate(bundled)]
-
-
 def check(score: TaskScore) -> int:
     """The pairs of a score; each as the worker makes them up."""
     import torch
@@ -131,11 +141,12 @@ _runs = itertools.count()  # nothing of an earlier run is read from the cache
 
 
 async def measure(
-    llm: Any, config: ScoreConfig, tasks: list[Task], *, stock: bool = False
+    llm: Any, config: ScoreConfig, tasks: list[Task], warm_up: list[Task], *, stock: bool = False
 ) -> dict[str, float]:
     """Pairs, tokens computed, and CPU seconds of the server's loop, its planners, the engine core.
 
-    Some of the tasks are scored before, to warm up.
+    Args:
+        warm_up: Other tasks, scored before: what is kept of texts must not be of those measured.
     """
     from engine.questions.scorer import TaskScorer
     from engine.server.vllm.selftest import enable_extensions
@@ -155,7 +166,7 @@ async def measure(
         return scores
 
     # vLLM copies its tokenizer for each thread that wants one at the same time.
-    await score(tasks[:8], "warm-up")
+    await score(warm_up, "warm-up")
     gc.collect()
     gc.freeze()  # as vLLM's server does
     core, loop, whole = llm.engine_core.seconds, time.thread_time(), time.process_time()
@@ -171,39 +182,142 @@ async def measure(
     }
 
 
-def main() -> None:
-    """Scores, and prints milliseconds of CPU a pair."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--tasks", type=int, default=30)
-    parser.add_argument("--instances", type=int, default=10)
-    parser.add_argument("--perturbations", type=int, default=10)
-    parser.add_argument("--stock", action="store_true", help="vLLM's own scoring of fixed ids")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    given = parser.parse_args()
+class Turn(BaseModel):
+    """What one process found.
+
+    Attributes:
+        pairs: How many were scored.
+        prompt: Tokens of a prompt, in the mean.
+        server: CPU seconds of the server's loop.
+        planners: Of the threads beside it.
+        core: Of the engine core.
+    """
+
+    pairs: int
+    prompt: float
+    server: float
+    planners: float
+    core: float
+
+    @property
+    def process(self) -> float:
+        """CPU seconds of the whole API process."""
+        return self.server + self.planners
+
+    @property
+    def slower(self) -> float:
+        """Of the process that is busy for longer."""
+        return max(self.process, self.core)
+
+
+PARTS = {
+    "its loop": "server",
+    "its planners": "planners",
+    "API process": "process",
+    "engine core": "core",
+    "slower of the two": "slower",
+}
+
+
+def take_turn(given: argparse.Namespace) -> Turn:
+    """Scores some tasks that no other turn scores."""
     config = ScoreConfig(
         n_instances=given.instances, n_perturbations=given.perturbations, reference="gold"
     )
+    builder = prompt_builder(str(resolve_model(given.model)), config)
+    tasks = sample_tasks(given.tasks + WARM_UP, config, given.seed, builder)
+    warm_up, tasks = tasks[:WARM_UP], tasks[WARM_UP:]
 
     async def run() -> dict[str, float]:
-        return await measure(
-            made_up_llm(given.model), config, some_tasks(given.tasks), stock=given.stock
-        )
+        return await measure(made_up_llm(given.model), config, tasks, warm_up, stock=given.stock)
 
     found = asyncio.run(run())
-    n_pairs, _ = found.pop("pairs"), found.pop("tokens")
-    result = ResultFile("python_path" + "_stock" * given.stock, given.results)
+    plans = [plan_task(task, config, builder) for task in tasks]
+    lengths = [len(one.token_ids) for plan in plans for one in plan.originals]
+    return Turn(
+        pairs=int(found["pairs"]),
+        prompt=mean(lengths),
+        server=found["server"],
+        planners=found["server's planners (beside it)"],
+        core=found["engine core"],
+    )
+
+
+def another_process(given: argparse.Namespace, engine: Path | None, seed: int) -> Turn:
+    """A turn in a process of its own.
+
+    Args:
+        engine: Another checkout, whose engine takes the place of this one's.
+    """
+    here = Path(__file__).parent.parent
+    with tempfile.TemporaryDirectory() as folder:
+        for name, root in (("benchmarks", here), ("engine", engine or here)):
+            (Path(folder) / name).symlink_to((root / name).resolve())
+        file = Path(folder) / "turn.json"
+        options = {name: getattr(given, name) for name in ("model", "tasks", "instances")}
+        options |= {"perturbations": given.perturbations, "seed": seed, "turn": file}
+        command = [sys.executable, "-P", "-m", "benchmarks.python_path"]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        command += ["--stock"] * given.stock
+        subprocess.run(command, check=True, cwd=here, env=os.environ | {"PYTHONPATH": folder})
+        return Turn.model_validate_json(file.read_bytes())
+
+
+def show(turns: dict[str, list[Turn]], result: ResultFile) -> dict[str, float]:
+    """The table, and its figures."""
+    every = [turn for of_way in turns.values() for turn in of_way]
+    figures: dict[str, float] = {}
+    rows = []
+    for label, part in PARTS.items():
+        row = [label]
+        for way, of_way in turns.items():
+            costs = [1000 * getattr(turn, part) / turn.pairs for turn in of_way]
+            figures[f"CPU ms a pair, {label}, {way}"] = cost = median(costs)
+            row += [f"{cost:.3f} ({min(costs):.3f} to {max(costs):.3f})", f"{1000 / cost:,.0f}"]
+        if len(turns) > 1:
+            before, after = (figures[f"CPU ms a pair, {label}, {way}"] for way in turns)
+            figures[f"times, {label}"] = before / after
+            row.append(f"{before / after:.2f}")
+        rows.append(row)
+    columns = [title for way in turns for title in (f"{way}: CPU ms a pair", "pairs/s")]
+    of_each = f"{len(turns[NOW])} turns of {turns[NOW][0].pairs:,} pairs"
+    length = mean(turn.prompt for turn in every)
     result.table(
-        f"{n_pairs:.0f} pairs",
-        ["of", "CPU ms a pair", "pairs/s at most"],
-        [
-            [name, f"{1000 * seconds / n_pairs:.3f}", f"{n_pairs / seconds:.0f}"]
-            for name, seconds in found.items()
-        ],
+        f"median (least to most) of {of_each}, prompts of {length:.0f} tokens",
+        ["of", *columns, *["times"] * (len(turns) > 1)],
+        rows,
     )
-    result.save(
-        {f"CPU ms a pair, {name}": 1000 * each / n_pairs for name, each in found.items()}, given
-    )
+    return figures
+
+
+def main() -> None:
+    """Scores in turns, and prints milliseconds of CPU a pair."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--tasks", type=int, default=12)
+    parser.add_argument("--instances", type=int, default=10)
+    parser.add_argument("--perturbations", type=int, default=10)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--before", type=Path, help="a checkout whose engine is measured beside")
+    parser.add_argument("--stock", action="store_true", help="vLLM's own scoring of fixed ids")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--turn", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.turn:
+        given.turn.write_text(take_turn(given).model_dump_json())
+        return
+
+    def turns_of(engine: Path | None) -> Callable[[], Turn]:
+        seeds = itertools.count()
+        return lambda: another_process(given, engine, next(seeds))
+
+    ways = {BEFORE: turns_of(given.before)} if given.before else {}
+    turns = in_turns(Turn, {**ways, NOW: turns_of(None)}, given.turns)
+    name = "python_path" + "_stock" * given.stock + "_beside" * bool(given.before)
+    result = ResultFile(name, given.results)
+    figures = show(turns, result)
+    result.save(figures, given)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.pairs import prompt_builder
-from benchmarks.python_path import made_up_llm, measure
+from benchmarks.python_path import WARM_UP, made_up_llm, measure
 from benchmarks.result_file import RESULTS, ResultFile
 from engine.bench.repeats import t_quantile
 from engine.bench.synthetic_tasks import synthetic_tasks
@@ -94,8 +94,11 @@ async def grow(llm: Any, builder: PromptBuilder, axis: str, repeats: int) -> Cos
             reference="gold",
         )
         shape = Shape(prompt_tokens=given.prompt, output_tokens=given.output)
-        tasks = synthetic_tasks(given.tasks, given.instances, shape, 0, builder)
-        runs = [await measure(llm, config, tasks) for _ in range(repeats)]
+        warm_up, *drawn = (
+            synthetic_tasks(n_tasks, given.instances, shape, seed, builder)
+            for seed, n_tasks in enumerate([WARM_UP, *[given.tasks] * repeats])
+        )
+        runs = [await measure(llm, config, tasks, warm_up) for tasks in drawn]
         found[value] = {part: median(run[part] for run in runs) for part in (*PARTS, "pairs")}
     return found
 
