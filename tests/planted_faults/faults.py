@@ -29,6 +29,9 @@ class Fault(NamedTuple):
 
 PLANNER = "engine.questions.pair_plan"
 BUILDER = "engine.prompts.builder"
+SEAMS = "engine.prompts.seams"
+SHARED_HASHES = "engine.server.vllm.shared_hashes"
+DIRECT_REQUESTS = "engine.server.vllm.direct_requests"
 GATE = "engine.server.reload.gate"
 PROCESS_GATE = "engine.server.reload.process_gate"
 LIVE_WEIGHTS = "engine.server.reload.live_weights"
@@ -43,6 +46,9 @@ RESUME = "training.trainer.resume"
 
 OF_PLANNER = "tests/engine/questions/test_pair_plan.py"
 OF_BUILDER = "tests/engine/prompts/test_special_tokens.py"
+OF_PIECES = "tests/engine/prompts/test_piecewise.py"
+OF_HASHES = "tests/engine/server/vllm/test_shared_hashes.py"
+OF_DIRECT = "tests/engine/server/vllm/test_direct_requests.py"
 OF_GATE = "tests/engine/server/reload/test_gate.py"
 OF_PROCESS_GATE = "tests/engine/server/reload/test_process_gate.py"
 OF_RELOAD = "tests/engine/server/reload/test_live_weights.py"
@@ -345,5 +351,47 @@ FAULTS = (
         "for rows in (job.rows, job.validation_rows):",
         "for rows in (job.validation_rows,):",
         OF_RESUME,
+    ),
+    Fault(
+        SEAMS,
+        "a text is cut before a blank that belongs to others, or to a number",
+        '_SEAM = re.compile("(?<=[A-Za-z])(?= [A-Za-z])")',
+        '_SEAM = re.compile("(?= )")',
+        OF_PIECES,
+    ),
+    Fault(
+        SEAMS,
+        "what texts begin with goes on behind where they part",
+        "end = max(0, shared - 1)",
+        "end = len(first)",
+        OF_PIECES,
+    ),
+    Fault(
+        SEAMS,
+        "any pattern is taken for one with seams",
+        'return _ALTERNATIVES.issuperset(_alternatives(split["pattern"]["Regex"]))',
+        "return True",
+        OF_PIECES,
+    ),
+    Fault(
+        SHARED_HASHES,
+        "blocks that other weights have computed are taken for ours",
+        "if one.salt == salt and ",
+        "if ",
+        OF_HASHES,
+    ),
+    Fault(
+        SHARED_HASHES,
+        "a block that is shared in part counts as shared",
+        "shared_prefix(one.token_ids, token_ids) // self._size",
+        "-(-shared_prefix(one.token_ids, token_ids) // self._size)",
+        OF_HASHES,
+    ),
+    Fault(
+        DIRECT_REQUESTS,
+        "the engine goes on with a pair that nobody waits for",
+        "await client.abort(name, internal=True)",
+        "pass",
+        OF_DIRECT,
     ),
 )

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, trainers
 from tokenizers import pre_tokenizers as pre
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from engine.perturb import Shown, make_perturbation
 from engine.pools.bundled import training_pool
@@ -219,6 +219,8 @@ def test_what_is_kept_is_bounded_and_threads_do_not_mind(monkeypatch: pytest.Mon
 
 
 def test_real_prompts_of_a_real_tokenizer() -> None:
+    from transformers import AutoTokenizer  # brings torch in
+
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("smollm2-135m"))
     assert piecewise.piecewise(tokenizer) is not None
     config = ScoreConfig()
