@@ -234,11 +234,6 @@ CLAIMS += [
 ]
 CLAIMS += [
     (
-        r"one API process passes # pairs/s at most and an engine core #; .*?, # for each core",
-        "scaling",
-        [line(rf"{part}: (#) pairs/s") for part in ("server", "engine core", r"beside it\)")],
-    ),
-    (
         r"# short tasks go through at # tasks/s, at most # MB in the client and # MB",
         "scaling",
         [
