@@ -42,6 +42,8 @@ def test_only_processes_of_a_server_that_jostle_started_die_with_their_parent(
         patched.OUTPUT_ROWS_V2,
         patched.SEEDED_DRAWS,
         patched.BOUNDED_HITS,
+        patched.DIRECT_REQUESTS,
+        patched.SHARED_HASHES,
         patched.SHARED_TAILS,
         patched.INTERRUPTED_LOADS,
     ],
