@@ -9,7 +9,7 @@ from typing import Protocol
 from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.completions import CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
-from engine.protocol.weights_state import WeightsState
+from engine.protocol.weights_state import Verification, WeightsState
 from engine.tasks import Task
 
 
@@ -44,6 +44,12 @@ class Engine(Protocol):
         """The live weights."""
         ...
 
-    def load_weights(self, path: Path, version: str) -> WeightsState:
-        """Load a published checkpoint; `EngineError` if it did not become live."""
+    def load_weights(
+        self, path: Path, version: str, *, verify: Verification = "probes"
+    ) -> WeightsState:
+        """Load a published checkpoint; `EngineError` if it did not become live.
+
+        Args:
+            verify: See `engine.protocol.weights_state.LoadWeightsRequest`.
+        """
         ...

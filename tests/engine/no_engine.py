@@ -9,7 +9,7 @@ from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.completions import CompletionLogprobsResponse, TokenPair
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
-from engine.protocol.weights_state import WeightsState
+from engine.protocol.weights_state import Verification, WeightsState
 from engine.tasks import Task
 
 
@@ -31,5 +31,7 @@ class NoEngine(Engine):
     def weights(self) -> WeightsState:
         raise AssertionError
 
-    def load_weights(self, path: Path, version: str) -> WeightsState:
+    def load_weights(
+        self, path: Path, version: str, *, verify: Verification = "probes"
+    ) -> WeightsState:
         raise AssertionError

@@ -11,7 +11,7 @@ from engine.protocol.api import PairScore, QuestionAnswer, Reference, SkippedTas
 from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.served_model import ServedModel
-from engine.protocol.weights_state import WeightsState
+from engine.protocol.weights_state import Verification, WeightsState
 from engine.questions.output_question import OutputQuestion, Sample
 from engine.questions.question_registry import find_question
 from engine.tasks import Instance, Pool, Task
@@ -143,7 +143,9 @@ class FakeEngine:
         self.events.append("ask version")
         return live(self.version).model_copy(update={"served": self.served})
 
-    def load_weights(self, path: Path, version: str) -> WeightsState:
+    def load_weights(
+        self, path: Path, version: str, *, verify: Verification = "probes"
+    ) -> WeightsState:
         self.events.append(f"load {version}")
         assert version == self.served.version or read_manifest(path).version == version
         if not self.stale:

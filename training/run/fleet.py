@@ -15,7 +15,7 @@ from engine.protocol.api import SkippedTask, TaskScore, Usage
 from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
-from engine.protocol.weights_state import WeightsState
+from engine.protocol.weights_state import Verification, WeightsState
 from engine.tasks import Task
 from training.run.spreading import Ask, FaultyItemError, Spreading
 
@@ -132,7 +132,9 @@ class Fleet:
         served = next(iter(states.values())).served
         return WeightsState(version=f"mixed: {listed}", path="", served=served)
 
-    def load_weights(self, path: Path, version: str) -> WeightsState:
+    def load_weights(
+        self, path: Path, version: str, *, verify: Verification = "probes"
+    ) -> WeightsState:
         """Make a checkpoint live on all engines or on none.
 
         If one of them refuses, those that have it already go back to what they had.
@@ -147,7 +149,7 @@ class Fleet:
         try:
             for name, old in before.items():
                 if old.version != version:
-                    state = self.engine(name).load_weights(path, version)
+                    state = self.engine(name).load_weights(path, version, verify=verify)
                     done.append(name)
         except (EngineError, InputError) as error:
             self._go_back({name: before[name] for name in done}, error)
@@ -157,7 +159,9 @@ class Fleet:
     def _go_back(self, before: Mapping[str, WeightsState], cause: Exception) -> None:
         for name, old in before.items():
             try:
-                self.engine(name).load_weights(Path(old.path), old.version)
+                # By what they were verified; nobody vouches for those that had no manifest.
+                how = old.verified or "probes"
+                self.engine(name).load_weights(Path(old.path), old.version, verify=how)
             except (EngineError, InputError) as error:
                 raise EngineError(
                     f"{cause}; and {name} could not go back to {old.version!r} ({error}): "

@@ -14,7 +14,7 @@ from engine.errors import EngineError, InputError
 from engine.protocol.api import SkippedTask, TaskScore, Usage
 from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
 from engine.protocol.score_config import ScoreConfig
-from engine.protocol.weights_state import WeightsState
+from engine.protocol.weights_state import Verification, WeightsState
 from engine.tasks import Task
 from tests.engine.weights.served import SERVED, live
 from tests.training.fakes import FakeEngine, make_pool
@@ -28,6 +28,7 @@ class Mortal(FakeEngine):
     waits_for: Mortal | None = None
     refuses = False
     dead = False
+    verified: Verification | None = None
 
     def __init__(self, version: str = "base") -> None:
         super().__init__(version=version)
@@ -52,7 +53,7 @@ class Mortal(FakeEngine):
     def weights(self) -> WeightsState:
         if self.dead:
             raise EngineError("connection refused")
-        return super().weights()
+        return super().weights().model_copy(update={"verified": self.verified})
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, end: int) -> list[str]:
         if self.dead:
@@ -71,11 +72,16 @@ class Mortal(FakeEngine):
             weights_version=self.version, results=results, usage=Usage(pairs=len(pairs))
         )
 
-    def load_weights(self, path: Path, version: str) -> WeightsState:
+    def load_weights(
+        self, path: Path, version: str, *, verify: Verification = "probes"
+    ) -> WeightsState:
         self.events.append(f"load {version}")
         if self.refuses:
             raise EngineError("probes differ")
+        if version.startswith("unverified-") and verify != "files":
+            raise InputError("has no manifest", field="path")
         self.version = version
+        self.verified = verify
         return live(version, str(path))
 
 
@@ -185,6 +191,17 @@ def test_weights_reach_all_or_none(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="probes differ"):
         fleet.load_weights(tmp_path, "v3")
     assert (one.version, two.version) == ("v2", "v2")
+
+
+def test_engines_go_back_to_weights_that_nobody_vouched_for(tmp_path: Path) -> None:
+    one, two = Mortal(), Mortal()
+    fleet = Fleet({"one": one, "two": two})
+    fleet.load_weights(tmp_path, "unverified-1", verify="files")
+    two.refuses = True
+    with pytest.raises(EngineError, match=r"^probes differ$"):
+        fleet.load_weights(tmp_path, "v2")
+    assert one.events[-2:] == ["load v2", "load unverified-1"]
+    assert {each.version for each in (one, two)} == {"unverified-1"}
 
 
 def test_an_engine_that_lags_behind_is_brought_up(tmp_path: Path) -> None:
