@@ -234,6 +234,17 @@ CLAIMS += [
 ]
 CLAIMS += [
     (
+        r"One turn of # pairs, prompts of # tokens, .*? carries # pairs/s .*? and # now, # times "
+        r"as many\. The engine core behind it carries #\.",
+        "python_path_beside",
+        [
+            line(r"turns of (#) pairs"),
+            line(r"prompts of (#) tokens"),
+            *(cell("API process", before) for before in (1, 3, 4)),
+            cell("engine core", 3),
+        ],
+    ),
+    (
         r"# short tasks go through at # tasks/s, at most # MB in the client and # MB",
         "scaling",
         [
