@@ -25,7 +25,7 @@ _REMEMBERED = 4
 
 
 class _Hashed(NamedTuple):
-    """A request whose blocks are hashed; of the hashes more may follow."""
+    """The prompt of a request, and the hashes of its full blocks."""
 
     salt: str | None
     token_ids: list[int]
@@ -51,9 +51,12 @@ class SharedHashes:
         token_ids = request.prompt_token_ids
         if not plain or request.prompt_embeds is not None or len(token_ids) < self._size:
             return self._stock(request)
-        request.block_hashes.extend(self._shared(request.cache_salt, token_ids))
-        self._last.appendleft(_Hashed(request.cache_salt, token_ids, request.block_hashes))
-        return self._stock(request)
+        shared = self._shared(request.cache_salt, token_ids)
+        request.block_hashes.extend(shared)
+        rest = self._stock(request)
+        # A copy of both: a request that takes further input later is changed in place.
+        self._last.appendleft(_Hashed(request.cache_salt, [*token_ids], [*shared, *rest]))
+        return rest
 
     def _shared(self, salt: str | None, token_ids: list[int]) -> list[bytes]:
         """The hashes of the most blocks that one of the last requests begins with as well."""
