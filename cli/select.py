@@ -52,6 +52,7 @@ def select(
 
     Example: jostle select scores.parquet -n 50 -o selected.txt
     """
+    from engine.errors import InputError
     from engine.files import check_output, write_json
     from engine.pools.names import write_names
     from engine.variance.overlap import repeat_in_words
@@ -73,14 +74,16 @@ def select(
         from engine.measures.compute import compute_row_measures
 
         table = compute_row_measures(table, scores)
-    chosen = choose(
-        table,
-        parse_strategy(values, config),
-        n_tasks,
-        seed,
-        forced=_task_ids(force),
-        excluded=_task_ids(exclude),
-    )
+    strategy_given = parse_strategy(values, config)
+    forced, excluded = _task_ids(force), _task_ids(exclude)
+    try:
+        chosen = choose(table, strategy_given, n_tasks, seed, forced=forced, excluded=excluded)
+    except InputError as error:
+        if error.file or error.field in (None, "n_tasks", "forced"):
+            raise
+        raise InputError(
+            error.problem, file=scores, record=error.record, field=error.field
+        ) from error
     write_json(reasons, chosen.model_dump(mode="json"))
     write_names(output, chosen.task_ids)
     for note in chosen.notes:
@@ -122,7 +125,7 @@ def read_table(path: Path) -> pl.DataFrame:
     from training.tables.task_columns import TASK_COLUMNS
 
     if not path.is_file():
-        raise InputError("no such file", file=path)
+        raise InputError("is a folder" if path.is_dir() else "no such file", file=path)
     try:
         table = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -138,9 +141,32 @@ def read_table(path: Path) -> pl.DataFrame:
         except pl.exceptions.PolarsError as error:
             problem = f"the column holds {found}, where {kind()} belongs"
             raise InputError(problem, file=path, field=name) from error
-    if "task_id" in table.columns and table["task_id"].null_count():
-        raise InputError("a task has no id", file=path, field="task_id")
+    _check_values(table, path)
     return table
+
+
+def _check_values(table: pl.DataFrame, path: Path) -> None:
+    """Ids are some, and what is a mean of likelihoods or of their differences lies in [0, 1]."""
+    import polars as pl
+
+    from engine.errors import InputError
+    from engine.tasks import id_fault
+
+    if "task_id" not in table.columns:
+        return
+    if table["task_id"].null_count():
+        raise InputError("a task has no id", file=path, field="task_id")
+    for fault in filter(None, map(id_fault, table["task_id"].unique(maintain_order=True))):
+        raise InputError(fault, file=path, field="task_id")
+    for name in ("prompt_uncertainty", "prediction_probability"):
+        if name in table.columns:
+            # Sums round; what is no number at all is told by what reads the column.
+            wrong = table.filter(
+                pl.col(name).is_finite() & ~pl.col(name).is_between(-1e-6, 1 + 1e-6)
+            )
+            for task_id, value in wrong.select("task_id", name).head(1).iter_rows():
+                problem = f"{value:g} is not in [0, 1]"
+                raise InputError(problem, file=path, record=task_id, field=name)
 
 
 def _fits(found: pl.DataType, ours: pl.DataType) -> bool:

@@ -28,6 +28,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
         items.sort(key=in_order)
+    if config.pluginmanager.hasplugin("_cov"):  # what is traced takes nearly twice as long
+        for item in items:
+            if item.get_closest_marker("slow") or item.get_closest_marker("integration"):
+                item.add_marker(pytest.mark.no_cover)
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_items and not visible_gpus():
         for item in gpu_items:

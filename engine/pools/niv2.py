@@ -62,7 +62,7 @@ def task_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError("no such folder", file=folder)
     for place in (folder / "tasks", folder):
-        files = sorted(place.glob("*.json"))
+        files = sorted(place.glob("[!.]*.json"))
         if files:
             return files
     raise InputError("holds no .json files", file=folder)

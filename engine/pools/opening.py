@@ -42,6 +42,7 @@ READERS: dict[str, Callable[[Path, Faults], Iterator[Row]]] = {
 }
 """Readers of rows, by the ending of the file's name."""
 
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _LOOKED_AT = 100  # rows that show the format
 
 
@@ -189,9 +190,13 @@ def part_files(path: Path) -> list[Path]:
     if path.is_file():
         if path.suffix.lower() not in READERS:
             problem = f"unknown kind of file {path.suffix!r}; valid endings: {known}"
+            if path.suffix.lower() in _PACKED:
+                problem = "is packed; unpack it first"
             raise InputError(problem, file=path)
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
+    # What systems and editors keep beside a file begins with a dot.
+    visible = (file for file in path.iterdir() if not file.name.startswith("."))
+    files = sorted(file for file in visible if file.suffix.lower() in READERS)
     kinds = Counter(file.suffix.lower() for file in files)
     if not files:
         raise InputError(f"holds no file that ends in one of {known}", file=path)

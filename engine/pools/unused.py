@@ -42,7 +42,10 @@ def tell_unused(values: Watched, check: Checker, known: Collection[str] = ()) ->
             problem = "is not used, and without it the task means another thing; put it into the "
             check.fault(f"{problem}prompt, or leave it out", name)
         elif name not in known and not is_index(name):
-            check.faults.note(f"{name!r} is not used")
+            hint = (
+                "; --column task=task makes a task of rows that share it" if name == "task" else ""
+            )
+            check.faults.note(f"{name!r} is not used{hint}")
 
 
 def is_empty(value: Any) -> bool:

@@ -108,3 +108,63 @@ def test_a_column_of_another_type_is_named(
     assert f"s.parquet, field {column!r}: " in shown
     assert complaint in shown
     assert shown.count("\n") == 1
+
+
+def _scored(**columns: Any) -> pl.DataFrame:
+    """Three tasks as `jostle score` writes them, but for what is given."""
+    table = {
+        "task_id": ["a", "b", "c"],
+        "prompt_uncertainty": [0.1, 0.2, 0.3],
+        "prediction_probability": [0.5, 0.6, 0.7],
+        "weights_version": ["v", "v", "v"],
+    } | columns
+    return pl.DataFrame({name: values for name, values in table.items() if values is not None})
+
+
+@pytest.mark.parametrize("words", [("select", "-n", 1, "-o", "s.txt"), ("map", "-o", "m.html")])
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({"task_id": None}, "s.parquet, field 'task_id'"),
+        ({"task_id": ["a", "b", "a"]}, "s.parquet, record a, field 'task_id': is there twice"),
+        (
+            {"task_id": ["a", "b", "x\ny"]},
+            "s.parquet, field 'task_id': an id must not hold a line break",
+        ),
+        (
+            {"prompt_uncertainty": [0.1, float("nan"), 0.2]},
+            "s.parquet, record b, field 'prompt_uncertainty': the score is not a number",
+        ),
+        (
+            {"prompt_uncertainty": [0, 10**18, 1]},
+            "s.parquet, record b, field 'prompt_uncertainty': 1e+18 is not in [0, 1]",
+        ),
+        (
+            {"prediction_probability": [0.5, -0.5, 1.0]},
+            "s.parquet, record b, field 'prediction_probability': -0.5 is not in [0, 1]",
+        ),
+        ({"prompt_uncertainty": None}, "s.parquet, field 'prompt_uncertainty'"),
+    ],
+)
+def test_what_is_wrong_with_scores_is_told_with_their_file(
+    columns: dict[str, Any], complaint: str, words: tuple[object, ...], jostle: Any,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    _scored(**columns).write_parquet("s.parquet")
+    command, *more = words
+    code, shown = jostle(command, "s.parquet", *more)
+    assert code == 2
+    assert complaint in " ".join(shown.split())
+
+
+def test_scores_without_a_version_and_folders_in_their_place(
+    jostle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _scored(weights_version=None).write_parquet("s.parquet")
+    code, shown = jostle("select", "s.parquet", "-n", 1, "-o", "s.txt")
+    assert (code, "s.parquet, field 'weights_version'" in shown) == (2, True)
+    (tmp_path / "folder").mkdir()
+    code, shown = jostle("select", "folder", "-n", 1, "-o", "s.txt")
+    assert (code, "folder: is a folder" in shown) == (2, True)

@@ -47,8 +47,8 @@ def map_table(
         measured; and the borders.
 
     Raises:
-        InputError: If a column is missing, there is no task that could be measured, a value is no
-            number, a selected task is not there, or a task has no pairs.
+        InputError: If a column is missing, a task is there twice or none could be measured, a
+            value is no number, a selected task is not there, or a task has no pairs.
     """
     _check(scores, source)
     thresholds = find_thresholds(scores, config)
@@ -84,6 +84,9 @@ def _check(scores: pl.DataFrame, source: object | None) -> None:
             raise InputError(f"the column is missing; there are {there}", file=source, field=column)
     if scores.is_empty():
         raise InputError("holds no task", file=source)
+    twice = scores.filter(pl.col("task_id").is_duplicated())["task_id"]
+    if not twice.is_empty():
+        raise InputError("is there twice", file=source, record=twice[0], field="task_id")
     if scores["prompt_uncertainty"].null_count() == scores.height:
         problem = "no task could be measured: no perturbed prompt differs from the original"
         raise InputError(problem, file=source, field="prompt_uncertainty")

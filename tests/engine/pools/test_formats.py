@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -292,10 +293,30 @@ def test_what_is_not_used_is_named(tmp_path: Path) -> None:
     assert found(write(tmp_path, "t.json", NIV1))[1] == (
         "'Things to Avoid' is not used: 1 record(s)",
     )
+    by_task = [ALPACA | {"task": "t"}]
+    assert found(write(tmp_path, "b.jsonl", by_task))[1] == (
+        "'task' is not used; --column task=task makes a task of rows that share it: 1 record(s)",
+    )
     turns = [{"messages": [*CHAT, *CHAT]}]
     assert found(write(tmp_path, "c.jsonl", turns))[1] == (
         "of several answers in a conversation the last alone is a gold output: 1 record(s)",
     )
+
+
+def test_what_systems_keep_beside_a_file_is_not_read(tmp_path: Path) -> None:
+    """As the `._name` that macOS leaves, and `.ipynb_checkpoints`."""
+    for folder, name, content in (("rows", "a.jsonl", [ALPACA]), ("tasks", "t.json", NIV1)):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, name, content)
+        (tmp_path / folder / f"._{name}").write_bytes(b"\0\5\26\7")
+        assert found(tmp_path / folder)[0] == []
+
+
+def test_a_packed_file_is_no_pool(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(ALPACA).encode()))
+    with pytest.raises(InputError, match=r"a\.jsonl\.gz: is packed; unpack it first"):
+        open_pool(path)
 
 
 def test_examples_of_the_first_natural_instructions(tmp_path: Path) -> None:
