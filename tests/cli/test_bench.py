@@ -26,6 +26,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BenchSe
         yield server
 
 
+@pytest.mark.slow
 def test_pairs_against_vllms_own_route(running: BenchServer, jostle: Any, tmp_path: Path) -> None:
     code, shown = jostle(
         "bench", "logprobs", "--url", running.url, "-o", "b.json", "--picture", "b.png",

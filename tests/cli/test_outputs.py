@@ -42,6 +42,7 @@ def work(tmp_path: Path, pool: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 POOL = "pool.jsonl"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
