@@ -50,14 +50,24 @@ class Trial:
         folder: Keeps what they write.
         design: Options of the design.
         seconds: Of each measurement.
+        concurrency: Requests in flight in those that are taken twice.
     """
 
-    def __init__(self, model: str, folder: Path, pool: str, design: Sequence[str], seconds: float):
+    def __init__(
+        self,
+        model: str,
+        folder: Path,
+        pool: str,
+        design: Sequence[str],
+        *,
+        seconds: float,
+        concurrency: str,
+    ) -> None:
         flags = (f"--max-model-len={MAX_MODEL_LEN}",)
         self._server = Server("jostle", model, folder, flags, eager=True)
         self._url: str | None = None
         self._folder, self._pool, self._design = folder, pool, tuple(design)
-        self._seconds = f"--seconds={seconds:g}"
+        self._seconds, self._loads = f"--seconds={seconds:g}", f"--concurrency={concurrency}"
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Trial]:
@@ -69,7 +79,8 @@ class Trial:
 
     def twice(self) -> tuple[BenchResult, BenchResult]:
         """The same measurement two times."""
-        first, second = (self._bench(f"logprobs-{number}", "logprobs") for number in (1, 2))
+        names = ("logprobs-1", "logprobs-2")
+        first, second = (self._bench(name, "logprobs", self._loads) for name in names)
         return first, second
 
     def estimated(self) -> PoolTimes:
@@ -156,6 +167,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=4)
     parser.add_argument("--perturbations", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=12)
+    parser.add_argument("--concurrency", default="1,8,64")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -164,7 +176,15 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     design = (f"--instances={chosen.instances}", f"--perturbations={chosen.perturbations}")
     model = str(resolve_model(chosen.model))
-    with Trial(model, folder, chosen.pool, design, chosen.seconds).running() as trial:
+    commands = Trial(
+        model,
+        folder,
+        chosen.pool,
+        design,
+        seconds=chosen.seconds,
+        concurrency=chosen.concurrency,
+    )
+    with commands.running() as trial:
         made = {
             "twice": trial.twice,
             "estimate": trial.estimated,

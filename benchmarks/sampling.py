@@ -1,19 +1,20 @@
 """Samples per second under perturbed prompts: the peers' ways and jostle on the same prompts.
 
-    python -m benchmarks.sampling [--tasks 1] [--instances 10] [--perturbations 10] [--samples 5]
+    python -m benchmarks.sampling [--tasks 4] [--instances 5] [--perturbations 5] [--samples 5]
                                   [--turns 2] [--eager] [--ways WAY...] [--keep FOLDER]
 
-The paper's setting: definition and two examples, words dropped at 0.2, at most 32 tokens, at
+The paper's prompts: definition and two examples, words dropped at 0.2, at most 32 tokens, at
 temperature 1. jostle answers whole requests for the measure `output_disagreement`: it generates the
 reference outputs and scores all pairs as well, whose seconds count; the peers sample and do nothing
 else. All on vLLM are set alike, take turns, and the least disturbed turn of each counts;
-transformers has two minutes, once, and does as many prompts as it can. With `--keep` turns that are
-in the folder are not taken again.
+transformers has two minutes, once, for as many batches of 8 prompts as it can begin. With `--keep`
+turns that are in the folder are not taken again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ from engine.protocol.score_config import SamplingConfig, ScoreConfig
 from engine.questions.output_question import sample_seed
 from engine.weights.models import resolve_model
 
-TRANSFORMERS = "transformers, generate in batches of 8"
+TRANSFORMERS = "transformers, generate"
 OFFLINE = "vLLM offline, n = m"
 NGRAM = "vLLM offline, n = m, n-gram drafts"
 PLAIN = "jostle, every sample generated whole"
@@ -101,6 +102,9 @@ class Sampling:
             seconds = time.perf_counter() - started
         finally:
             server.stop()
+        for score in scores:
+            references = [one.token_ids for one in score.references]
+            (self.folder / f"{score.task_id}.references").write_text(json.dumps(references))
         return _turn_of(scores, seconds)
 
     def peer(self, name: str, way: str, **vllm: object) -> Turn:
@@ -121,10 +125,12 @@ class Sampling:
         )
 
     def _plan(self) -> SamplingPlan:
-        """All prompts, with the references that transformers generates."""
+        """All prompts, with the references of ours; before those are known, of transformers'."""
         if self.plan is None:
             config = self.config
-            references = greedy_references(self.tasks, config, self.builder, self.model)
+            references = greedy_references(
+                self.tasks, config, self.builder, self.model, self.folder
+            )
             pairs = all_pairs(self.tasks, references, config, self.builder, self.model)
             self.plan = SamplingPlan(
                 **pairs.model_dump(),
@@ -179,6 +185,9 @@ def show(turns: dict[str, list[Turn]], result: ResultFile) -> dict[str, float]:
         ],
         rows,
     )
+    for name, turn in best.items():
+        if 0 < len(turn.lengths) < n_samples:
+            result.print(f"{name}: {len(turn.lengths)} of them")
     for name, taken in turns.items():
         result.print(f"turns of {name}: {', '.join(f'{turn.seconds:.1f}' for turn in taken)} s")
     for name, turn in best.items():
@@ -196,17 +205,15 @@ def main() -> None:
     """Runs all ways and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--tasks", type=int, default=1)
-    parser.add_argument("--instances", type=int, default=10)
-    parser.add_argument("--perturbations", type=int, default=10)
+    parser.add_argument("--tasks", type=int, default=4)
+    parser.add_argument("--instances", type=int, default=5)
+    parser.add_argument("--perturbations", type=int, default=5)
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sequences", type=int, default=64, help="that vLLM runs at once")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
-    parser.add_argument(
-        "--ways", nargs="*", default=["transformers", "offline", "plain", "jostle", "pairs"]
-    )
+    parser.add_argument("--ways", nargs="*", default=["jostle", "offline", "transformers"])
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
@@ -231,12 +238,12 @@ def main() -> None:
     pairs_alone = config.model_copy(update={"measure": "prompt_uncertainty"})
     drafts = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
     every: dict[str, tuple[str, Callable[[], Turn]]] = {
-        "transformers": (TRANSFORMERS, lambda: run.peer(TRANSFORMERS, "transformers")),
+        "jostle": (JOSTLE, lambda: run.jostle(JOSTLE, config)),
+        "plain": (PLAIN, lambda: run.jostle(PLAIN, config, drafts="0")),
+        "pairs": (SCORING, lambda: run.jostle(SCORING, pairs_alone)),
         "offline": (OFFLINE, lambda: run.peer(OFFLINE, "vllm")),
         "ngram": (NGRAM, lambda: run.peer(NGRAM, "vllm", speculative_config=drafts)),
-        "plain": (PLAIN, lambda: run.jostle(PLAIN, config, drafts="0")),
-        "jostle": (JOSTLE, lambda: run.jostle(JOSTLE, config)),
-        "pairs": (SCORING, lambda: run.jostle(SCORING, pairs_alone)),
+        "transformers": (TRANSFORMERS, lambda: run.peer(TRANSFORMERS, "transformers")),
     }
     ways = dict(every[each] for each in every if each in chosen.ways)
     turns = in_turns(Turn, ways, chosen.turns, chosen.keep, once=TRANSFORMERS)

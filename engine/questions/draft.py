@@ -60,26 +60,22 @@ class Drafted:
         asked: asyncio.Task[tuple[Scored, Usage]],
         backend: Backend,
         group: int,
-        slots: asyncio.Semaphore,
     ) -> tuple[Sampled, Usage]:
         """The output and what it cost; the engine is asked from the first other token on.
 
         Args:
             asked: The pair, which the engine has been asked for.
-            slots: Taken once that is answered, if the engine is asked again.
         """
         await asyncio.wait([asked])
         shared = self.followed(asked.result()[0])
         if shared is None:
-            async with slots:
-                sampled, usage = await self.planned.ask(backend, group)
+            sampled, usage = await self.planned.ask(backend, group)
             return sampled, _all_reusable(usage)
         output = self.pair.output[:shared]
         if output == self.pair.output:
             ended = "stop" if output[-1] == self.planned.end else "length"
             return Sampled(output, ended, n_submitted=0, n_reused=0), Usage(samples=1)
-        async with slots:
-            return await self._continue(output, backend, group)
+        return await self._continue(output, backend, group)
 
     async def _continue(
         self, output: tuple[int, ...], backend: Backend, group: int

@@ -284,12 +284,15 @@ class TaskScorer:
         drafts = dict(enumerate(work.drafts, len(work.pairs) + len(work.again)))
         # Stable, so pairs come first: behind a sample the cache might cover the output of its pair.
         for place in sorted(range(len(calls)), key=lambda each: calls[each].perturbation):
-            if draft := drafts.get(place):
-                following = draft.follow(running[draft.at], self._backend, work.group, self._slots)
-                running[place] = children.spawn(following)
-                continue
+            # Samples that wait for their pairs hold slots too. Else pairs would run ahead, and what
+            # they left in the cache be gone when their samples come.
             await self._slots.acquire()
-            call = children.spawn(calls[place].ask(self._backend, work.group))
+            draft = drafts.get(place)
+            call = children.spawn(
+                draft.follow(running[draft.at], self._backend, work.group)
+                if draft
+                else calls[place].ask(self._backend, work.group)
+            )
             # Not inside the child: one that is cancelled early never starts.
             call.add_done_callback(lambda _: self._slots.release())
             running[place] = call

@@ -133,17 +133,17 @@ CLAIMS: list[tuple[str, str, list[Source]]] = [
         ],
     ),
     (
-        r"One task, # samples, .*? makes # samples/s; jostle #, # times as many, .*? makes #\. Of "
-        r"the prompts it computes # tokens, # with",
+        r"# samples of # tasks, .*? makes # samples/s, jostle #, # times as many, .*? transformers "
+        r"makes #, so jostle # times",
         "sampling",
         [
             line(r"(#) samples, seconds"),
+            lambda text: 1 + found(r"tasks: ([\s\S]*?)\n +\d+ samples", text).count(","),
             cell("vLLM offline, n = m", 1),
             cell("jostle", 1),
+            cell("jostle", 3),
+            cell("transformers, generate", 1),
             cell("jostle", 2),
-            cell("jostle, every sample generated whole", 1),
-            line(r"for samples jostle: .*? computed (#);"),
-            line(r"whole: \d+ pairs .*? computed (#);"),
         ],
     ),
     (r"shares whole blocks of 16 tokens: # times", "counted", [cell("vLLM, fixed ids", 3)]),

@@ -75,10 +75,10 @@ async def follow(
     async def score() -> tuple[Scored, Usage]:
         return Scored(logprobs(output), 0, 0, rescored=False), Usage()
 
-    scored, slots = asyncio.ensure_future(score()), asyncio.Semaphore(3)
+    scored = asyncio.ensure_future(score())
     drafted = drafts_of(samples, [pair(output)])
     assert all(drafted)
-    return [await one.follow(scored, backend, 0, slots) for one in drafted if one]
+    return [await one.follow(scored, backend, 0) for one in drafted if one]
 
 
 def likely_output() -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -11,6 +12,8 @@ import pytest
 
 from engine.perturb import DropWords, Typos
 from engine.prompts import PromptBuilder
+from engine.protocol.score_config import SamplingConfig
+from engine.questions import draft
 from engine.questions.scorer import TaskScorer
 from engine.tasks import Instance
 from tests.engine.examples import make_task
@@ -47,6 +50,29 @@ def test_pairs_with_equal_prefixes_reach_the_engine_together() -> None:
     prefixes = [(name.split("/")[0], name.split("/")[2]) for name in perturbed]
     changes = sum(one != other for one, other in itertools.pairwise(prefixes))
     assert changes == len(set(prefixes)) - 1, "no prefix comes up again"
+
+
+def test_pairs_do_not_run_ahead_of_the_samples_that_go_on_from_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draft, "WORTH", math.inf)
+    backend = FakeBackend(max_in_flight=6, continues=True, held=lambda name: "/sample" in name)
+    config = design(n=1, k=9, measure="output_disagreement", sampling=SamplingConfig(n_samples=2))
+
+    async def scenario() -> None:
+        async with aclosing(stream(backend, make_tasks(3), config)) as scores:
+            reader = asyncio.ensure_future(anext(scores))
+            while backend.pending < backend.max_in_flight:
+                assert not reader.done()
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        pairs = [name for name in backend.calls if "/sample" not in name]
+        # Two samples of each prompt wait in the engine, and no pair is asked for beyond theirs.
+        assert [name for name in pairs if "j=0" not in name] == ["t0/i0/j=1", "t0/i0/j=2"]
+
+    run(scenario)
 
 
 def test_all_calls_of_a_task_go_to_the_same_replica_and_tasks_to_different_ones() -> None:
