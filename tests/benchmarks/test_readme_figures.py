@@ -234,8 +234,8 @@ CLAIMS += [
 ]
 CLAIMS += [
     (
-        r"One turn of # pairs, prompts of # tokens, .*? carries # pairs/s .*? and # now, # times "
-        r"as many\. The engine core behind it carries #\.",
+        r"Three turns of # pairs, prompts of # tokens, .*? carries # pairs/s .*? and # now, "
+        r"# times as many\. The engine core behind it carries #, as before\.",
         "python_path_beside",
         [
             line(r"turns of (#) pairs"),
