@@ -193,7 +193,8 @@ def bench(
         if wrong:
             raise InputError(problem, field=field)
     options = _options(format_name, column, split, subset, max_instances, seed)
-    read = open_pool(source, options).files if source else ()
+    read = [*open_pool(source, options).files] if source else []
+    read += [str(each) for each in (source, checkpoint) if each]
     for path in filter(None, (output, picture)):
         check_output(path, overwrite=overwrite, inputs=read)
     usual = "1,4" if of_tasks else "1,8,64"

@@ -48,6 +48,7 @@ def evaluate(
     from rich.console import Console
 
     from engine.files import check_output
+    from engine.pools import open_pool
     from engine.pools.checks import LeftOut
     from training.commands.single_step import EVALUATION_FILES, evaluate_engine
     from training.config.run_config import EvaluateConfig
@@ -55,8 +56,9 @@ def evaluate(
     from training.report.progress_lines import open_progress
 
     if output is not None and output.exists():
+        read = (pool, *open_pool(pool).files, config)
         for name in EVALUATION_FILES:
-            check_output(output / name, overwrite=overwrite, inputs=(pool, config))
+            check_output(output / name, overwrite=overwrite, inputs=read)
     asked = EvaluateConfig(
         instances_per_task=instances,
         max_new_tokens=max_new_tokens,

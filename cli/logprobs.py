@@ -135,7 +135,8 @@ def logprobs(
     columns = parse_columns(column or (), PairColumns)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        inputs = files_read(each for each in files if each != STANDARD_INPUT)
+        named = [each for each in files if each != STANDARD_INPUT]
+        inputs = (*named, *files_read(named))
         stack.enter_context(work.claim(overwrite=overwrite, inputs=inputs))
         specs = [
             str(keep_standard_input(work, stdin_format)) if each == STANDARD_INPUT else each

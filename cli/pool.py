@@ -237,16 +237,16 @@ def convert(
         LeftOut() if skip_faulty else None,
     )
     skipped = output.with_suffix(".skipped.jsonl")
-    if skip_faulty:
-        check_output(skipped, overwrite=overwrite, inputs=opened.files)
     tasks: Iterable[Task] = opened
-    read = [*opened.files]
+    read = [pool, *opened.files]
     if selected is not None:
         from engine.pools.selected import only_selected
         from training.selection.selection_record import read_task_ids
 
         tasks = only_selected(opened, read_task_ids(selected), selected)
         read.append(str(selected))
+    if skip_faulty:
+        check_output(skipped, overwrite=overwrite, inputs=read)
     written = write_pool(tasks, output, overwrite=overwrite, inputs=read)
     typer.echo(f"{output}: {written.tasks:,} tasks with {written.instances:,} instances")
     if left_out := opened.faults.found:
@@ -287,7 +287,7 @@ def split_pool(
         folder,
         lists_only=lists_only,
         overwrite=overwrite,
-        inputs=opened.files,
+        inputs=[pool, *opened.files],
     )
     typer.echo(f"{folder}: {len(done.train):,} tasks to train on, {len(done.test):,} held out")
     typer.echo(f"chosen by: {done.origin}")

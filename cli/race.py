@@ -110,7 +110,7 @@ def race(
     rules = RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(files.claim(overwrite=overwrite, inputs=(*opened.files, config)))
+        stack.enter_context(files.claim(overwrite=overwrite, inputs=(pool, *opened.files, config)))
         progress = stack.enter_context(open_progress(console))
         started = time.monotonic()
         progress.open("measure prompts", len(whole), "tasks")

@@ -174,7 +174,7 @@ def score(
     console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}", highlight=False)
     with contextlib.ExitStack() as stack:
         stack.enter_context(
-            files.claim(overwrite=overwrite, inputs=(*opened.files, config, earlier))
+            files.claim(overwrite=overwrite, inputs=(pool, *opened.files, config, earlier))
         )
         progress = stack.enter_context(open_progress(console))
         where = EngineFiles(files.engine_log, files.paraphrases)

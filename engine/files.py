@@ -51,11 +51,13 @@ def check_output(path: Path, *, overwrite: bool, inputs: Iterable[object] = ()) 
 
     Args:
         overwrite: Whether a file that is there may be replaced.
-        inputs: What the same command reads; names that are no files count for nothing.
+        inputs: What the same command reads; names that are no files count for nothing. In a folder
+            that is one of them nothing is written: it would be read the next time.
 
     Raises:
         InputError: If the file is there already, is a folder or another thing that is no regular
-            file, is an input by whatever name, or its folder is missing or cannot be written to.
+            file, is or lies in an input by whatever name, or its folder is missing or cannot be
+            written to.
     """
     folder = path.parent
     try:
@@ -64,6 +66,9 @@ def check_output(path: Path, *, overwrite: bool, inputs: Iterable[object] = ()) 
         read = [file for each in inputs if (file := Path(str(each))).exists()]
         if path.exists() and any(path.samefile(file) for file in read):
             raise InputError("is read by the same command; name another file", file=path)
+        if folder.is_dir() and any(folder.samefile(each) for each in read if each.is_dir()):
+            problem = "lies in a folder that the same command reads; name another"
+            raise InputError(problem, file=path)
         if path.exists() and not path.is_file():
             raise InputError("is no regular file", file=path)
         if (path.exists() or path.is_symlink()) and not overwrite:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def work(tmp_path: Path, pool: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "precious.html").write_text("precious")
     (tmp_path / "precious.parquet").write_text("precious")
     (tmp_path / "precious.selection.json").write_text("precious")
+    (tmp_path / "new.skipped.jsonl").write_text("task-0\n")
+    for folder in ("rows", "weights", "run"):
+        (tmp_path / folder).mkdir()
+    shutil.copy("pool.jsonl", "rows/outputs.jsonl")
+    (tmp_path / "weights" / "config.json").write_text("{}")
+    (tmp_path / "run" / "state.json").write_text("{}")
     os.mkfifo("fifo.parquet")
     return tmp_path
 
@@ -74,6 +81,20 @@ POOL = "pool.jsonl"
         (("config", "init", "precious.html"), "is there already"),
         (("config", "init", "folder", "--overwrite"), "is a folder"),
         (("eval", POOL, "--output", "done"), "outputs.jsonl: is there already"),
+        (("eval", "rows", "--output", "rows", "--overwrite"), "lies in a folder that the same"),
+        (("eval", "rows/outputs.jsonl", "--output", "rows", "--overwrite"), "is read by the same"),
+        (("score", "rows", "-o", "rows/s.parquet"), "lies in a folder that the same command reads"),
+        (("race", "rows", "-n", 1, "--budget", 9, "-o", "rows/s.txt"), "lies in a folder that"),
+        (("pool", "convert", "rows", "rows/new.jsonl"), "lies in a folder that the same command"),
+        (("pool", "convert", POOL, "new.jsonl", "--skip-faulty", "--overwrite", "--selected",
+          "new.skipped.jsonl"), "is read by the same command"),
+        (("pool", "split", "rows", "rows", "--by", "task", "--overwrite"), "lies in a folder that"),
+        (("bench", "uncertainty", "--pool", "rows", "-o", "rows/b.json"), "lies in a folder that"),
+        (("bench", "reload", "--checkpoint", "weights", "-o", "weights/config.json",
+          "--overwrite"), "lies in a folder that the same"),
+        (("report", "run", "-o", "run/state.json", "--overwrite"), "must end in .html"),
+        (("map", "run", "-o", "run/state.json", "--overwrite"), "must end in .html, .png or .svg"),
+        (("compare", "run", "-o", "run/state.json", "--overwrite"), "must end in .html, .png or"),
         (
             ("judge", "answers.jsonl", "s.parquet", "--url", "http://127.0.0.1:1/v1", "--model",
              "m", "--journal", "answers.jsonl"),
