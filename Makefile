@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 BIN := .venv/bin
-# Further arguments, as in: make demo ARGS="--tasks 8 --rounds 1"
+# Further arguments, as in: make demo ARGS="--tasks 8"
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -12,7 +12,7 @@ help: ## show this list
 install: ## create .venv with the pinned versions (CUDA if nvidia-smi answers)
 	@requirements/install.sh
 
-demo: install ## two rounds on the bundled model and pool, ending in a report
+demo: install ## a round on the bundled model and pool, beside random tasks, ending in a report
 	@$(BIN)/jostle demo $(ARGS)
 
 test: install ## all tests; those that need a GPU skip themselves where there is none

@@ -19,7 +19,7 @@ def demo(
         int | None,
         typer.Option(min=1, help="Score at most this many tasks.", show_default="all"),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds to go.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds to go.")] = 1,
     model: Annotated[
         str, typer.Option(help="smollm2-135m (bundled), a hub id, or a folder.")
     ] = "smollm2-135m",
@@ -35,9 +35,9 @@ def demo(
         bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
     ] = False,
 ) -> None:
-    """Score a pool, train on its most uncertain tasks, evaluate, repeat; end with a report.
+    """Score a pool, train on its most uncertain tasks, evaluate; the same with random ones.
 
-    Example: jostle demo --tasks 8 --rounds 1
+    Example: jostle demo --tasks 8
     """
     from training.commands.demo_run import run_demo
 

@@ -92,8 +92,12 @@ def select(
         typer.echo(f"{task.rank:4}  {task.task_id}  ({task.reason})")
     if len(chosen.tasks) > 10:
         typer.echo(f"      and {len(chosen.tasks) - 10:,} more")
-    if chosen.strategy == "prompt_uncertainty" and "standard_error" in table.columns:
-        typer.echo(repeat_in_words(table, len(chosen.tasks)))
+    if (
+        chosen.strategy == "prompt_uncertainty"
+        and "standard_error" in table.columns
+        and (repeat := repeat_in_words(table, chosen.task_ids))
+    ):
+        typer.echo(repeat)
     what = "instances" if rows else "tasks"
     typer.echo(f"{output}: {len(chosen.tasks):,} of {chosen.n_candidates:,} {what}, {reasons}: why")
 

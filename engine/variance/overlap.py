@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,19 +74,38 @@ def top(values: Floats, n: int) -> NDArray[np.int64]:
     return np.argsort(-values, kind="stable")[:n]
 
 
-def repeat_in_words(scores: pl.DataFrame, n_select: int) -> str:
+def repeat_in_words(scores: pl.DataFrame, selected: Collection[str]) -> str:
     """How far a selection by prompt uncertainty can be trusted, for a person.
 
     Args:
-        scores: Columns `prompt_uncertainty` and `standard_error`, one row per task; those that
-            hold null count for nothing.
-        n_select: How many of them are selected.
+        scores: Columns `task_id`, `prompt_uncertainty` and `standard_error`, one row per task;
+            those that hold null count for nothing.
+        selected: Ids of the selected tasks.
+
+    Returns:
+        See `in_words`; empty where one that was left out is more uncertain than one of these.
     """
     names = ["prompt_uncertainty", "standard_error"]
-    u, s = scores.select(names).drop_nulls().to_numpy().T
-    return in_words(expected_overlap(u, s, n_select), n_select)
+    known = scores.drop_nulls(names)
+    u, s = known.select(names).to_numpy().T
+    chosen = known["task_id"].is_in(list(selected)).to_numpy()
+    n_select = int(chosen.sum())
+    if not n_select or u[chosen].min() < max(u[~chosen], default=0.0):
+        return ""
+    return in_words(expected_overlap(u, s, n_select), n_select, len(u))
 
 
-def in_words(share: float, n_select: int) -> str:
-    """The expected overlap as a sentence's end, for a person."""
-    return f"a repeat would pick about {round(share * n_select)} of these {n_select} again"
+def in_words(share: float, n_select: int, n_tasks: int) -> str:
+    """The expected overlap as a sentence's end, beside what chance alone would come to.
+
+    Args:
+        share: Of `n_select`, see `expected_overlap`.
+        n_tasks: Of which they were selected.
+    """
+    by_chance = n_select / n_tasks
+    if n_select == 1:
+        again, chance = (f"{100 * part:.0f} %" for part in (share, by_chance))
+        return f"a repeat would pick it again in {again} of cases, chance alone in {chance}"
+    digits = 0 if n_select >= 10 else 1  # half a task is much of a few
+    again, chance = (f"{part * n_select:.{digits}f}" for part in (share, by_chance))
+    return f"a repeat would pick about {again} of these {n_select} again, chance alone {chance}"

@@ -12,10 +12,15 @@ _DRAWS = 400
 def rank_intervals(
     values: Floats, errors: Floats, *, level: float = 0.9, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """Least and most of the ranks that repeats would give, by `repeat_model`.
+    """Least and most of the ranks that repeats would give, by `repeat_model` of square roots.
+
+    The error of a measured uncertainty grows with it. On its own scale the normal model takes the
+    largest values for little more than noise: of stored pairs of real and bundled tasks 0.96 to
+    0.99 of the repeats of the first 12 then fell between both, and on that of the root, whose
+    error is about the same for all, 0.89 to 0.98.
 
     Args:
-        values: Measured values, shape (T,); the largest has rank 1.
+        values: Measured values, shape (T,), none below 0; the largest has rank 1.
         errors: Standard errors, shape (T,).
         level: Share of the repeats whose rank lies between both.
         seed: Of the draws.
@@ -23,7 +28,10 @@ def rank_intervals(
     Returns:
         Both of shape (T,), in [1, T].
     """
-    mean, deviation = repeat_model(values, errors)
+    slope = 2 * np.sqrt(np.maximum(values, errors))  # of the square; no root of 0 is certain
+    known = slope > 0
+    roots = np.where(known, errors / np.where(known, slope, 1.0), 0.0)
+    mean, deviation = repeat_model(np.sqrt(values), roots)
     shape = (_DRAWS, len(values))
     repeat = mean + deviation * np.random.default_rng(seed).standard_normal(shape)
     ranks = np.empty(shape, dtype=np.int32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,13 +13,19 @@ from engine.errors import InputError
 from training.config.run_config import load_config
 from training.evaluation.bootstrap import crossed_difference
 from training.evaluation.evaluator import Evaluation
-from training.report.charts.curve_chart import curve_chart, difference_chart
+from training.report.charts.curve_chart import curve_chart
+from training.report.charts.interval_chart import difference_chart
 from training.report.charts.picture import PICTURES, write_picture
 from training.report.report_data import Rows, curve_rows, evaluations
 from training.report.report_page import write_page
 from training.run.run_folder import RunFolder
 from training.run.state import RunState
 from training.tables.record_files import read_json
+
+DIFFERENCES_WORDS = (
+    "Paired by seed and held-out task; lines: bootstrap intervals at 95 % over seeds and tasks. "
+    "One that crosses 0 shows no difference; one of a single seed says nothing of other seeds."
+)
 
 
 class Comparison:
@@ -27,18 +34,20 @@ class Comparison:
     Args:
         paths: Run folders, or folders of sweeps, which stand for all their runs, those of the
             strategy `random` first.
+        names: What to call them, where not by their folders.
 
     Raises:
         InputError: If a folder holds no run, or runs were evaluated on different tasks.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], names: Sequence[str] = ()) -> None:
         self.runs: dict[str, dict[int, RunFolder]] = {}
         held_out: dict[str, Path] = {}
-        for folder in (RunFolder(run) for path in paths for run in _runs_of(path)):
+        folders = [RunFolder(run) for path in paths for run in _runs_of(path)]
+        for folder, called in zip_longest(folders, names):
             state = read_json(folder.state, RunState)
             held_out.setdefault(state.held_out_digest, folder.path)
-            name = re.sub(r"-seed-\d+$", "", folder.path.name)
+            name = called or re.sub(r"-seed-\d+$", "", folder.path.name)
             repeats = self.runs.setdefault(name, {})
             seed = load_config(folder.config).seed
             if seed in repeats:
@@ -107,8 +116,7 @@ class Comparison:
             "curve_words": "Bands: from the least to the largest over seeds; of a single seed, "
             "bootstrap intervals at 95 % over the held-out tasks.",
             "differences": self.differences(),
-            "differences_words": "Paired by seed and held-out task; lines: bootstrap intervals at "
-            "95 % over seeds and tasks. One that crosses 0 shows no difference.",
+            "differences_words": DIFFERENCES_WORDS,
             "facts": [
                 (f"{name}, seed {seed}", str(folder.path))
                 for name, repeats in self.runs.items()
@@ -120,6 +128,15 @@ class Comparison:
         }
         charts = {"curves": curves, "differences": difference_chart()}
         write_page(path, data, charts, title=f"{len(self.runs)} runs compared")
+
+
+def beside_random(folder: RunFolder) -> Comparison | None:
+    """A run, and the one beside it that drew its tasks at random; none where there is none."""
+    drawn = RunFolder(folder.beside)
+    if not drawn.state.is_file():
+        return None
+    strategy = load_config(folder.config).select.strategy.name
+    return Comparison([drawn.path, folder.path], ["random", strategy])
 
 
 def _runs_of(path: Path) -> list[Path]:

@@ -14,12 +14,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
+from rich.text import Text
 
 from training.evaluation.evaluator import Evaluation, Score
 from training.run.planning import RunPlan
@@ -40,6 +42,14 @@ TITLES = {
 }
 
 
+class _TimeLeft(TimeRemainingColumn):
+    """How long it will still take; nothing where nobody knows how much there is."""
+
+    def render(self, task: Task) -> Text:
+        shown = super().render(task)
+        return Text.assemble(shown, " left") if task.total else Text("")
+
+
 class RichProgress:
     """Draws the step that is going on as a bar, and leaves a line for each that is done.
 
@@ -58,8 +68,7 @@ class RichProgress:
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            _TimeLeft(compact=True),
             # What comes last takes what room is left, and gives way alone.
             TextColumn("[dim]{task.fields[detail]}", table_column=Column(ratio=1, no_wrap=True)),
             console=console,

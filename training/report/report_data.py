@@ -12,7 +12,13 @@ from engine.tasks import Task
 from engine.variance.overlap import expected_overlap, in_words
 from engine.variance.rank_intervals import rank_intervals
 from training.evaluation.evaluator import Evaluation
-from training.report.scorings import Scoring, borders, largest_uncertainty
+from training.report.scorings import (
+    Scoring,
+    borders,
+    largest_uncertainty,
+    numbers_of,
+    regions,
+)
 from training.run.run_folder import RunFolder
 from training.run.state import RunState, RunStep
 from training.run.summary import BeforeMetrics, RoundMetrics
@@ -37,6 +43,9 @@ COLUMNS = {
 
 _STEPS = {RunStep.SCORE: "score", RunStep.TRAIN: "fine-tune", RunStep.EVALUATE: "evaluate"}
 _MOST_RANKS = 40
+
+_PAGE_MAP = (620, 440)
+"""Width and height of the map in a wide window, about."""
 
 
 def task_columns(
@@ -63,10 +72,14 @@ def round_data(scorings: Sequence[Scoring], task_ids: Sequence[str | None]) -> R
     for each in scorings:
         table = order.join(each.table, on="task_id", how="left", maintain_order="left")
         shown = [name for name in COLUMNS if name in table.columns and table[name].count()]
+        numbers = numbers_of(each, top, _PAGE_MAP)
         rounds.append(
             {
                 "name": each.name,
-                "borders": borders(each.thresholds, top),
+                "top": top,
+                "borders": [borders(each.thresholds)],
+                "regions": regions(each.thresholds, top),
+                "numbers": {places[name]: mark for name, mark in numbers.items()},
                 "category": table["map_category"].to_list(),
                 "selected": [places[task_id] for task_id in each.selected],
                 "values": {name: _rounded(table[name]) for name in shown},
@@ -112,7 +125,7 @@ def rank_rows(scoring: Scoring) -> dict[str, Any] | None:
         }
         for rank, task_id in enumerate(table["task_id"][: min(2 * n, n + _MOST_RANKS)], 1)
     ]
-    words = in_words(expected_overlap(np.asarray(u), np.asarray(s), n), n)
+    words = in_words(expected_overlap(np.asarray(u), np.asarray(s), n), n, len(u))
     return {"rows": rows, "cut": [{"rank": n + 0.5}], "words": words}
 
 

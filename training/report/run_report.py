@@ -13,9 +13,10 @@ from engine.tasks import Task
 from training.config.run_config import load_config
 from training.report.charts.cost_chart import cost_chart
 from training.report.charts.curve_chart import curve_chart
+from training.report.charts.interval_chart import difference_chart, rank_chart
 from training.report.charts.map_chart import map_chart
-from training.report.charts.rank_chart import rank_chart
 from training.report.charts.strip_chart import strip_chart
+from training.report.comparison import DIFFERENCES_WORDS, beside_random
 from training.report.report_data import COLUMNS, cost_rows, curve_rows, round_data, task_columns
 from training.report.report_page import write_page
 from training.report.scorings import Scoring, scorings_of
@@ -56,7 +57,7 @@ def write_run_report(
     progress = read_json(folder.progress, StepProgress) if folder.progress.is_file() else None
     data: dict[str, Any] = {
         "about": _about(state, config.model.name, progress),
-        "curve": curve_rows(folder),
+        **_curves(folder),
         **cost_rows(folder, state),
         "facts": _facts(folder, state),
         "config": config.to_toml(),
@@ -69,6 +70,18 @@ def write_run_report(
         path, title, data, scorings, {task.id: task for task in tasks}, rounds, config.score
     )
     return path
+
+
+def _curves(folder: RunFolder) -> dict[str, Any]:
+    """Of the run, and of the one on random tasks if there is such."""
+    beside = beside_random(folder)
+    if beside is None:
+        return {"curve": curve_rows(folder)}
+    return {
+        "curve": beside.curves(),
+        "differences": beside.differences(),
+        "differences_words": DIFFERENCES_WORDS,
+    }
 
 
 def refresh_run_report(folder: RunFolder, tasks: Sequence[Task]) -> Path:
@@ -91,13 +104,15 @@ def write_report(
     """Write a page of scorings.
 
     Args:
-        data: What else the page shows: `about`, `curve`, `seconds`, `tokens`, `facts`, `config`.
+        data: What else the page shows: `about`, `curve`, `differences`, `differences_words`,
+            `seconds`, `tokens`, `facts`, `config`.
         tasks: By id, those whose texts are known.
         rounds: Where the details of the scorings are, one folder for each; or none.
         score: What the rounds were scored with.
     """
     charts = {
-        "curves": curve_chart(),
+        "curves": curve_chart(several=len({row["run"] for row in data.get("curve", ())}) > 1),
+        "differences": difference_chart(),
         "ranks": rank_chart(),
         "costs": cost_chart(),
         "strip": strip_chart(),
@@ -109,7 +124,7 @@ def write_report(
         content["tasks"] = columns = task_columns(scorings, tasks)
         ids = columns["id"]
         content["rounds"] = round_data(scorings, ids)
-        top = content["rounds"][0]["borders"]["top"]
+        top = content["rounds"][0]["top"]
         charts["map"] = map_chart(top, len(ids))
         if rounds:
             chosen = _detailed(scorings)

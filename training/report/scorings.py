@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import polars as pl
 
 from engine.measures.task_map import MapConfig, Thresholds
-from training.report.charts.map_chart import CORNERS, HEIGHT, WIDTH, Panel, map_panels
+from training.report.charts.map_chart import HEIGHT, WIDTH, Panel, map_panels
 from training.report.charts.picture import write_picture
 from training.report.map_table import map_table
+from training.report.number_places import place_numbers
 from training.run.run_folder import RunFolder
 from training.run.summary import unmeasurable_in_words
 
-_MOST_NAMED = 15
-"""Selected tasks that a picture numbers and names; of more it shows the rings alone."""
+_MOST_NUMBERED = 15
+"""Selected tasks whose marks carry a number; of more a map shows the rings alone."""
 
 _LONGEST_NAME = 26
 
@@ -111,47 +113,66 @@ def draw_map(path: Path, scorings: Sequence[Scoring], *, dark: bool = False) -> 
         title = f"{each.name}: {each.table.height:,} tasks{unmeasurable_in_words(left)}"
         rows, key = marks_of(each, top)
         data |= {f"tasks{index}": rows, f"key{index}": key, f"focus{index}": []}
-        data[f"borders{index}"] = [borders(each.thresholds, top)]
+        data[f"borders{index}"] = [borders(each.thresholds)]
+        data[f"regions{index}"] = regions(each.thresholds, top)
         panels.append(Panel(title, each.table.height, keyed=bool(key)))
     write_picture(path, map_panels(top, panels), data, dark=dark)
 
 
-def borders(thresholds: Thresholds, top: float) -> dict[str, float]:
+def borders(thresholds: Thresholds) -> dict[str, float]:
     """The row of a map chart's data `borders`."""
-    return {"u": thresholds.uncertainty, "p": thresholds.probability, "bottom": 0.0, "top": top}
+    return {"u": thresholds.uncertainty, "p": thresholds.probability}
+
+
+def regions(thresholds: Thresholds, top: float) -> list[dict[str, Any]]:
+    """Rows of a map chart's data `regions`: each word below the upper end of its own."""
+    return [
+        {"words": "ambiguous", "p": 1, "u": top},
+        {"words": "easy", "p": 1, "u": thresholds.uncertainty},
+        {"words": "difficult", "p": 0, "u": thresholds.uncertainty},
+    ]
 
 
 def marks_of(scoring: Scoring, top: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of the data `tasks` and `key`."""
-    few = len(scoring.selected) <= _MOST_NAMED
-    numbers = {task_id: rank for rank, task_id in enumerate(scoring.selected if few else (), 1)}
+    numbers = numbers_of(scoring, top)
     rows = [
         {
             "u": row["prompt_uncertainty"],
             "p": row["prediction_probability"],
             "colour": row["map_category"],
             "selected": bool(row["selected"]),
-            "number": numbers.get(row["task_id"]),
+            **numbers.get(row["task_id"], {}),
         }
         for row in scoring.table.drop_nulls("prompt_uncertainty").iter_rows(named=True)
     ]
-    _place_numbers([row for row in rows if row["number"]], top)
     key = [
-        {"number": rank, "label": f"{rank}  {_shorten(task_id)}"}
-        for task_id, rank in numbers.items()
+        {"number": each["number"], "label": f"{each['number']}  {_shorten(task_id)}"}
+        for task_id, each in numbers.items()
     ]
     return rows, key
 
 
-def _place_numbers(rows: list[dict[str, Any]], top: float) -> None:
-    """Give each numbered mark the `corner` at which its number hides least of the others."""
-    at = [(row["p"] * WIDTH, row["u"] / (top or 1.0) * HEIGHT) for row in rows]
-    taken = list(at)
-    for row, (x, y) in zip(rows, at, strict=True):
-        places = [(x + 1.8 * right, y + up) for right, up in CORNERS]
-        hidden = [sum(abs(a - x) < 17 and abs(b - y) < 12 for a, b in taken) for x, y in places]
-        row["corner"] = hidden.index(min(hidden))
-        taken += 2 * [places[row["corner"]]]  # a number on another is worse than one on a ring
+def numbers_of(
+    scoring: Scoring, top: float, size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> dict[str, dict[str, int]]:
+    """Of the selected tasks, if they are few: `number`, their rank, and where it stands.
+
+    Args:
+        size: Of the map, in pixels.
+    """
+    table = scoring.table.drop_nulls("prompt_uncertainty")
+    places = {task_id: place for place, task_id in enumerate(table["task_id"])}
+    ranks = {each: rank for rank, each in enumerate(scoring.selected, 1) if each in places}
+    if len(scoring.selected) > _MOST_NUMBERED:
+        return {}
+    u, p = (table[name].to_numpy() for name in ("prompt_uncertainty", "prediction_probability"))
+    marks = np.column_stack([p * size[0], -u / (top or 1.0) * size[1]])
+    beside = place_numbers(marks, [places[task_id] for task_id in ranks]).tolist()
+    return {
+        task_id: {"number": rank, "dx": dx, "dy": dy}
+        for (task_id, rank), (dx, dy) in zip(ranks.items(), beside, strict=True)
+    }
 
 
 def _shorten(name: str) -> str:

@@ -170,8 +170,10 @@ class Run:
         write_parquet(round_folder.scores, scores.with_columns(selected))
         named, others = selection.task_ids[:3], len(selection.task_ids[3:])
         rest = f" and {others} more" if others else ""
-        if selection.strategy == "prompt_uncertainty":
-            rest += f"; {repeat_in_words(scores, len(selection.tasks))}"
+        if selection.strategy == "prompt_uncertainty" and (
+            repeat := repeat_in_words(scores, selection.task_ids)
+        ):
+            rest += f"; {repeat}"
         return self.state.live_version, ", ".join(named) + rest
 
     def _train(self, index: int) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
     runs/NAME/config.resolved.toml, tasks.json, state.json, before.json, report.html
     runs/NAME/run.lock (who works on it), progress.json (how far the current step is)
+    runs/NAME/random/, the same run with its tasks drawn at random (`jostle demo`)
     runs/NAME/round-00/scores.parquet, pairs.parquet, selection.json, metrics.json, checkpoint/
     runs/NAME/round-00/skipped.jsonl, tasks at which the engine failed, with `pool.skip_faulty`
     runs/NAME/round-00/race.json, where the round was scored by a race
@@ -45,6 +46,7 @@ class RunFolder:
         self.engine_log = path / "engine.log"
         self.skipped = path / "skipped.jsonl"
         self.paraphrases = path / "paraphrases.jsonl"
+        self.beside = path / "random"
 
     def round(self, index: int) -> RoundFolder:
         """Paths of one round; 0 is the first."""

@@ -43,6 +43,22 @@ def test_strata_are_selected_each_on_its_own() -> None:
 
 
 def test_words() -> None:
-    assert in_words(0.775, 40) == "a repeat would pick about 31 of these 40 again"
-    scores = pl.DataFrame({"prompt_uncertainty": [3.0, 1.0, 2.0], "standard_error": [1e-3] * 3})
-    assert repeat_in_words(scores, 2) == "a repeat would pick about 2 of these 2 again"
+    said = "a repeat would pick about 31 of these 40 again, chance alone 20"
+    assert in_words(0.775, 40, 80) == said
+    assert (
+        in_words(0.6, 4, 12) == "a repeat would pick about 2.4 of these 4 again, chance alone 1.3"
+    )
+    said = "a repeat would pick it again in 46 % of cases, chance alone in 50 %"
+    assert in_words(0.456, 1, 2) == said
+    scores = pl.DataFrame(
+        {
+            "task_id": ["a", "b", "c", "d"],
+            "prompt_uncertainty": [3.0, 1.0, 2.0, None],
+            "standard_error": [1e-3] * 3 + [None],
+        }
+    )
+    said = "a repeat would pick about 2.0 of these 2 again, chance alone 1.3"
+    assert repeat_in_words(scores, ["a", "c"]) == said
+    assert repeat_in_words(scores, ["a", "b"]) == "", "they are not the most uncertain"
+    assert repeat_in_words(scores, ["d"]) == "", "it could not be measured"
+    assert repeat_in_words(scores, ["a", "b", "c"]).startswith("a repeat would pick about 3.0 of")

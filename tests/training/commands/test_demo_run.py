@@ -13,9 +13,12 @@ from rich.console import Console
 
 from engine.errors import InputError
 from engine.files import write_json
+from engine.pools.writing import write_pool
 from tests.engine.weights.served import live
-from tests.training.fakes import make_pool
+from tests.training.commands.test_sweep_runs import Runs
+from tests.training.fakes import KilledError, make_pool
 from tests.training.report.made_run import make_records, make_tasks
+from tests.training.report.page_data import page_data
 from training.commands.demo_run import (
     DEMO,
     DemoResult,
@@ -27,9 +30,10 @@ from training.commands.demo_run import (
 )
 from training.config.run_config import RunConfig
 from training.report.display import RichProgress, summary_table
+from training.report.run_report import write_run_report
 from training.run.run_folder import RunFolder
 from training.run.state import RunStep, open_run, plan
-from training.run.summary import SummaryRow, read_summary
+from training.run.summary import SummaryRow
 
 
 def make_config(tasks: int | None = None, rounds: int = 2, pool: Path | None = None) -> RunConfig:
@@ -50,10 +54,13 @@ def test_arguments_end_up_in_the_config() -> None:
     assert config.pool.max_tasks == 9
     assert config.score.n_instances == 2
     assert config.score.n_perturbations == DEMO.score.n_perturbations
+    assert config.score.is_crossed, "a design that is asked for is scored as a whole"
     assert {config.seed, config.score.seed, config.train.seed, config.evaluate.seed} == {3}
 
 
-@pytest.mark.parametrize(("tasks", "rounds", "selected"), [(None, 2, 6), (8, 1, 4), (3, 2, 1)])
+@pytest.mark.parametrize(
+    ("tasks", "rounds", "selected"), [(None, 1, 12), (None, 3, 9), (8, 1, 4), (3, 2, 1)]
+)
 def test_fewer_tasks_are_selected_from_a_small_pool(
     tasks: int | None, rounds: int, selected: int
 ) -> None:
@@ -145,16 +152,83 @@ def test_the_table_fits_a_terminal_and_shows_the_gain() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_the_demo_ends_in_a_sentence(tmp_path: Path) -> None:
-    folder = make_records(tmp_path / "run", make_tasks(12))
-    said = meaning(DemoResult(folder, read_summary(folder), folder.report))
-    found = re.fullmatch(
-        r"Trained on the 8 tasks it wavered on most, the model went from ROUGE-L 22.5 to 42.5 on "
-        r"held-out tasks. Measured again, a repeat would pick about \d of these 4 again; chance "
-        r"alone would about 1.",
-        said,
+def test_the_demo_ends_in_a_table_and_sentences(tmp_path: Path) -> None:
+    tasks = make_tasks(24)
+    folder = make_records(tmp_path / "run", tasks, n_rounds=1, n_selected=12)
+    make_records(folder.beside, tasks, n_rounds=1, n_selected=12, gain=6.0)
+    result = DemoResult(folder, write_run_report(folder, tasks))
+    assert [row.name for row in result.rows] == ["before", "chosen", "random"]
+    assert [row.seconds for row in result.rows] == [10, 60, 50], "random tasks need no scoring"
+    gained, worth, sure = meaning(result).splitlines()
+    assert gained == (
+        "Trained on the 12 tasks it wavered on most, the model went from ROUGE-L 22.5 to 32.5 on "
+        "held-out tasks; 12 random ones brought it to 28.5."
     )
-    assert found, said
+    assert worth == (
+        "The choice did better by 4.0 (+4.0 to +4.0 with other held-out tasks), in one draw of "
+        "each: whether choosing helps is open."
+    )
+    said = (
+        r"How sure is the choice\? With other inputs and other dropped words a repeat would pick "
+        r"about \d+ of these 12 again, chance alone 6\."
+    )
+    assert re.fullmatch(said, sure)
+    data = page_data(result.report)
+    assert {row["run"] for row in data["curve"]} == {"random", "prompt_uncertainty"}
+    assert [row["pair"] for row in data["differences"]] == [
+        "prompt_uncertainty less random, 12 tasks"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        (10.0, "The difference of +0.0 may be none (+0.0 to +0.0 with other"),
+        (12.5, "Chance did better by 5.0 (-5.0 to -5.0 with"),
+    ],
+)
+def test_the_demo_says_when_random_tasks_did_as_well(
+    tmp_path: Path, gain: float, said: str
+) -> None:
+    folder = make_records(tmp_path / "run", make_tasks(12))
+    make_records(folder.beside, make_tasks(12), gain=gain)
+    result = DemoResult(folder, folder.report)
+    assert said in meaning(result)
+    assert [row.name for row in result.rows] == [
+        "before",
+        *("chosen, round 0", "chosen, round 1", "random, round 0", "random, round 1"),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("die_at", [None, 1, 2])
+def test_random_tasks_go_beside_the_chosen_ones(tmp_path: Path, die_at: int | None) -> None:
+    """Scored is once; an interrupted demo goes on, a finished one is left alone."""
+    write_pool(make_pool(8), tmp_path / "pool.jsonl")
+    runs = Runs(die_at)
+
+    def demo() -> tuple[DemoResult, str]:
+        console = Console(file=io.StringIO(), width=80)
+        found = run_demo(
+            pool=tmp_path / "pool.jsonl",
+            run_dir=tmp_path / "run",
+            console=console,
+            run_one=lambda folder, config, *, location, **more: runs(folder, config, **more),
+        )
+        assert isinstance(console.file, io.StringIO)
+        return found, console.file.getvalue()
+
+    if die_at is not None:
+        with pytest.raises(KilledError):
+            demo()
+        runs.die_at = None
+    result, said = demo()
+    assert result.folder.path == tmp_path / "run"
+    assert runs.count("score") == 1
+    assert runs.count("train") == 2
+    assert "the same with 3 random tasks" in said
+    assert max(map(len, said.splitlines())) <= 80 + len(str(tmp_path))
+    assert demo()[0].folder.path == tmp_path / "run-2"
 
 
 def test_the_state_of_a_new_run_says_what_is_next(tmp_path: Path) -> None:

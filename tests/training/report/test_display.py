@@ -57,3 +57,11 @@ def test_a_long_summary_stays_below_itself_on_a_narrow_terminal() -> None:
     assert len(lines) > 1
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 80 for line in lines)
     assert " ".join("".join(lines).split()).count("amount_of_money") == 1
+
+
+@pytest.mark.parametrize("total", [None, 8])
+def test_what_is_left_is_told_where_there_is_a_whole(total: int | None) -> None:
+    told = io.StringIO()
+    with RichProgress(Console(file=told, force_terminal=True, width=80)) as progress:
+        progress.open("fine-tune", total, "steps")
+    assert (" left" in told.getvalue()) is (total is not None)

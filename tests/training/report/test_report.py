@@ -16,6 +16,7 @@ from engine.variance.rank_intervals import rank_intervals
 from tests.training.report.made_run import NASTY, make_records, make_tasks
 from tests.training.report.page_data import page_data
 from training.report.map_table import map_table
+from training.report.number_places import place_numbers
 from training.report.report_data import COLUMNS, cost_rows, curve_rows, rank_rows
 from training.report.run_report import DETAILED_TASKS, refresh_run_report, write_run_report
 from training.report.scorings import Scoring, draw_map, marks_of, scorings_of
@@ -193,7 +194,8 @@ def test_ranks_are_those_of_the_selection_or_none(tmp_path: Path) -> None:
     assert [row["task"] for row in found["rows"][:4]] == list(scoring.selected)
     assert [row["group"] for row in found["rows"]] == ["selected"] * 4 + ["next in rank"] * 4
     assert found["cut"] == [{"rank": 4.5}]
-    assert re.fullmatch(r"a repeat would pick about \d of these 4 again", found["words"])
+    said = r"a repeat would pick about \d\.\d of these 4 again, chance alone 0\.8"
+    assert re.fullmatch(said, found["words"])
     at_random = Scoring(scoring.name, scoring.table, scoring.thresholds, ("task-1", "task-2"))
     assert rank_rows(at_random) is None
 
@@ -233,13 +235,25 @@ def test_columns_that_are_not_there_are_left_out(tmp_path: Path) -> None:
     assert set(second["values"]) < set(COLUMNS)
 
 
-def test_numbers_of_marks_that_lie_close_together_stand_at_different_corners() -> None:
+def test_numbers_of_marks_that_lie_close_together_do_not_hide_each_other() -> None:
     scores = make_scores(4).with_columns(
         prompt_uncertainty=pl.Series([0.3, 0.3, 0.3, 0.1]),
         selected=pl.Series([True, True, True, False]),
     )
     table, thresholds = map_table(scores)
     rows, key = marks_of(Scoring.of("one", table, thresholds), 0.4)
-    corners = [row["corner"] for row in rows if row["number"]]
-    assert len(set(corners)) == len(key) == 3
-    assert "corner" not in rows[3]
+    places = {(row["dx"], row["dy"]) for row in rows if "number" in row}
+    assert len(places) == len(key) == 3
+    assert "number" not in rows[3]
+
+
+def test_numbers_of_many_marks_stand_clear_of_marks_and_each_other() -> None:
+    rng = np.random.default_rng(0)
+    marks = rng.uniform((0, 0), (340, 300), (60, 2))
+    numbered = list(range(15))
+    middles = marks[numbered] + place_numbers(marks, numbered)
+    between = np.abs(middles[:, None] - middles[None]) < (14, 10)
+    assert between.all(axis=2).sum() == 15, "each on itself alone"
+    on_marks = np.abs(middles[:, None] - marks[None]) < (7, 6)
+    assert on_marks.all(axis=2).sum() <= 1
+    assert np.linalg.norm(middles - marks[numbered], axis=1).max() < 25

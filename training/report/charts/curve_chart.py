@@ -25,19 +25,3 @@ def curve_chart(*, several: bool = False) -> Specification:
     both = alt.layer(band, line, data=alt.NamedData("curve")).properties(width=300, height=220)
     panels = both.facet(facet=alt.Facet("metric:N", title=None, sort=None), columns=2)
     return specification(panels.resolve_scale(y="independent"))
-
-
-def difference_chart() -> Specification:
-    """Paired differences: the chart of data `differences`: `pair`, `value`, `low`, `high`, `p`."""
-    base = alt.Chart(alt.NamedData("differences")).encode(
-        y=alt.Y("pair:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
-        tooltip=["pair:N", "value:Q", "low:Q", "high:Q", "p:Q"],
-    )
-    x = alt.X("value:Q", title="difference of ROUGE-L on the same held-out tasks")
-    zero = alt.XDatum(0, type="quantitative")
-    whole = alt.layer(
-        base.mark_rule(strokeWidth=2, style="ink").encode(x="low:Q", x2="high:Q"),
-        base.mark_point(filled=True, size=70, style="ink").encode(x=x),
-        alt.Chart(alt.NamedData("differences")).mark_rule(style="border").encode(x=zero),
-    )
-    return specification(whole.properties(width=420, height=alt.Step(26)))

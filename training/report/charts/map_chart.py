@@ -15,9 +15,6 @@ from training.report.charts.theme import MEANINGS, SHAPES
 
 WIDTH, HEIGHT = 340, 300
 
-CORNERS = ((8, 7), (-8, 7), (8, -9), (-8, -9))
-"""Where a number may stand beside its mark: to the right, upwards, in pixels."""
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -38,9 +35,9 @@ def map_chart(top: float, n_tasks: int) -> Specification:
     """The chart of one map.
 
     Its data are `tasks` (`u`, `p`, `colour`: a map category, `selected`, `number`: what stands
-    beside the mark, if anything, and at which `corner`), `borders` (one row: `u`, `p`, and the ends
-    of the axis, `bottom` and `top`) and `focus` (tasks that are pointed at, with `low` and `high`:
-    U less and plus its standard error).
+    beside the mark, if anything, `dx` pixels to the right and `dy` downwards), `borders` (one row:
+    `u` and `p`), `regions` (`words` that stand below `u` and end at `p`, or begin at 0) and `focus`
+    (tasks that are pointed at, with `low` and `high`: U less and plus its standard error).
 
     Args:
         top: Where the axis of prompt uncertainty ends.
@@ -63,8 +60,9 @@ def map_panels(top: float, panels: Sequence[Panel]) -> Specification:
 
 
 def _map(top: float, n_tasks: int, suffix: str = "") -> Any:
-    tasks, borders, focus = (
-        alt.Chart(alt.NamedData(f"{name}{suffix}")) for name in ("tasks", "borders", "focus")
+    tasks, borders, regions, focus = (
+        alt.Chart(alt.NamedData(f"{name}{suffix}"))
+        for name in ("tasks", "borders", "regions", "focus")
     )
     many = n_tasks > 2_000
     x = alt.X(
@@ -81,48 +79,32 @@ def _map(top: float, n_tasks: int, suffix: str = "") -> Any:
     )
     base = tasks.encode(x, y)
     shapes = alt.Scale(domain=list(SHAPES), range=list(SHAPES.values()))
-    words = {name: f"{name}: {MEANINGS[name]}" for name in CATEGORIES}
-    legend = alt.Legend(columns=1, labelExpr=f"{json.dumps(words)}[datum.label]")
+    meanings = {name: f"{name}: {MEANINGS[name]}" for name in CATEGORIES}
+    legend = alt.Legend(columns=1, labelExpr=f"{json.dumps(meanings)}[datum.label]")
     marks = base.mark_point(filled=True, opacity=0.5 if many else 0.8).encode(
         color=alt.Color(
             "colour:N", title=None, scale=alt.Scale(domain=list(CATEGORIES)), legend=legend
         ),
         shape=alt.Shape("colour:N", title=None, scale=shapes, legend=legend),
-        size=alt.value(18 if many else 34 if n_tasks > 400 else 55),
+        size=alt.value(18 if many else 34 if n_tasks > 400 else 45),
     )
-    numbers = [
-        base.transform_filter(f"datum.number && (datum.corner || 0) === {corner}")
-        .mark_text(
-            style="words", dx=x, dy=-y, align="left" if x > 0 else "right", fontWeight="bold"
-        )
-        .encode(text="number:N")
-        for corner, (x, y) in enumerate(CORNERS)
-    ]
+    numbers = base.transform_filter("datum.number").mark_text(
+        style="words", fontWeight="bold", dx=alt.expr("datum.dx"), dy=alt.expr("datum.dy")
+    )
+    words = regions.mark_text(
+        style="region", baseline="top", dy=4, align=alt.expr("datum.p ? 'right' : 'left'")
+    )
     reach = focus.mark_rule(style="ink", strokeWidth=2, clip=True)
     return alt.layer(
         borders.mark_rule(style="border").encode(y="u:Q"),
-        borders.mark_rule(style="border").encode(x="p:Q", y="bottom:Q", y2="u:Q"),
-        *(_region(borders, *place) for place in _REGIONS),
+        borders.mark_rule(style="border").encode(x="p:Q", y="u:Q", y2=alt.datum(0)),
+        words.encode(x, y, text="words:N"),
         marks,
-        base.mark_point(style="ring", size=150).transform_filter("datum.selected"),
-        *numbers,
+        base.mark_point(style="ring", size=110).transform_filter("datum.selected"),
+        numbers.encode(text="number:N"),
         reach.encode(x=x, y="low:Q", y2="high:Q"),
         focus.mark_point(style="ring", size=330, strokeWidth=2.5).encode(x, y),
     ).properties(width=WIDTH, height=HEIGHT)
-
-
-_REGIONS = (
-    # The words, the end they stand at, and whether below the upper edge or the line.
-    ("ambiguous", "right", "top"),
-    ("easy", "right", "u"),
-    ("difficult", "left", "u"),
-)
-
-
-def _region(borders: Any, words: str, side: str, under: str) -> Any:
-    mark = borders.mark_text(style="region", align=side, baseline="top", dy=4, text=words)
-    place = alt.XDatum(1 if side == "right" else 0, type="quantitative")
-    return mark.encode(x=place, y=f"{under}:Q")
 
 
 def _key(suffix: str) -> Any:

@@ -22,9 +22,7 @@
     shown = ids.map((_, task) => task).filter(task => round.category[task] && !state.hide.includes(round.category[task])
       && (!state.only || chosen.has(task)) && (!state.category || data.tasks.category[task] === state.category) && (!words || texts[task].includes(words)));
     dots = shown.filter(task => value("prompt_uncertainty", task) != null);
-    const few = round.selected.length <= 25;
-    const rank = new Map(round.selected.map((task, place) => [task, place + 1]));
-    rows = dots.map(task => ({ task, u: value("prompt_uncertainty", task), p: value("prediction_probability", task), colour: colour[task], selected: chosen.has(task), number: few ? rank.get(task) ?? null : null }));
+    rows = dots.map(task => ({ task, u: value("prompt_uncertainty", task), p: value("prediction_probability", task), colour: colour[task], selected: chosen.has(task), ...round.numbers[task] }));
     $("count").textContent = `${shown.length.toLocaleString("en")} of ${round.category.filter(Boolean).length.toLocaleString("en")} tasks, ${round.selected.length} selected in ${round.name}`;
   }
   let rows = [];
@@ -34,7 +32,7 @@
       return { u, p: value("prediction_probability", task), low: Math.max(0, u - error), high: u + error };
     });
   }
-  const onMap = () => ({ tasks: rows, borders: [now().borders], focus: focus() });
+  const onMap = () => ({ tasks: rows, borders: now().borders, regions: now().regions, focus: focus() });
   const card = () => TaskView.card(hovered ?? pinned, state.round);
   function point() { Charts.feed("map", { focus: focus() }); card(); }
   function pin(task) {
