@@ -46,18 +46,24 @@ STOPPED = 130
 
 
 class Commands(typer.core.TyperGroup):
-    """The subcommands; what Ctrl-C leaves is said in a line."""
+    """The subcommands; how to go on after Ctrl-C, or after an engine died, is said in a line."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            again = ""
-            if ctx.invoked_subcommand in RESUMABLE:
-                again = f"; goes on from here with: {shlex.join(['jostle', *sys.argv[1:]])}"
+            again = f"; {_again()}" if ctx.invoked_subcommand in RESUMABLE else ""
             print(f"jostle: stopped{again}", file=sys.stderr)
             sys.exit(STOPPED)
+        except (EngineError, TrainingError) as error:
+            if ctx.invoked_subcommand in RESUMABLE:
+                error.add_note(_again())
+            raise
+
+
+def _again() -> str:
+    return f"goes on from here with: {shlex.join(['jostle', *sys.argv[1:]])}"
 
 
 app = typer.Typer(
@@ -142,7 +148,7 @@ def main() -> None:
     except GaveUpError as error:
         _fail(str(error), EXIT_GAVE_UP, error)
     except (EngineError, TrainingError) as error:
-        _fail(str(error), 1, error)
+        _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), 1, error)
     except OSError as error:  # a name that is too long, a folder that may not be entered
         if error.filename is None:
             raise

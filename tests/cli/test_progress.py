@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli import main as cli_main
+from engine.errors import EngineError
 from tests.training.report.made_run import make_records, make_tasks
 from training.report.progress_lines import ProgressLines, open_progress
 
@@ -37,6 +38,21 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr("training.report.run_report.write_run_report", stop)
     assert typed(monkeypatch, "report", "runs/none") == 130
     assert capsys.readouterr().err == "jostle: stopped\n"
+
+
+def test_a_failed_engine_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise EngineError("the engine is gone")
+
+    monkeypatch.setattr("training.commands.run_command.run_from_file", fail)
+    assert typed(monkeypatch, "run", "run.toml") == 1
+    line = "jostle: error: the engine is gone\ngoes on from here with: jostle run run.toml\n"
+    assert capsys.readouterr().err == line
+    monkeypatch.setattr("training.report.run_report.write_run_report", fail)
+    assert typed(monkeypatch, "report", "runs/none") == 1
+    assert capsys.readouterr().err == "jostle: error: the engine is gone\n"
 
 
 def test_errors_are_json_where_progress_is(
