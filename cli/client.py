@@ -36,7 +36,9 @@ EngineModel = Annotated[
 EngineModelLen = Annotated[
     int | None,
     typer.Option(
-        min=64, help="Its context, in tokens.", show_default="2048; with --url, the engine's"
+        min=64,
+        help="Its context, in tokens.",
+        show_default="2048, or what the model holds; with --url, the engine's",
     ),
 ]
 ApiKey = Annotated[
@@ -70,12 +72,20 @@ def connect(
 def engine_model(
     model: str | None, max_model_len: int | None, *, trust_remote_code: bool
 ) -> ModelConfig:
-    """What is started, by the options; what they leave open is as in a run's config."""
+    """What is started, by the options; what they leave open is as in a run's config, except that
+    the context is never longer than the model's.
+    """
+    from engine.weights.models import default_context
     from training.config.run_config import ModelConfig
 
     given = {"name": model, "max_model_len": max_model_len}
     options = {name: value for name, value in given.items() if value is not None}
-    return ModelConfig.model_validate(options | {"trust_remote_code": trust_remote_code})
+    chosen = ModelConfig.model_validate(options | {"trust_remote_code": trust_remote_code})
+    if max_model_len is not None:
+        return chosen
+    return chosen.model_copy(
+        update={"max_model_len": default_context(chosen.name, chosen.max_model_len)}
+    )
 
 
 def builder_at(

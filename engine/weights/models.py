@@ -154,9 +154,29 @@ def check_context(model: str, length: int) -> None:
     Raises:
         InputError: If it is longer.
     """
+    found = _most_context(model)
+    if found is not None and found[1] < length:
+        raise InputError(
+            f"is {length:,}; the model's context holds {found[1]:,} tokens ({found[0]})",
+            field="--max-model-len",
+        )
+
+
+def default_context(model: str, usual: int) -> int:
+    """The usual context length in tokens, or all that a model holds, as far as that is plain.
+
+    Raises:
+        InputError: If its config cannot be read.
+    """
+    found = _most_context(model) if Path(model).is_dir() else None
+    return usual if found is None else min(usual, found[1])
+
+
+def _most_context(model: str) -> tuple[str, int] | None:
+    """What says how many tokens a model's context holds, and how many."""
     file = local_folder(model) / "config.json"
     if os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") != "0" or not file.is_file():
-        return
+        return None
     try:
         config: dict[str, Any] = json.loads(file.read_bytes())
         config = config.get("text_config") or config
@@ -164,12 +184,8 @@ def check_context(model: str, length: int) -> None:
         scaled = "factor" in json.dumps([config.get(key) for key in _ROPE_KEYS])
     except (ValueError, AttributeError, OSError) as error:
         raise InputError(f"cannot be read: {error}", file=file) from error
-    if not scaled and 0 < max(known.values(), default=0) < length:
-        key, most = max(known.items(), key=lambda item: item[1])
-        raise InputError(
-            f"is {length:,}; the model's context holds {most:,} tokens ({key} in {file})",
-            field="--max-model-len",
-        )
+    key, most = max(known.items(), key=lambda item: item[1], default=("", 0))
+    return None if scaled or most <= 0 else (f"{key} in {file}", most)
 
 
 def expanded(path: str) -> Path:

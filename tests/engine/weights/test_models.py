@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cli.client import engine_model
 from engine.errors import EngineError, InputError
 from engine.weights import convert, models
 from engine.weights.models import BUNDLED_MODEL, ModelSource, find_model, model_name, resolve_model
@@ -345,3 +346,13 @@ def test_a_server_calls_a_model_as_its_user_did(
         ("/", "/"),
     ):
         assert model_name(given) == name
+
+
+def test_a_context_is_no_longer_than_the_models_where_nobody_says(tmp_path: Path) -> None:
+    assert models.default_context("smollm2-135m", 2048) == 2048
+    assert models.default_context(str(tmp_path), 2048) == 2048, "it does not say"
+    for most, length in ((1024, 1024), (8192, 2048)):
+        (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": most}))
+        assert models.default_context(str(tmp_path), 2048) == length
+        assert engine_model(str(tmp_path), None, trust_remote_code=False).max_model_len == length
+        assert engine_model(str(tmp_path), 512, trust_remote_code=False).max_model_len == 512
