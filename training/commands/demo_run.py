@@ -26,7 +26,7 @@ from training.run.state import RunState, RunStep
 from training.run.summary import SummaryRow, read_summary
 from training.tables.record_files import read_json
 
-# All that decides how long the demo takes and what it learns. Sized for two CPU cores: five
+# All that decides how long the demo takes and what it learns. Sized for two CPU cores: five to six
 # minutes in all, of which the engine's start takes 40 s and the trainer's two starts 15 s each.
 # One scoring as large as that allows says more than two small ones. From the stored pairs of the
 # bundled tasks (`benchmarks/data`), a repeat is expected to select again 0.55 of the top 12 with
