@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
@@ -338,14 +337,10 @@ class AsyncEngineClient(Connection):
 
     async def _tokens(self, model: str, prompts: Iterable[Prompt]) -> list[list[int]]:
         """Token ids of prompts, for which vLLM is asked one by one, of all at once."""
-        calls = [
+        calls = (
             self._call("POST", TOKENIZE_PATH, tokenize_body(model, prompt)) for prompt in prompts
-        ]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return [tokens_of(answer) for answer in answers]
+        )
+        return [tokens_of(answer) for answer in await self._together(calls)]
 
     async def _model_name(self) -> str:
         if self._model is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import httpx
 
@@ -69,6 +69,14 @@ class Connection:
 
     async def _aside(self, work: Callable[[], _T]) -> _T:
         return await asyncio.to_thread(work)
+
+    async def _together(self, works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+        """What they return; the first error, when all of them have ended."""
+        found = await asyncio.gather(*works, return_exceptions=True)
+        for one in found:
+            if isinstance(one, BaseException):
+                raise one
+        return cast("list[_T]", found)
 
     async def _all(self, batch: Streamed[_T], patience: wire.Patience) -> AsyncGenerator[_T, None]:
         """All answers to a request, which is made again for what is missing."""

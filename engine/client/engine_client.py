@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -40,6 +40,9 @@ class _Blocking(AsyncEngineClient):
 
     async def _aside(self, work: Callable[[], _T]) -> _T:
         return work()
+
+    async def _together(self, works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+        return [await one for one in works]
 
 
 class EngineClient:
