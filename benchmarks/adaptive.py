@@ -31,9 +31,9 @@ from benchmarks.adaptive_tables import (
     show_designs,
     show_repeats,
 )
+from benchmarks.common.result_file import ResultFile
+from benchmarks.common.stored_pairs import Draw, StoredTask, informed, load, values
 from benchmarks.reference_pairs import SECOND, STORED
-from benchmarks.result_file import ResultFile
-from benchmarks.stored_pairs import Draw, StoredTask, informed, load, values
 from engine.design.assisted import estimate
 from engine.design.choose import choose_design
 from engine.design.entries import RaceConfig

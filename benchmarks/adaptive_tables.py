@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.result_file import ResultFile
+from benchmarks.common.result_file import ResultFile
 
 Floats = NDArray[np.float64]
 LEVELS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95)

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from benchmarks.contenders import Server
-from benchmarks.pairs import MAX_MODEL_LEN, REAL_TASKS
-from benchmarks.result_file import RESULTS, ResultFile
+from benchmarks.common.pairs import MAX_MODEL_LEN, REAL_TASKS
+from benchmarks.common.result_file import RESULTS, ResultFile
+from benchmarks.peers.contenders import Server
 from benchmarks.scoring import warm_up
 from engine.bench.bench_comparison import compare_benches
 from engine.bench.bench_result import BenchResult, figure, read_bench

@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from benchmarks.floor import model_sizes
-from benchmarks.pairs import (
+from benchmarks.common.floor import model_sizes
+from benchmarks.common.pairs import (
     BenchmarkPairs,
     all_pairs,
     greedy_references,
     prompt_builder,
     sample_tasks,
 )
-from benchmarks.result_file import RESULTS, ResultFile
+from benchmarks.common.result_file import RESULTS, ResultFile
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import with_shared_prefixes
 from engine.weights.models import resolve_model

@@ -7,8 +7,9 @@
 One run fine-tunes the base model on 12 tasks of the bundled pool (`--pool niv2`: of real tasks)
 and evaluates it on held-out ones (cf. Ilyas et al., 2022, arXiv 2202.00622). Question, plan and
 findings are in `docs/evidence.md`. Everything stays in one process: rows that share their task's
-instruction and examples are computed with one prefix (`benchmarks.shared_prefix`), nothing is
-padded in training, and the base weights are copied back in memory.
+instruction and examples are computed with one prefix
+(`benchmarks.evidence.shared_prefix`), nothing is padded in training, and the base weights are
+copied back in memory.
 """
 
 from __future__ import annotations
@@ -24,11 +25,17 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from benchmarks.evidence_pools import NAMES, EvidencePool, evidence_pool
-from benchmarks.laboratory import PACKS_PER_STEP, ROWS_PER_PACK, Laboratory, Outcome, load_model
-from benchmarks.lines import append_line, read_lines
+from benchmarks.common.lines import append_line, read_lines
+from benchmarks.evidence.evidence_pools import NAMES, EvidencePool, evidence_pool
+from benchmarks.evidence.laboratory import (
+    PACKS_PER_STEP,
+    ROWS_PER_PACK,
+    Laboratory,
+    Outcome,
+    load_model,
+)
+from benchmarks.evidence.task_subsets import Floats, Subset, draw, given
 from benchmarks.task_predictors import of_stored_pairs
-from benchmarks.task_subsets import Floats, Subset, draw, given
 from training.config.run_config import RunConfig
 
 RESULTS = Path("benchmarks/results")
@@ -121,7 +128,7 @@ def write(chosen: EvidencePool) -> None:
 
 def analyse(chosen: EvidencePool, results: Path) -> None:
     """Prints the tables, writes them down and draws the picture."""
-    from benchmarks.datamodel_tables import Runs, draw_picture, show
+    from benchmarks.evidence.datamodel_tables import Runs, draw_picture, show
 
     runs = Runs(pl.read_parquet(chosen.runs), pl.read_parquet(chosen.predictors))
     if len(runs.of_subset) < FEWEST:

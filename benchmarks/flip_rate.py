@@ -19,11 +19,11 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.common.own_engine import own_engine
+from benchmarks.common.pairs import sample_tasks
+from benchmarks.common.result_file import ResultFile
 from benchmarks.noise_floor import short_tasks
-from benchmarks.own_engine import own_engine
-from benchmarks.padded_backend import PaddedBackend, rounded
-from benchmarks.pairs import sample_tasks
-from benchmarks.result_file import ResultFile
+from benchmarks.peers.padded_backend import PaddedBackend, rounded
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import TaskScore

@@ -28,13 +28,13 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.contenders import slug
-from benchmarks.gpu_demo import DemoStage
-from benchmarks.gpu_precision import PrecisionStage
-from benchmarks.gpu_speed import SpeedStage, batches
-from benchmarks.gpu_stage import Bench, Stage, Variant, find_device, going_on
-from benchmarks.gpu_tables import print_tables
-from benchmarks.pairs import REAL_TASKS
+from benchmarks.common.pairs import REAL_TASKS
+from benchmarks.gpu_stages.gpu_demo import DemoStage
+from benchmarks.gpu_stages.gpu_precision import PrecisionStage
+from benchmarks.gpu_stages.gpu_speed import SpeedStage, batches
+from benchmarks.gpu_stages.gpu_stage import Bench, Stage, Variant, find_device, going_on
+from benchmarks.gpu_stages.gpu_tables import print_tables
+from benchmarks.peers.contenders import slug
 from engine.files import write_json
 
 RESULTS = Path(__file__).parent / "results"

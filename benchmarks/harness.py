@@ -21,8 +21,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness_tasks import TASKS, write_task
-from benchmarks.harness_ways import WAYS, Given, WayResult
+from benchmarks.peers.harness_tasks import TASKS, write_task
+from benchmarks.peers.harness_ways import WAYS, Given, WayResult
 from engine.process.settings import KEEP_MEMORY, choose_settings
 from engine.weights.models import resolve_model
 
@@ -42,7 +42,14 @@ def run(way: str, given: Given, folder: Path) -> WayResult:
         environment = {**kept, **environment, "VLLM_PLUGINS": ""}
     with (folder / f"{way}.log").open("wb") as log:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.harness_ways", way, str(given_file), str(answer)],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.peers.harness_ways",
+                way,
+                str(given_file),
+                str(answer),
+            ],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pairs import MAX_MODEL_LEN, prompt_builder
+from benchmarks.common.pairs import MAX_MODEL_LEN, prompt_builder
+from benchmarks.common.result_file import ResultFile
+from benchmarks.common.stored_pairs import StoredTask, load
 from benchmarks.reference_pairs import DESIGN, STORED
-from benchmarks.result_file import ResultFile
-from benchmarks.stored_pairs import StoredTask, load
 from engine.client import EngineClient
 from engine.design.entries import RaceConfig, Standing
 from engine.design.live_race import LiveTables, race_order

@@ -27,9 +27,9 @@ import torch
 from pydantic import BaseModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.own_engine import own_engine
-from benchmarks.padded_backend import PaddedBackend, rounded
-from benchmarks.pairs import benchmark_pool
+from benchmarks.common.own_engine import own_engine
+from benchmarks.common.pairs import benchmark_pool
+from benchmarks.peers.padded_backend import PaddedBackend, rounded
 from engine.measures import prompt_uncertainty
 from engine.prompts import PromptBuilder
 from engine.protocol.api import TaskScore

@@ -18,8 +18,8 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from benchmarks.lines import append_line, read_lines
-from benchmarks.perturbation_tables import (
+from benchmarks.common.lines import append_line, read_lines
+from benchmarks.evidence.perturbation_tables import (
     DEFAULT,
     grids_of,
     show_designs,
@@ -58,8 +58,8 @@ def config_of(setting: str) -> ScoreConfig:
 
 def collect(journal: Path, seconds: float) -> None:
     """Scores what the journal does not hold, a file per setting and a line per task."""
-    from benchmarks.laboratory import load_model
-    from benchmarks.pack_scoring import score_task
+    from benchmarks.evidence.laboratory import load_model
+    from benchmarks.evidence.pack_scoring import score_task
     from engine.prompts import PromptBuilder
 
     began, longest = time.monotonic(), 0.0

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.result_file import ResultFile
+from benchmarks.common.result_file import ResultFile
 from engine.pools.bundled import training_pool
 from engine.prompts import PromptBuilder
 from engine.server.vllm.rounding import rounding

@@ -4,11 +4,12 @@
 
 Everything between a request's tasks and the worker, and nothing else: our scorer, vLLM's AsyncLLM,
 scheduler and cache, and the V2 runner's object for log-probabilities, with a worker that computes
-nothing and answers at once (`benchmarks.made_up_worker`); no GPU is needed. In a server these are
-two processes, whose messages (0.04 ms a pair) are left out; the slower one bounds the rate. Real
-tasks with their gold outputs; every score is checked. Each turn is a process of its own, with other
-tasks than the turns before, after tasks that are not measured, so that nothing is known of a text
-beforehand. `--before` measures the engine of another checkout beside this one's, in turns.
+nothing and answers at once (`benchmarks.common.made_up_worker`); no GPU is needed. In a server
+these are two processes, whose messages (0.04 ms a pair) are left out; the slower one bounds the
+rate. Real tasks with their gold outputs; every score is checked. Each turn is a process of its own,
+with other tasks than the turns before, after tasks that are not measured, so that nothing is known
+of a text beforehand. `--before` measures the engine of another checkout beside this one's, in
+turns.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks.pairs import prompt_builder, sample_tasks
-from benchmarks.result_file import RESULTS, ResultFile
-from benchmarks.turns import in_turns
+from benchmarks.common.pairs import prompt_builder, sample_tasks
+from benchmarks.common.result_file import RESULTS, ResultFile
+from benchmarks.common.turns import in_turns
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_task
@@ -112,7 +113,7 @@ def made_up_llm(model: str) -> Any:
     )
     config = AsyncEngineArgs(
         model=str(resolve_model(model)),
-        worker_cls="benchmarks.made_up_worker.MadeUpWorker",
+        worker_cls="benchmarks.common.made_up_worker.MadeUpWorker",
         dtype="bfloat16",
         block_size=16,
         max_num_batched_tokens=8192,
@@ -126,7 +127,7 @@ def check(score: TaskScore) -> int:
     """The pairs of a score; each as the worker makes them up."""
     import torch
 
-    from benchmarks.made_up_worker import logprob
+    from benchmarks.common.made_up_worker import logprob
 
     expected = {
         each.instance_id: float(logprob(torch.tensor(each.token_ids)).mean().exp())

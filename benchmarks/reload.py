@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.checkpoints import publish_noise
-from benchmarks.result_file import RESULTS, ResultFile
+from benchmarks.common.checkpoints import publish_noise
+from benchmarks.common.result_file import RESULTS, ResultFile
 from engine.client import EngineClient
 from engine.process.engine_process import EngineProcess
 from engine.weights.models import resolve_model

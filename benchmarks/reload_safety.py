@@ -32,9 +32,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.random_model import TINY, write_random
-from benchmarks.reload_faults import damage
-from benchmarks.reload_servers import (
+from benchmarks.common.random_model import TINY, write_random
+from benchmarks.reloads.reload_faults import damage
+from benchmarks.reloads.reload_servers import (
     N_TOKENS,
     PROMPTS,
     Careful,

@@ -21,9 +21,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.laboratory import Laboratory, load_model
-from benchmarks.lines import read_lines
-from benchmarks.shoot_out import BASE, CONTESTANTS, N_PER_ROUND, N_ROUNDS, ShootOut
+from benchmarks.common.lines import read_lines
+from benchmarks.evidence.laboratory import Laboratory, load_model
+from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, N_PER_ROUND, N_ROUNDS, ShootOut
 from engine.pools.bundled import held_out_pool, training_pool
 from training.config.run_config import RunConfig
 from training.evaluation.bootstrap import MeanDifference, crossed_difference

@@ -9,7 +9,7 @@ import ast
 import json
 from pathlib import Path
 
-from benchmarks.result_file import RESULTS
+from benchmarks.common.result_file import RESULTS
 from engine.files import write_bytes
 
 PAGE = RESULTS.parent / "RESULTS.md"

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.result_file import RESULTS, ResultFile
+from benchmarks.common.result_file import RESULTS, ResultFile
 
 POOLS = {
     "51 real tasks": ("reference_pairs.parquet", ((10, 10), (5, 8))),

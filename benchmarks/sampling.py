@@ -23,18 +23,18 @@ from statistics import fmean
 
 from pydantic import BaseModel
 
-from benchmarks.contenders import Peer, Server
-from benchmarks.pairs import (
+from benchmarks.common.pairs import (
     MAX_MODEL_LEN,
     all_pairs,
     greedy_references,
     prompt_builder,
     sample_tasks,
 )
-from benchmarks.result_file import RESULTS, ResultFile
-from benchmarks.sampling_ways import SamplingPlan
+from benchmarks.common.result_file import RESULTS, ResultFile
+from benchmarks.common.turns import in_turns
+from benchmarks.peers.contenders import Peer, Server
+from benchmarks.peers.sampling_ways import SamplingPlan
 from benchmarks.scoring import PEER_SECONDS, warm_up
-from benchmarks.turns import in_turns
 from engine.process.settings import DRAFTS_VARIABLE
 from engine.protocol.api import TaskScore, Usage
 from engine.protocol.score_config import SamplingConfig, ScoreConfig
@@ -111,7 +111,7 @@ class Sampling:
         """The same prompts through a peer."""
         plan = self._plan()
         arguments = {"enforce_eager": self.eager, "max_num_seqs": self.n_sequences, **vllm}
-        peer = Peer(name, way, self.folder, arguments, module="benchmarks.sampling_ways")
+        peer = Peer(name, way, self.folder, arguments, module="benchmarks.peers.sampling_ways")
         peer.start(plan)
         try:
             answer = peer.measure(PEER_SECONDS)

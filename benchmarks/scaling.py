@@ -24,9 +24,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.pairs import prompt_builder
+from benchmarks.common.pairs import prompt_builder
+from benchmarks.common.result_file import RESULTS, ResultFile
 from benchmarks.python_path import WARM_UP, made_up_llm, measure
-from benchmarks.result_file import RESULTS, ResultFile
 from engine.bench.repeats import t_quantile
 from engine.bench.synthetic_tasks import synthetic_tasks
 from engine.bench.workload import Shape

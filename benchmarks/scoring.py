@@ -23,9 +23,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from benchmarks.contenders import Peer
-from benchmarks.counted import show as show_counted
-from benchmarks.floor import (
+from benchmarks.common.floor import (
     Rates,
     attention_flops,
     floor_flops,
@@ -33,16 +31,18 @@ from benchmarks.floor import (
     sequences_of,
     whole_flops,
 )
-from benchmarks.pairs import (
+from benchmarks.common.pairs import (
     MAX_MODEL_LEN,
     BenchmarkPairs,
     all_pairs,
     prompt_builder,
     sample_tasks,
 )
-from benchmarks.result_file import RESULTS, ResultFile
-from benchmarks.turns import in_turns
-from benchmarks.ways import Answer
+from benchmarks.common.result_file import RESULTS, ResultFile
+from benchmarks.common.turns import in_turns
+from benchmarks.counted import show as show_counted
+from benchmarks.peers.contenders import Peer
+from benchmarks.peers.ways import Answer
 from engine.client import EngineClient
 from engine.process.engine_process import EngineProcess
 from engine.process.settings import (

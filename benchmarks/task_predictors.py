@@ -20,12 +20,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from benchmarks.evidence_pools import NAMES, EvidencePool, evidence_pool
-from benchmarks.laboratory import load_model
-from benchmarks.lines import append_line, read_lines
-from benchmarks.pack_scoring import score_task
-from benchmarks.shared_prefix import Pack, output_logprobs
-from benchmarks.stored_pairs import StoredTask
+from benchmarks.common.lines import append_line, read_lines
+from benchmarks.common.stored_pairs import StoredTask
+from benchmarks.evidence.evidence_pools import NAMES, EvidencePool, evidence_pool
+from benchmarks.evidence.laboratory import load_model
+from benchmarks.evidence.pack_scoring import score_task
+from benchmarks.evidence.shared_prefix import Pack, output_logprobs
 from engine.measures.compute import compute_measures
 from engine.prompts import PromptBuilder
 from engine.protocol.score_config import ScoreConfig

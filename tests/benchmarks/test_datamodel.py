@@ -13,11 +13,12 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from benchmarks import datamodel, evidence_pools, task_predictors
-from benchmarks.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs, draw_picture, show
-from benchmarks.lines import read_lines
-from benchmarks.partial_effects import best_of, spread_of_repeats
-from benchmarks.task_subsets import Floats, draw, given, means
+from benchmarks import datamodel, task_predictors
+from benchmarks.common.lines import read_lines
+from benchmarks.evidence import evidence_pools
+from benchmarks.evidence.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs, draw_picture, show
+from benchmarks.evidence.partial_effects import best_of, spread_of_repeats
+from benchmarks.evidence.task_subsets import Floats, draw, given, means
 from engine.bench.repeats import t_quantile
 from engine.tasks import Pool
 from tests.training.tiny import make_tiny_model, make_tokenizer

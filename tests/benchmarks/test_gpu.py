@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.contenders import Peer, Server, slug
-from benchmarks.floor import Rates, model_sizes
+from benchmarks.common.floor import Rates, model_sizes
+from benchmarks.common.pairs import BenchmarkPairs
+from benchmarks.common.random_model import weight_bytes
 from benchmarks.gpu import STAGES, Session, parse_variant, report
-from benchmarks.gpu_pairs import steady
-from benchmarks.gpu_precision import compare, differences, try_load, try_sleep
-from benchmarks.gpu_speed import SpeedStage
-from benchmarks.gpu_stage import Bench, Device, Note, Variant
-from benchmarks.pairs import BenchmarkPairs
-from benchmarks.precision_answer import Load, Tokens
-from benchmarks.random_model import weight_bytes
-from benchmarks.ways import Answer
+from benchmarks.gpu_stages.gpu_pairs import steady
+from benchmarks.gpu_stages.gpu_precision import compare, differences, try_load, try_sleep
+from benchmarks.gpu_stages.gpu_speed import SpeedStage
+from benchmarks.gpu_stages.gpu_stage import Bench, Device, Note, Variant
+from benchmarks.gpu_stages.precision_answer import Load, Tokens
+from benchmarks.peers.contenders import Peer, Server, slug
+from benchmarks.peers.ways import Answer
 from cli.main import app
 from engine.errors import EngineError
 from engine.protocol.api import Usage
@@ -189,7 +189,9 @@ def test_servers_are_measured_in_turn_and_one_that_does_not_start_is_a_row(
     monkeypatch.setattr(Server, "start", lambda server: events.append(f"start {server.name}"))
     monkeypatch.setattr(Server, "wait", wait)
     monkeypatch.setattr(Server, "stop", lambda server: events.append(f"stop {server.name}"))
-    monkeypatch.setattr("benchmarks.gpu_speed.read_rates", lambda *_, **__: Rates(best=1e12))
+    monkeypatch.setattr(
+        "benchmarks.gpu_stages.gpu_speed.read_rates", lambda *_, **__: Rates(best=1e12)
+    )
     bench = Bench(tmp_path, Device("cpu", None), Path("/no/such/folder"), tiny=True)
     stage = SpeedStage(
         bench, "speed", [Variant(n) for n in ("one", "two", "three")], estimate_s=1, whole=True
@@ -243,13 +245,13 @@ def test_a_variant_in_words() -> None:
 def test_a_peer_scores_when_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "python"
     program.write_text(
-        "#!/bin/sh\n"  # python -m benchmarks.ways WAY PAIRS ANSWER
+        "#!/bin/sh\n"  # python -m benchmarks.peers.ways WAY PAIRS ANSWER
         'touch "${5%.json}.ready"; read line\n'
         '[ "$3" = good ] || { echo "ValueError: no memory"; exit 1; }\n'
         'echo \'{"seconds": 2.0, "logprobs": [-1.0]}\' > "$5"\n'
     )
     program.chmod(0o755)
-    monkeypatch.setattr("benchmarks.contenders.sys", SimpleNamespace(executable=str(program)))
+    monkeypatch.setattr("benchmarks.peers.contenders.sys", SimpleNamespace(executable=str(program)))
     pairs = BenchmarkPairs(model="", prompts=[[5]], outputs=[[6]])
     peer = Peer("some way", "good", tmp_path)
     peer.start(pairs)
@@ -271,7 +273,9 @@ def test_the_demo_is_started_as_a_user_starts_it(
     program.write_text('#!/bin/sh\nshift 2; printf "%s\\n" "$@"; [ ! -e fails ] || exit 3\n')
     program.chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("benchmarks.gpu_demo.sys", SimpleNamespace(executable=str(program)))
+    monkeypatch.setattr(
+        "benchmarks.gpu_stages.gpu_demo.sys", SimpleNamespace(executable=str(program))
+    )
     stage = STAGES["demo"](Bench(tmp_path, Device("cpu", None), tiny=tiny))
     rows: list[dict[str, Any]] = []
     stage.begin()

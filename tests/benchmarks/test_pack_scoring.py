@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from benchmarks.pack_scoring import score_task
-from benchmarks.padded_backend import PaddedBackend
+from benchmarks.evidence.pack_scoring import score_task
+from benchmarks.peers.padded_backend import PaddedBackend
 from engine.measures.compute import compute_measures
 from engine.prompts import PromptBuilder
 from engine.protocol.api import TaskScore

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.noise_floor import alike, twice
-from benchmarks.padded_backend import PaddedBackend, rounded, to_tf32
+from benchmarks.peers.padded_backend import PaddedBackend, rounded, to_tf32
 from engine.protocol.score_config import ScoreConfig
 from engine.variance.rounding_noise import SecondReadings, rounding_noise
 from tests.training.fakes import make_task

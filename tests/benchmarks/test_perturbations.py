@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from benchmarks import laboratory, perturbations
-from benchmarks.perturbation_tables import (
+from benchmarks import perturbations
+from benchmarks.evidence import laboratory
+from benchmarks.evidence.perturbation_tables import (
     Agreement,
     Grid,
     designs,

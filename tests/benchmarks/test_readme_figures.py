@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.result_file import RESULTS
+from benchmarks.common.result_file import RESULTS
 from benchmarks.results_page import PAGE, section
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks import replication, shoot_out
-from benchmarks.laboratory import Laboratory
-from benchmarks.lines import read_lines
+from benchmarks import replication
+from benchmarks.common.lines import read_lines
+from benchmarks.evidence import shoot_out
+from benchmarks.evidence.laboratory import Laboratory
 from engine.tasks import Pool
 from tests.training.fakes import make_pool, make_task
 from tests.training.tiny import make_tiny_model, make_tokenizer
@@ -34,7 +35,8 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Pool:
     monkeypatch.setattr(shoot_out, "N_PER_ROUND", 2)
     for module in (shoot_out, replication):
         monkeypatch.setattr(module, "N_ROUNDS", 2)
-    words = [word for word in make_tokenizer().get_vocab() if word.isalpha()]
+    # In order: the vocabulary comes in another one each time.
+    words = sorted(word for word in make_tokenizer().get_vocab() if word.isalpha())
     definitions = [" ".join(words[at : at + 4]) for at in range(8)]
     return Pool([make_task(f"t-{at}", each) for at, each in enumerate(definitions)], "made up")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.shared_prefix import Answering, Pack, output_logprobs, train_step
+from benchmarks.evidence.shared_prefix import Answering, Pack, output_logprobs, train_step
 from tests.training.tiny import make_tiny_model
 
 END = 5

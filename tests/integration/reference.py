@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.checkpoints import as_trained, publish_noise
+from benchmarks.common.checkpoints import as_trained, publish_noise
 from engine.weights.manifest import Manifest
 from training.trainer.checkpoint import publish
 

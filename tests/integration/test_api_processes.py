@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.reload_faults import damage
+from benchmarks.reloads.reload_faults import damage
 from engine.client import EngineClient
 from engine.errors import EngineError
 from engine.pools.bundled import training_pool

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from benchmarks.reload_faults import damage
+from benchmarks.reloads.reload_faults import damage
 from engine.client import EngineClient
 from engine.errors import EngineError, InputError
 from engine.pools.bundled import training_pool

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from benchmarks.contenders import Peer, Server
-from benchmarks.floor import read_rates
-from benchmarks.gpu_pairs import TURNS, Work, facts
-from benchmarks.gpu_stage import MAX_MODEL_LEN, Bench, Note, Variant, going_on
-from benchmarks.random_model import weight_bytes
+from benchmarks.common.floor import read_rates
+from benchmarks.common.random_model import weight_bytes
+from benchmarks.gpu_stages.gpu_pairs import TURNS, Work, facts
+from benchmarks.gpu_stages.gpu_stage import MAX_MODEL_LEN, Bench, Note, Variant, going_on
+from benchmarks.peers.contenders import Peer, Server
+from benchmarks.peers.ways import BATCH_VARIABLE
 from benchmarks.scoring import warm_up
-from benchmarks.ways import BATCH_VARIABLE
 from engine.errors import EngineError
 from engine.tasks import Task
 
@@ -28,7 +28,7 @@ class SpeedStage:
 
     Args:
         variants: How servers are started; the first one is measured on more, if `whole`.
-        peers: Names, ways and batch sizes of `benchmarks.ways`.
+        peers: Names, ways and batch sizes of `benchmarks.peers.ways`.
         pairs_of_peers: How many pairs they get; none: all.
         kv_gib: Memory for keys and values of each server.
     """

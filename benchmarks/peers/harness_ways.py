@@ -1,4 +1,4 @@
-"""The harness' models, each run as `python -m benchmarks.harness_ways WAY GIVEN ANSWER`.
+"""The harness' models, each run as `python -m benchmarks.peers.harness_ways WAY GIVEN ANSWER`.
 
 Every way is a process of its own. The clock runs over one call of `simple_evaluate` per task, after
 the model is loaded and has scored a few pairs to warm up.
@@ -18,7 +18,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from pydantic import BaseModel
 
-from benchmarks.ways import name_vllm
+from benchmarks.peers.ways import name_vllm
 from engine.process.settings import choose_settings
 
 MAX_LENGTH = 2048

@@ -51,7 +51,7 @@ def write_random(folder: Path, shape: dict[str, Any]) -> Path:
 
 def weight_bytes(folder: Path, per_weight: int = 2) -> int:
     """Bytes of all weights of a model, embeddings and projection included."""
-    from benchmarks.floor import model_sizes
+    from benchmarks.common.floor import model_sizes
 
     weights, projection = model_sizes(str(folder))
     config = json.loads((folder / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""What `benchmarks.precision_reference` answers."""
+"""What `benchmarks.gpu_stages.precision_reference` answers."""
 
 from __future__ import annotations
 

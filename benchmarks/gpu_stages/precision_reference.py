@@ -1,4 +1,6 @@
-"""What a GPU's engines are compared with: `python -m benchmarks.precision_reference GIVEN FOLDER`.
+"""What a GPU's engines are compared with.
+
+    python -m benchmarks.gpu_stages.precision_reference GIVEN FOLDER
 
 A child process: transformers scores the pairs in float32 and in bfloat16, one pair at a time, and
 writes published checkpoints, of which some say they hold weights that they do not.
@@ -15,9 +17,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.checkpoints import as_trained
-from benchmarks.pairs import BenchmarkPairs
-from benchmarks.precision_answer import Load, Reference, Tokens
+from benchmarks.common.checkpoints import as_trained
+from benchmarks.common.pairs import BenchmarkPairs
+from benchmarks.gpu_stages.precision_answer import Load, Reference, Tokens
 from training.trainer.checkpoint import publish
 
 N_PROBES = 8

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.partial_effects import (
+from benchmarks.evidence.partial_effects import (
     Effect,
     TaskEffects,
     added,
@@ -21,7 +21,7 @@ from benchmarks.partial_effects import (
     task_effects,
     with_ones,
 )
-from benchmarks.task_subsets import Floats, given, means, spread_of_means
+from benchmarks.evidence.task_subsets import Floats, given, means, spread_of_means
 from training.report.charts.picture import write_picture
 from training.report.charts.specification import specification
 

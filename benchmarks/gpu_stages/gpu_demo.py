@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.gpu_stage import Bench, Note
+from benchmarks.gpu_stages.gpu_stage import Bench, Note
 from engine.errors import EngineError
 
 

@@ -1,4 +1,4 @@
-"""The peers' ways of scoring pairs, each run as `python -m benchmarks.ways WAY PAIRS ANSWER`.
+"""The peers' ways of scoring pairs, each run as `python -m benchmarks.peers.ways WAY PAIRS ANSWER`.
 
 Every way is a process of its own, so that none inherits another's memory, threads or caches. The
 clock runs over the scoring alone, after the model is loaded and has scored a few pairs to warm up.
@@ -17,7 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks.pairs import BenchmarkPairs
+from benchmarks.common.hf_model import load_model
+from benchmarks.common.pairs import BenchmarkPairs
 
 VLLM_VARIABLE = "JOSTLE_BENCHMARK_VLLM"
 """Environment variable: further arguments of vLLM's engine, a JSON object."""
@@ -74,25 +75,6 @@ def transformers_way(model: str) -> _Score:
         return results
 
     return score
-
-
-def load_model(model: str) -> tuple[Any, str]:
-    """A model in transformers and its device; a folder without weights gets random ones."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    network: Any
-    if any(Path(model).glob("*.safetensors")):
-        network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-    else:
-        config = AutoConfig.from_pretrained(model)
-        with torch.device(device):
-            network = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
-    network.to(device)
-    network.train(False)
-    return network, device
 
 
 def harness_way(model: str) -> _Score:

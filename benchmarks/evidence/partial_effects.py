@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from benchmarks.task_subsets import Floats
+from benchmarks.evidence.task_subsets import Floats
 from engine.bench.repeats import t_quantile
 
 LEVEL = 0.95

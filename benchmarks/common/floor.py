@@ -1,6 +1,6 @@
 """The arithmetic that scoring cannot do without, and how long this machine needs for it.
 
-    python -m benchmarks.floor MODEL [--best]
+    python -m benchmarks.common.floor MODEL [--best]
 
 prints the rates of the machine, which `read_rates` asks for: a child's memory on the device is
 free again when it ends.
@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks.pairs import BenchmarkPairs
+from benchmarks.common.pairs import BenchmarkPairs
 from engine.questions.pair_plan import reusable_tokens, with_shared_prefixes
 
 _ROWS = 2048
@@ -41,7 +41,7 @@ class Rates(BaseModel):
 def read_rates(model: str, *, sustained: bool = True) -> Rates:
     """The rates of this machine now, read in a child process."""
     asked = [] if sustained else ["--best"]
-    command = [sys.executable, "-m", "benchmarks.floor", model, *asked]
+    command = [sys.executable, "-m", "benchmarks.common.floor", model, *asked]
     answer = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return Rates.model_validate_json(answer.stdout.splitlines()[-1])
 

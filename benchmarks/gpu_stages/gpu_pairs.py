@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.floor import floor_flops, unique_tokens
-from benchmarks.gpu_stage import Bench
-from benchmarks.pairs import BenchmarkPairs, all_pairs, gold_outputs, sample_tasks
+from benchmarks.common.floor import floor_flops, unique_tokens
+from benchmarks.common.pairs import BenchmarkPairs, all_pairs, gold_outputs, sample_tasks
+from benchmarks.gpu_stages.gpu_stage import Bench
 from engine.client import EngineClient
 from engine.protocol.api import Usage
 from engine.protocol.completions import TokenPair

@@ -16,7 +16,7 @@ from rich.table import Table
 from engine.bench.machine_facts import this_machine
 from engine.files import write_json
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 
 
 class ResultFile:

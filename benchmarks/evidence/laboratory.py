@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.shared_prefix import Answering, Pack, train_step
-from benchmarks.task_subsets import Subset
+from benchmarks.evidence.shared_prefix import Answering, Pack, train_step
+from benchmarks.evidence.task_subsets import Subset
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool
 from engine.weights.models import BUNDLED_MODEL, resolve_model
@@ -32,7 +32,7 @@ class Outcome:
     """One run.
 
     Attributes:
-        run, kind, seed: See `benchmarks.task_subsets.Subset`.
+        run, kind, seed: See `benchmarks.evidence.task_subsets.Subset`.
         tasks: Ids of the tasks trained on; none for the base model.
         rouge_l: Mean over the held-out tasks, in [0, 100].
         exact_match: The same.

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.contenders import slug
-from benchmarks.pairs import REAL_TASKS
-from benchmarks.random_model import LLAMA_8B, TINY, write_random
+from benchmarks.common.pairs import REAL_TASKS
+from benchmarks.common.random_model import LLAMA_8B, TINY, write_random
+from benchmarks.peers.contenders import slug
 from engine.files import write_json
 from engine.process.gpu_memory import GIB, visible_gpus
 from engine.prompts import PromptBuilder

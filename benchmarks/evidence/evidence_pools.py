@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.pairs import REAL_TASKS
+from benchmarks.common.pairs import REAL_TASKS
+from benchmarks.common.stored_pairs import StoredTask, load
 from benchmarks.reference_pairs import SECOND
 from benchmarks.reference_pairs import STORED as REAL_PAIRS
-from benchmarks.stored_pairs import StoredTask, load
 from engine.errors import InputError
 from engine.pools.bundled import held_out_pool, training_pool
 from engine.pools.niv2 import load_niv2
 from engine.tasks import Pool
 from training.run.run_pools import split
 
-_DATA = Path(__file__).parent / "data"
+_DATA = Path(__file__).parent.parent / "data"
 NAMES = ("bundled", "niv2")
 
 

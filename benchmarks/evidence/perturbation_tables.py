@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.task_subsets import Floats, given
+from benchmarks.evidence.task_subsets import Floats, given
 from engine.variance.overlap import top
 
 N_SELECT = 12

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.pairs import BenchmarkPairs
-from benchmarks.ways import VLLM_VARIABLE, Answer
+from benchmarks.common.pairs import BenchmarkPairs
+from benchmarks.peers.ways import VLLM_VARIABLE, Answer
 from engine.client import EngineClient
 from engine.errors import EngineError
 from engine.process.engine_process import EngineProcess
@@ -97,7 +97,7 @@ class Server:
 
 
 class Peer:
-    """A way of `benchmarks.ways`, which loads its model and waits; it has our cores and KV space.
+    """A way of `ways`, which loads its model and waits; it has our cores and KV space.
 
     Args:
         name: What it is called in the table.
@@ -105,7 +105,7 @@ class Peer:
         folder: Takes its pairs, its log and its answer.
         vllm: Further arguments of vLLM's engine.
         environment: Environment variables of it alone.
-        module: What is run instead of `benchmarks.ways`.
+        module: What is run instead of `benchmarks.peers.ways`.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Peer:
         folder: Path,
         vllm: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
-        module: str = "benchmarks.ways",
+        module: str = "benchmarks.peers.ways",
     ) -> None:
         self.name = name
         self._way = way

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contenders import Server
-from benchmarks.gpu_stage import Bench, Note, going_on
-from benchmarks.pairs import BenchmarkPairs, all_pairs, gold_outputs, sample_tasks
-from benchmarks.precision_answer import Load, Reference, Tokens
+from benchmarks.common.pairs import BenchmarkPairs, all_pairs, gold_outputs, sample_tasks
+from benchmarks.gpu_stages.gpu_stage import Bench, Note, going_on
+from benchmarks.gpu_stages.precision_answer import Load, Reference, Tokens
+from benchmarks.peers.contenders import Server
 from engine.client import EngineClient
 from engine.errors import EngineError
 from engine.process.gpu_memory import GIB, visible_gpus
@@ -73,7 +73,13 @@ class PrecisionStage:
         given.write_text(self._pairs.model_dump_json())
         with (self._folder / "reference.log").open("wb") as log:
             self._reference = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.precision_reference", given, self._folder],
+                [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.gpu_stages.precision_reference",
+                    given,
+                    self._folder,
+                ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

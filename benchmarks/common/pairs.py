@@ -87,7 +87,7 @@ def greedy_references(
     """
     import torch
 
-    from benchmarks.ways import load_model
+    from benchmarks.common.hf_model import load_model
 
     network, device = load_model(model)
 

@@ -1,4 +1,4 @@
-"""The peers' ways of sampling: `python -m benchmarks.sampling_ways WAY PROMPTS ANSWER`."""
+"""The peers' ways of sampling: `python -m benchmarks.peers.sampling_ways WAY PROMPTS ANSWER`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pairs import BenchmarkPairs
-from benchmarks.ways import answer_when_told, load_model, vllm_arguments
+from benchmarks.common.hf_model import load_model
+from benchmarks.common.pairs import BenchmarkPairs
+from benchmarks.peers.ways import answer_when_told, vllm_arguments
 
 SECONDS = 120.0
 """After so long transformers begins no further batch."""

@@ -9,12 +9,12 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.pairs import REAL_TASKS
+from benchmarks.common.pairs import REAL_TASKS
 from engine.pools.bundled import training_pool
 from engine.pools.niv2 import load_niv2_task
 from engine.tasks import Task
 
-FOLDER = Path(__file__).parent / "tasks"
+FOLDER = Path(__file__).parent.parent / "tasks"
 
 
 class HarnessTask(NamedTuple):

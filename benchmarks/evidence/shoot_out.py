@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import polars as pl
 
-from benchmarks.laboratory import Laboratory
-from benchmarks.lines import append_line, read_lines
-from benchmarks.pack_scoring import ScoredTask, score_task
+from benchmarks.common.lines import append_line, read_lines
+from benchmarks.evidence.laboratory import Laboratory
+from benchmarks.evidence.pack_scoring import ScoredTask, score_task
+from benchmarks.evidence.task_subsets import given
 from benchmarks.task_predictors import similarity
-from benchmarks.task_subsets import given
 from engine.design.ranking_columns import ranking_columns
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures

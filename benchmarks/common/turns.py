@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from benchmarks.contenders import slug
+from benchmarks.peers.contenders import slug
 
 _Turn = TypeVar("_Turn", bound=BaseModel)
 

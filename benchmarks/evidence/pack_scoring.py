@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from benchmarks.shared_prefix import Answering, Pack, output_rows
+from benchmarks.evidence.shared_prefix import Answering, Pack, output_rows
 from engine.prompts import PromptBuilder
 from engine.protocol.api import PairScore
 from engine.protocol.score_config import ScoreConfig

@@ -1,0 +1,1 @@
+"""What the questions of docs/evidence.md are answered with: subsets, training, analysis."""

@@ -1,0 +1,1 @@
+"""Other people's ways of doing what jostle does, run beside it."""

@@ -1,0 +1,1 @@
+"""Faults of weights, and the servers they are tried on."""
