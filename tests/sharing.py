@@ -1,8 +1,10 @@
-"""How xdist shares tests out: what needs torch or vLLM goes to one process.
+"""How xdist shares tests out: those of engines to one process, and what else needs torch or vLLM.
 
-To import them takes a process 15 seconds of CPU. So the first process alone collects the tests of
-`HEAVY`; the others do not even import those files, and begin as soon as they have collected theirs.
-A process that takes the place of one that died collects all.
+To import them takes a process 15 seconds of CPU. So where the engines' tests are left out, which
+take minutes, the first process alone collects the tests of `HEAVY`; the others do not even import
+those files, and begin as soon as they have collected theirs. Where they are not, they keep the
+first process busy, and the others collect all but them. A process that takes the place of one that
+died collects all.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 ENGINES = "tests/integration/"
-"""Tests of this folder share their engines, so one process runs them all."""
+"""Tests of this folder share their engines, so the first process runs them all."""
 
 HEAVY = (
     "tests/benchmarks/",
@@ -42,9 +44,10 @@ def left_to_another(path: Path, config: pytest.Config) -> bool:
     if worker is None or not path.is_relative_to(config.rootpath):
         return False
     number = int(str(worker["workerid"]).removeprefix("gw"))
-    return 0 < number < worker["workercount"] and is_heavy(
-        path.relative_to(config.rootpath).as_posix()
-    )
+    name = path.relative_to(config.rootpath).as_posix()
+    ignored = {Path(each).name for each in config.getoption("ignore") or ()}
+    firsts = HEAVY if Path(ENGINES).name in ignored else ENGINES
+    return 0 < number < worker["workercount"] and f"{name}/".startswith(firsts)
 
 
 def in_order(item: pytest.Item) -> int:

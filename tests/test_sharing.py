@@ -131,17 +131,27 @@ def test_collections_that_differ_are_no_run(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("worker", "path", "left"),
     [
-        (None, HEAVY[0], False),
-        ("gw0", HEAVY[0], False),
-        ("gw1", HEAVY[0] + "test_any.py", True),
-        ("gw1", "tests/cli/test_any.py", False),
-        ("gw2", HEAVY[0], False),  # it replaces one that died
+        (None, HEAVY[0], "never"),
+        ("gw0", HEAVY[0], "never"),
+        ("gw1", HEAVY[0] + "test_any.py", "without engines"),
+        ("gw1", "tests/integration/test_any.py", "always"),
+        ("gw1", "tests/integration", "always"),
+        ("gw1", "tests/cli/test_any.py", "never"),
+        ("gw2", HEAVY[0], "never"),  # it replaces one that died
     ],
 )
-def test_the_first_process_has_the_heavy_files(
-    pytestconfig: pytest.Config, worker: str | None, path: str, left: bool
+@pytest.mark.parametrize("ignored", [None, ["tests/integration"]])
+def test_the_first_process_has_the_files_that_take_longest(
+    pytestconfig: pytest.Config,
+    worker: str | None,
+    path: str,
+    left: str,
+    ignored: list[str] | None,
 ) -> None:
-    config: Any = SimpleNamespace(rootpath=pytestconfig.rootpath)
+    config: Any = SimpleNamespace(
+        rootpath=pytestconfig.rootpath, getoption={"ignore": ignored}.__getitem__
+    )
     if worker:
         config.workerinput = {"workerid": worker, "workercount": 2}
-    assert left_to_another(pytestconfig.rootpath / path, config) is left
+    expected = left == "always" or (left == "without engines" and bool(ignored))
+    assert left_to_another(pytestconfig.rootpath / path, config) is expected
