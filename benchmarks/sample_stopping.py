@@ -20,14 +20,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from benchmarks.common.result_file import RESULTS, ResultFile
+from benchmarks.common.stored_pairs import by_task
+from benchmarks.reference_pairs import SECOND, STORED
 
 POOLS = {
-    "51 real tasks": ("reference_pairs.parquet", ((10, 10), (5, 8))),
-    "56 bundled tasks": ("bundled_pairs.parquet", ((5, 5),)),
+    "51 real tasks": (STORED, ((10, 10), (5, 8))),
+    "56 bundled tasks": (SECOND, ((5, 5),)),
 }
 SAMPLES = (1, 2, 5, 20)
 
@@ -37,9 +38,7 @@ Floats = NDArray[np.float64]
 def disagreements(file: Path) -> list[Floats]:
     """Of each task, how likely a sample is another output than the reference; (n, k), j >= 1."""
     tables = []
-    for frame in pl.read_parquet(file).partition_by("task_id", maintain_order=True):
-        ordered = frame.sort("instance", "perturbation")
-        shape = (frame["instance"].n_unique(), frame["perturbation"].n_unique())
+    for ordered, shape in by_task(file):
         p = ordered["probability"].to_numpy().astype(np.float64).reshape(shape)
         n_tokens = ordered["n_tokens"].to_numpy().reshape(shape)
         tables.append((1 - p**n_tokens)[:, 1:])
@@ -116,8 +115,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     result, figures = ResultFile("sample_stopping", chosen.results), {}
-    for pool, (name, designs) in POOLS.items():
-        tables = disagreements(Path(__file__).parent / "data" / name)
+    for pool, (file, designs) in POOLS.items():
+        tables = disagreements(file)
         rows = []
         for n, k in designs:
             n_top = round(chosen.top * len(tables))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,12 +61,17 @@ class StoredTask:
         return Runner(self.task_id, self.cost, self.moves.shape[0], shifts=tuple(shifts.tolist()))
 
 
+def by_task(file: Path) -> Iterator[tuple[pl.DataFrame, tuple[int, int]]]:
+    """The pairs of each task, instance after instance; how many instances and prompts of each."""
+    for frame in pl.read_parquet(file).partition_by("task_id", maintain_order=True):
+        shape = (frame["instance"].n_unique(), frame["perturbation"].n_unique())
+        yield frame.sort("instance", "perturbation"), shape
+
+
 def load(file: Path) -> list[StoredTask]:
     """The tasks of a file of `benchmarks.reference_pairs`, in its order."""
     tasks = []
-    for frame in pl.read_parquet(file).partition_by("task_id", maintain_order=True):
-        ordered = frame.sort("instance", "perturbation")
-        shape = (frame["instance"].n_unique(), frame["perturbation"].n_unique())
+    for ordered, shape in by_task(file):
         p = ordered["probability"].to_numpy().astype(np.float64).reshape(shape)
         tail = (
             ordered["tail_tokens"].cast(pl.Int64) + ordered["n_tokens"].cast(pl.Int64) - 1
@@ -75,8 +81,8 @@ def load(file: Path) -> list[StoredTask]:
         lengths = prompts.mean(axis=0)
         tasks.append(
             StoredTask(
-                task_id=str(frame["task_id"][0]),
-                category=str(frame["category"][0]),
+                task_id=str(ordered["task_id"][0]),
+                category=str(ordered["category"][0]),
                 moves=np.abs(p[:, 1:] - p[:, :1]),
                 originals=p[:, 0],
                 n_tokens=ordered["n_tokens"].to_numpy().astype(np.int64).reshape(shape)[:, 0],
