@@ -87,8 +87,12 @@ def known_runs(chosen: EvidencePool) -> dict[int, dict[str, Any]]:
     return {record["run"]: record for record in records if record["key"] == key}
 
 
-def run_all(chosen: EvidencePool, seconds: float, n_runs: int) -> None:
-    """Runs that are not known yet, as long as one more fits the time."""
+def run_all(chosen: EvidencePool, seconds: float, n_runs: int, share: tuple[int, int]) -> None:
+    """Runs that are not known yet, as long as one more fits the time.
+
+    Args:
+        share: Which of how many processes side by side this is: each makes its own numbers.
+    """
     began = time.monotonic()
     done = known_runs(chosen)
     laboratory = Laboratory(*load_model(), CONFIG, chosen.held_out)
@@ -96,7 +100,7 @@ def run_all(chosen: EvidencePool, seconds: float, n_runs: int) -> None:
     longest = 0.0
     for run in range(-1, n_runs):
         started = time.monotonic()
-        if run in done:
+        if run in done or run % share[1] != share[0] - 1:
             continue
         if started - began + 1.1 * longest > seconds:
             break
@@ -147,11 +151,15 @@ def main() -> None:
     parser.add_argument("--pool", choices=NAMES, default="bundled")
     parser.add_argument("--seconds", type=float, default=560.0, help="no run is begun beyond it")
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument(
+        "--share", default="1/1", help="1/2 and 2/2: two processes side by side, one core each"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="a folder")
     asked = parser.parse_args()
     chosen = evidence_pool(asked.pool)
     if asked.what == "run":
-        run_all(chosen, asked.seconds, asked.runs)
+        number, _, of = asked.share.partition("/")
+        run_all(chosen, asked.seconds, asked.runs, (int(number), int(of)))
     elif asked.what == "write":
         write(chosen)
     else:
