@@ -93,6 +93,13 @@ def newest_checkpoint(work: Path, of: str) -> Path | None:
     return best[1] if best else None
 
 
+def remove_older(checkpoint: Path, best: str | None) -> None:
+    """Remove an attempt's checkpoints but a whole one and the best one."""
+    kept = {checkpoint, Path(best) if best else None}
+    for older in set(checkpoint.parent.glob("checkpoint-*")) - kept:
+        shutil.rmtree(older)
+
+
 def remove_attempts(work: Path, keep: str | None = None) -> None:
     """Remove the folders of all attempts.
 

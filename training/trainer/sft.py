@@ -91,8 +91,6 @@ def training_arguments(job: TrainJob, mixed: bool) -> SFTConfig:
         "dataloader_pin_memory": torch.cuda.is_available(),
         "logging_steps": 1,
         "save_strategy": saving,
-        # The new one is written before the old one goes.
-        "save_total_limit": 1,
         "report_to": list(config.report_to) or "none",
         "disable_tqdm": True,
     }

@@ -9,10 +9,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from engine.errors import TrainingError
-from training.trainer.resume import CheckpointMarker, mark_checkpoint, read_marker
+from training.trainer.resume import (
+    CheckpointMarker,
+    mark_checkpoint,
+    read_marker,
+    remove_older,
+)
 from training.trainer.trainer_process import OWNER_VARIABLE, TrainProgress
 
 
@@ -78,14 +84,18 @@ class ProgressWriter(TrainerCallback):
         )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Mark the checkpoint that has just been written."""
+        """Mark the checkpoint that has just been written. Older ones go only then: transformers
+        itself removes them before, so that a kill in between leaves none that is whole.
+        """
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the other processes write parts of it
         if self.active:
-            mark_checkpoint(
-                Path(args.output_dir) / f"checkpoint-{state.global_step}",
-                CheckpointMarker(
-                    fingerprint=self.fingerprint, step=state.global_step, seconds=self.seconds
-                ),
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            marker = CheckpointMarker(
+                fingerprint=self.fingerprint, step=state.global_step, seconds=self.seconds
             )
+            mark_checkpoint(checkpoint, marker)
+            remove_older(checkpoint, state.best_model_checkpoint)
 
     def go_on_from(self, checkpoint: Path) -> None:
         """Count the time of the steps that an earlier attempt has done."""

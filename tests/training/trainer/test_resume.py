@@ -12,6 +12,7 @@ from training.trainer.resume import (
     mark_checkpoint,
     newest_checkpoint,
     remove_attempts,
+    remove_older,
 )
 from training.trainer.trainer_process import TrainJob
 
@@ -35,6 +36,16 @@ def test_the_furthest_whole_checkpoint_of_the_same_training_counts(tmp_path: Pat
     found = newest_checkpoint(tmp_path, "a")
     assert found is not None
     assert found.name == "checkpoint-8"
+
+
+def test_older_checkpoints_go_but_the_best(tmp_path: Path) -> None:
+    for step in (4, 8, 12):
+        make_checkpoint(tmp_path, "1", step)
+    best, newest = (tmp_path / "attempt-1" / f"checkpoint-{step}" for step in (4, 12))
+    remove_older(newest, str(best))
+    assert {each.name for each in newest.parent.iterdir()} == {best.name, newest.name}
+    remove_older(newest, None)
+    assert [each.name for each in newest.parent.iterdir()] == [newest.name]
 
 
 def test_useless_attempts_are_removed(tmp_path: Path) -> None:

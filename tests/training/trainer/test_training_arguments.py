@@ -53,7 +53,7 @@ def test_nothing_is_saved_unless_asked_for(tmp_path: Path) -> None:
 def test_checkpoints_and_validation_go_together(tmp_path: Path) -> None:
     resumable = arguments(tmp_path, checkpoint_steps=7)
     assert (resumable.save_strategy, resumable.save_steps) == ("steps", 7)
-    assert resumable.save_total_limit == 1
+    assert resumable.save_total_limit is None  # ProgressWriter removes the older ones
     assert not resumable.load_best_model_at_end
     assert Path(resumable.output_dir).name == "attempt-0"
     chosen = arguments(tmp_path, validation=True)
