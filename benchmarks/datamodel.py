@@ -87,7 +87,9 @@ def known_runs(chosen: EvidencePool) -> dict[int, dict[str, Any]]:
     return {record["run"]: record for record in records if record["key"] == key}
 
 
-def run_all(chosen: EvidencePool, seconds: float, n_runs: int, share: tuple[int, int]) -> None:
+def run_all(
+    chosen: EvidencePool, seconds: float, n_runs: int, share: tuple[int, int] = (1, 1)
+) -> None:
     """Runs that are not known yet, as long as one more fits the time.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Measure how fast an engine is, one of its own or a running one.", no_args_is_help=True
 )
-
-SCORING_AT_ONCE = 128
-"""Pairs that a scoring keeps in flight, about."""
 
 HELP = {
     "logprobs": "Given pairs: gold outputs under every prompt of the design.",
@@ -197,9 +193,7 @@ def bench(
     read += [str(each) for each in (source, checkpoint) if each]
     for path in filter(None, (output, picture)):
         check_output(path, overwrite=overwrite, inputs=read)
-    usual = "1,4" if of_tasks else "1,8,64"
-    if estimate:  # as full as a scoring keeps an engine
-        usual = str(max(4, math.ceil(SCORING_AT_ONCE / (instances * (perturbations + 1)))))
+    usual = None if estimate else "1,4" if of_tasks else "1,8,64"
     shape = Shape(prompt_tokens=prompt_tokens or 365, output_tokens=output_tokens or 12)
     asked = BenchAsked(
         name=name,
@@ -291,8 +285,8 @@ def compare(
         typer.echo(line)
 
 
-def _loads(concurrency: str, rates: str | None) -> tuple[Load, ...]:
-    """The loads of an option's list.
+def _loads(concurrency: str | None, rates: str | None) -> tuple[Load, ...] | None:
+    """The loads of an option's list; none of none.
 
     Raises:
         InputError: If it is none.
@@ -303,6 +297,8 @@ def _loads(concurrency: str, rates: str | None) -> tuple[Load, ...]:
     from engine.errors import InputError
 
     field, given = ("concurrency", concurrency) if rates is None else ("rate", rates)
+    if given is None:
+        return None
     option = "--concurrency" if rates is None else "--request-rate"
     try:
         loads = tuple(Load.model_validate({field: part.strip()}) for part in given.split(","))

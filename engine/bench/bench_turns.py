@@ -15,7 +15,7 @@ from engine.bench.bench_calls import STOCK, Calls
 from engine.bench.bench_result import Reading
 from engine.bench.figures import Figures
 from engine.bench.load_client import LoadClient, TimedCall, now
-from engine.bench.load_phase import Phase, run_phase
+from engine.bench.load_phase import OnTime, Phase, run_phases
 from engine.bench.workload import Load, Timing, WorkloadName
 from engine.errors import EngineError
 from engine.protocol.completions import TokenPair
@@ -51,8 +51,11 @@ class BenchTurns:
     Args:
         ways: Kinds of requests that are measured together; several such measurements take turns.
         seed: Of random times.
-        on_phase: Called at the beginning of every measurement with what it is, and its seconds.
-        on_time: Called now and then with the seconds since its beginning.
+        in_a_row: Whether the repeats of a load follow each other without a pause, so that only the
+            first of them is warmed up for: for requests that take long.
+        on_phase: Called at the beginning of every measurement with what it is.
+        on_time: Called now and then with the seconds since its beginning, and those it will take
+            in all, if that can be told yet.
     """
 
     def __init__(
@@ -64,9 +67,10 @@ class BenchTurns:
         timing: Timing,
         *,
         seed: int = 0,
+        in_a_row: bool = False,
         reloads: Reloads | None = None,
-        on_phase: Callable[[str, float], None] = lambda title, seconds: None,
-        on_time: Callable[[float], None] = lambda seconds: None,
+        on_phase: Callable[[str], None] = lambda title: None,
+        on_time: OnTime = lambda seconds, expected: None,
     ) -> None:
         self._client = client
         self._calls = calls
@@ -74,6 +78,7 @@ class BenchTurns:
         self._loads = loads
         self._timing = timing
         self._seed = seed
+        self._n_windows = timing.repeats if in_a_row else 1
         self._reloads = reloads
         self._on_phase = on_phase
         self._on_time = on_time
@@ -87,18 +92,18 @@ class BenchTurns:
         """
         timing = self._timing
         if timing.warm_up:
-            self._on_phase("warm up", timing.warm_up)
+            self._on_phase("warm up")
             short = Timing(seconds=timing.warm_up, warm_up=0, repeats=1)
             for kinds in self._ways:
                 await self._phase(kinds, Load(concurrency=1), short, repeat=0)
         readings: list[Reading] = []
-        for repeat in range(timing.repeats):
+        for repeat in range(0, timing.repeats, self._n_windows):
             for load in self._loads:
                 ways = self._ways if repeat % 2 == 0 else self._ways[::-1]
                 for kinds in ways:
-                    of = f" ({repeat + 1} of {timing.repeats})" if timing.repeats > 1 else ""
-                    title = f"{', '.join(kinds)}, {load}{of}"
-                    self._on_phase(title, timing.warm_up + timing.seconds)
+                    turn = f" ({repeat + 1} of {timing.repeats})" if timing.repeats > 1 else ""
+                    of = "" if self._n_windows > 1 else turn
+                    self._on_phase(f"{', '.join(kinds)}, {load}{of}")
                     readings += await self._phase(kinds, load, timing, repeat=repeat)
         return readings
 
@@ -107,39 +112,42 @@ class BenchTurns:
     ) -> list[Reading]:
         before = await self._client.step_seconds()
         opened = asyncio.Event()
-        running = run_phase(
+        measured = timing is self._timing
+        running = run_phases(
             self._calls.of(kinds, start=repeat / timing.repeats),
             self._client.send,
             load,
             timing,
+            n_windows=self._n_windows if measured else 1,
             seed=self._seed + repeat,
             on_time=self._on_time,
             on_open=opened.set,
         )
-        if self._reloads and timing is self._timing:
-            phase = await self._reloading(self._reloads, running, opened)
+        if self._reloads and measured:
+            phases = await self._reloading(self._reloads, running, opened)
         else:
-            phase = await running
+            phases = await running
         after = await self._client.step_seconds()
-        failed = [call.error for call in phase.calls if call.error is not None]
-        if failed and len(failed) == len(phase.calls):
+        failed = [call.error for call in phases[0].calls if call.error is not None]
+        if failed and len(failed) == len(phases[0].calls):
             raise EngineError(f"every request failed, the first one so: {failed[0]}")
         return [
             Reading(
                 way=way,
                 load=load,
-                repeat=repeat,
+                repeat=repeat + window,
                 seconds=phase.seconds,
                 figures=Figures.of([call for call in phase.calls if call.kind == way], phase),
                 client_cpu=phase.cpu_seconds / phase.seconds,
                 steps=_shares(before, after),
             )
+            for window, phase in enumerate(phases)
             for way in dict.fromkeys(call.kind for call in phase.calls)
         ]
 
     async def _reloading(
-        self, reloads: Reloads, running: Coroutine[Any, Any, Phase], opened: asyncio.Event
-    ) -> Phase:
+        self, reloads: Reloads, running: Coroutine[Any, Any, list[Phase]], opened: asyncio.Event
+    ) -> list[Phase]:
         """A measurement with loads beside it, the first of them as its window opens."""
         over = asyncio.Event()
         loads: list[TimedCall] = []
@@ -153,7 +161,7 @@ class BenchTurns:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), reloads.every)
 
-        async def measure() -> Phase:
+        async def measure() -> list[Phase]:
             try:
                 return await running
             finally:
@@ -166,8 +174,7 @@ class BenchTurns:
                 measured = group.create_task(measure())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
-        phase = measured.result()
-        return replace(phase, calls=(*phase.calls, *loads))
+        return [replace(phase, calls=(*phase.calls, *loads)) for phase in measured.result()]
 
 
 async def agreement(client: LoadClient, calls: Calls) -> float:

@@ -90,7 +90,8 @@ class Timing(Record):
         seconds: Length of a measurement, at least: it goes on until as many requests of it are
             answered as there are in flight at once.
         pairs: Measure so many pairs instead, from an engine at rest to an engine at rest.
-        warm_up: Seconds of the same load before each measurement, likewise.
+        warm_up: Seconds of the same load before each measurement, likewise; before the first of
+            those that follow each other.
         repeats: Measurements of each load, by turns with the others.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import tempfile
 import time
@@ -42,6 +43,8 @@ from training.run.run_pools import leave_out_unfit, load_pools
 SYNTHETIC_TASKS = 64
 POOL_TASKS = 512
 """Tasks that are made up, and of a pool drawn, at most."""
+SCORING_AT_ONCE = 128
+"""Pairs of one scoring that an engine has in flight."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,14 @@ class BenchAsked:
         options: How that is read.
         shape: Of tasks made up.
         against_stock: Whether vLLM's own route is measured on the same pairs.
+        loads: None: as full as a scoring keeps an engine.
         estimates: Whether the pool's times are told.
         checkpoint: What `reload` loads by turns with what is live; None: a copy of the model.
     """
 
     name: WorkloadName
     config: ScoreConfig
-    loads: tuple[Load, ...]
+    loads: tuple[Load, ...] | None
     timing: Timing
     shape: Shape
     options: PoolOptions
@@ -131,6 +135,7 @@ class Bench:
         self._ways: list[tuple[str, ...]] = [KINDS[asked.name]]
         if asked.against_stock:
             self._ways.append((STOCK,))
+        self._loads = asked.loads or (self._scoring_load(),)
         kinds = [kind for way in self._ways for kind in way]
         self._calls = Calls(self.workload, tasks, kinds, builder)
 
@@ -151,6 +156,14 @@ class Bench:
         random.Random(f"bench/{config.seed}").shuffle(sample.tasks)
         return sample.tasks
 
+    def _scoring_load(self) -> Load:
+        """Requests at once of a scoring; fewer of a small pool, or to measure takes longer than to
+        score it.
+        """
+        config = self._asked.config
+        at_once = math.ceil(SCORING_AT_ONCE / config.n_prompts(config.n_instances))
+        return Load(concurrency=max(4, min(at_once, self.n_tasks // 16)))
+
     def run(self, engine: BenchEngine, keys: ClientKeys, progress: RichProgress) -> BenchResult:
         """All measurements.
 
@@ -164,7 +177,7 @@ class Bench:
             begun=begun,
             workload=self.workload,
             timing=self._asked.timing,
-            loads=self._asked.loads,
+            loads=self._loads,
             readings=tuple(readings),
             machine=this_machine(),
             engine=engine.origin,
@@ -183,11 +196,14 @@ class Bench:
             if title:
                 progress.done(title, time.monotonic() - began, "")
 
-        def begin(what: str, seconds: float) -> None:
+        def begin(what: str) -> None:
             nonlocal began, title
             end()
             began, title = time.monotonic(), what
-            progress.open(what, None if asked.timing.pairs else round(seconds), "s")
+            progress.open(what, None, "s")
+
+        def passed(seconds: float, expected: float | None) -> None:
+            progress.advance(round(seconds), None if expected is None else round(expected))
 
         async with LoadClient(engine.url, keys.api, keys.admin) as client:
             agreed = await agreement(client, self._calls) if asked.against_stock else None
@@ -195,14 +211,15 @@ class Bench:
                 client,
                 self._calls,
                 self._ways,
-                asked.loads,
+                self._loads,
                 asked.timing,
                 seed=asked.config.seed,
+                in_a_row=asked.estimates,
                 reloads=Reloads(engine.checkpoints, asked.reload_every)
                 if engine.checkpoints
                 else None,
                 on_phase=begin,
-                on_time=lambda seconds: progress.advance(round(seconds)),
+                on_time=passed,
             )
             readings = await turns.take()
             end()

@@ -43,7 +43,7 @@ def take(
                 loads,
                 timing,
                 reloads=reloads,
-                on_phase=lambda title, _: None if titles is None else titles.append(title),
+                on_phase=lambda title: None if titles is None else titles.append(title),
             )
             return await turns.take()
 

@@ -11,7 +11,7 @@ import pytest
 from engine.bench.bench_calls import Call
 from engine.bench.figures import Figures
 from engine.bench.load_client import TimedCall, now
-from engine.bench.load_phase import Phase, run_phase
+from engine.bench.load_phase import Phase, run_phases
 from engine.bench.workload import Load, Timing
 from engine.errors import EngineError, InputError
 from engine.protocol.api import Usage
@@ -50,7 +50,7 @@ def measured(
     engine: Slots | Callable[[Call, float], Awaitable[TimedCall]], load: Load, timing: Timing
 ) -> tuple[Figures, Phase]:
     send = engine.send if isinstance(engine, Slots) else engine
-    phase = run_virtual(run_phase(itertools.repeat(CALL), send, load, timing))
+    (phase,) = run_virtual(run_phases(itertools.repeat(CALL), send, load, timing))
     return Figures.of(phase.calls, phase), phase
 
 
@@ -89,6 +89,51 @@ def test_a_window_is_open_until_every_line_was_served() -> None:
     assert phase.seconds >= 24
     assert figures.requests >= 8
     assert figures.requests_per_s == pytest.approx(1 / 3, rel=0.001)
+
+
+def test_windows_follow_each_other_and_share_out_what_reaches_across() -> None:
+    engine = Slots(2, 3.0)
+    load, timing = Load(concurrency=4), Timing(seconds=5, warm_up=1)
+    work = run_phases(itertools.repeat(CALL), engine.send, load, timing, n_windows=3)
+    phases = run_virtual(work)
+    for phase, following in itertools.pairwise(phases):
+        assert phase.end == following.begin
+    for phase in phases:
+        assert phase.seconds >= 5
+        figures = Figures.of(phase.calls, phase)
+        assert figures.requests >= 4
+        assert figures.requests_per_s == pytest.approx(2 / 3, rel=0.001)
+    assert engine.sent < 4 + 3 * 6 + 2 * 4  # warmed up for once
+
+
+@pytest.mark.parametrize(
+    ("load", "timing", "n_windows"),
+    [
+        (Load(concurrency=4), Timing(seconds=10, warm_up=2), 1),
+        (Load(concurrency=16), Timing(seconds=1, warm_up=0), 1),
+        (Load(concurrency=16), Timing(seconds=1, warm_up=0), 3),
+        (Load(concurrency=4), Timing(pairs=100), 1),
+        (Load(rate=1.0), Timing(seconds=30, warm_up=5), 2),
+    ],
+)
+def test_how_long_it_takes_is_told_and_comes_true(
+    load: Load, timing: Timing, n_windows: int
+) -> None:
+    told: list[tuple[float, float | None]] = []
+    work = run_phases(
+        itertools.repeat(CALL),
+        Slots(2, 1.0).send,
+        load,
+        timing,
+        n_windows=n_windows,
+        on_time=lambda seconds, expected: told.append((seconds, expected)),
+    )
+    run_virtual(work)
+    took = told[-1][0]
+    assert told[0][1] is None
+    early = [expected for seconds, expected in told if 0.3 * took < seconds]
+    assert early == pytest.approx([took] * len(early), rel=0.3)
+    assert all(expected is None or expected >= seconds for seconds, expected in told)
 
 
 def test_the_last_requests_of_a_window_meet_the_load_of_the_first() -> None:
@@ -148,10 +193,11 @@ def test_a_rate_beyond_the_engine_shows_in_what_was_answered() -> None:
 
 def test_the_same_seed_sends_at_the_same_times() -> None:
     def due(seed: int) -> list[float]:
-        work = run_phase(
+        work = run_phases(
             itertools.repeat(CALL), Slots(4, 0.01).send, Load(rate=5), Timing(), seed=seed
         )
-        return [call.due for call in run_virtual(work).calls]
+        (phase,) = run_virtual(work)
+        return [call.due for call in phase.calls]
 
     assert due(1) == due(1) != due(2)
 

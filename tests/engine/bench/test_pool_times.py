@@ -17,7 +17,7 @@ import pytest
 from engine.bench.bench_calls import Call
 from engine.bench.figures import Figures
 from engine.bench.load_client import TimedCall, now
-from engine.bench.load_phase import run_phase
+from engine.bench.load_phase import run_phases
 from engine.bench.pool_times import PoolTimes
 from engine.bench.repeats import repeated
 from engine.bench.workload import Load, Timing
@@ -92,7 +92,7 @@ async def whole_pool(tasks: list[Task], config: ScoreConfig) -> float:
 async def measured(tasks: list[Task], config: ScoreConfig, at_once: int) -> PoolTimes:
     """The estimate, as `jostle bench uncertainty --estimate` makes it."""
     order = random.Random(1).sample(tasks, len(tasks))
-    device, rates = Device(), []
+    device = Device()
 
     def calls(salt: str, start: int) -> Iterator[Call]:
         for place in itertools.count(start):
@@ -103,15 +103,15 @@ async def measured(tasks: list[Task], config: ScoreConfig, at_once: int) -> Pool
         (score,) = await scored(device, call.salt, [call.content], config)
         return TimedCall(call.kind, due, now(), now(), score.usage)
 
-    for repeat in range(3):
-        source = calls(f"r{repeat}", repeat * len(order) // 3)
-        phase = await run_phase(source, send, Load(concurrency=at_once), Timing(seconds=10))
-        rates.append(Figures.of(phase.calls, phase).requests_per_s)
+    phases = await run_phases(
+        calls("r", 0), send, Load(concurrency=at_once), Timing(seconds=10), n_windows=3
+    )
+    rates = [Figures.of(phase.calls, phase).requests_per_s for phase in phases]
     return PoolTimes.of("pool", len(tasks), 0, repeated(rates), tokens=1.0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "k", "at_once"), [(1, 2, 43), (4, 3, 8)])
+@pytest.mark.parametrize(("n", "k", "at_once"), [(1, 2, 43), (1, 2, 4), (4, 3, 8), (4, 3, 4)])
 def test_a_pool_takes_as_long_as_was_told(n: int, k: int, at_once: int) -> None:
     tasks = [*training_pool()][::2]
     config = ScoreConfig(n_instances=n, n_perturbations=k, max_output_tokens=8)
