@@ -27,7 +27,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for evaluation.json and outputs.jsonl.")
     ] = None,
     instances: Annotated[int, typer.Option(min=1, help="Instances of each task.")] = 100,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest output.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4_096, help="Longest output.")] = 128,
     max_model_len: Annotated[
         int | None,
         typer.Option(min=64, help="Its context, in tokens.", show_default="the engine's"),
@@ -47,7 +47,7 @@ def evaluate(
     """Evaluate what an engine serves: ROUGE-L, exact match, perplexity of gold outputs."""
     from rich.console import Console
 
-    from engine.files import check_output
+    from engine.files import check_folder, check_output
     from engine.pools import open_pool
     from engine.pools.checks import LeftOut
     from training.commands.single_step import EVALUATION_FILES, evaluate_engine
@@ -55,9 +55,11 @@ def evaluate(
     from training.report.display import evaluation_table
     from training.report.progress_lines import open_progress
 
-    if output is not None and output.exists():
-        read = (pool, *open_pool(pool).files, config)
-        for name in EVALUATION_FILES:
+    opened = open_pool(pool, faults=LeftOut() if skip_faulty else None)
+    if output is not None:
+        read = (pool, *opened.files, config)
+        check_folder(output)
+        for name in EVALUATION_FILES if output.exists() else ():
             check_output(output / name, overwrite=overwrite, inputs=read)
     asked = EvaluateConfig(
         instances_per_task=instances,
@@ -66,7 +68,6 @@ def evaluate(
         gold_perplexity=gold,
     )
     prompt = _config(config, {}, {}).prompt
-    left_out = LeftOut() if skip_faulty else None
     builder = builder_at(
         engine, api_key, prompt, model, max_model_len, trust_remote_code=trust_remote_code
     )
@@ -78,15 +79,14 @@ def evaluate(
         version = client.weights().version
         found = evaluate_engine(
             client,
-            pool,
+            opened,
             asked,
             builder,
             output,
             max_tasks=max_tasks,
-            left_out=left_out,
             on_progress=lambda done, total, task: progress.advance(done, total, task),
         )
-    for fault in left_out.found if left_out is not None else ():
+    for fault in opened.faults.found:
         typer.echo(f"left out: {fault}", err=True)
     Console().print(evaluation_table(version, found))
 

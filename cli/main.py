@@ -38,7 +38,7 @@ from cli.train import train
 from cli.version import print_version, version
 from engine.errors import EXIT_GAVE_UP, EngineError, GaveUpError, InputError, TrainingError
 
-RESUMABLE = ("demo", "run", "sweep", "score", "race", "logprobs")
+RESUMABLE = ("demo", "run", "sweep", "score", "race", "logprobs", "train", "judge")
 """Commands that go on where they were stopped when they are called again."""
 
 STOPPED = 130

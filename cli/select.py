@@ -81,9 +81,7 @@ def select(
     except InputError as error:
         if error.file or error.field in (None, "n_tasks", "forced"):
             raise
-        raise InputError(
-            error.problem, file=scores, record=error.record, field=error.field
-        ) from error
+        raise error.within(scores) from error
     write_json(reasons, chosen.model_dump(mode="json"))
     write_names(output, chosen.task_ids)
     for note in chosen.notes:

@@ -33,6 +33,12 @@ class InputError(ValueError):
         prefix = ", ".join(part for part in where if part)
         super().__init__(f"{prefix}: {problem}" if prefix else problem)
 
+    def within(self, file: object | None) -> InputError:
+        """The same, of this file unless it names one."""
+        return InputError(
+            self.problem, file=self.file or file, record=self.record, field=self.field
+        )
+
 
 class EngineError(RuntimeError):
     """The scoring engine could not be reached, refused a request or failed at it."""

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from engine.errors import InputError
 from engine.tasks import Record
+from engine.validation import first_fault
 
 _R = TypeVar("_R", bound=Record)
 
@@ -83,6 +84,29 @@ def check_output(path: Path, *, overwrite: bool, inputs: Iterable[object] = ()) 
         raise InputError(f"cannot be written: {error.strerror}", file=path) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError("cannot be written to", file=folder)
+
+
+def check_folder(folder: Path, inputs: Iterable[object] = ()) -> None:
+    """That a command may write files into a folder, which is made when it is not there.
+
+    Args:
+        inputs: What the same command reads, see `check_output`.
+
+    Raises:
+        InputError: If it, or what it lies in, is no folder or cannot be written to, or it is an
+            input.
+    """
+    try:
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        if not there.is_dir():
+            raise InputError("is no folder", file=there)
+        read = [path for each in inputs if (path := Path(str(each))).is_dir()]
+        if there == folder and any(folder.samefile(path) for path in read):
+            raise InputError("is read by the same command; name another folder", file=folder)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", file=folder) from error
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError("cannot be written to", file=there)
 
 
 def _part_of(path: Path) -> Path:
@@ -175,9 +199,13 @@ class LineJournal(Generic[_R]):
                 try:
                     yield self.kind.model_validate_json(line)
                 except ValidationError as error:
-                    problem = f"broken line: {error.errors()[0]['msg']}"
-                    record = f"line {self._n_read}"
-                    raise InputError(problem, file=self.path, record=record) from error
+                    problem, field = first_fault(error)
+                    raise InputError(
+                        f"broken line: {problem}",
+                        file=self.path,
+                        record=f"line {self._n_read}",
+                        field=field,
+                    ) from error
 
     def __enter__(self) -> Self:
         try:

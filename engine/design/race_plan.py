@@ -163,7 +163,7 @@ def _fault(
     try:
         plan_task(task, config.model_copy(update=everything), builder)
     except InputError as fault:
-        return InputError(fault.problem, file=source, record=fault.record, field=fault.field)
+        return fault.within(source)
     return None
 
 

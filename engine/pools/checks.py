@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from engine.errors import InputError
 from engine.tasks import Task, id_fault, task_faults
+
+logger = logging.getLogger(__name__)
 
 NOT_UNICODE = "not Unicode: holds half a surrogate pair"
 
@@ -17,10 +20,12 @@ class Faults:
 
     Attributes:
         count: Faults taken so far.
+        notes: What was noted, and of how many records.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.notes: Counter[str] = Counter()
 
     def add(self, fault: InputError) -> None:
         self.count += 1
@@ -31,8 +36,11 @@ class Faults:
         """The faults of what was left out; none where nothing is."""
         return ()
 
-    def note(self, phrase: str) -> None:
-        """Take what is no fault of a record and yet worth knowing of a pool."""
+    def note(self, phrase: str, file: object) -> None:
+        """Take what is no fault of a record and yet worth knowing of a pool; it is logged once."""
+        if phrase not in self.notes:
+            logger.warning("%s: %s", file, phrase)
+        self.notes[phrase] += 1
 
 
 class LeftOut(Faults):
@@ -61,17 +69,13 @@ class ToldFaults(Faults):
 
     Args:
         tell: Called with each fault, in the order of the files.
-
-    Attributes:
-        notes: What was noted, and of how many records.
     """
 
     def __init__(self, tell: Callable[[InputError], None]) -> None:
         super().__init__()
         self._tell = tell
-        self.notes: Counter[str] = Counter()
 
-    def note(self, phrase: str) -> None:
+    def note(self, phrase: str, file: object) -> None:
         self.notes[phrase] += 1
 
     def add(self, fault: InputError) -> None:
@@ -84,6 +88,9 @@ class IgnoredFaults(Faults):
 
     def add(self, fault: InputError) -> None:
         self.count += 1
+
+    def note(self, phrase: str, file: object) -> None:
+        pass
 
 
 class Checker:
@@ -113,6 +120,10 @@ class Checker:
         self.faults.add(
             InputError(problem, file=self.file, record=self._name(part), field=field or None)
         )
+
+    def note(self, phrase: str) -> None:
+        """Note what is no fault of the record."""
+        self.faults.note(phrase, self.file)
 
     def _name(self, part: str | None) -> str | None:
         return ", ".join(name for name in (self.record, part) if name) or None

@@ -156,7 +156,7 @@ def _messages(messages: list[Any], name: str, check: Checker) -> tuple[str, str,
         return "", "", ()
     *before, (_, output) = spoken
     if sum(role == "assistant" for role, _ in before):
-        check.faults.note("of several answers in a conversation the last alone is a gold output")
+        check.note("of several answers in a conversation the last alone is a gold output")
     # OpenAI's way to say that an answer is not to be learned from.
     unwanted = messages[-1].get("weight") == 0
     outputs = (output,) if output.strip() and not unwanted else ()

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.errors import InputError
 from engine.pools.checks import Faults, kind
+from engine.pools.encodings import file_encoding
 from engine.pools.json_array import first_value, read_json_array
 from engine.pools.json_text import JsonError
 from engine.pools.rows import Row, read_jsonl
@@ -21,6 +22,9 @@ def read_json(file: Path, faults: Faults) -> Iterator[Row]:
     or as pandas writes them, `{"output": {"0": ...}}`; or a single record.
     """
     try:
+        if problem := file_encoding(file):
+            faults.add(InputError(problem, file=file))
+            return
         value, alone = first_value(file)
         if not alone:
             yield from read_jsonl(file, faults)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from engine.pools.encodings import not_utf8, other_encoding
+
 
 class JsonError(ValueError):
     """The text is no JSON, or no program could read it the same way twice."""
@@ -25,8 +27,9 @@ def parse_json(raw: bytes, *, one_line: bool = False) -> Any:
     except json.JSONDecodeError as error:
         line = "" if one_line else f"line {error.lineno}, "
         problem = f"not JSON: {error.msg.removesuffix(' at')} at {line}column {error.colno}"
+        problem = other_encoding(raw) or problem
     except UnicodeDecodeError as error:
-        problem = f"not UTF-8: byte {error.start} cannot be read"
+        problem = not_utf8(error)
     except RecursionError:
         problem = "not JSON: nested too deeply"
     raise JsonError(problem)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.files import write_bytes
+from engine.pools.encodings import read_text
 from engine.tasks import id_fault
 
 
@@ -14,16 +15,14 @@ def read_names(file: Path) -> list[str]:
     """The lines of a list, less blank ones and blanks at their ends.
 
     Raises:
-        InputError: If the file cannot be read.
+        InputError: If the file cannot be read, or is no text.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=file) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8: byte {error.start} cannot be read", file=file) from error
     # Not by splitlines: it parts at characters that may stand in a name of an older list.
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    lines = [line.strip() for line in read_text(file).split("\n")]
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise InputError("is no text: holds a NUL", file=file, record=f"line {number}")
+    return [line for line in lines if line]
 
 
 def write_names(file: Path, names: Iterable[str]) -> None:

@@ -132,7 +132,7 @@ def _definition(raw: Mapping[str, Any], check: Checker, task_id: str) -> str:
     value = raw.get("Definition")
     text = value[0] if isinstance(value, list) and value else value
     if isinstance(value, list) and len(value) > 1:
-        check.faults.note("of several definitions the first alone is used")
+        check.note("of several definitions the first alone is used")
     return check.text(None if text == [] else text, "Definition", task_id)
 
 

@@ -131,7 +131,7 @@ def existing_path(name: str) -> Path:
         there = path.exists()
     except (OSError, RuntimeError) as error:  # no folder of this person, a name that is too long
         raise InputError(f"cannot be opened: {error}", file=name) from error
-    problem = "can be read but once, and a pool is gone through several times; write it to a file"
+    problem = "can be read but once, and is gone through several times; write it to a file"
     raise InputError(problem if there else "no such file or folder", file=path)
 
 

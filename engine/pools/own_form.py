@@ -89,7 +89,7 @@ def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | No
     if not isinstance(classification, (bool, NoneType)):
         found = f"expected true or false, found {kind(classification)}"
         check.fault(found, "is_classification")
-    tell_unused(values, check)
+    tell_unused(values, check, ("name",))
     if check.bad:
         return None
     return Task(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import InputError
 from engine.pools.checks import Faults, is_unicode, kind
+from engine.pools.encodings import file_encoding
 from engine.pools.json_text import JsonError, parse_json
 from engine.tasks import Task
 
@@ -75,6 +76,9 @@ def read_csv(file: Path, faults: Faults) -> Iterator[Row]:
     # A limit of the whole process, 128 KiB at first, which is less than a long document.
     csv.field_size_limit(max(csv.field_size_limit(), sys.maxsize >> 16))
     try:
+        if problem := file_encoding(file):
+            faults.add(InputError(problem, file=file))
+            return
         # Bytes that are no UTF-8 become halves of surrogate pairs, so that reading can go on.
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             lines = csv.reader(stream, delimiter=delimiter, strict=True)

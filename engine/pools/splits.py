@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import InputError
-from engine.files import check_output
+from engine.files import check_folder, check_output
 from engine.pools.formats import NIV2
 from engine.pools.lazy import LazyPool
 from engine.pools.names import read_names, write_names
@@ -110,6 +110,7 @@ def write_split(
     endings = ["_tasks.txt"] if lists_only else ["_tasks.txt", ".jsonl"]
     read = list(inputs)
     names = [f"{name}{ending}" for name in sides for ending in endings]
+    check_folder(folder)
     for path in (folder / name for name in names if folder.exists()):
         check_output(path, overwrite=overwrite, inputs=read)
     for name, ids in sides.items():

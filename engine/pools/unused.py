@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Any
 
 from engine.pools.checks import Checker
+from engine.pools.options import Columns
 
 _CONTEXT = frozenset(
     [
@@ -16,8 +19,12 @@ _CONTEXT = frozenset(
 """What a model is told or shown beside the prompt, in the words of known data sets."""
 
 
+_SHORTEST = 4
+"""Letters of a key that one misspelt is told from another word, at least."""
+
+
 class Watched(dict[str, Any]):
-    """A record that remembers which of its keys were asked for with `get`."""
+    """A record that remembers which of its keys were asked for with `get` or looked for."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         super().__init__(values)
@@ -27,12 +34,22 @@ class Watched(dict[str, Any]):
         self.asked.add(key)
         return super().get(key, default)
 
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(str(key))
+        return super().__contains__(key)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The keys that were asked for and are not there."""
+        return frozenset(self.asked - self.keys())
+
 
 def tell_unused(values: Watched, check: Checker, known: Collection[str] = ()) -> None:
     """Tell of keys that nothing has asked for.
 
     Args:
-        check: Is told of a fault where something would be lost that changes the meaning.
+        check: Is told of a fault where something would be lost that changes the meaning, be it
+            that its name is misspelt.
         known: Keys that need no note.
     """
     for name in values:
@@ -41,11 +58,28 @@ def tell_unused(values: Watched, check: Checker, known: Collection[str] = ()) ->
         if name in _CONTEXT and not is_empty(values[name]):
             problem = "is not used, and without it the task means another thing; put it into the "
             check.fault(f"{problem}prompt, or leave it out", name)
-        elif name not in known and not is_index(name):
+        elif name in known or is_index(name):
+            continue
+        elif (meant := _meant(name, values.missing)) and not is_empty(values[name]):
+            role = "input" if meant == "context" else meant
+            way = f"--column {role}={name}, " if role in Columns.model_fields else ""
+            problem = f"is not used, and there is no {meant!r}, which it may be"
+            check.fault(f"{problem}: {way}rename it, or leave it out", name)
+        else:
             hint = (
                 "; --column task=task makes a task of rows that share it" if name == "task" else ""
             )
-            check.faults.note(f"{name!r} is not used{hint}")
+            check.note(f"{name!r} is not used{hint}")
+
+
+@lru_cache(maxsize=4096)
+def _meant(name: str, missing: frozenset[str]) -> str | None:
+    """The missing key that this one is, but for case and one letter that is wrong or misplaced."""
+    for key in sorted(missing):
+        alike = SequenceMatcher(None, name.casefold(), key.casefold(), autojunk=False).ratio()
+        if len(key) >= _SHORTEST and alike > 1 - 1.01 / len(key):
+            return key
+    return None
 
 
 def is_empty(value: Any) -> bool:

@@ -77,7 +77,7 @@ POOL = "pool.jsonl"
         (("bench", "logprobs", "--pool", POOL, "-o", "hard.json", "--overwrite"), "is read by the"),
         (("bench", "samples", "--estimate", POOL, "-o", "hard.json", "--overwrite"), "is read by"),
         (("pool", "convert", POOL, "precious.parquet"), "is there already"),
-        (("pool", "split", POOL, "precious.html", "--by", "task"), "no such folder"),
+        (("pool", "split", POOL, "precious.html", "--by", "task"), "is no folder"),
         (("config", "init", "precious.html"), "is there already"),
         (("config", "init", "folder", "--overwrite"), "is a folder"),
         (("eval", POOL, "--output", "done"), "outputs.jsonl: is there already"),
@@ -137,6 +137,7 @@ def test_what_lies_beside_is_replaced_only_where_it_is_unfinished_work(
     code, shown = jostle("score", POOL, "-o", "new.parquet")
     assert code == 2
     assert "new.pairs.parquet: is there already; --overwrite replaces it" in shown
+    assert not (work / "new.lock").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

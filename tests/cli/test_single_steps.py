@@ -101,6 +101,21 @@ def test_what_an_engine_serves_is_evaluated(
     assert jostle(*command)[0] == 2
 
 
+def test_an_evaluation_that_could_not_be_written_is_not_begun(
+    jostle: Any, engine: FakeEngine, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "generate", None)
+    held = config.parent / "held"
+    for words, told in (
+        ((held, "--output", config), "config.toml: is no folder"),
+        ((held, "--output", config / "x" / "y"), "config.toml: is no folder"),
+        ((tmp_path / "no.jsonl",), "no.jsonl: no such file or folder"),
+        ((held, "--max-new-tokens", 250), "held, record held-00/isky, field 'input': the"),
+    ):
+        code, shown = jostle("eval", *words)
+        assert (code, told in shown, len(shown.strip().splitlines())) == (2, True, 1), shown
+
+
 def test_what_cannot_be_evaluated_is_left_out_and_listed(
     jostle: Any, engine: FakeEngine, tmp_path: Path
 ) -> None:
@@ -186,7 +201,7 @@ def test_two_models_are_compared(jostle: Any, judge: Server, tmp_path: Path) -> 
     right.write_text("".join(right.read_text().splitlines(keepends=True)[:3]))
     code, shown = jostle(*command)
     assert code == 2
-    assert "record task-3/1: only one side" in shown
+    assert "record task-3/1: the right side has no answer" in shown
 
 
 def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.errors import InputError
 from engine.files import write_bytes, write_json
 from engine.pools.checks import LeftOut
-from engine.pools.opening import open_pool
+from engine.pools.lazy import LazyPool
 from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
@@ -79,34 +79,34 @@ def train_on(
 
 def evaluate_engine(
     engine: Engine,
-    pool: str,
+    pool: LazyPool,
     config: EvaluateConfig,
     builder: PromptBuilder,
     output: Path | None = None,
     *,
     max_tasks: int | None = None,
-    left_out: LeftOut | None = None,
     on_progress: Callable[[int, int, str], None] = lambda done, total, task: None,
 ) -> Evaluation:
     """Evaluate what an engine serves on a pool.
 
     Args:
-        pool: What `engine.pools.open_pool` takes.
+        pool: The tasks. Where its `faults` is a `LeftOut`, what cannot be read or evaluated is left
+            out and, with `output`, listed in `skipped.jsonl` there.
         output: Folder for `evaluation.json` and `outputs.jsonl`, the latter for `jostle judge`.
         max_tasks: The first so many tasks only.
-        left_out: Takes what cannot be read or evaluated, which is left out and, with `output`,
-            listed in `skipped.jsonl` there.
         on_progress: Called with tasks done, tasks in all, and the last task's id.
 
     Raises:
         InputError: If the pool is faulty, or a task cannot be evaluated.
         EngineError: If the engine fails.
     """
-    opened = open_pool(pool, faults=left_out)
-    if left_out is not None:
-        opened = opened.where(lambda task: build_evaluation_set([task], builder, config))
-    tasks = list(opened)[:max_tasks]
-    evaluator = Evaluator(build_evaluation_set(tasks, builder, config), config.max_new_tokens)
+    if isinstance(pool.faults, LeftOut):
+        pool = pool.where(lambda task: build_evaluation_set([task], builder, config))
+    try:
+        asked = build_evaluation_set(list(pool)[:max_tasks], builder, config)
+    except InputError as fault:
+        raise fault.within(pool.source) from fault
+    evaluator = Evaluator(asked, config.max_new_tokens)
     for done, task_id in evaluator.run(engine):
         on_progress(done, evaluator.n_tasks, task_id)
     evaluation = evaluator.result()
@@ -114,5 +114,5 @@ def evaluate_engine(
         write_json(output / EVALUATION_FILES[0], evaluation.model_dump(mode="json"))
         lines = b"".join(each.model_dump_json().encode() + b"\n" for each in evaluator.outputs)
         write_bytes(output / EVALUATION_FILES[1], lines)
-        write_left_out(output / EVALUATION_FILES[2], opened.faults.found)
+        write_left_out(output / EVALUATION_FILES[2], pool.faults.found)
     return evaluation

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
+from engine.pools.encodings import read_text
 
 _NO_FILES = ("auto", "bundled")
 
@@ -19,11 +20,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: If it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
+        return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", file=path) from error
 
@@ -70,9 +67,9 @@ def put_template(section: Any, folder: Path, source: object, field: str) -> None
     if "template" in section:
         raise InputError("a template is given as well", file=source, field=field)
     try:
-        section["template"] = (folder / str(named)).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=source, field=field) from error
+        section["template"] = read_text(folder / str(named))
+    except InputError as error:
+        raise InputError(str(error), file=source, field=field) from error
     section["template_name"] = str(named)
 
 

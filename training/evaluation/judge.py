@@ -21,7 +21,9 @@ from pydantic import ValidationError
 from engine.client.chat_client import ChatClient
 from engine.errors import InputError
 from engine.files import LineJournal
+from engine.pools.encodings import other_encoding, without_mark
 from engine.tasks import Record
+from engine.validation import first_fault
 from training.evaluation.evaluator import Output
 from training.tables.lock import RunLock
 
@@ -92,23 +94,37 @@ class Judgement(Record):
 
 
 def read_outputs(path: Path) -> list[Output]:
-    """The lines of an `outputs.jsonl`.
+    """The lines of an `outputs.jsonl`, at least one; blank ones are passed over.
 
     Raises:
-        InputError: If the file cannot be read or a line is broken.
+        InputError: If the file cannot be read, holds no answer, a line is broken, or answers what
+            another one answers.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        raw = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file=path) from error
-    outputs = []
-    for number, line in enumerate(lines, start=1):
+    if problem := other_encoding(raw):
+        raise InputError(problem, file=path)
+    outputs: dict[tuple[str, str], Output] = {}
+    for number, line in enumerate(without_mark(raw).splitlines(), start=1):
+        if not line.strip():
+            continue
+        record = f"line {number}"
         try:
-            outputs.append(Output.model_validate_json(line))
+            output = Output.model_validate_json(line)
         except ValidationError as error:
-            problem = f"broken line: {error.errors()[0]['msg']}"
-            raise InputError(problem, file=path, record=f"line {number}") from error
-    return outputs
+            problem, field = first_fault(error)
+            problem = f"broken line: {problem}"
+            raise InputError(problem, file=path, record=record, field=field) from error
+        name = (output.task_id, output.instance_id)
+        if name in outputs:
+            problem = f"{'/'.join(name)} is answered by an earlier line, too"
+            raise InputError(problem, file=path, record=record, field="instance_id")
+        outputs[name] = output
+    if not outputs:
+        raise InputError("holds no answer", file=path)
+    return list(outputs.values())
 
 
 def compare(
@@ -131,11 +147,12 @@ def compare(
         on_progress: Called with verdicts done and verdicts in all.
 
     Raises:
-        InputError: If the two sets do not answer the same instances, the journal is broken, or
-            another process is at it, which is named.
+        InputError: If the two sets do not answer the same instances, the journal is broken or
+            another file, or another process is at it, which is named.
         EngineError: If the judge fails; verdicts that came before stay in the journal.
     """
     pairs = _match(left, right)
+    _check_journal(journal)
     asked = {
         _key(one, other, judge.model, swapped): (one, other, swapped)
         for one, other in pairs
@@ -144,6 +161,15 @@ def compare(
     with RunLock(journal.with_name(f"{journal.name}.lock"), "comparison", journal):
         known = _verdicts(asked, judge, LineJournal(journal, Verdict), at_once, on_progress)
     return summarise(_by_pair(pairs, known, judge.model))
+
+
+def _check_journal(path: Path) -> None:
+    """That a file which is there is a journal: the torn end of one is cut off."""
+    begins = b'{"key":'
+    if path.is_file():
+        with path.open("rb") as stream:
+            if not begins.startswith(stream.read(len(begins))):
+                raise InputError("is there and no journal of verdicts; name another", file=path)
 
 
 def _verdicts(
@@ -184,8 +210,9 @@ def _verdicts(
 def _match(left: Sequence[Output], right: Sequence[Output]) -> list[tuple[Output, Output]]:
     others = {(each.task_id, each.instance_id): each for each in right}
     names = [(each.task_id, each.instance_id) for each in left]
-    for task_id, instance_id in set(names) ^ others.keys():
-        raise InputError("only one side has an answer", record=f"{task_id}/{instance_id}")
+    for name in sorted(set(names) ^ others.keys()):
+        side = "left" if name in others else "right"
+        raise InputError(f"the {side} side has no answer", record="/".join(name))
     return [(each, others[name]) for each, name in zip(left, names, strict=True)]
 
 

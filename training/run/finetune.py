@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.errors import InputError
 from engine.files import write_json
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool
@@ -16,7 +17,7 @@ from training.run.summary import RowsSummary
 from training.tables.record_files import write_parquet
 from training.trainer.resume import fingerprint, newest_checkpoint, remove_attempts
 from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
-from training.trainer.training_rows import build_rows, choose_probes
+from training.trainer.training_rows import TrainingRows, build_rows, choose_probes
 
 Train = Callable[..., TrainResult]
 """`training.trainer.trainer_process.run_trainer`, or what is called in its place."""
@@ -91,7 +92,7 @@ def train_rows(
         InputError: If a task has no usable row.
         TrainingError: If the trainer fails.
     """
-    rows = build_rows(tasks, builder, config)
+    rows = _rows_of(tasks, builder, config)
     work.mkdir(parents=True, exist_ok=True)
     for stale in work.glob("output-*"):
         shutil.rmtree(stale)
@@ -104,7 +105,7 @@ def train_rows(
     )
     write_json(work / "rows.json", summary.model_dump(mode="json"))
     if len(validation):
-        chosen = build_rows(validation, builder, config, config.train.validation_instances)
+        chosen = _rows_of(validation, builder, config, config.train.validation_instances)
         write_parquet(work / "validation.parquet", chosen.frame)
     # Folders per attempt: a trainer left over from a killed run writes elsewhere.
     attempt = secrets.token_hex(4)
@@ -130,3 +131,12 @@ def train_rows(
     )
     remove_attempts(work)
     return result
+
+
+def _rows_of(
+    pool: Pool, builder: PromptBuilder, config: RunConfig, n_instances: int | None = None
+) -> TrainingRows:
+    try:
+        return build_rows(pool, builder, config, n_instances)
+    except InputError as fault:
+        raise fault.within(pool.source) from fault

@@ -37,7 +37,8 @@ class RunLock:
     """Holds a run folder or a command's output for this process; a context manager.
 
     Args:
-        path: The lock file. It stays when the lock is given back; only the lock counts.
+        path: The lock file, which is removed when the lock is given back. One that a killed
+            process left holds nothing.
         what: What is held, for messages.
         file: Where that is; the lock file's folder by default.
 
@@ -52,24 +53,28 @@ class RunLock:
         self._stream: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            stream = self.path.open("a+b", buffering=0)
-        except OSError as error:
-            raise InputError(f"cannot be written: {error.strerror}", file=self.path) from error
-        for attempt in range(_ATTEMPTS):
+        tries_left = _ATTEMPTS
+        while True:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                stream = self.path.open("a+b", buffering=0)
+            except OSError as error:
+                raise InputError(f"cannot be written: {error.strerror}", file=self.path) from error
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
             except OSError as error:
-                if attempt < _ATTEMPTS - 1:  # it may only be somebody who looks, see `live_owner`
+                stream.close()
+                tries_left -= 1
+                if tries_left:  # it may only be somebody who looks, see `live_owner`
                     time.sleep(_PAUSE_SECONDS)
                     continue
-                stream.close()
                 raise InputError(
                     f"another process works on this {self._what}{_describe(read_owner(self.path))}",
                     file=self._file,
                 ) from error
+            if _is_at(stream, self.path):
+                break
+            stream.close()  # its holder has removed it in the meantime
         owner = Owner(pid=os.getpid(), host=socket.gethostname(), started=time.time())
         self._stream = stream
         with suppress(OSError):  # on a full disk the lock holds, only its holder is not named
@@ -79,15 +84,28 @@ class RunLock:
 
     def __exit__(self, *_exc: object) -> None:
         assert self._stream is not None
+        with suppress(OSError):
+            if _is_at(self._stream, self.path):
+                self.path.unlink()
         self._stream.close()
         self._stream = None
 
 
+def _is_at(stream: IO[bytes], path: Path) -> bool:
+    """Whether an open file is the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def live_owner(path: Path) -> Owner | None:
     """Who holds the lock now; none if nobody does."""
-    if not path.is_file():
+    try:
+        stream = path.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    with path.open("rb") as stream:
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine.errors import InputError
 from engine.files import write_bytes
+from engine.pools.encodings import other_encoding, without_mark
 from engine.validation import first_fault
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -23,12 +24,15 @@ def read_json(path: Path, model: type[_M]) -> _M:
         InputError: If the file is missing or does not follow the record's schema.
     """
     try:
-        return model.model_validate_json(path.read_bytes())
+        raw = path.read_bytes()
+        return model.model_validate_json(without_mark(raw))
     except FileNotFoundError as error:
         raise InputError("the file is missing", file=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
     except ValidationError as error:
         problem, field = first_fault(error)
-        raise InputError(problem, file=path, field=field) from error
+        raise InputError(other_encoding(raw) or problem, file=path, field=field) from error
 
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:

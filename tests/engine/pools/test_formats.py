@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,7 @@ def test_a_good_file_and_its_tasks(
 
 ALPACA_LINE = json.dumps(ALPACA).encode() + b"\n"
 TOOLS = {"tools": "search"}
+UTF16 = "not UTF-8: it looks like UTF-16; convert it:"
 LOST = "is not used, and without it the task means another thing"
 HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
 
@@ -185,7 +187,11 @@ HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
         ("a.json", "[" * 200_000, "not JSON: nested too deeply at line 1, column 2"),
         ("a.jsonl", "[" * 200_000, "record line 1: not JSON: nested too deeply"),
         ("a.json", "[7]", "record entry 1: expected a JSON object, found a number"),
-        ("a.json", b"\xff\xfe[\x00]\x00", "not UTF-8: invalid start byte"),
+        ("a.json", b"\xff\xfe[\x00]\x00", f"{UTF16} iconv -f UTF-16 -t UTF-8 OLD > NEW"),
+        ("a.json", b'["\xff"]', "not UTF-8: invalid start byte"),
+        ("a.json", "[]".encode("utf-16-be"), f"{UTF16} iconv -f UTF-16BE -t UTF-8"),
+        ("a.jsonl", '{"a": 1}\n'.encode("utf-16"), f"record line 1: {UTF16} iconv -f UTF-16 -t"),
+        ("a.jsonl", '{"a": 1}\n'.encode("utf-16-le"), f"record line 1: {UTF16} iconv -f UTF-16LE"),
         ("a.jsonl", b'{"output": "a", "output": "b"}', "record line 1: an object holds the key 'o"),
         ("a.json", b'[{"output": "a", "output": "b"}]', "record entry 1: an object holds the key"),
         ("a.json", {"train": [ALPACA], "test": [ALPACA]}, "holds several lists, 'train', 'test'"),
@@ -257,7 +263,9 @@ HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
         ),
         ("a.json", {"t1": ALPACA, "t2": ALPACA}, "field 'format': unknown format: its records"),
         ("a.json", b'[{"output": "b"},]', "field 'format': unknown format: its records have"),
-        ("a.csv", "instruction,output\na,b\n".encode("utf-16"), "record line 1: not UTF-8"),
+        ("a.csv", "instruction,output\na,b\n".encode("utf-16"), UTF16),
+        ("a.tsv", "instruction\toutput\na\tb\n".encode("utf-16-le"), UTF16),
+        ("a.csv", b"instruction,\xffoutput\na,b\n", "record line 1: not UTF-8"),
         ("a.jsonl", [ALPACA | {"input": "\ud83d"}], "record line 1, field 'input': not Unicode"),
         (
             "a.jsonl",
@@ -282,6 +290,48 @@ def test_a_fault_is_told_with_its_place(
     faults, _, _ = found(write(tmp_path, name, content))
     assert faults
     assert faults[0].startswith(fault)
+
+
+INSTRUCTED = {"instruction": "a", "output": "b"}
+SEED = {"id": "t", "instruction": "i", "instances": [{"input": "", "output": "o"}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "meant", "role"),
+    [
+        ("a.csv", "instruction,inptu,output\na,b,c\n", "inptu", "input", "input"),
+        ("a.tsv", "instruction\tInput\toutput\na\tb\tc\n", "Input", "input", "input"),
+        ("a.json", [INSTRUCTED | {"inputs": "x"}], "inputs", "input", "input"),
+        ("a.jsonl", [INSTRUCTED | {"content": "x"}], "content", "context", "input"),
+        ("a.jsonl", [ALPACA | {"sytem": "Be brief."}], "sytem", "system", None),
+        ("a.jsonl", [ALPACA | {"Category": "x"}], "Category", "category", "category"),
+        ("a.jsonl", [SEED | {"catgeory": "x"}], "catgeory", "category", "category"),
+        ("a.json", NIV1 | {"Label": ["x"]}, "Label", "Labels", None),
+    ],
+)
+def test_a_misspelt_column_is_a_fault(
+    name: str, content: Any, column: str, meant: str, role: str | None, tmp_path: Path
+) -> None:
+    """It would be read as one that is not there, as an empty input for instance."""
+    file = write(tmp_path, name, content)
+    way = f"--column {role}={column}, " if role else ""
+    problem = f"is not used, and there is no {meant!r}, which it may be: {way}rename it, or leave"
+    with pytest.raises(InputError, match=f"field {column!r}: {re.escape(problem)}"):
+        read(file)
+    if role:
+        read(file, columns={role: column})
+
+
+def test_a_column_that_is_no_misspelt_one_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [INSTRUCTED | {"idx": 1, "story": "x", "inptu": ""}, INSTRUCTED | {"idx": 2}]
+    pool = open_pool(write(tmp_path, "a.jsonl", rows))
+    for _ in range(2):
+        assert len(list(pool)) == 2
+    file = tmp_path / "a.jsonl"
+    told = [f"{file}: {name!r} is not used" for name in ("idx", "story", "inptu")]
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 def test_what_is_not_used_is_named(tmp_path: Path) -> None:
@@ -375,7 +425,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPa
         ("hub:a/b/c", {}, "hub:a/b/c: names no data set"),
         ("x" * 300, {}, "File name too long"),
         ("~nobody-here/x", {}, "cannot be opened"),
-        ("fifo", {}, "fifo: can be read but once, and a pool is gone through several times"),
+        ("fifo", {}, "fifo: can be read but once, and is gone through several times"),
         ("-", {}, "-: no such file or folder"),
     ],
 )

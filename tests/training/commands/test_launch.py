@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from engine.errors import EngineError, InputError
+from engine.pools import open_pool
 from engine.process.gpu_memory import GIB, Gpu
 from engine.protocol.completions import TokenPair
 from tests.engine.client.canned_server import Answer, Server
@@ -367,7 +368,7 @@ def test_evaluation_alone_leaves_outputs_for_a_judge(config_file: Path, tmp_path
     seen: list[str] = []
     found = single.evaluate_engine(
         FakeEngine(),
-        str(tmp_path / "held"),
+        open_pool(tmp_path / "held"),
         config.evaluate,
         builder,
         tmp_path / "out",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def test_a_reply_without_a_verdict_is_a_tie_and_told(tmp_path: Path) -> None:
 
 
 def test_both_sides_must_answer_the_same(tmp_path: Path) -> None:
-    with Endpoint().judge() as judge, pytest.raises(InputError, match="record a/1: only one side"):
+    with Endpoint().judge() as judge, pytest.raises(InputError, match="record a/1: the right side"):
         compare(LEFT, RIGHT[:-1], judge, tmp_path / "journal")
 
 
@@ -165,8 +166,34 @@ def test_no_pair_is_even() -> None:
 
 def test_broken_outputs_are_told(tmp_path: Path) -> None:
     path = tmp_path / "outputs.jsonl"
-    path.write_text(LEFT[0].model_dump_json() + "\n{}\n")
-    with pytest.raises(InputError, match=r"outputs.jsonl, record line 2: broken line"):
+    line = LEFT[0].model_dump_json()
+    for text, told in (
+        (
+            f"{line}\n{{}}\n",
+            "outputs.jsonl, record line 2, field 'task_id': broken line: Fi",
+        ),
+        (f"{line}\n{line}\n", "record line 2, field 'instance_id': a/1 is answered by an earlier"),
+        ("\n", "outputs.jsonl: holds no answer"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=re.escape(told)):
+            read_outputs(path)
+    path.write_text(f"{line}\n", encoding="utf-16")
+    with pytest.raises(InputError, match=r"outputs.jsonl: not UTF-8: it looks like UTF-16"):
         read_outputs(path)
+    path.write_text(f"\ufeff{line}\n\n", encoding="utf-8")
+    assert read_outputs(path) == [LEFT[0]]
     with pytest.raises(InputError, match="cannot be read"):
         read_outputs(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("content", [b"notes of mine", b'{"task_id": 1}', b"\n"])
+def test_another_file_is_no_journal(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    endpoint = Endpoint()
+    with endpoint.judge() as judge, pytest.raises(InputError, match=r"notes.txt: is there and no"):
+        compare(LEFT, RIGHT, judge, path)
+    assert path.read_bytes() == content
+    assert not endpoint.asked
+    assert list(tmp_path.iterdir()) == [path]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +48,28 @@ def test_a_second_owner_is_refused_and_told_who_holds_it(tmp_path: Path) -> None
         assert owner is not None
         assert owner.pid == os.getpid()
     assert live_owner(path) is None
+    assert not path.exists()
+
+
+def test_a_lock_that_is_removed_by_its_holder_is_not_taken(tmp_path: Path) -> None:
+    """Of two that open the file while a third holds it, one holds a file that has no name."""
+    path = tmp_path / "run.lock"
+    with RunLock(path):
+        waiting = path.open("a+b")
+    fcntl.flock(waiting, fcntl.LOCK_EX)
+    with RunLock(path), pytest.raises(InputError, match="another process works"), RunLock(path):
+        pass
+    opened = iter([waiting])
+    real = Path.open
+
+    def late(self: Path, *words: Any, **named: Any) -> Any:
+        return next(opened, None) or real(self, *words, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", late)
+        with RunLock(path):
+            assert path.is_file()
+    assert waiting.closed
 
 
 def test_nobody_owns_an_absent_run(tmp_path: Path) -> None:
