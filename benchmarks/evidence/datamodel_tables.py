@@ -23,7 +23,6 @@ from benchmarks.evidence.partial_effects import (
 )
 from benchmarks.evidence.task_subsets import Floats, given, means, spread_of_means
 from training.report.charts.picture import write_picture
-from training.report.charts.specification import specification
 
 UNCERTAINTY, PROBABILITY = "prompt_uncertainty", "prediction_probability"
 OUTCOMES = {"rouge_l": 2, "gold_logprob": 3}
@@ -239,4 +238,4 @@ def draw_picture(runs: Runs, file: Path) -> None:
         base.mark_point(filled=True).encode(color=alt.Color("draw:N", title=None, sort=None)),
         base.transform_regression("u", "y").mark_line(),
     )
-    write_picture(file, specification(chart.properties(width=440, height=320)), {"runs": rows})
+    write_picture(file, chart.properties(width=440, height=320), {"runs": rows})

@@ -113,7 +113,7 @@ class Comparison:
         data: dict[str, Any] = {
             "about": ", ".join(f"{name} ({len(seeds)} seeds)" for name, seeds in self.runs.items()),
             "curve": self.curves(),
-            "curve_words": "Bands: from the least to the largest over seeds; of a single seed, "
+            "curves_words": "Bands: from the least to the largest over seeds; of a single seed, "
             "bootstrap intervals at 95 % over the held-out tasks.",
             "differences": self.differences(),
             "differences_words": DIFFERENCES_WORDS,

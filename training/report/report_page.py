@@ -36,13 +36,13 @@ def write_page(
 
     Args:
         data: See `training.report.run_report.write_report`.
-        charts: Specifications by the name of the element they are drawn in.
+        charts: By the name of the element they are drawn in.
         details: Of the tasks `data["detailed"]`, in that order.
         title: Its heading.
     """
     whole = {
         **data,
-        "charts": charts,
+        "charts": {name: chart.to_dict() for name, chart in charts.items()},
         "themes": {"light": LIGHT, "dark": DARK},
         "meanings": MEANINGS,
         "block_tasks": BLOCK_TASKS,

@@ -125,7 +125,7 @@ def write_report(
         ids = columns["id"]
         content["rounds"] = round_data(scorings, ids)
         top = content["rounds"][0]["top"]
-        charts["map"] = map_chart(top, len(ids))
+        charts["map"] = map_chart(top)
         if rounds:
             chosen = _detailed(scorings)
             places = {task_id: place for place, task_id in enumerate(ids)}

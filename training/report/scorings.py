@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from engine.measures.task_map import MapConfig, Thresholds
-from training.report.charts.map_chart import HEIGHT, WIDTH, Panel, map_panels
+from training.report.charts.map_chart import HEIGHT, WIDTH, map_panels
 from training.report.charts.picture import write_picture
 from training.report.map_table import map_table
 from training.report.number_places import place_numbers
@@ -106,17 +106,17 @@ def draw_map(path: Path, scorings: Sequence[Scoring], *, dark: bool = False) -> 
         path: See `training.report.charts.picture.PICTURES`.
     """
     top = 1.08 * largest_uncertainty(scorings)
-    panels: list[Panel] = []
+    titles: list[str] = []
     data: dict[str, Any] = {}
     for index, each in enumerate(scorings):
         left = each.table["prompt_uncertainty"].null_count()
-        title = f"{each.name}: {each.table.height:,} tasks{unmeasurable_in_words(left)}"
+        titles.append(f"{each.name}: {each.table.height:,} tasks{unmeasurable_in_words(left)}")
         rows, key = marks_of(each, top)
         data |= {f"tasks{index}": rows, f"key{index}": key, f"focus{index}": []}
         data[f"borders{index}"] = [borders(each.thresholds)]
         data[f"regions{index}"] = regions(each.thresholds, top)
-        panels.append(Panel(title, each.table.height, keyed=bool(key)))
-    write_picture(path, map_panels(top, panels), data, dark=dark)
+    keyed = any(data[f"key{index}"] for index in range(len(titles)))
+    write_picture(path, map_panels(top, titles, keyed=keyed), data, dark=dark)
 
 
 def borders(thresholds: Thresholds) -> dict[str, float]:
@@ -168,7 +168,7 @@ def numbers_of(
         return {}
     u, p = (table[name].to_numpy() for name in ("prompt_uncertainty", "prediction_probability"))
     marks = np.column_stack([p * size[0], -u / (top or 1.0) * size[1]])
-    beside = place_numbers(marks, [places[task_id] for task_id in ranks]).tolist()
+    beside = place_numbers(marks, [places[task_id] for task_id in ranks])
     return {
         task_id: {"number": rank, "dx": dx, "dy": dy}
         for (task_id, rank), (dx, dy) in zip(ranks.items(), beside, strict=True)

@@ -90,11 +90,11 @@ def test_filters_the_slider_and_sorting_do_what_they_say(page: Browser) -> None:
     assert shown(page, "#rows").startswith("task-0") or "task-0" in shown(page, "#rows")
     page.run(
         "(() => { const find = document.querySelector('#find'); find.value = '';"
-        " find.dispatchEvent(new Event('input')); })()"
+        " find.dispatchEvent(new Event('input', {bubbles: true})); })()"
     )
     page.run(
         "(() => { const only = document.querySelector('#category'); only.value = 'kind-1';"
-        " only.dispatchEvent(new Event('input')); })()"
+        " only.dispatchEvent(new Event('input', {bubbles: true})); })()"
     )
     cells = "[...document.querySelectorAll('#rows tr')].map(row => row.cells[{}].innerText)"
     kinds = page.run(cells.format(2))

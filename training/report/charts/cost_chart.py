@@ -6,13 +6,12 @@ from typing import Any
 
 import altair as alt
 
-from training.report.charts.specification import Specification, specification
 
-
-def cost_chart() -> Specification:
+def cost_chart() -> alt.TopLevelSpec:
     """The chart of data `seconds` and `tokens`: `round`, `what`, `amount`, `order`."""
-    both = alt.vconcat(_bars("seconds", ",.0f"), _bars("tokens", "~s"))
-    return specification(both.resolve_scale(color="independent"))
+    both = alt.concat(_bars("seconds", ",.0f"), _bars("tokens", "~s"), columns=1)
+    whole: alt.TopLevelSpec = both.resolve_scale(color="independent")
+    return whole
 
 
 def _bars(unit: str, digits: str) -> Any:

@@ -6,10 +6,8 @@ from typing import Any
 
 import altair as alt
 
-from training.report.charts.specification import Specification, specification
 
-
-def rank_chart() -> Specification:
+def rank_chart() -> alt.TopLevelSpec:
     """How firm a selection is: the ranks that repeats of the measurement would give to tasks.
 
     The chart of data `ranks`: `task`, `rank`, `low`, `high`, `group`; and `cut`: `rank`.
@@ -18,7 +16,7 @@ def rank_chart() -> Specification:
         "rank:Q",
         title="rank, and where 9 of 10 repeats put it",
         scale=alt.Scale(nice=False, padding=8),
-        axis=alt.Axis(tickMinStep=1),
+        axis=alt.Axis(tickMinStep=1, tickCount=10),
     )
     groups = alt.Scale(domain=["selected", "next in rank"])
     cut = alt.Chart(alt.NamedData("cut")).encode(x="rank:Q")
@@ -27,7 +25,7 @@ def rank_chart() -> Specification:
     )
 
 
-def difference_chart() -> Specification:
+def difference_chart() -> alt.TopLevelSpec:
     """Paired differences: the chart of data `differences`: `pair`, `value`, `low`, `high`, `p`."""
     x = alt.X("value:Q", title="difference of ROUGE-L on the same held-out tasks")
     zero = alt.Chart(alt.NamedData("differences")).encode(x=alt.XDatum(0, type="quantitative"))
@@ -36,7 +34,7 @@ def difference_chart() -> Specification:
 
 def _intervals(
     data: str, row: str, x: Any, line: Any, *told: str, **encoding: Any
-) -> Specification:
+) -> alt.TopLevelSpec:
     """Rows with intervals, and a dashed line across them; `told` are further fields on hover."""
     y = alt.Y(row, title=None, sort=None, axis=alt.Axis(labelLimit=260))
     shown = [row, x["shorthand"], "low:Q", "high:Q", *told]
@@ -46,4 +44,4 @@ def _intervals(
         base.mark_point(style="ink", filled=True, size=60).encode(x=x),
         line.mark_rule(style="border"),
     )
-    return specification(whole.properties(width=440, height=alt.Step(20)))
+    return whole.properties(width=440, height=alt.Step(20))

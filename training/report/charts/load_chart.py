@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import altair as alt
 
-from training.report.charts.specification import Specification, specification
 
-
-def load_chart(unit: str) -> Specification:
+def load_chart(unit: str) -> alt.TopLevelSpec:
     """The chart of data `loads`.
 
     Its rows hold `way`, `load`, `order`, `rate`, `rate_low`, `rate_high`, `p50` and `p95`.
@@ -33,4 +31,4 @@ def load_chart(unit: str) -> Specification:
         base.mark_point(filled=True, size=60).encode(y=y),
         base.mark_text(dx=8, dy=12, align="left", style="words").encode(y=y, text="load:N"),
     )
-    return specification(whole.properties(width=480, height=320))
+    return whole.properties(width=480, height=320)

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from engine.measures.task_map import CATEGORIES
-from training.report.charts.specification import Specification, specification
 from training.report.charts.theme import MEANINGS, SHAPES
 
 WIDTH, HEIGHT = 340, 300
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One map of a picture that has several.
-
-    Attributes:
-        title: Above it.
-        n_tasks: Marks get smaller where there are many.
-        keyed: Whether a key beside it names the numbered tasks.
-    """
-
-    title: str
-    n_tasks: int
-    keyed: bool
-
-
-def map_chart(top: float, n_tasks: int) -> Specification:
+def map_chart(top: float, suffix: str = "") -> alt.TopLevelSpec:
     """The chart of one map.
 
     Its data are `tasks` (`u`, `p`, `colour`: a map category, `selected`, `number`: what stands
@@ -41,30 +24,12 @@ def map_chart(top: float, n_tasks: int) -> Specification:
 
     Args:
         top: Where the axis of prompt uncertainty ends.
-        n_tasks: Marks get smaller where there are many.
+        suffix: Of the names of its data.
     """
-    return specification(_map(top, n_tasks))
-
-
-def map_panels(top: float, panels: Sequence[Panel]) -> Specification:
-    """Maps that share their axes. The names of each one's data end in its index.
-
-    Beside those of `map_chart` there is `key`: `number` and `label`, for panels with a key.
-    """
-    drawn = []
-    for index, panel in enumerate(panels):
-        chart = _map(top, panel.n_tasks, str(index)).properties(title=panel.title)
-        drawn.append(alt.hconcat(chart, _key(str(index))) if panel.keyed else chart)
-    # Two with their keys beside each other would be too wide for a column of text.
-    return specification(alt.concat(*drawn, columns=1 if len(drawn) <= 2 else 2))
-
-
-def _map(top: float, n_tasks: int, suffix: str = "") -> Any:
     tasks, borders, regions, focus = (
         alt.Chart(alt.NamedData(f"{name}{suffix}"))
         for name in ("tasks", "borders", "regions", "focus")
     )
-    many = n_tasks > 2_000
     x = alt.X(
         "p:Q",
         title="prediction probability P",
@@ -81,12 +46,14 @@ def _map(top: float, n_tasks: int, suffix: str = "") -> Any:
     shapes = alt.Scale(domain=list(SHAPES), range=list(SHAPES.values()))
     meanings = {name: f"{name}: {MEANINGS[name]}" for name in CATEGORIES}
     legend = alt.Legend(columns=1, labelExpr=f"{json.dumps(meanings)}[datum.label]")
-    marks = base.mark_point(filled=True, opacity=0.5 if many else 0.8).encode(
+    # Marks get smaller and fainter where there are many.
+    many = f"length(data('tasks{suffix}'))"
+    marks = base.mark_point(filled=True, opacity=alt.expr(f"{many} > 2000 ? 0.5 : 0.8")).encode(
         color=alt.Color(
             "colour:N", title=None, scale=alt.Scale(domain=list(CATEGORIES)), legend=legend
         ),
         shape=alt.Shape("colour:N", title=None, scale=shapes, legend=legend),
-        size=alt.value(18 if many else 34 if n_tasks > 400 else 45),
+        size=alt.value(alt.expr(f"{many} > 2000 ? 18 : {many} > 400 ? 34 : 45")),
     )
     numbers = base.transform_filter("datum.number").mark_text(
         style="words", fontWeight="bold", dx=alt.expr("datum.dx"), dy=alt.expr("datum.dy")
@@ -105,6 +72,20 @@ def _map(top: float, n_tasks: int, suffix: str = "") -> Any:
         reach.encode(x=x, y="low:Q", y2="high:Q"),
         focus.mark_point(style="ring", size=330, strokeWidth=2.5).encode(x, y),
     ).properties(width=WIDTH, height=HEIGHT)
+
+
+def map_panels(top: float, titles: Sequence[str], *, keyed: bool) -> alt.TopLevelSpec:
+    """Maps that share their axes. The names of each one's data end in its index.
+
+    Args:
+        keyed: Whether a key beside each names the numbered tasks: data `key`, `number` and `label`.
+    """
+    drawn = []
+    for index, title in enumerate(titles):
+        chart = map_chart(top, str(index)).properties(title=title)
+        drawn.append(alt.hconcat(chart, _key(str(index))) if keyed else chart)
+    # Two with their keys beside each other would be too wide for a column of text.
+    return alt.concat(*drawn, columns=1 if len(drawn) <= 2 else 2)
 
 
 def _key(suffix: str) -> Any:

@@ -12,7 +12,6 @@ import altair as alt
 import vl_convert
 
 from engine.files import write_bytes
-from training.report.charts.specification import Specification
 from training.report.charts.theme import DARK, LIGHT
 
 Data = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -22,9 +21,9 @@ PICTURES = (".png", ".svg")
 """Endings of the files that can be drawn."""
 
 
-def write_picture(path: Path, chart: Specification, data: Data, *, dark: bool = False) -> None:
+def write_picture(path: Path, chart: alt.TopLevelSpec, data: Data, *, dark: bool = False) -> None:
     """Draw a chart as a file that ends in one of `PICTURES`; PNG at 200 dots per inch."""
-    spec = {**chart, "datasets": data, "config": DARK if dark else LIGHT, "padding": 12}
+    spec = {**chart.to_dict(), "datasets": data, "config": DARK if dark else LIGHT, "padding": 12}
     text = json.dumps(spec, allow_nan=False)
     if path.suffix == ".svg":
         content = vl_convert.vegalite_to_svg(text, vl_version=VERSION).encode()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import altair as alt
 
-from training.report.charts.specification import Specification, specification
 
-
-def strip_chart() -> Specification:
+def strip_chart() -> alt.TopLevelSpec:
     """The chart of data `pairs`: `instance`, `j`, `p`, `kind`."""
     scale = alt.Scale(domain=[0, 1], padding=6, nice=False)
     base = alt.Chart(alt.NamedData("pairs")).encode(
@@ -23,4 +21,4 @@ def strip_chart() -> Specification:
     both = alt.layer(
         ticks.transform_filter("datum.j > 0"), original.transform_filter("datum.j === 0")
     )
-    return specification(both.properties(width=300, height=alt.Step(20)))
+    return both.properties(width=300, height=alt.Step(20))

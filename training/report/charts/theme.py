@@ -39,15 +39,11 @@ def _theme(ground: str, ink: str, soft: str, line: str, colours: tuple[str, ...]
         },
         "legend": {
             "labelColor": ink,
-            "titleColor": soft,
-            "titleFontWeight": "normal",
             "labelFontSize": 11,
-            "titleFontSize": 11,
             "orient": "top",
             "labelLimit": 320,
         },
-        "title": {"color": ink, "subtitleColor": soft, "anchor": "start", "fontSize": 13},
-        "header": {"labelColor": ink, "titleColor": ink, "labelFontSize": 12},
+        "title": {"color": ink, "anchor": "start", "frame": "group", "fontSize": 13},
         "range": {"category": list(colours)},
         "style": {
             "ring": {"color": ink, "opacity": 1, "filled": False, "strokeWidth": 1.5},
