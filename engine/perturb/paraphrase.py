@@ -54,7 +54,7 @@ class ParaphraseEndpoint(Options):
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     max_tokens: Annotated[int, Field(ge=1, le=4_096)] = 512
     attempts: Annotated[int, Field(ge=1, le=32)] = 4
-    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     api_key_env: str | None = None
 

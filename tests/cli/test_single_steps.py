@@ -58,6 +58,18 @@ def test_training_on_named_tasks(
     ):
         code, shown = jostle(*words)
         assert (code, complaint in shown, shown.count("\n")) == (2, True, 1), shown
+    new = (*command[:-1], tmp_path / "new", "--set")
+    for words, complaint in (
+        ((*new, "train.learning_rate=inf"), "field 'train.learning_rate': Input should be a f"),
+        ((*new, "train.seed=-1"), "field 'train.seed': Input should be greater than or equal to 0"),
+        ((*new, "train.launcher=['no-such']"), "field 'train.launcher': no such program: 'no"),
+        ((*command[:-1], tmp_path / "pool"), "pool: is read by the same command; name another"),
+        ((*command[:-1], tmp_path / "model"), "model: is read by the same command; name another"),
+        ((*command[:-1], tasks), "tasks.txt: is no folder"),
+    ):
+        code, shown = jostle(*words)
+        assert (code, complaint in shown, shown.count("\n")) == (2, True, 1), shown
+    assert not (tmp_path / "new").exists()
     tasks.write_text("pool-01\nelsewhere\n")
     code, shown = jostle(*command[:-1], tmp_path / "new")
     assert code == 2

@@ -18,7 +18,7 @@ from training.report.display import describe_plan, plan_table, shown_path, summa
 from training.report.progress_lines import open_progress
 from training.run.planning import RunPlan, plan_run
 from training.run.run_folder import RunFolder
-from training.run.run_pools import leave_out_unfit, load_pools
+from training.run.run_pools import check_run, leave_out_unfit, load_pools
 from training.run.summary import SummaryRow, read_summary
 
 PLANNED_CONFIG = "config.planned.toml"
@@ -46,8 +46,9 @@ def run_from_file(
     """
     console = console or Console()
     config = read_config(config_file, overrides)
-    pools = load_pools(config)
     folder = RunFolder(run_dir or default_folder(config_file))
+    check_run(config, folder.path)
+    pools = load_pools(config)
     started = time.monotonic()
     with open_progress(console) as progress:
         run_config(folder, config, pools, progress)
@@ -80,9 +81,10 @@ def plan_from_file(
     """
     console = console or Console()
     config = read_config(config_file, overrides)
+    folder = RunFolder(run_dir or default_folder(config_file))
+    check_run(config, folder.path)
     pools = load_pools(config)
     location = str(resolve_model(config.model.name))
-    folder = RunFolder(run_dir or default_folder(config_file))
     builder = make_builder(location, config)
     pools = leave_out_unfit(pools, config, builder)
     with open_progress(console) as progress:

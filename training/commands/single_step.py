@@ -18,7 +18,7 @@ from training.commands.launch import make_builder
 from training.config.run_config import EvaluateConfig, RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
 from training.run.finetune import train_rows
-from training.run.run_pools import load_pools, take_validation
+from training.run.run_pools import check_run, load_pools, take_validation
 from training.selection.selection_record import read_task_ids
 from training.tables.lock import RunLock
 from training.trainer.checkpoint import publish
@@ -50,6 +50,7 @@ def train_on(
     """
     if (output / "checkpoint").exists():
         raise InputError("is there already; name another folder", file=output / "checkpoint")
+    check_run(config, output)
     pools = load_pools(config)
     pool, validation = take_validation(
         pools.pool, config.train.validation_tasks, config.evaluate.seed

@@ -21,14 +21,15 @@ from engine.errors import InputError
 from engine.files import sync_folder, write_bytes, write_json
 from engine.protocol.engine_calls import Engine
 from engine.tasks import Record
+from engine.validation import validated
 from training.commands.launch import OpenEngine, open_engine
-from training.config.run_config import RunConfig
+from training.config.run_config import RunConfig, TrainConfig
 from training.report.comparison import Comparison
 from training.report.display import RichProgress
 from training.run.finetune import Train
 from training.run.live_engine import go_back
 from training.run.run_folder import RunFolder
-from training.run.run_pools import load_pools
+from training.run.run_pools import check_run, load_pools
 from training.run.state import RunState, RunStep, check_same_run, plan, save_state
 from training.run.summary import read_summary
 from training.selection import check_measured, parse_strategy
@@ -125,6 +126,9 @@ def run_sweep(
     for strategy in strategies:
         config_of(config, strategy, config.seed)
         check_measured(strategy, config.score)
+    for seed in seeds:
+        validated(TrainConfig, {"seed": seed}, "sweep")
+    check_run(config, folder)
     with RunLock(folder / "sweep.lock"), kept_engine(RunFolder(folder)) as engine:
         for seed in seeds:
             shared_config = config_of(config, SHARED_STRATEGY, seed)

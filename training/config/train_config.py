@@ -81,7 +81,7 @@ class TrainConfig(Record):
         precision: `auto` is float32 on CPU and bfloat16 on CUDA. With bfloat16 the optimiser still
             keeps float32 weights; what is written and probed is bfloat16.
         gradient_checkpointing: Trade time (a third more) for memory.
-        seed: Seed of the instance sample and of the row order.
+        seed: Seed of the instance sample and of the row order; NumPy takes 32 bits.
         start_from: `base` trains the base model on all tasks selected so far (as Kung et al., 2023,
             do); `last` trains the last checkpoint on the newly selected tasks.
         checkpoint_steps: Keep what an interrupted training needs to go on, every so many optimiser
@@ -105,17 +105,17 @@ class TrainConfig(Record):
             `["accelerate", "launch", "--no_python"]`, `["torchrun", "--no-python"]`, `["srun"]`.
     """
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    epochs: Annotated[float, Field(gt=0)] = 1.0
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     batch_size: Annotated[int, Field(ge=1)] = 8
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
     instances_per_task: Annotated[int, Field(ge=1)] = 60
     max_length: Annotated[int, Field(ge=2)] | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: bool = False
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     start_from: Literal["base", "last"] = "base"
     checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
     validation_tasks: Annotated[int, Field(ge=0)] = 0

@@ -13,6 +13,7 @@ import polars as pl
 
 from engine.design.race_plan import fit_instances
 from engine.errors import InputError
+from engine.files import check_folder
 from engine.pools import Columns, PoolOptions, load_pool
 from engine.pools.bundled import held_out_pool
 from engine.pools.checks import Faults, LeftOut
@@ -23,6 +24,7 @@ from engine.tasks import Pool, Task
 from training.config.run_config import PoolConfig, RunConfig
 from training.evaluation.evaluator import build_evaluation_set
 from training.selection import Selection, select_tasks
+from training.trainer.trainer_process import check_launcher
 
 BUNDLED = "bundled"
 HELD_OUT_SHARE = 0.25
@@ -156,6 +158,18 @@ def _passing(
 
     pool, held_out = passing(pools.pool, check), passing(pools.held_out, check_held_out)
     return pools._replace(pool=pool, held_out=held_out)
+
+
+def check_run(config: RunConfig, folder: Path) -> None:
+    """Find, before the pools are read, what would stop a run hours later or spoil what it reads.
+
+    Raises:
+        InputError: If its folder cannot be written to or is a pool or the model, or there is no
+            such launcher.
+    """
+    chosen = config.pool
+    check_folder(folder, (chosen.path, chosen.held_out, config.model.name))
+    check_launcher(config.train)
 
 
 def sample_tasks(pool: Pool, n_tasks: int | None, seed: int) -> Pool:

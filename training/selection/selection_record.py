@@ -66,6 +66,6 @@ def read_task_ids(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: If the file cannot be read.
     """
-    if path.suffix == ".json":
-        return read_json(path, Selection).task_ids
-    return tuple(dict.fromkeys(read_names(path)))
+    is_record = path.suffix.lower() == ".json"
+    names = read_json(path, Selection).task_ids if is_record else read_names(path)
+    return tuple(dict.fromkeys(names))

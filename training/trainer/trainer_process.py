@@ -119,6 +119,17 @@ class TrainResult(Record):
     probes: tuple[Probe, ...]
 
 
+def check_launcher(config: TrainConfig) -> None:
+    """That the launcher's program is there: it is started when much has been computed already.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if config.launcher and shutil.which(config.launcher[0]) is None:
+        problem = f"no such program: {config.launcher[0]!r}"
+        raise InputError(problem, field="train.launcher")
+
+
 def run_trainer(
     job: TrainJob,
     *,

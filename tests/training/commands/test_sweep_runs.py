@@ -131,6 +131,8 @@ def test_wrong_names_are_told_before_anything_is_run(tmp_path: Path) -> None:
         run_sweep(on_files(CONFIG, tmp_path), ["random", "luck"], [0], tmp_path, PROGRESS, runs)
     with pytest.raises(InputError, match="different names"):
         run_sweep(on_files(CONFIG, tmp_path), ["random"], [0, 0], tmp_path, PROGRESS, runs)
+    with pytest.raises(InputError, match="sweep, field 'seed': Input should be greater"):
+        run_sweep(on_files(CONFIG, tmp_path), ["random"], [0, -1], tmp_path, PROGRESS, runs)
     assert not runs.events
 
 

@@ -137,3 +137,15 @@ def test_selected_tasks_are_read_from_a_record_or_a_list(tmp_path: Path) -> None
     record.write_text(selection.model_dump_json())
     names.write_text("\n".join([*selection.task_ids, "", selection.task_ids[0]]))
     assert read_task_ids(record) == read_task_ids(names) == selection.task_ids
+    twice = selection.model_copy(update={"tasks": selection.tasks * 2})
+    for path in (record, record.with_suffix(".JSON")):
+        path.write_text(f"\ufeff{twice.model_dump_json()}", encoding="utf-8")
+        assert read_task_ids(path) == selection.task_ids
+    for encoding, told in (("utf-16", "it looks like UTF-16"), ("utf-16-le", "-f UTF-16LE -t")):
+        for path in (record, names):
+            path.write_text("{}\n", encoding=encoding)
+            with pytest.raises(InputError, match=f"{path.name}.*{told}"):
+                read_task_ids(path)
+    names.write_text("one\nt\0wo\n")
+    with pytest.raises(InputError, match="record line 2: is no text: holds a NUL"):
+        read_task_ids(names)
