@@ -19,11 +19,12 @@ test: install ## all tests; those that need a GPU skip themselves where there is
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 # Those that two cores finish in 40 minutes.
-BENCHMARKS := scoring sampling reload counted python_path scaling
+BENCHMARKS := scoring reload counted python_path scaling
 
 bench: install ## benchmarks against peers, 40 minutes on two cores; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m pip install --quiet --no-deps -r requirements/benchmarks.txt
 	@set -e; for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each; done
+	@$(BIN)/python -m benchmarks.sampling --eager
 	@$(BIN)/python -m benchmarks.results_page
 
 check: lint unit ## what to run before every commit: lint, types, and the quick tests

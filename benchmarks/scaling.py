@@ -1,6 +1,6 @@
 """How the cost of scoring grows: with instances, perturbations, lengths and tasks.
 
-    python -m benchmarks.scaling [--repeats 3] [--pool 52000]
+    python -m benchmarks.scaling [--repeats 3] [--pool 4000]
 
 One design, prompts of 365 tokens and outputs of 12, and one number at a time changed, on the path
 of `benchmarks.python_path`: our scorer and vLLM's AsyncLLM, scheduler and cache, and a worker that
@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--pool", type=int, default=0, help="short tasks over HTTP")
+    parser.add_argument("--pool", type=int, default=4_000, help="short tasks over HTTP; 0: none")
     parser.add_argument("--axes", nargs="*", default=[*AXES], choices=[*AXES])
     parser.add_argument("--keep", type=Path, help="folder that keeps each axis")
     parser.add_argument("--results", type=Path, default=RESULTS)

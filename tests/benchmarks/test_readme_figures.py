@@ -146,6 +146,17 @@ CLAIMS: list[tuple[str, str, list[Source]]] = [
             cell("jostle", 2),
         ],
     ),
+    (
+        r"the three make #, # and #: # and # times",
+        "sampling_avx2",
+        [
+            cell("vLLM offline, n = m", 1),
+            cell("jostle", 1),
+            cell("transformers, generate", 1),
+            cell("jostle", 3),
+            cell("jostle", 2),
+        ],
+    ),
     (r"shares whole blocks of 16 tokens: # times", "counted", [cell("vLLM, fixed ids", 3)]),
     (
         r"same # pairs: # pairs/s, # times vLLM .*? whole prompts \(#\), and # times",
@@ -209,7 +220,7 @@ CLAIMS: list[tuple[str, str, list[Source]]] = [
 
 
 SETTINGS = (
-    r"SmolLM2-135M|b?float\d\d|H100|8B shape|20 real tasks|2 CPU cores|330 pairs|365 tokens",
+    r"SmolLM2-135M|AVX2|b?float\d\d|H100|8B shape|20 real tasks|2 CPU cores|330 pairs|365 tokens",
     r"10 instances, 10 perturbations|2 of the 10 instances|\| 1 \||2,000 draws|steps at 1e-5",
     r"equal to 1e-5|\(0\.70 to 0\.95\)|overlap of 0\.90|below 0\.95|with 5 shots|8 shots",
     r"prompts of 365 tokens|blocks of 16 tokens|k \+ 1 prompts|temperature 1|at most 32 tokens",
