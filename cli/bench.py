@@ -213,6 +213,7 @@ def bench(
         per_request=per_request,
         reload_every=reload_every,
         against_stock=against == STOCK,
+        estimates=estimate is not None,
         checkpoint=checkpoint,
     )
     chosen = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)

@@ -52,7 +52,8 @@ class BenchTurns:
         ways: Kinds of requests that are measured together; several such measurements take turns.
         seed: Of random times.
         in_a_row: Whether the repeats of a load follow each other without a pause, so that only the
-            first of them is warmed up for: for requests that take long.
+            first of them is warmed up for: for requests that take long. Of no effect on a number
+            of pairs.
         on_phase: Called at the beginning of every measurement with what it is.
         on_time: Called now and then with the seconds since its beginning, and those it will take
             in all, if that can be told yet.
@@ -78,7 +79,7 @@ class BenchTurns:
         self._loads = loads
         self._timing = timing
         self._seed = seed
-        self._n_windows = timing.repeats if in_a_row else 1
+        self._n_windows = timing.repeats if in_a_row and not timing.pairs else 1
         self._reloads = reloads
         self._on_phase = on_phase
         self._on_time = on_time

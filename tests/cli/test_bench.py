@@ -96,6 +96,19 @@ def test_a_pools_times_are_told(
     assert "not reckoned: no model is named" in shown
 
 
+def test_the_repeats_of_an_estimate_follow_each_other(
+    running: BenchServer, jostle: Any, tmp_path: Path, pool: Path
+) -> None:
+    code, shown = jostle(
+        "bench", "uncertainty", "--url", running.url, "--estimate", pool,
+        "--seconds", 0.2, "--warm-up", 0.1, "--repeats", 2, *DESIGN,
+    )  # fmt: skip
+    assert code == 0, shown
+    assert "uncertainty, 4 at once  " in shown
+    assert "of 2)" not in shown
+    assert len(read_bench(tmp_path / "bench.json").readings) == 2
+
+
 def test_samples_are_told_apart_and_a_rate_may_be_given(
     running: BenchServer, jostle: Any, tmp_path: Path
 ) -> None:

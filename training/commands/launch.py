@@ -36,7 +36,7 @@ from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools, leave_out_unfit, take_validation
 from training.run.state import find_state
 from training.tables.lock import RunLock
-from training.trainer.trainer_process import TrainJob, TrainResult, run_trainer
+from training.trainer.trainer_process import TrainJob, TrainResult, WaitingTrainer, run_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class OwnEngine:
         model: Its context, and whether its code may run.
         config: Flags, port and the like; its `urls` are of no use here.
         plan: How it shares the device with the trainer; None: there is no trainer.
+        n_trainers: Trainers that are started beside it, to wait for their jobs.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class OwnEngine:
         progress: RichProgress,
         config: EngineConfig | None = None,
         plan: DevicePlan | None = None,
+        n_trainers: int = 0,
     ) -> None:
         self.location = location
         self.model = model
@@ -91,14 +93,24 @@ class OwnEngine:
         self.config = config or EngineConfig()
         self.progress = progress
         self.plan = plan
+        self.n_trainers = n_trainers
+        self._trainers: list[WaitingTrainer] = []
         self._process: EngineProcess | None = None
         self._client: EngineClient | None = None
 
     def __enter__(self) -> OwnEngine:
-        self.start()
+        # An engine starts on one core, so that what trainers import costs no time here.
+        if self.plan is not None and not self.plan.train.launcher:
+            self._trainers = [WaitingTrainer(self.location) for _ in range(self.n_trainers)]
+        try:
+            self.start()
+        except BaseException:
+            self._stop_trainers()
+            raise
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self._stop_trainers()
         if self._client is not None:
             self._client.close()
         self.stop()
@@ -179,6 +191,8 @@ class OwnEngine:
         """`run_trainer` as planned: beside the engine, or while it sleeps or is stopped."""
         assert self.plan is not None
         job = job.model_copy(update={"config": self.plan.train})
+        if self._trainers:
+            options["waiting"] = self._trainers.pop()
         if self.plan.sharing == "keep":
             return run_trainer(job, **options)
         sleeps = self.plan.sharing == "sleep" and self._falls_asleep()
@@ -189,6 +203,11 @@ class OwnEngine:
         finally:
             if not sleeps or not self._wakes_up():
                 self.start()
+
+    def _stop_trainers(self) -> None:
+        for each in self._trainers:
+            each.stop()
+        self._trainers = []
 
     def _falls_asleep(self) -> bool:
         try:
@@ -249,16 +268,26 @@ OpenEngine = Callable[
 
 @contextmanager
 def open_engine(
-    location: str, folder: RunFolder, config: RunConfig, progress: RichProgress
+    location: str,
+    folder: RunFolder,
+    config: RunConfig,
+    progress: RichProgress,
+    n_trainers: int = 0,
 ) -> Iterator[tuple[Engine, Train]]:
-    """The engine of a config, and the trainer that goes with it."""
+    """The engine of a config, and the trainer that goes with it.
+
+    Args:
+        n_trainers: Trainings of which one knows beforehand, for a short run: their processes import
+            what they need while the engine starts, each in half a gigabyte.
+    """
     urls = config.engine.urls
     if not urls:
         plan = share_device(location, config)
         if plan.reason:
             progress.console.print(f"  {plan.reason}", highlight=False, soft_wrap=True)
         files = EngineFiles.of(folder)
-        with OwnEngine(location, config.model, files, progress, config.engine, plan) as own:
+        model, engine = config.model, config.engine
+        with OwnEngine(location, model, files, progress, engine, plan, n_trainers) as own:
             yield own.client, own.train
         return
     # Where there are others, the work of an engine that died need not wait until it is back.

@@ -206,11 +206,12 @@ def _link(source: str, target: str) -> str:
 
 
 @contextmanager
-def kept_engine(folder: RunFolder) -> Iterator[OpenEngine]:
+def kept_engine(folder: RunFolder, n_trainers: int = 0) -> Iterator[OpenEngine]:
     """Opens one engine for all runs, when the first asks for it; the others find the base model.
 
     Args:
         folder: Holds the engine's log, and all the runs' folders.
+        n_trainers: See `training.commands.launch.open_engine`.
     """
     with ExitStack() as stack:
         opened: list[tuple[Engine, Train]] = []
@@ -222,7 +223,8 @@ def kept_engine(folder: RunFolder) -> Iterator[OpenEngine]:
             if opened:
                 go_back(opened[0][0])
             else:
-                opened.append(stack.enter_context(open_engine(location, folder, config, progress)))
+                own = open_engine(location, folder, config, progress, n_trainers)
+                opened.append(stack.enter_context(own))
             yield opened[0]
 
         yield open_once

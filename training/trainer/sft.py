@@ -1,4 +1,4 @@
-"""The trainer process: `python -m training.trainer.sft JOB.json`.
+"""The trainer process: `python -m training.trainer.sft JOB.json`, or `-` to wait for its job.
 
 Runs TRL's SFTTrainer on rows of token ids with the loss on completions only, writes a checkpoint
 folder, and computes the probes of its manifest from the model in memory.
@@ -7,6 +7,7 @@ folder, and computes the probes of its manifest from the model in memory.
 from __future__ import annotations
 
 import copy
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -261,7 +262,16 @@ def main(arguments: Sequence[str]) -> int:
     # With a launcher the parent is the launcher, or what it has started on another machine.
     die_with(int(os.environ.get(PARENT_VARIABLE, os.getppid())))
     try:
-        job = read_json(Path(arguments[0]), TrainJob)
+        job_file = arguments[0]
+        if job_file == "-":
+            told = sys.stdin.read()
+            if not told:  # there is no job
+                return 0
+            job_file, log = json.loads(told)
+            with Path(log).open("wb") as stream:
+                for output in (sys.stdout, sys.stderr):
+                    os.dup2(stream.fileno(), output.fileno())
+        job = read_json(Path(job_file), TrainJob)
         result = train(job)
     except InputError as error:
         print(error, file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import IO, Annotated, Literal
 
 from pydantic import Field
 
@@ -130,12 +131,63 @@ def check_launcher(config: TrainConfig) -> None:
         raise InputError(problem, field="train.launcher")
 
 
+class WaitingTrainer:
+    """A child that imports what it needs, for a quarter of a minute, and then waits for its job.
+
+    Args:
+        model: Folder or hub id that the job will start from; it must not need a launcher.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._child = _start("-", model, (), stdin=subprocess.PIPE)
+
+    def take(self, job_file: Path, log_file: Path) -> subprocess.Popen[bytes] | None:
+        """Give it the job; the child, or none if it has ended."""
+        told = json.dumps([str(job_file.resolve()), str(log_file.resolve())])
+        assert self._child.stdin is not None
+        try:
+            with self._child.stdin as stream:
+                stream.write(told.encode())
+        except OSError:  # it has ended, and nobody reads
+            self.stop()
+            return None
+        return self._child
+
+    def stop(self) -> None:
+        """End it; safe to call again."""
+        _stop(self._child)
+
+
+def _start(
+    job: str,
+    model: str,
+    launcher: Sequence[str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    command = [*launcher, sys.executable, "-P", "-m", "training.trainer.sft", job]
+    try:
+        # A session of its own: stopping it stops what a launcher started too.
+        return subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            env=_environment(model, launcher),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise TrainingError(f"cannot start {command[0]!r}: {error.strerror}") from error
+
+
 def run_trainer(
     job: TrainJob,
     *,
     job_file: Path,
     log_file: Path,
     on_progress: Callable[[TrainProgress], None],
+    waiting: WaitingTrainer | None = None,
 ) -> TrainResult:
     """Run the trainer in a child process and wait for it.
 
@@ -144,6 +196,7 @@ def run_trainer(
         job_file: Where the job is written to.
         log_file: Takes all that the child prints.
         on_progress: Called with each progress line as it appears.
+        waiting: A child that has been started already; another is where it has ended.
 
     Raises:
         TrainingError: If the child cannot be started, fails, or leaves no result. The message ends
@@ -152,27 +205,9 @@ def run_trainer(
     write_json(job_file, job.model_dump(mode="json"))
     job.result.unlink(missing_ok=True)
     job.progress.unlink(missing_ok=True)
-    command = [
-        *job.config.launcher,
-        sys.executable,
-        "-P",
-        "-m",
-        "training.trainer.sft",
-        str(job_file),
-    ]
-    with log_file.open("wb") as log:
-        try:
-            # A session of its own: stopping it stops what a launcher started too.
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_environment(job),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise TrainingError(f"cannot start {command[0]!r}: {error.strerror}") from error
+    child = waiting.take(job_file, log_file) if waiting else None
+    with log_file.open("ab" if child else "wb") as log:
+        child = child or _start(str(job_file), job.model, job.config.launcher, stdout=log)
         try:
             code = _watch(child, job.progress, on_progress)
         finally:
@@ -214,18 +249,18 @@ def _pass_on(path: Path, offset: int, on_progress: Callable[[TrainProgress], Non
     return offset + len(whole)
 
 
-def _environment(job: TrainJob) -> dict[str, str]:
+def _environment(model: str, launcher: Sequence[str]) -> dict[str, str]:
     environment = KEEP_MEMORY | os.environ
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # By default waiting threads spin. Beside any other busy process they then wait for a core that
     # they themselves keep busy: four times slower on two cores.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if job.config.launcher:
+    if launcher:
         environment[OWNER_VARIABLE] = f"{socket.gethostname()} {os.getpid()}"
     else:
         environment[PARENT_VARIABLE] = str(os.getpid())
-    if Path(job.model).is_dir():
+    if Path(model).is_dir():
         # A folder has all that is needed; asking the hub about it would only cost time-outs.
         environment.setdefault("HF_HUB_OFFLINE", "1")
     # `-P` keeps the user's folder off the child's module path: a `datasets.py` there would hide the

@@ -33,6 +33,7 @@ def take(
     loads: Sequence[Load] = (Load(concurrency=1), Load(concurrency=4)),
     reloads: Reloads | None = None,
     titles: list[str] | None = None,
+    in_a_row: bool = False,
 ) -> list[Reading]:
     async def measure() -> list[Reading]:
         async with LoadClient(server.url) as client:
@@ -42,6 +43,7 @@ def take(
                 ways,
                 loads,
                 timing,
+                in_a_row=in_a_row,
                 reloads=reloads,
                 on_phase=lambda title: None if titles is None else titles.append(title),
             )
@@ -77,6 +79,17 @@ def test_loads_and_ways_take_turns_and_the_order_of_ways_changes(running: BenchS
         else:
             assert figures.reused == 0
     assert len(set(running.salts)) > 4  # no measurement found what another had left
+
+
+def test_repeats_may_follow_each_other_without_a_pause(running: BenchServer) -> None:
+    titles: list[str] = []
+    one = (Load(concurrency=2),)
+    readings = take(running, [["logprobs"]], loads=one, titles=titles, in_a_row=True)
+    assert titles == ["warm up", "logprobs, 2 at once"]
+    assert [each.repeat for each in readings] == [0, 1]
+    counted = Timing(pairs=6, repeats=2)
+    readings = take(running, [["logprobs"]], counted, one, in_a_row=True)
+    assert [each.repeat for each in readings] == [0, 1]
 
 
 def test_samples_and_generated_tokens_are_told(running: BenchServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,13 @@ from engine.errors import TrainingError
 from engine.protocol.completions import TokenPair
 from tests.engine.process.test_engine_process import wait_until_gone
 from training.config.run_config import TrainConfig
-from training.trainer.trainer_process import TrainJob, TrainProgress, run_trainer
+from training.trainer.trainer_process import TrainJob, TrainProgress, WaitingTrainer, run_trainer
 
 
-def run_script(folder: Path, script: str) -> list[TrainProgress]:
-    """Run a shell script in the child's place; the launcher makes that possible."""
-    job = TrainJob(
+def make_job(folder: Path, *launcher: str) -> TrainJob:
+    return TrainJob(
         model=str(folder),
-        config=TrainConfig(launcher=("sh", "-c", script)),
+        config=TrainConfig(launcher=launcher),
         rows=folder / "rows.parquet",
         probes=(TokenPair(prompt_token_ids=(1,), completion_token_ids=(2,)),),
         attempt=folder / "attempt-0",
@@ -25,6 +25,11 @@ def run_script(folder: Path, script: str) -> list[TrainProgress]:
         progress=folder / "progress.jsonl",
         result=folder / "result.json",
     )
+
+
+def run_script(folder: Path, script: str) -> list[TrainProgress]:
+    """Run a shell script in the child's place; the launcher makes that possible."""
+    job = make_job(folder, "sh", "-c", script)
     seen: list[TrainProgress] = []
     run_trainer(job, job_file=folder / "job.json", log_file=folder / "log", on_progress=seen.append)
     return seen
@@ -54,42 +59,49 @@ def test_success_without_a_result_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_launcher_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    job = TrainJob(
-        model="m",
-        config=TrainConfig(launcher=("no-such-launcher",)),
-        rows=tmp_path / "rows",
-        probes=(TokenPair(prompt_token_ids=(1,), completion_token_ids=(2,)),),
-        attempt=tmp_path / "attempt-0",
-        output=tmp_path / "output",
-        progress=tmp_path / "progress",
-        result=tmp_path / "result",
-    )
+    job = make_job(tmp_path, "no-such-launcher")
     with pytest.raises(TrainingError, match="cannot start 'no-such-launcher'"):
         run_trainer(
             job, job_file=tmp_path / "job", log_file=tmp_path / "log", on_progress=lambda _: None
         )
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_child_that_waits_gets_the_job_or_another_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool
+) -> None:
+    child = tmp_path / "python"
+    waits = "cat > told; exit 3" if lives else "exit 1"
+    waiting_or_not = f"[ $4 = - ] && {{ {waits}; }}"
+    child.write_text(f"#!/bin/sh\ncd {tmp_path}\necho $4 >> started\n{waiting_or_not}\nexit 4")
+    child.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(child))
+    waiting = WaitingTrainer(str(tmp_path))
+    if not lives:
+        waiting.stop()
+    with pytest.raises(TrainingError, match=f"code {3 if lives else 4}:"):
+        run_trainer(
+            make_job(tmp_path),
+            job_file=tmp_path / "job.json",
+            log_file=tmp_path / "log",
+            on_progress=lambda _: None,
+            waiting=waiting,
+        )
+    started = (tmp_path / "started").read_text().split()
+    if lives:
+        assert started == ["-"]
+        told = json.loads((tmp_path / "told").read_text())
+        assert told == [str(tmp_path / "job.json"), str(tmp_path / "log")]
+    else:
+        assert started[-1] == str(tmp_path / "job.json")
+
+
 def test_progress_is_passed_on_whole_lines_only(tmp_path: Path) -> None:
     line = TrainProgress(phase="training", step=1, total=2, loss=0.5).model_dump_json()
     (tmp_path / "line").write_text(line)
     seen: list[TrainProgress] = []
-    job = TrainJob(
-        model=str(tmp_path),
-        config=TrainConfig(
-            launcher=(
-                "sh",
-                "-c",
-                f"cd {tmp_path}; cat line > progress; sleep 0.3; (echo; cat line) >> progress",
-            )
-        ),
-        rows=tmp_path / "rows",
-        probes=(TokenPair(prompt_token_ids=(1,), completion_token_ids=(2,)),),
-        attempt=tmp_path / "attempt-0",
-        output=tmp_path / "output",
-        progress=tmp_path / "progress",
-        result=tmp_path / "result",
-    )
+    slowly = "cat line > progress.jsonl; sleep 0.3; (echo; cat line) >> progress.jsonl"
+    job = make_job(tmp_path, "sh", "-c", f"cd {tmp_path}; {slowly}")
     with pytest.raises(TrainingError, match="left no result"):
         run_trainer(
             job, job_file=tmp_path / "job", log_file=tmp_path / "log", on_progress=seen.append

@@ -23,7 +23,13 @@ from tests.training.tiny import make_tokenizer, save_tiny_model
 from training.config.run_config import LoraConfig, RunConfig
 from training.trainer.checkpoint import publish
 from training.trainer.resume import fingerprint, newest_checkpoint
-from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult, run_trainer
+from training.trainer.trainer_process import (
+    TrainJob,
+    TrainProgress,
+    TrainResult,
+    WaitingTrainer,
+    run_trainer,
+)
 from training.trainer.training_rows import build_rows, choose_probes
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
@@ -61,10 +67,16 @@ def make_job(folder: Path, *, tied: bool, **train: object) -> TrainJob:
     )
 
 
-def run_job(job: TrainJob, folder: Path) -> tuple[TrainResult, list[TrainProgress]]:
+def run_job(
+    job: TrainJob, folder: Path, waiting: WaitingTrainer | None = None
+) -> tuple[TrainResult, list[TrainProgress]]:
     seen: list[TrainProgress] = []
     result = run_trainer(
-        job, job_file=folder / "job.json", log_file=folder / "log.txt", on_progress=seen.append
+        job,
+        job_file=folder / "job.json",
+        log_file=folder / "log.txt",
+        on_progress=seen.append,
+        waiting=waiting,
     )
     return result, seen
 
@@ -100,7 +112,7 @@ def mean_completion_loss(folder: Path, rows: pl.DataFrame) -> float:
 @pytest.mark.parametrize("tied", [True, False])
 def test_training_writes_a_checkpoint_that_proves_itself(tmp_path: Path, tied: bool) -> None:
     job = make_job(tmp_path, tied=tied)
-    result, seen = run_job(job, tmp_path)
+    result, seen = run_job(job, tmp_path, WaitingTrainer(job.model) if tied else None)
 
     assert result.rows == 8
     assert result.steps == len(result.losses) == 30
