@@ -124,12 +124,16 @@ def _kill(
 
 
 def _wait_dead(pid: int) -> None:
-    """Until a killed process has ended; whoever looks at it then sees that it has."""
+    """Until a killed process has ended; whoever looks at it then sees that it has.
+
+    Its first thread may be gone before the others are, and only then can its parent wait for it.
+    """
+    folder = Path(f"/proc/{pid}")
     while True:
         try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            if state == "Z" and len(list((folder / "task").iterdir())) <= 1:
+                return
         except OSError:
-            return
-        if state == "Z":
             return
         time.sleep(0.01)
