@@ -102,8 +102,8 @@ class BenchTurns:
             for load in self._loads:
                 ways = self._ways if repeat % 2 == 0 else self._ways[::-1]
                 for kinds in ways:
-                    turn = f" ({repeat + 1} of {timing.repeats})" if timing.repeats > 1 else ""
-                    of = "" if self._n_windows > 1 else turn
+                    several = timing.repeats > self._n_windows
+                    of = f" ({repeat + 1} of {timing.repeats})" if several else ""
                     self._on_phase(f"{', '.join(kinds)}, {load}{of}")
                     readings += await self._phase(kinds, load, timing, repeat=repeat)
         return readings
