@@ -65,6 +65,7 @@ def task_map(
     from training.report.map_table import map_table
     from training.report.scorings import Scoring, scorings_of
     from training.run.run_folder import RunFolder
+    from training.run.state import read_state
     from training.selection.selection_record import read_task_ids
     from training.tables.record_files import write_parquet
 
@@ -83,6 +84,7 @@ def task_map(
             if value is not None:
                 raise InputError("goes with a file of scores, not with a run", field=option)
         check_output(output, overwrite=overwrite)
+        read_state(RunFolder(scores))  # a folder without a run is told as such
         scorings = scorings_of(RunFolder(scores), config)
         if not scorings:
             raise InputError("holds no scored round", file=scores)

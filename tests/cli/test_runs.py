@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -68,6 +69,21 @@ def test_status_of_a_run(
     steps = json.loads(capsys.readouterr().out)["steps"]
     assert [step["state"] for step in steps[:5]] == ["done", "done", "done", "current", "waiting"]
     assert jostle(monkeypatch, "status", tmp_path / "none") == 2
+
+
+@pytest.mark.parametrize("command", ["status", "report", "map", "compare"])
+def test_a_folder_without_a_whole_state_is_told(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [command, tmp_path, *(["-o", tmp_path / "map.svg"] if command == "map" else [])]
+    assert jostle(monkeypatch, *words) == 2
+    assert re.search(r"holds (no run|neither a run)", capsys.readouterr().err)
+    (tmp_path / "state.json").write_text('{"rounds": 1')
+    assert jostle(monkeypatch, *words) == 2
+    assert "state.json" in capsys.readouterr().err
 
 
 @pytest.mark.slow

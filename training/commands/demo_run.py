@@ -22,9 +22,8 @@ from training.report.display import RichProgress, shown_path, summary_table
 from training.report.progress_lines import open_progress
 from training.run.run_folder import RunFolder
 from training.run.run_pools import BUNDLED, Pools, check_pools, load_pools
-from training.run.state import RunState, RunStep
+from training.run.state import RunStep, read_state
 from training.run.summary import SummaryRow, read_summary
-from training.tables.record_files import read_json
 
 # All that decides how long the demo takes and what it learns. Sized for two CPU cores: five to six
 # minutes in all, of which the engine's start takes 40 s; the two trainers start beside it.
@@ -73,7 +72,7 @@ class DemoResult:
         drawn = RunFolder(self.folder.beside)
         scored = {
             f"round {each.round}": each.seconds
-            for each in read_json(drawn.state, RunState).completed
+            for each in read_state(drawn).completed
             if each.step == RunStep.SCORE  # which random tasks have no need of
         }
         return [
@@ -228,7 +227,7 @@ def choose_folder(run_dir: Path, config: RunConfig) -> RunFolder:
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return folder
         if folder.state.is_file():
-            state = read_json(folder.state, RunState)
+            state = read_state(folder)
             done = state.is_done() and _is_done(RunFolder(folder.beside))
             if not done and state.config_digest == config.digest():
                 return folder
@@ -236,7 +235,7 @@ def choose_folder(run_dir: Path, config: RunConfig) -> RunFolder:
 
 
 def _is_done(folder: RunFolder) -> bool:
-    return not folder.state.is_file() or read_json(folder.state, RunState).is_done()
+    return not folder.state.is_file() or read_state(folder).is_done()
 
 
 def meaning(result: DemoResult) -> str:

@@ -10,12 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from engine.errors import InputError
 from engine.tasks import Record
 from training.report.display import TITLES, summary_table
 from training.run.progress_file import StepProgress
 from training.run.run_folder import RunFolder
-from training.run.state import RunState, RunStep, plan
+from training.run.state import RunStep, plan, read_state
 from training.run.summary import SummaryRow, read_summary
 from training.tables.lock import Owner, live_owner
 from training.tables.record_files import read_json
@@ -68,9 +67,7 @@ def read_status(folder: RunFolder) -> RunStatus:
     Raises:
         InputError: If the folder holds no run, or a record is broken.
     """
-    if not folder.state.is_file():
-        raise InputError("holds no run (it has no state.json)", file=folder.path)
-    state = read_json(folder.state, RunState)
+    state = read_state(folder)
     done = {(each.round, each.step): each for each in state.completed}
     steps = []
     for index, step in plan(state.rounds, state.initial):

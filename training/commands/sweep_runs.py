@@ -30,11 +30,10 @@ from training.run.finetune import Train
 from training.run.live_engine import go_back
 from training.run.run_folder import RunFolder
 from training.run.run_pools import check_run, load_pools
-from training.run.state import RunState, RunStep, check_same_run, plan, save_state
+from training.run.state import RunStep, check_same_run, plan, read_state, save_state
 from training.run.summary import read_summary
 from training.selection import check_measured, parse_strategy
 from training.tables.lock import RunLock
-from training.tables.record_files import read_json
 
 SHARED_STRATEGY = "random"
 """Stands in the config of the shared steps, where it has no effect."""
@@ -181,7 +180,7 @@ def fork(source: RunFolder, target: RunFolder, shared: RunConfig, config: RunCon
     """
     if target.state.is_file():
         return
-    state = read_json(source.state, RunState)
+    state = read_state(source)
     check_same_run(source, state, shared)
     if target.path.exists():  # a copy that was interrupted: it has no state yet
         shutil.rmtree(target.path)

@@ -19,8 +19,7 @@ from training.report.charts.picture import PICTURES, write_picture
 from training.report.report_data import Rows, curve_rows, evaluations
 from training.report.report_page import write_page
 from training.run.run_folder import RunFolder
-from training.run.state import RunState
-from training.tables.record_files import read_json
+from training.run.state import read_state
 
 DIFFERENCES_WORDS = (
     "Paired by seed and held-out task; lines: bootstrap intervals at 95 % over seeds and tasks. "
@@ -45,7 +44,7 @@ class Comparison:
         held_out: dict[str, Path] = {}
         folders = [RunFolder(run) for path in paths for run in _runs_of(path)]
         for folder, called in zip_longest(folders, names):
-            state = read_json(folder.state, RunState)
+            state = read_state(folder)
             held_out.setdefault(state.held_out_digest, folder.path)
             name = called or re.sub(r"-seed-\d+$", "", folder.path.name)
             repeats = self.runs.setdefault(name, {})

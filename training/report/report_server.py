@@ -12,8 +12,7 @@ from training.config.run_config import load_config
 from training.report.run_report import write_run_report
 from training.run.run_folder import RunFolder
 from training.run.run_pools import load_pools
-from training.run.state import RunState
-from training.tables.record_files import read_json
+from training.run.state import read_state
 
 REFRESH_S = 15
 """How often a browser asks again while the run goes on."""
@@ -50,7 +49,7 @@ class ReportServer(ThreadingHTTPServer):
     def page(self) -> tuple[bytes, bool]:
         """The report, written anew where a record has changed, and whether the run is finished."""
         with self._lock:
-            finished = read_json(self._folder.state, RunState).is_done()
+            finished = read_state(self._folder).is_done()
             records = (self._folder.state, self._folder.progress)
             seen = tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in records)
             if seen != self._seen:

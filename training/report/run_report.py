@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError
 from engine.process.settings import installed_version
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
@@ -24,7 +23,7 @@ from training.report.task_details import DetailFiles, details_of
 from training.run.progress_file import StepProgress
 from training.run.run_folder import RunFolder
 from training.run.run_pools import load_pools
-from training.run.state import RunState
+from training.run.state import RunState, read_state
 from training.tables.record_files import read_json
 
 DESIGN = ScoreConfig()
@@ -47,9 +46,7 @@ def write_run_report(
     Raises:
         InputError: If the folder holds no run, or a record or the pool cannot be read.
     """
-    if not folder.state.is_file():
-        raise InputError("holds no run (it has no state.json)", file=folder.path)
-    state = read_json(folder.state, RunState)
+    state = read_state(folder)
     config = load_config(folder.config)
     if tasks is None:
         tasks = tuple(load_pools(config).pool)

@@ -24,7 +24,7 @@ from engine.tasks import Pool, Task
 from training.config.run_config import PoolConfig, RunConfig
 from training.evaluation.evaluator import build_evaluation_set
 from training.selection import Selection, select_tasks
-from training.trainer.trainer_process import check_launcher
+from training.trainer.trainer_process import check_trainer
 
 BUNDLED = "bundled"
 HELD_OUT_SHARE = 0.25
@@ -164,12 +164,12 @@ def check_run(config: RunConfig, folder: Path) -> None:
     """Find, before the pools are read, what would stop a run hours later or spoil what it reads.
 
     Raises:
-        InputError: If its folder cannot be written to or is a pool or the model, or there is no
-            such launcher.
+        InputError: If its folder cannot be written to or is a pool or the model, there is no such
+            launcher, or the trainer refuses its arguments.
     """
     chosen = config.pool
     check_folder(folder, (chosen.path, chosen.held_out, config.model.name))
-    check_launcher(config.train)
+    check_trainer(config.train)
 
 
 def sample_tasks(pool: Pool, n_tasks: int | None, seed: int) -> Pool:

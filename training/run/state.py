@@ -143,6 +143,17 @@ def _next(steps: list[tuple[int, RunStep]], done: int) -> tuple[int | None, RunS
     return steps[done] if done < len(steps) else (None, None)
 
 
+def read_state(folder: RunFolder) -> RunState:
+    """What `state.json` says.
+
+    Raises:
+        InputError: If the folder holds no run, or the file is broken.
+    """
+    if not folder.state.is_file():
+        raise InputError("holds no run (it has no state.json)", file=folder.path)
+    return read_json(folder.state, RunState)
+
+
 def save_state(folder: RunFolder, state: RunState) -> None:
     """Write `state.json` atomically."""
     write_json(folder.state, state.model_dump(mode="json"))
@@ -186,7 +197,7 @@ def find_state(folder: RunFolder, config: RunConfig, pool: Pool, held_out: Pool)
     """
     if not folder.state.is_file():
         return None
-    state = read_json(folder.state, RunState)
+    state = read_state(folder)
     check_same_run(folder, state, config)
     given = {"pool_digest": pool.digest(), "held_out_digest": held_out.digest()}
     for field, digest in given.items():

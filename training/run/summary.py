@@ -8,7 +8,7 @@ from engine.protocol.api import Usage
 from engine.tasks import Record
 from training.evaluation.evaluator import Evaluation
 from training.run.run_folder import RunFolder
-from training.run.state import ROUND_STEPS, RunState, RunStep
+from training.run.state import ROUND_STEPS, RunStep, read_state
 from training.tables.record_files import read_json
 
 
@@ -143,7 +143,7 @@ def read_summary(folder: RunFolder) -> list[SummaryRow]:
     Raises:
         InputError: If a record is missing or broken.
     """
-    state = read_json(folder.state, RunState)
+    state = read_state(folder)
     done = {(each.round, each.step): each.seconds for each in state.completed}
     rows: list[SummaryRow] = []
     if (0, RunStep.BEFORE) in done:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 import torch
@@ -38,7 +38,13 @@ from training.trainer.trained_model import (
     save_model_files,
     unwrapped,
 )
-from training.trainer.trainer_process import PARENT_VARIABLE, TrainJob, TrainProgress, TrainResult
+from training.trainer.trainer_process import (
+    CHECK,
+    PARENT_VARIABLE,
+    TrainJob,
+    TrainProgress,
+    TrainResult,
+)
 
 
 def load_rows(path: Path) -> Dataset:
@@ -57,23 +63,26 @@ def load_rows(path: Path) -> Dataset:
     )
 
 
-def training_arguments(job: TrainJob, mixed: bool) -> SFTConfig:
+def training_arguments(
+    config: TrainConfig, folder: Path, *, validated: bool, longest_row: int
+) -> SFTConfig:
     """The trainer's arguments.
 
     Args:
-        mixed: Whether to compute in bfloat16 over float32 weights.
+        folder: Takes checkpoints.
+        validated: Whether there are validation rows.
+        longest_row: Tokens of the longest training row.
 
     Raises:
         TrainingError: If `config.arguments` names what TRL does not know, or a wrong value.
     """
-    config = job.config
     if unknown := sorted(config.arguments.keys() - {each.name for each in fields(SFTConfig)}):
         raise TrainingError(f"train.arguments.{unknown[0]}: no such argument of the trainer")
-    saving = "no" if job.validation_rows is None else "epoch"
+    saving = "epoch" if validated else "no"
     if config.checkpoint_steps is not None:
         saving = "steps"
     chosen: dict[str, Any] = {
-        "output_dir": str(job.attempt),
+        "output_dir": str(folder),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule,
         "warmup_steps": config.warmup_steps,
@@ -87,7 +96,7 @@ def training_arguments(job: TrainJob, mixed: bool) -> SFTConfig:
         # Rows have been measured already; TRL would cut long ones without a word.
         "max_length": None,
         "packing": False,
-        "bf16": mixed,
+        "bf16": computed_dtype(config) == torch.bfloat16,
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
         "logging_steps": 1,
@@ -97,10 +106,10 @@ def training_arguments(job: TrainJob, mixed: bool) -> SFTConfig:
     }
     if config.packing:
         # TRL packs up to a length, which it takes from max_length; no row is longer.
-        chosen |= {"packing": True, "max_length": longest_row(job.rows)}
+        chosen |= {"packing": True, "max_length": longest_row}
     if config.checkpoint_steps is not None:
         chosen["save_steps"] = config.checkpoint_steps
-    if job.validation_rows is not None:
+    if validated:
         chosen |= {
             "eval_strategy": saving,
             "load_best_model_at_end": True,
@@ -117,11 +126,12 @@ def training_arguments(job: TrainJob, mixed: bool) -> SFTConfig:
         raise TrainingError(f"train.arguments: {error}") from error
 
 
-def longest_row(path: Path) -> int:
-    """Tokens of the longest row."""
-    frame = pl.read_parquet(path)
-    lengths = frame["prompt_token_ids"].list.len() + frame["completion_token_ids"].list.len()
-    return int(lengths.to_numpy().max())
+def computed_dtype(config: TrainConfig) -> torch.dtype:
+    """What is computed in, over weights in float32, and what is published."""
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if torch.cuda.is_available() else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def load_model(job: TrainJob) -> Any:
@@ -200,18 +210,20 @@ def finish(model: Any, job: TrainJob, dtype: torch.dtype, configs: tuple[Any, An
 def train(job: TrainJob) -> TrainResult | None:
     """Do the job; the result, or nothing in a process that is not the launcher's first."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    low = job.config.precision == "bfloat16" or (
-        job.config.precision == "auto" and device == "cuda"
+    dtype = computed_dtype(job.config)
+    rows = load_rows(job.rows)
+    arguments = training_arguments(
+        job.config,
+        job.attempt,
+        validated=job.validation_rows is not None,
+        longest_row=max(map(len, rows["input_ids"])),
     )
-    dtype: Literal["bfloat16", "float32"] = "bfloat16" if low else "float32"
-    arguments = training_arguments(job, mixed=low)
     writer = ProgressWriter(job.progress, fingerprint(job), active=arguments.process_index == 0)
     writer.write(TrainProgress(phase="loading"))
     model = load_model(job)
     tokenizer = AutoTokenizer.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
     # TRL writes special tokens into both; the published checkpoint keeps the model's own.
     configs = copy.deepcopy((model.config, model.generation_config))
-    rows = load_rows(job.rows)
     if reason := project_completion_rows_only(device):
         print(f"prompt rows are projected as well, which is slower: {reason}", flush=True)
     trainer = SFTTrainer(
@@ -233,12 +245,12 @@ def train(job: TrainJob) -> TrainResult | None:
     trained = gather_model(trainer, job)
     if trained is None:
         return None
-    whole = finish(trained, job, getattr(torch, dtype), configs)
+    whole = finish(trained, job, dtype, configs)
     history = trainer.state.log_history
     return TrainResult(
         output=job.output,
         base_model=job.model,
-        dtype=dtype,
+        dtype="bfloat16" if dtype == torch.bfloat16 else "float32",
         rows=len(rows),
         steps=steps,
         seconds=writer.seconds,
@@ -263,6 +275,11 @@ def main(arguments: Sequence[str]) -> int:
     die_with(int(os.environ.get(PARENT_VARIABLE, os.getppid())))
     try:
         job_file = arguments[0]
+        if job_file == CHECK:
+            config = TrainConfig.model_validate_json(sys.stdin.read())
+            validated = config.validation_tasks > 0
+            training_arguments(config, Path("unused"), validated=validated, longest_row=1)
+            return 0
         if job_file == "-":
             told = sys.stdin.read()
             if not told:  # there is no job

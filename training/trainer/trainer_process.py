@@ -37,6 +37,9 @@ PARENT_VARIABLE = "JOSTLE_TRAINER_PARENT"
 OWNER_VARIABLE = "JOSTLE_TRAINER_OWNER"
 """Environment variable: `HOST PID` of the process that started the training through a launcher."""
 
+CHECK = "--check"
+"""In place of a job: a `TrainConfig` comes on stdin, and nothing is trained."""
+
 _POLL_SECONDS = 0.2
 _FULL_BYTES = 16_384  # free, under which a disk counts as full
 _STOP_SECONDS = 10.0
@@ -120,15 +123,25 @@ class TrainResult(Record):
     probes: tuple[Probe, ...]
 
 
-def check_launcher(config: TrainConfig) -> None:
-    """That the launcher's program is there: it is started when much has been computed already.
+def check_trainer(config: TrainConfig) -> None:
+    """That a training can start: it is started when much has been computed already.
+
+    Where `arguments` are given, the trainer itself is asked about them, which takes seconds.
 
     Raises:
-        InputError: If it is not.
+        InputError: If the launcher's program is not there, or TRL refuses an argument.
     """
     if config.launcher and shutil.which(config.launcher[0]) is None:
         problem = f"no such program: {config.launcher[0]!r}"
         raise InputError(problem, field="train.launcher")
+    if config.arguments:
+        child = _start(CHECK, "", (), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            told, _ = child.communicate(config.model_dump_json().encode())
+        finally:
+            _stop(child)
+        if child.returncode != 0:
+            raise InputError(_last_spoken(told.decode(errors="replace")))
 
 
 class WaitingTrainer:
@@ -296,9 +309,12 @@ def _death(code: int) -> str:
 
 
 def _last_line(log_file: Path) -> str:
-    lines: Sequence[str] = log_file.read_text(encoding="utf-8", errors="replace").split("\n")
-    spoken = [line.strip() for line in lines if line.strip()]
-    said = spoken[-1] if spoken else "it printed nothing"
+    said = _last_spoken(log_file.read_text(encoding="utf-8", errors="replace"))
     # On a full disk the log may lack what killed it.
     full = shutil.disk_usage(log_file.parent).free < _FULL_BYTES
     return f"{said}; no space left on the disk" if full else said
+
+
+def _last_spoken(text: str) -> str:
+    spoken = [line.strip() for line in text.split("\n") if line.strip()]
+    return spoken[-1] if spoken else "it printed nothing"

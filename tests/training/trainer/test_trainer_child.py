@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.errors import TrainingError
+from engine.errors import InputError, TrainingError
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.completions import TokenPair
@@ -20,7 +20,7 @@ from engine.weights.adapter_check import base_digest, check_adapter
 from engine.weights.manifest import Manifest, check_files, read_manifest
 from tests.training.fakes import make_task
 from tests.training.tiny import make_tokenizer, save_tiny_model
-from training.config.run_config import LoraConfig, RunConfig
+from training.config.run_config import LoraConfig, RunConfig, TrainConfig
 from training.trainer.checkpoint import publish
 from training.trainer.resume import fingerprint, newest_checkpoint
 from training.trainer.trainer_process import (
@@ -28,6 +28,7 @@ from training.trainer.trainer_process import (
     TrainProgress,
     TrainResult,
     WaitingTrainer,
+    check_trainer,
     run_trainer,
 )
 from training.trainer.training_rows import build_rows, choose_probes
@@ -244,21 +245,19 @@ def test_an_adapter_alone_is_published_and_proves_the_same(tmp_path: Path) -> No
         assert torch.allclose(tensor, merged_weights["adapter"][name], rtol=1e-6, atol=1e-7), name
 
 
-def test_any_training_argument_is_passed_on_and_wrong_ones_are_told(tmp_path: Path) -> None:
+def test_wrong_training_arguments_are_told_before_there_is_a_job() -> None:
+    wrong = TrainConfig(arguments={"wait_decay": 1})
+    with pytest.raises(InputError, match=r"train.arguments.wait_decay: no such argument"):
+        check_trainer(wrong)
+
+
+def test_any_training_argument_is_passed_on(tmp_path: Path) -> None:
     """One batch holds all rows: its loss must be the base model's loss on completion tokens."""
     job = make_job(tmp_path, tied=True, batch_size=8, arguments={"max_steps": 2})
     result, _ = run_job(job, tmp_path)
     assert result.steps == 2
     expected = mean_completion_loss(tmp_path / "base", pl.read_parquet(job.rows))
     assert result.losses[0] == pytest.approx(expected, abs=1e-4)
-    wrong = job.model_copy(
-        update={
-            "config": job.config.model_copy(update={"arguments": {"wait_decay": 1}}),
-            "output": tmp_path / "other",
-        }
-    )
-    with pytest.raises(TrainingError, match=r"train.arguments.wait_decay: no such argument"):
-        run_job(wrong, tmp_path)
 
 
 def test_behind_a_launcher_a_training_ends_with_its_run(

@@ -1,45 +1,21 @@
-"""What TRL is told, from a job; no model is loaded."""
+"""What TRL is told; no model is loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from engine.errors import TrainingError
-from engine.protocol.completions import TokenPair
 from training.config.run_config import TrainConfig
-from training.trainer.trainer_process import TrainJob
-from training.trainer.training_rows import ROW_COLUMNS
 
 
-def arguments(folder: Path, *, validation: bool = False, **train: Any) -> Any:
+def arguments(folder: Path, *, validated: bool = False, **train: Any) -> Any:
     from training.trainer.sft import training_arguments
 
-    rows = pl.DataFrame(
-        {
-            "task_id": ["a", "a"],
-            "instance_id": ["1", "2"],
-            "prompt_token_ids": [[1, 2, 3], [1]],
-            "completion_token_ids": [[4], [5, 6]],
-        },
-        schema=ROW_COLUMNS,
-    )
-    rows.write_parquet(folder / "rows.parquet")
-    job = TrainJob(
-        model="m",
-        config=TrainConfig.model_validate(train),
-        rows=folder / "rows.parquet",
-        validation_rows=folder / "rows.parquet" if validation else None,
-        attempt=folder / "attempt-0",
-        probes=(TokenPair(prompt_token_ids=(1,), completion_token_ids=(2,)),),
-        output=folder / "output",
-        progress=folder / "progress",
-        result=folder / "result",
-    )
-    return training_arguments(job, mixed=False)
+    config = TrainConfig.model_validate(train)
+    return training_arguments(config, folder / "attempt-0", validated=validated, longest_row=4)
 
 
 def test_nothing_is_saved_unless_asked_for(tmp_path: Path) -> None:
@@ -56,11 +32,11 @@ def test_checkpoints_and_validation_go_together(tmp_path: Path) -> None:
     assert resumable.save_total_limit is None  # ProgressWriter removes the older ones
     assert not resumable.load_best_model_at_end
     assert Path(resumable.output_dir).name == "attempt-0"
-    chosen = arguments(tmp_path, validation=True)
+    chosen = arguments(tmp_path, validated=True)
     assert (chosen.save_strategy, chosen.eval_strategy) == ("epoch", "epoch")
     assert chosen.load_best_model_at_end
     assert (chosen.metric_for_best_model, chosen.greater_is_better) == ("eval_loss", False)
-    both = arguments(tmp_path, validation=True, checkpoint_steps=7)
+    both = arguments(tmp_path, validated=True, checkpoint_steps=7)
     assert (both.eval_strategy, both.eval_steps, both.save_steps) == ("steps", 7, 7)
 
 
