@@ -30,6 +30,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.session.results import Results
 from engine.tasks import Task
 from engine.validation import first_fault, validated
+from engine.weights.checkpoint_check import check_whole
 from engine.weights.models import model_name, resolve_model
 
 _PAIR: TypeAdapter[Pair] = TypeAdapter(Pair)
@@ -185,6 +186,7 @@ class Scorer:
             assert self._model is not None
             extra_args, trusted, log_file = self._start_with
             location = str(resolve_model(self._model))
+            check_whole(location)
             with contextlib.ExitStack() as begun:
                 if log_file is None:
                     folder = begun.enter_context(tempfile.TemporaryDirectory(prefix="jostle-"))

@@ -12,6 +12,8 @@ from engine.weights.manifest import Manifest, TensorEntry, check_files, read_saf
 # A checkpoint with tied embeddings may or may not hold the output projection a second time.
 _TIED = "lm_head.weight"
 
+WEIGHTS_INDEX, WHOLE_WEIGHTS = "model.safetensors.index.json", "model.safetensors"
+
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
 
 # vLLM converts between these when it loads; any other type must be that of the live weights.
@@ -162,6 +164,62 @@ def is_tied(folder: Path) -> bool:
         InputError: If the model's config cannot be read.
     """
     return bool(_config(folder).get("tie_word_embeddings"))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that the model of a folder consists of.
+
+    Raises:
+        InputError: If there is none, or one is missing that the index names.
+    """
+    if not (folder / WEIGHTS_INDEX).is_file():
+        whole = folder / WHOLE_WEIGHTS
+        found = [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
+        if not found:
+            raise without_weights(folder, WHOLE_WEIGHTS)
+        return found
+    shards = sorted(set(read_weights_index(folder).values()))
+    for shard in shards:
+        if Path(shard).name != shard or not (folder / shard).is_file():
+            raise InputError(f"names {shard}, which is missing", file=folder / WEIGHTS_INDEX)
+    return [folder / shard for shard in shards]
+
+
+def read_weights_index(folder: Path) -> dict[str, str]:
+    """The file of each tensor; `InputError` if the index is broken."""
+    try:
+        index = json.loads((folder / WEIGHTS_INDEX).read_bytes())["weight_map"]
+        return {str(name): str(shard) for name, shard in index.items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"cannot be read: {error!r}", file=folder / WEIGHTS_INDEX) from error
+
+
+def without_weights(folder: Path, wanted: str) -> InputError:
+    """What to raise where a folder lacks its weights."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in PICKLES:
+            problem = f"may run code when it is loaded; save the weights as {wanted}"
+            return InputError(problem, file=path)
+    return InputError(f"holds no {wanted}", file=folder)
+
+
+def check_whole(model: str) -> None:
+    """Whether the weights of a folder are all there, by what its files say of themselves.
+
+    It takes milliseconds, where a load takes minutes until it fails. Weights in other formats, and
+    a model of the hub, are left to those who load them.
+
+    Raises:
+        InputError: If a safetensors file is broken, not whole, or missing.
+    """
+    folder = Path(model)
+    if not any(folder.glob("*.safetensors")) and not (folder / WEIGHTS_INDEX).is_file():
+        return
+    try:
+        for file in weight_files(folder):
+            read_safetensors_header(file)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=folder) from error
 
 
 def check_finite(folder: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -194,20 +195,30 @@ def read_safetensors_header(path: Path) -> tuple[TensorEntry, ...]:
     """The tensors of one safetensors file, by name, from its header alone.
 
     Raises:
-        InputError: If the file is not in the safetensors format.
+        InputError: If the file is not in the safetensors format, or is not as long as its header
+            says.
     """
     with path.open("rb") as stream:
         prefix = stream.read(8)
+        if prefix == b"version ":
+            raise InputError("is a Git LFS pointer, not weights (git lfs pull)", file=path)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 0 < length <= _MAX_HEADER_BYTES:
             raise InputError("not a safetensors file", file=path)
         raw = stream.read(length)
+        size = os.fstat(stream.fileno()).st_size
     try:
         header = json.loads(raw)
-        return tuple(
+        header.pop("__metadata__", None)
+        tensors = tuple(
             TensorEntry(name=name, shape=tuple(header[name]["shape"]), dtype=header[name]["dtype"])
             for name in sorted(header)
-            if name != "__metadata__"
         )
-    except (ValueError, LookupError, TypeError) as error:
+        ends = max((each["data_offsets"][1] for each in header.values()), default=0)
+        expected = len(prefix) + length + ends
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError("the safetensors header cannot be read", file=path) from error
+    if size != expected:
+        problem = f"is not whole: has {size:,} bytes, by its header {expected:,}"
+        raise InputError(problem, file=path)
+    return tensors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,12 @@ from engine.errors import InputError
 from engine.files import cannot_write, is_part, sync_file, sync_folder, write_json
 from engine.weights.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_config
 from engine.weights.adapter_check import base_digest
-from engine.weights.checkpoint_check import PICKLES
+from engine.weights.checkpoint_check import (
+    WEIGHTS_INDEX,
+    read_weights_index,
+    weight_files,
+    without_weights,
+)
 from engine.weights.manifest import (
     MANIFEST_NAME,
     FileEntry,
@@ -41,8 +45,7 @@ TOKENIZER_FILES = (
 )
 """Patterns of a tokenizer's files in a model's folder."""
 
-_INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
-_MODEL_FILES = ("config.json", "generation_config.json", _INDEX, "*.py", *TOKENIZER_FILES)
+_MODEL_FILES = ("config.json", "generation_config.json", WEIGHTS_INDEX, "*.py", *TOKENIZER_FILES)
 _ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, *TOKENIZER_FILES)
 
 
@@ -154,11 +157,15 @@ def published_files(folder: Path) -> list[Path]:
         raise InputError("no such folder", file=folder)
     if (folder / ADAPTER_CONFIG).is_file():
         if not (folder / ADAPTER_WEIGHTS).is_file():
-            raise _without_weights(folder, ADAPTER_WEIGHTS)
+            raise without_weights(folder, ADAPTER_WEIGHTS)
         return _matching(folder, _ADAPTER_FILES)
     if not (folder / "config.json").is_file():
         raise InputError("holds no config.json, so it is not a model", file=folder)
-    weights = _weight_files(folder)
+    weights = weight_files(folder)
+    if (folder / WEIGHTS_INDEX).is_file():
+        held = {entry.name for shard in weights for entry in read_safetensors_header(shard)}
+        for name in sorted(held ^ read_weights_index(folder).keys()):
+            raise InputError("the index and its files do not agree on it", file=folder, record=name)
     if not any(_matching(folder, TOKENIZER_FILES)):
         raise InputError("holds no tokenizer; save it beside the model", file=folder)
     return [*weights, *_matching(folder, _MODEL_FILES)]
@@ -172,35 +179,6 @@ def link_or_copy(source: Path, target: Path, *, copy: bool = False) -> None:
             target.hardlink_to(source)
             return
     shutil.copyfile(source, target)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if not (folder / _INDEX).is_file():
-        whole = folder / _WHOLE
-        found = [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
-        if not found:
-            raise _without_weights(folder, _WHOLE)
-        return found
-    try:
-        index = json.loads((folder / _INDEX).read_bytes())["weight_map"]
-        shards = sorted({str(name) for name in index.values()})
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"cannot be read: {error!r}", file=folder / _INDEX) from error
-    for shard in shards:
-        if Path(shard).name != shard or not (folder / shard).is_file():
-            raise InputError(f"names {shard}, which is missing", file=folder / _INDEX)
-    held = {entry.name for shard in shards for entry in read_safetensors_header(folder / shard)}
-    for name in sorted(held ^ index.keys()):
-        raise InputError("the index and its files do not agree on it", file=folder, record=name)
-    return [folder / shard for shard in shards]
-
-
-def _without_weights(folder: Path, wanted: str) -> InputError:
-    for path in sorted(folder.iterdir()):
-        if path.suffix in PICKLES:
-            problem = f"may run code when it is loaded; save the weights as {wanted}"
-            return InputError(problem, file=path)
-    return InputError(f"holds no {wanted}", file=folder)
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:

@@ -15,9 +15,8 @@ from engine.prompts import PromptBuilder
 from engine.protocol.score_config import ScoreConfig
 from engine.weights.manifest import read_manifest
 from tests.engine.client.canned_server import Answer, Request, Server
-from tests.training.commands.test_launch import CONFIG
+from tests.training.commands.test_launch import write_config
 from tests.training.fakes import FakeEngine, fake_trainer
-from tests.training.run.test_kills import write_pool
 from tests.training.tiny import make_tokenizer
 from training.commands import machine_checks
 from training.commands.machine_checks import Finding
@@ -25,15 +24,7 @@ from training.commands.machine_checks import Finding
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A run's config, with a model and two pools to go with it."""
-    write_pool(tmp_path / "pool", 8)
-    write_pool(tmp_path / "held", 2)
-    make_tokenizer().save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"x" * 1000)
-    path = tmp_path / "config.toml"
-    path.write_text(CONFIG.format(folder=tmp_path))
-    return path
+    return write_config(tmp_path)
 
 
 def test_training_on_named_tasks(

@@ -21,6 +21,7 @@ from engine.process.ports import check_port
 from engine.process.settings import EngineSettings
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
+from engine.weights.checkpoint_check import check_whole
 from engine.weights.models import local_folder, model_name, resolve_model
 from training.config.run_config import EngineConfig, ModelConfig, RunConfig
 from training.report.after_round import ReportAfterRounds
@@ -99,6 +100,7 @@ class OwnEngine:
         self._client: EngineClient | None = None
 
     def __enter__(self) -> OwnEngine:
+        check_whole(self.location)
         # An engine starts on one core, so that what trainers import costs no time here.
         if self.plan is not None and not self.plan.train.launcher:
             self._trainers = [WaitingTrainer(self.location) for _ in range(self.n_trainers)]
@@ -350,6 +352,7 @@ def run_config(
         state = find_state(folder, config, pools.pool, pools.held_out)
         if state is not None and state.is_done(n_steps):
             return
+        check_whole(location)
         builder = make_builder(location, config)
         races = plan_races(config, pools, builder, progress)
         with (engine or open_engine)(location, folder, config, progress) as (client, train):

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from engine.files import write_bytes
 from engine.pools.estimate import Rate
+from engine.weights.checkpoint_check import check_whole
 from engine.weights.models import resolve_model
 from training.commands.launch import make_builder, plan_races, run_config, share_device
 from training.config.config_file import read_config
@@ -85,6 +86,7 @@ def plan_from_file(
     check_run(config, folder.path)
     pools = load_pools(config)
     location = str(resolve_model(config.model.name))
+    check_whole(location)
     builder = make_builder(location, config)
     pools = leave_out_unfit(pools, config, builder)
     with open_progress(console) as progress:

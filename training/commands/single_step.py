@@ -12,6 +12,7 @@ from engine.pools.lazy import LazyPool
 from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
+from engine.weights.checkpoint_check import check_whole
 from engine.weights.manifest import Manifest
 from engine.weights.models import resolve_model
 from training.commands.launch import make_builder
@@ -63,6 +64,7 @@ def train_on(
         if task_id not in known:
             raise InputError("the pool holds no such task to train on", file=tasks, record=task_id)
     location = str(resolve_model(config.model.name))
+    check_whole(location)
     with RunLock(output / "run.lock"):
         write_left_out(output / "skipped.jsonl", pools.left_out)
         result = train_rows(

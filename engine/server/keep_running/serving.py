@@ -17,6 +17,7 @@ from engine.process.ports import check_port, check_socket
 from engine.process.settings import flag_value
 from engine.protocol.limits import Limits
 from engine.server.keep_running.watch import Watcher, WatchSettings
+from engine.weights.checkpoint_check import check_whole
 from engine.weights.live_file import LastGood
 from engine.weights.models import model_name, resolve_model
 
@@ -54,6 +55,7 @@ def serve(
     check_flags(host, extra_args)
     socket_file = _check_address(host, port, extra_args)
     resolved = str(resolve_model(model))
+    check_whole(resolved)
 
     def start(last: LastGood | None) -> EngineProcess:
         engine = EngineProcess.start(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.errors import InputError
-from engine.weights.checkpoint_check import check_checkpoint
+from engine.weights.checkpoint_check import check_checkpoint, check_whole
 from engine.weights.manifest import (
     FileEntry,
     Manifest,
@@ -80,12 +80,16 @@ def make_manifest(folder: Path) -> Manifest:
         version="v1",
         base_model="tiny",
         dtype="float32",
-        files=tuple(
-            FileEntry(name=file.name, size=file.stat().st_size, sha256=file_digest(file))
-            for file in sorted(folder.iterdir())
-        ),
+        files=files_of(folder),
         tensors=tuple(tensors),
         probes=(Probe(prompt_token_ids=(1,), completion_token_ids=(2,), token_logprobs=(-0.5,)),),
+    )
+
+
+def files_of(folder: Path) -> tuple[FileEntry, ...]:
+    return tuple(
+        FileEntry(name=file.name, size=file.stat().st_size, sha256=file_digest(file))
+        for file in sorted(folder.iterdir())
     )
 
 
@@ -250,8 +254,46 @@ def test_a_truncated_file(checkpoints: Copy) -> None:
 
 def test_a_file_truncated_before_the_manifest_was_written(checkpoints: Copy) -> None:
     live, new = checkpoints(True)
+    manifest = make_manifest(new)
     truncate(new / WEIGHTS, 100)
-    assert "cannot be read" in str(refusal(new, live))
+    manifest = manifest.model_copy(update={"files": files_of(new)})
+    assert "is not whole: has " in str(refusal(new, live, manifest))
+
+
+def damage_pointer(folder: Path) -> None:
+    (folder / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+
+
+def damage_index(folder: Path) -> None:
+    shard = "model-1-of-2.safetensors"
+    (folder / WEIGHTS).rename(folder / shard)
+    index = {"weight_map": {NORM: shard, HEAD: "model-2-of-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda folder: truncate(folder / WEIGHTS, 1), "model.safetensors: is not whole: has "),
+        (damage_pointer, "model.safetensors: is a Git LFS pointer, not weights (git lfs pull)"),
+        (damage_index, "index.json: names model-2-of-2.safetensors, which is missing"),
+        (lambda folder: (folder / WEIGHTS).write_bytes(b""), "safetensors: not a safetensors file"),
+    ],
+)
+def test_a_model_that_is_not_whole_is_told_before_it_is_loaded(
+    checkpoints: Copy, damage: Callable[[Path], object], problem: str
+) -> None:
+    folder, _ = checkpoints(True)
+    check_whole(str(folder))
+    damage(folder)
+    with pytest.raises(InputError) as caught:
+        check_whole(str(folder))
+    assert problem in str(caught.value)
+
+
+def test_what_has_no_safetensors_is_left_to_those_who_load_it(tmp_path: Path) -> None:
+    check_whole(str(tmp_path))
+    check_whole("organisation/model")
 
 
 def test_one_changed_byte(checkpoints: Copy) -> None:

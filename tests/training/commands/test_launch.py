@@ -8,8 +8,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from engine.errors import EngineError, InputError
 from engine.pools import open_pool
@@ -84,16 +86,21 @@ class FakeProcess:
         self.events.append("stop")
 
 
+def write_config(folder: Path) -> Path:
+    """A run's config, with a model and two pools to go with it."""
+    write_pool(folder / "pool", 8)
+    write_pool(folder / "held", 2)
+    make_tokenizer().save_pretrained(folder / "model")
+    (folder / "model" / "config.json").write_text('{"model_type": "llama"}')
+    save_file({"w": np.zeros(1000, np.uint8)}, folder / "model" / "model.safetensors")
+    path = folder / "config.toml"
+    path.write_text(CONFIG.format(folder=folder))
+    return path
+
+
 @pytest.fixture
 def config_file(tmp_path: Path) -> Path:
-    write_pool(tmp_path / "pool", 8)
-    write_pool(tmp_path / "held", 2)
-    make_tokenizer().save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"x" * 1000)
-    path = tmp_path / "config.toml"
-    path.write_text(CONFIG.format(folder=tmp_path))
-    return path
+    return write_config(tmp_path)
 
 
 @pytest.fixture

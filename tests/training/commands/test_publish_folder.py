@@ -163,7 +163,7 @@ INDEX, NORM = "model.safetensors.index.json", "model.norm.weight"
         (changed(NORM, lambda t: t.pop(NORM)), "norm.weight: the index and its files do not"),
         (changed(NORM, lambda t: t[NORM].fill_(torch.nan)), "norm.weight: holds NaN"),
         (forget, "model.norm.weight: the tensor is missing"),
-        (cut, "cannot be read"),
+        (cut, "is not whole: has"),
         (larger_vocabulary, r"has shape \[448, 32\], the config wants \[99, 32\]"),
         (lambda f: (f / "config.json").write_text("{"), "transformers cannot load it"),
         (lambda f: (f / "config.json").write_text('{"model_type": "x"}'), "cannot load it"),
