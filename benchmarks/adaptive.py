@@ -79,9 +79,10 @@ class Simulation:
             n_select=n_select, budget=self.largest, max_perturbations=self.most
         )
 
-    def tokens(self, n: int, k: int) -> float:
-        """Computed tokens of a uniform design."""
-        return sum(task.cost.tokens(n, k) for task in self.tasks)
+    def tokens(self, n: int, k: int, r: int | None = None) -> float:
+        """Computed tokens of a design, of r instances under each perturbed prompt; None: of all."""
+        cells = None if r is None else r * k
+        return sum(task.cost.tokens(n, k, cells) for task in self.tasks)
 
     def share(self, selected: NDArray[np.int64]) -> float:
         """Overlap with the reference."""
@@ -155,8 +156,11 @@ class Simulation:
         ]
         return Curve(name, grid, np.array(overlap))
 
-    def repeats(self) -> list[tuple[str, float, float, float]]:
-        """Design; overlap of disjoint repeats, the expected one, mean absolute error per draw."""
+    def repeats(self) -> list[tuple[str, float, float, float, float]]:
+        """Design; overlap of disjoint repeats, the expected one, mean absolute error per draw.
+
+        Last the tokens of one measurement.
+        """
         rows = []
         for n, k, r in REPEATED:
             observed, expected = [], []
@@ -175,6 +179,7 @@ class Simulation:
                     float(np.mean(observed)),
                     float(np.mean(expected)),
                     float(error),
+                    self.tokens(n, k, r),
                 )
             )
         return rows

@@ -63,18 +63,21 @@ def show_designs(curves: Sequence[Curve], result: ResultFile) -> None:
     result.table("mean overlap with the reference", columns, rows)
 
 
-def show_repeats(repeats: Sequence[tuple[str, float, float, float]], result: ResultFile) -> None:
+def show_repeats(
+    repeats: Sequence[tuple[str, float, float, float, float]], result: ResultFile
+) -> None:
     """Observed and expected overlap of repeats."""
     result.table(
         "overlap of the top N with a repeat on other instances and perturbations",
-        ["n x k", "observed", "expected", "difference", "mean miss of one prediction"],
+        ["n x k", "observed", "expected", "difference", "mean miss", "thousand tokens"],
         [
             [
                 design,
                 *(f"{value:.3f}" for value in (observed, expected)),
                 f"{expected - observed:+.3f}",
                 f"{miss:.3f}",
+                f"{tokens / 1e3:.0f}",
             ]
-            for design, observed, expected, miss in repeats
+            for design, observed, expected, miss, tokens in repeats
         ],
     )

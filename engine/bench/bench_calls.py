@@ -12,6 +12,7 @@ from typing import Any
 from engine.bench.workload import Workload
 from engine.client.pair_stream import PairBatch
 from engine.client.score_stream import Batch
+from engine.design.costs import TaskCost
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.protocol.completions import TokenPair
@@ -34,12 +35,14 @@ class Call:
         n_pairs: Pairs that it is about.
         content: The pairs, or the tasks with their design.
         salt: With which of the others it shares prefixes.
+        length: Sum of `text_length` over its tasks; 0 where it is about pairs.
     """
 
     kind: str
     n_pairs: int
     content: Any
     salt: str
+    length: float = 0.0
 
     def streamed(self) -> PairBatch | Batch:
         """What our routes are asked."""
@@ -71,7 +74,7 @@ class Calls:
         self._kinds = kinds
         self._run = uuid.uuid4().hex
         self._phases = itertools.count()
-        self._items: dict[str, list[tuple[int, Any]]] = {}
+        self._items: dict[str, list[_Item]] = {}
         for kind in kinds:
             if kind in ("logprobs", STOCK):
                 made = _pairs(workload, tasks, builder())
@@ -99,14 +102,15 @@ class Calls:
         place = int(start * len(items))
         while True:
             passed, at = divmod(place, len(items))
-            n_pairs, content = items[at]
-            yield Call(kind, n_pairs, content, f"{phase}.{kind}.{passed}")
+            n_pairs, content, length = items[at]
+            yield Call(kind, n_pairs, content, f"{phase}.{kind}.{passed}", length)
             place += 1
 
 
-def _pairs(
-    workload: Workload, tasks: Sequence[Task], builder: PromptBuilder
-) -> list[tuple[int, Any]]:
+_Item = tuple[int, Any, float]
+
+
+def _pairs(workload: Workload, tasks: Sequence[Task], builder: PromptBuilder) -> list[_Item]:
     """Gold outputs under every prompt of the design, prompts that share a beginning together."""
     config = workload.config.model_copy(update={"reference": "gold", "measure": BASE_MEASURE})
     found: list[Pair] = []
@@ -121,19 +125,39 @@ def _pairs(
     ]
     size = workload.per_request
     some = [given[first : first + size] for first in range(0, len(given), size)]
-    return [(len(each), each) for each in some]
+    return [(len(each), each, 0.0) for each in some]
 
 
-def _scorings(workload: Workload, tasks: Sequence[Task], kind: str) -> list[tuple[int, Any]]:
+def _scorings(workload: Workload, tasks: Sequence[Task], kind: str) -> list[_Item]:
     config = scoring_config(workload.config, kind)
-    found: list[tuple[int, Any]] = []
+    found: list[_Item] = []
     for first in range(0, len(tasks), workload.per_request):
         batch = Batch.of(tasks[first : first + workload.per_request], config)
         n_pairs = sum(config.n_prompts(len(task.instances)) for task in batch.tasks)
-        found.append((n_pairs, (batch.tasks, batch.config)))
+        length = sum(text_length(task, config) for task in batch.tasks)
+        found.append((n_pairs, (batch.tasks, batch.config), length))
     if not found:
         raise InputError("there is no task to measure with", field="--pool")
     return found
+
+
+def text_length(task: Task, config: ScoreConfig) -> float:
+    """Characters of a task that a scoring goes through, those that its prompts share once a prompt.
+
+    What a task takes varies with it: an instruction of a line, another of a page.
+
+    Args:
+        config: The design, of whose instances the task holds no more.
+    """
+    shown = (
+        *task.positive_examples[: config.prompt.n_positive_examples],
+        *task.negative_examples[: config.prompt.n_negative_examples],
+    )
+    prefix = len(task.definition) + sum(len(each.input) + len(each.output) for each in shown)
+    n = len(task.instances)
+    tail = sum(len(each.input) + len("".join(each.golds[:1])) for each in task.instances)
+    cost = TaskCost(prefix, tail / n if n else 0.0)
+    return cost.tokens(n, config.n_perturbations, config.n_prompts(n) - n)
 
 
 def scoring_config(config: ScoreConfig, kind: str) -> ScoreConfig:

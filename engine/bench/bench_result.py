@@ -90,31 +90,24 @@ class BenchResult(Record):
         """The readings of one way under one load."""
         return [each for each in self.readings if (each.way, each.load) == (way, load)]
 
-    def estimated(self, n_tasks: int, n_pairs: int) -> PoolTimes:
+    def estimated(self, n_tasks: int, n_pairs: int, length: float) -> PoolTimes:
         """The times of the pool whose tasks were asked, at the rate of the load with the highest.
 
         Args:
             n_tasks: Tasks of the pool.
             n_pairs: Pairs of a scoring, original prompts included.
+            length: Of its tasks, see `engine.bench.bench_calls.text_length`.
 
         Raises:
             EngineError: If no pair was scored.
         """
         loads = [found for way, _, found in self.rows() if way == self.workload.name]
-        rates = [(rate, found) for found in loads if (rate := figure(found, "requests/s"))]
+        rates = [(repeated([each.figures.length for each in found]), found) for found in loads]
         rate, readings = max(rates, key=lambda each: each[0].mean)
         if not rate.mean:
             raise EngineError("no task was scored while it was measured; give it more --seconds")
-        size = self.workload.per_request
-        margin = None if rate.margin is None else rate.margin * size
         tokens = sum(fmean(values(readings, name)) for name in ("computed/s", "generated/s"))
-        return PoolTimes.of(
-            self.workload.tasks,
-            n_tasks,
-            n_pairs,
-            Repeated(mean=rate.mean * size, margin=margin),
-            tokens,
-        )
+        return PoolTimes.of(self.workload.tasks, n_tasks, n_pairs, length, rate, tokens)
 
 
 Value = Callable[[Figures], float | None]

@@ -40,6 +40,12 @@ class Quantiles(Record):
         return cls(mean=mean, p50=quantile(0.5), p95=quantile(0.95), p99=quantile(0.99))
 
 
+_RATES = (
+    *("requests_per_s", "pairs", "samples", "length"),
+    *("submitted", "computed", "reused", "generated"),
+)
+
+
 class Figures(Record):
     """What one kind of requests came to.
 
@@ -56,6 +62,8 @@ class Figures(Record):
         computed: Of these, tokens the model computed, a second.
         reused: The others, which the prefix cache supplied, a second.
         generated: Tokens generated, for references and samples, a second.
+        length: Of the texts of tasks that were gone through, in characters, a second; see
+            `engine.bench.bench_calls.text_length`.
         latency: From when a request was due to its last byte.
         first_result: From when it was due to its first result.
     """
@@ -69,6 +77,7 @@ class Figures(Record):
     computed: float
     reused: float
     generated: float
+    length: float = 0.0
     latency: Quantiles | None
     first_result: Quantiles | None
 
@@ -77,16 +86,14 @@ class Figures(Record):
         """Of the calls of one kind."""
         inside = [call for call in calls if phase.begin <= call.due < phase.end]
         answered = [call for call in inside if call.usage is not None]
-        totals = dict.fromkeys(
-            ("requests_per_s", "pairs", "samples", "submitted", "computed", "reused", "generated"),
-            0.0,
-        )
+        totals = dict.fromkeys(_RATES, 0.0)
         for call in calls:
             share = _share(call, phase) / phase.seconds
             if call.usage is None or not share:
                 continue
             usage = call.usage
             totals["requests_per_s"] += share
+            totals["length"] += share * call.length
             totals["pairs"] += share * usage.pairs
             totals["samples"] += share * usage.samples
             totals["submitted"] += share * usage.tokens_submitted

@@ -40,6 +40,7 @@ class TimedCall:
         first: When the first result had come; None if none did.
         usage: What it cost; None if it failed.
         error: Why it failed.
+        length: As of the call.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class TimedCall:
     first: float | None = None
     usage: Usage | None = None
     error: str | None = None
+    length: float = 0.0
 
 
 class LoadClient(AsyncEngineClient):
@@ -69,7 +71,7 @@ class LoadClient(AsyncEngineClient):
             first, usage = await (self._stock(call) if call.kind == STOCK else self._ours(call))
         except EngineError as error:
             return TimedCall(call.kind, due, now(), error=str(error))
-        return TimedCall(call.kind, due, now(), first, usage)
+        return TimedCall(call.kind, due, now(), first, usage, length=call.length)
 
     async def _ours(self, call: Call) -> tuple[float | None, Usage | None]:
         batch = call.streamed()

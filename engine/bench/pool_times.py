@@ -16,7 +16,7 @@ class PoolTimes(Record):
         pool: Where it is from.
         tasks: Its tasks.
         pairs: Pairs of a scoring, original prompts included.
-        tasks_per_second: The rate it is reckoned with: that of the load with the highest.
+        tasks_per_second: The rate that comes to.
         scoring: Seconds of a scoring by the design that was measured.
         margin: Share of it by which a repeat of the measurement may move it, see
             `engine.bench.repeats.Repeated`; None without repeats.
@@ -39,19 +39,23 @@ class PoolTimes(Record):
     run_words: str = ""
 
     @classmethod
-    def of(cls, pool: str, tasks: int, pairs: int, rate: Repeated, tokens: float) -> PoolTimes:
+    def of(
+        cls, pool: str, tasks: int, pairs: int, length: float, rate: Repeated, tokens: float
+    ) -> PoolTimes:
         """The times of a pool, but for a run's.
 
         Args:
-            rate: Tasks a second, drawn from all of the pool.
+            length: Of all its tasks, see `engine.bench.bench_calls.text_length`.
+            rate: How much of it a second goes through, measured on tasks of the pool. It varies
+                less than tasks a second do: a long task takes longer.
             tokens: Tokens computed and generated in a second.
         """
-        seconds = tasks / rate.mean
+        seconds = length / rate.mean
         return cls(
             pool=pool,
             tasks=tasks,
             pairs=pairs,
-            tasks_per_second=rate.mean,
+            tasks_per_second=tasks / seconds,
             scoring=seconds,
             margin=None if rate.margin is None else rate.margin / rate.mean,
             race_tokens=round(RACE_SHARE * seconds * tokens),

@@ -85,13 +85,14 @@ class TaskSample:
     def add(self, task: Task) -> None:
         self._seen += 1
         if len(self.tasks) < self._size:
-            self.tasks.append(self._sampled(task))
+            self.tasks.append(self.sampled(task))
             return
         place = self._rng.randrange(self._seen)
         if place < self._size:
-            self.tasks[place] = self._sampled(task)
+            self.tasks[place] = self.sampled(task)
 
-    def _sampled(self, task: Task) -> Task:
+    def sampled(self, task: Task) -> Task:
+        """The task with no other instances than those that the design samples."""
         instances = task.sample_instances(self._config.n_instances, self._config.seed)
         return task.model_copy(update={"instances": instances})
 

@@ -191,9 +191,13 @@ CLAIMS: list[tuple[str, str, list[Source]]] = [
         [line(r"top 12 of (#) real"), line(r"uniform, n = k │ 10x10 │ \d+ │ (#)", 100)],
     ),
     (
-        r"agree as well \(# of the top 12, against #\)",
+        r"agree as well \(# of the top 12, against #\) for # times the tokens",
         "adaptive",
-        [cell("10x10, 2 each", 0), cell("10x10", 0)],
+        [
+            cell("10x10, 2 each", 0),
+            cell("10x10", 0),
+            lambda text: cell("10x10, 2 each", 4)(text) / cell("10x10", 4)(text),
+        ],
     ),
     (
         r"needs # to # times the tokens of equal shares",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from engine.bench.bench_calls import STOCK, Calls
+from engine.bench.bench_calls import STOCK, Calls, text_length
 from engine.bench.bench_result import BenchResult, Reading
 from engine.bench.bench_turns import KINDS, BenchTurns, Reloads, agreement
 from engine.bench.load_client import LoadClient
@@ -116,6 +116,7 @@ class Bench:
         self._asked = asked
         builder = cache(builder)
         self.n_tasks = self.n_pairs = 0
+        self._length = 0.0
         tasks = self._drawn() if asked.pool else self._made_up(builder())
         if tokenizer is None:
             from engine.protocol.served_model import tokenizer_identity
@@ -153,6 +154,7 @@ class Bench:
             sample.add(task)
             self.n_tasks += 1
             self.n_pairs += config.n_prompts(len(task.instances))
+            self._length += text_length(sample.sampled(task), config)
         random.Random(f"bench/{config.seed}").shuffle(sample.tasks)
         return sample.tasks
 
@@ -235,7 +237,7 @@ class Bench:
             model: Of a run; None: a run is not reckoned.
             location: Where it lies.
         """
-        times = result.estimated(self.n_tasks, self.n_pairs)
+        times = result.estimated(self.n_tasks, self.n_pairs, self._length)
         if model is None:
             return times.model_copy(update={"run_words": "not reckoned: no model is named"})
         seconds, words = self._run_seconds(times, model, location)

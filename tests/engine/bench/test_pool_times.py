@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from engine.bench.bench_calls import Call
+from engine.bench.bench_calls import Call, text_length
 from engine.bench.figures import Figures
 from engine.bench.load_client import TimedCall, now
 from engine.bench.load_phase import run_phases
@@ -97,25 +97,47 @@ async def measured(tasks: list[Task], config: ScoreConfig, at_once: int) -> Pool
     def calls(salt: str, start: int) -> Iterator[Call]:
         for place in itertools.count(start):
             passed, at = divmod(place, len(order))
-            yield Call("uncertainty", 1, order[at], f"{salt}/{passed}")
+            length = text_length(order[at], config)
+            yield Call("uncertainty", 1, order[at], f"{salt}/{passed}", length)
 
     async def send(call: Call, due: float) -> TimedCall:
         (score,) = await scored(device, call.salt, [call.content], config)
-        return TimedCall(call.kind, due, now(), now(), score.usage)
+        return TimedCall(call.kind, due, now(), now(), score.usage, length=call.length)
 
     phases = await run_phases(
         calls("r", 0), send, Load(concurrency=at_once), Timing(seconds=10), n_windows=3
     )
-    rates = [Figures.of(phase.calls, phase).requests_per_s for phase in phases]
-    return PoolTimes.of("pool", len(tasks), 0, repeated(rates), tokens=1.0)
+    rate = repeated([Figures.of(phase.calls, phase).length for phase in phases])
+    length = sum(text_length(task, config) for task in tasks)
+    return PoolTimes.of("pool", len(tasks), 0, length, rate, tokens=1.0)
+
+
+def of_the_design(task: Task, config: ScoreConfig) -> Task:
+    instances = task.sample_instances(config.n_instances, config.seed)
+    return task.model_copy(update={"instances": instances})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "k", "at_once"), [(1, 2, 43), (1, 2, 4), (4, 3, 8), (4, 3, 4)])
 def test_a_pool_takes_as_long_as_was_told(n: int, k: int, at_once: int) -> None:
-    tasks = [*training_pool()][::2]
     config = ScoreConfig(n_instances=n, n_perturbations=k, max_output_tokens=8)
+    tasks = [of_the_design(task, config) for task in training_pool()][::2]
     real = run_virtual(whole_pool(tasks, config))
     told = run_virtual(measured(tasks, config, at_once))
     assert told.scoring == pytest.approx(real, rel=0.1)
     assert told.race == pytest.approx(told.scoring / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", range(4))
+def test_some_of_the_tasks_tell_of_longer_ones(order: int) -> None:
+    """One task of four has an instruction of a page: which of them were measured is chance."""
+    config = ScoreConfig(n_instances=2, n_perturbations=2, max_output_tokens=4)
+    tasks = [of_the_design(task, config) for task in training_pool()]
+    random.Random(order).shuffle(tasks)
+    for at in range(0, len(tasks), 4):
+        definition = " ".join([tasks[at].definition] * 20)
+        tasks[at] = tasks[at].model_copy(update={"definition": definition})
+    real = run_virtual(whole_pool(tasks, config))
+    told = run_virtual(measured(tasks, config, at_once=4))
+    assert told.scoring == pytest.approx(real, rel=0.15)
