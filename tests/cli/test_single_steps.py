@@ -65,6 +65,11 @@ def test_training_on_named_tasks(
     code, shown = jostle(*command[:-1], tmp_path / "new")
     assert code == 2
     assert "tasks.txt, record elsewhere: the pool holds no such task to train on" in shown
+    tasks.write_text("pool-01\n")
+    kept = ("--set", "train.validation_tasks=8")
+    code, shown = jostle(*command[:-1], tmp_path / "new", *kept)
+    assert code == 2
+    assert "record pool-01: is kept for validation (train.validation_tasks)" in shown
     assert events == ["train from model"], "nothing was trained for what is wrong"
 
 
@@ -102,6 +107,22 @@ def test_what_an_engine_serves_is_evaluated(
     assert code == 0, shown
     assert len((out / "outputs.jsonl").read_text().splitlines()) == 2
     assert jostle(*command)[0] == 2
+
+
+def test_answers_of_several_weights_are_no_evaluation(
+    jostle: Any, engine: FakeEngine, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = engine.generate
+
+    def loaded_meanwhile(*asked: Any) -> Any:
+        engine.version = "round-02-def"
+        return generate(*asked)
+
+    monkeypatch.setattr(engine, "generate", loaded_meanwhile)
+    code, shown = jostle("eval", config.parent / "held", "--output", tmp_path / "out")
+    assert code == 1
+    assert "evaluation belongs to weights 'round-02-def', not 'round-01-abc'" in shown
+    assert not (tmp_path / "out" / "outputs.jsonl").exists()
 
 
 def test_an_evaluation_that_could_not_be_written_is_not_begun(

@@ -192,7 +192,7 @@ class OwnEngine:
     def train(self, job: TrainJob, **options: Any) -> TrainResult:
         """`run_trainer` as planned: beside the engine, or while it sleeps or is stopped."""
         assert self.plan is not None
-        job = job.model_copy(update={"config": self.plan.train})
+        job = job.model_copy(update={"config": self.plan.in_pieces(job.config)})
         if self._trainers:
             options["waiting"] = self._trainers.pop()
         if self.plan.sharing == "keep":
@@ -200,11 +200,10 @@ class OwnEngine:
         sleeps = self.plan.sharing == "sleep" and self._falls_asleep()
         if not sleeps:
             self.stop()
-        try:
-            return run_trainer(job, **options)
-        finally:
-            if not sleeps or not self._wakes_up():
-                self.start()
+        result = run_trainer(job, **options)  # where it fails, nobody goes on with the engine
+        if not sleeps or not self._wakes_up():
+            self.start()
+        return result
 
     def _stop_trainers(self) -> None:
         for each in self._trainers:

@@ -19,6 +19,7 @@ from training.commands.launch import make_builder
 from training.config.run_config import EvaluateConfig, RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
 from training.run.finetune import train_rows
+from training.run.live_engine import check_version
 from training.run.run_pools import check_run, load_pools, take_validation
 from training.selection.selection_record import read_task_ids
 from training.tables.lock import RunLock
@@ -52,17 +53,20 @@ def train_on(
     if (output / "checkpoint").exists():
         raise InputError("is there already; name another folder", file=output / "checkpoint")
     check_run(config, output)
-    pools = load_pools(config)
+    # No round is asked for, and none needs tasks of its own.
+    initial = config.initial.model_copy(update={"n_tasks": 0})
+    pools = load_pools(config.model_copy(update={"rounds": 0, "initial": initial}))
     pool, validation = take_validation(
         pools.pool, config.train.validation_tasks, config.evaluate.seed
     )
     ids = read_task_ids(tasks)
     if not ids:
         raise InputError("names no task", file=tasks)
-    known = {task.id for task in pool}
-    for task_id in ids:
-        if task_id not in known:
-            raise InputError("the pool holds no such task to train on", file=tasks, record=task_id)
+    reasons = {task.id: "is held out (pool.held_out)" for task in pools.held_out}
+    reasons |= {task.id: "is kept for validation (train.validation_tasks)" for task in validation}
+    for task_id in set(ids) - {task.id for task in pool}:
+        unknown = "the pool holds no such task to train on"
+        raise InputError(reasons.get(task_id, unknown), file=tasks, record=task_id)
     location = str(resolve_model(config.model.name))
     check_whole(location)
     with RunLock(output / "run.lock"):
@@ -101,7 +105,7 @@ def evaluate_engine(
 
     Raises:
         InputError: If the pool is faulty, or a task cannot be evaluated.
-        EngineError: If the engine fails.
+        EngineError: If the engine fails, or its weights are replaced meanwhile.
     """
     if isinstance(pool.faults, LeftOut):
         pool = pool.where(lambda task: build_evaluation_set([task], builder, config))
@@ -110,8 +114,10 @@ def evaluate_engine(
     except InputError as fault:
         raise fault.within(pool.source) from fault
     evaluator = Evaluator(asked, config.max_new_tokens)
+    version = engine.weights().version
     for done, task_id in evaluator.run(engine):
         on_progress(done, evaluator.n_tasks, task_id)
+    check_version(engine.weights().version, version, "the last of the evaluation")
     evaluation = evaluator.result()
     if output is not None:
         write_json(output / EVALUATION_FILES[0], evaluation.model_dump(mode="json"))

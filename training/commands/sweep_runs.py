@@ -123,8 +123,7 @@ def run_sweep(
         if not names or len(set(names)) != len(names):
             raise InputError("needs different names, at least one", field="sweep")
     for strategy in strategies:
-        config_of(config, strategy, config.seed)
-        check_measured(strategy, config.score)
+        check_measured(config_of(config, strategy, config.seed).select.strategy, config.score)
     for seed in seeds:
         validated(TrainConfig, {"seed": seed}, "sweep")
     check_run(config, folder)

@@ -27,6 +27,7 @@ OWN_ARGUMENTS = frozenset(
         "use_cpu",
         "logging_steps",
         "logging_strategy",
+        "logging_nan_inf_filter",
         "save_strategy",
         "save_steps",
         "save_total_limit",

@@ -146,13 +146,14 @@ def curve_rows(folder: RunFolder, run: str = "") -> Rows:
 
 def evaluations(folder: RunFolder) -> list[tuple[int, Evaluation]]:
     """How many tasks were trained on, and what came out on the held-out ones; in order."""
-    found = []
+    found, trained = [], set[str]()
     if folder.before.is_file():
         found.append((0, read_json(folder.before, BeforeMetrics).evaluation))
     for each in folder.rounds():
         if each.metrics.is_file():
             metrics = read_json(each.metrics, RoundMetrics)
-            found.append((len(metrics.training.rows.tasks), metrics.evaluation))
+            trained |= set(metrics.selected)
+            found.append((len(trained), metrics.evaluation))
     return found
 
 

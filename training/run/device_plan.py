@@ -79,6 +79,11 @@ class DevicePlan:
     train: TrainConfig
     reason: str = ""
 
+    def in_pieces(self, train: TrainConfig) -> TrainConfig:
+        """Another training, of another seed perhaps, in the pieces of this one."""
+        pieces = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
+        return train.model_copy(update={name: getattr(self.train, name) for name in pieces})
+
 
 def read_model_size(folder: Path) -> ModelSize | None:
     """The size of the model in a folder; None where that is not plain from its files."""

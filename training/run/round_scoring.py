@@ -76,7 +76,8 @@ class DesignScoring:
             lambda done, name: progress.advance(done, detail=name),
             skips.note if self._skip_faulty else None,
         )
-        return uncertainty_in_words(scoring.write()) + skipped_in_words(len(skips.ids()))
+        written = scoring.write(measure=True)
+        return uncertainty_in_words(written) + skipped_in_words(len(skips.ids()))
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:
         scores = ScoreJournal(folder.journal, version).read().values()

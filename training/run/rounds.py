@@ -73,7 +73,7 @@ class Run:
         train: Train = run_trainer,
         races: RoundRaces | None = None,
     ) -> None:
-        check_measured(config.select.strategy.name, config.score)
+        check_measured(config.select.strategy, config.score)
         self.folder = folder
         self.config = config
         self.pool, self.validation = take_validation(
@@ -170,6 +170,8 @@ class Run:
         write_parquet(round_folder.scores, scores.with_columns(selected))
         named, others = selection.task_ids[:3], len(selection.task_ids[3:])
         rest = f" and {others} more" if others else ""
+        if len(selection.tasks) < selection.n_asked:
+            rest += f"; {len(selection.tasks)} of {selection.n_asked} asked for"
         if selection.strategy == "prompt_uncertainty" and (
             repeat := repeat_in_words(scores, selection.task_ids)
         ):

@@ -146,15 +146,17 @@ def read_summary(folder: RunFolder) -> list[SummaryRow]:
     state = read_state(folder)
     done = {(each.round, each.step): each.seconds for each in state.completed}
     rows: list[SummaryRow] = []
+    trained = set[str]()
     if (0, RunStep.BEFORE) in done:
         before = read_json(folder.before, BeforeMetrics)
-        rows.append(_row("before", before, done[0, RunStep.BEFORE]))
+        rows.append(_row("before", before, done[0, RunStep.BEFORE], 0))
     for index in range(state.rounds):
         if (index, RunStep.EVALUATE) not in done:
             break
         metrics = read_json(folder.round(index).metrics, RoundMetrics)
         seconds = sum(done.get((index, step), 0.0) for step in ROUND_STEPS)
-        rows.append(_row(f"round {index}", metrics, seconds, metrics.training))
+        trained |= set(metrics.selected)
+        rows.append(_row(f"round {index}", metrics, seconds, len(trained), metrics.training))
     return rows
 
 
@@ -162,11 +164,12 @@ def _row(
     name: str,
     metrics: BeforeMetrics | RoundMetrics,
     seconds: float,
+    n_trained: int,
     training: TrainingMetrics | None = None,
 ) -> SummaryRow:
     return SummaryRow(
         name=name,
-        tasks_trained=len(training.rows.tasks) if training else 0,
+        tasks_trained=n_trained,
         rouge_l=metrics.evaluation.overall.rouge_l,
         exact_match=metrics.evaluation.overall.exact_match,
         steps=training.steps if training else None,

@@ -20,6 +20,7 @@ from training.selection.strategy import (
     Strategy,
     drawn,
     largest_remainder,
+    measured_for,
     require_column,
 )
 from training.selection.strategy_registry import AnyStrategy
@@ -113,8 +114,9 @@ class Stratified(Strategy):
             for choice in _choose_within(draw, groups, name, quota, self.within)
         ]
         if len(choices) < draw.n:  # only under `refill`, see _quotas
-            rest = without(draw.candidates, choices)
-            more = self.within.choose(replace(draw, candidates=rest, n=draw.n - len(choices)))
+            rest = measured_for(without(draw.candidates, choices), self.within)
+            n = min(draw.n - len(choices), rest.height)
+            more = self.within.choose(replace(draw, candidates=rest, n=n)) if n else []
             choices += [replace(each, reason=f"refill: {each.reason}") for each in more]
         return choices
 
@@ -199,7 +201,7 @@ class Mix(Strategy):
         counts = largest_remainder([part.share for part in self.parts], draw.n)
         for part, count in zip(self.parts, counts, strict=True):
             due += count
-            rest = without(draw.candidates, choices)
+            rest = measured_for(without(draw.candidates, choices), part.strategy)
             wanted = min(due - len(choices), rest.height)
             # Forced tasks belong to the whole mix and to none of its parts.
             inner = Draw(rest, wanted, draw.seed, draw.forced.clear())
@@ -227,7 +229,7 @@ def _choose_within(
     draw: Draw, groups: pl.Series, name: str, n: int, within: Strategy
 ) -> list[Choice]:
     """Up to `n` tasks of one group."""
-    members = draw.candidates.filter(groups == name)
+    members = measured_for(draw.candidates.filter(groups == name), within)
     n = min(n, members.height)
     if n == 0:
         return []

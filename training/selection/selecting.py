@@ -38,7 +38,7 @@ def select(
     Raises:
         InputError: If there is no candidate that could be measured, the scores are of several
             weights or name a task twice, forced tasks are not scored, excluded as well or too many,
-            or the scores lack what the strategy needs.
+            or the scores lack what the strategy needs, or it takes none.
     """
     _check(scores, n_tasks, forced, excluded)
     scores = scores.sort("task_id")
@@ -56,6 +56,8 @@ def select(
     if n_open > 0:
         choices = strategy.choose(Draw(open_, n_open, seed, held))
         _check_choices(strategy, choices, set(open_["task_id"]), n_open)
+    if not held.height + len(choices):
+        raise InputError("the strategy takes none of the tasks", record=strategy.name)
     scored = set(scores["task_id"])
     return Selection(
         strategy=strategy.name,

@@ -90,6 +90,13 @@ def require_column(scores: pl.DataFrame, column: str) -> None:
         raise InputError(f"the scores have no such column; there are: {there}", field=column)
 
 
+def measured_for(scores: pl.DataFrame, strategy: Strategy) -> pl.DataFrame:
+    """The tasks that have what a strategy ranks by."""
+    if strategy.measure not in scores.columns:
+        return scores
+    return scores.filter(pl.col(strategy.measure).is_not_null())
+
+
 def numbers(scores: pl.DataFrame, column: str) -> list[float]:
     """A column as finite numbers.
 

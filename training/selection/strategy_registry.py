@@ -6,7 +6,7 @@ my_strategy = "my_package.strategies:MyStrategy"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 from engine.errors import InputError
 from engine.protocol.score_config import BASE_MEASURE, ScoreConfig
 from engine.registry import Registry
+from engine.tasks import Record
 from engine.validation import first_fault
 from training.selection.strategy import Strategy
 
@@ -45,16 +46,28 @@ STRATEGIES: Registry[type[Strategy]] = Registry(
 """The class of every strategy by its name."""
 
 
-def check_measured(name: str, config: ScoreConfig) -> None:
-    """That a design measures what the strategy of this name ranks by.
+def check_measured(strategy: Strategy, config: ScoreConfig) -> None:
+    """That a design measures what a strategy ranks by, and those that it hands parts to.
 
     Raises:
-        InputError: If it does not, or there is no such strategy.
+        InputError: If it does not.
     """
-    needed = STRATEGIES.find(name, field="name").measure
-    if needed not in (BASE_MEASURE, config.measure):
-        problem = f"{name!r} needs score.measure = {needed!r}, it is {config.measure!r}"
-        raise InputError(problem, field="select.strategy")
+    for each in _all_in(strategy):
+        if each.measure not in (BASE_MEASURE, config.measure):
+            problem = f"needs score.measure = {each.measure!r}, it is {config.measure!r}"
+            raise InputError(f"{each.name!r} {problem}", field="select.strategy")
+
+
+def _all_in(value: object) -> Iterator[Strategy]:
+    """A strategy and those among its settings."""
+    if isinstance(value, tuple):
+        for each in value:
+            yield from _all_in(each)
+    elif isinstance(value, Record):
+        if isinstance(value, Strategy):
+            yield value
+        for name in type(value).model_fields:
+            yield from _all_in(getattr(value, name))
 
 
 def parse_strategy(values: Mapping[str, Any] | str, file: object | None = None) -> Strategy:

@@ -37,6 +37,7 @@ class WorkFiles:
         self._output = output
         self._what = what
         self._kind = kind
+        self._overwrite = False
         self.settings = self._beside("settings.json")
         self.journal = self._beside("journal.jsonl")
         self.lock = self._beside("lock")
@@ -55,7 +56,8 @@ class WorkFiles:
         """Hold them for this process, sure that nothing is lost by writing here.
 
         Args:
-            overwrite: Remove what is there, unfinished work too.
+            overwrite: Whether `begin` may remove what is there, unfinished work too. Nothing goes
+                before: an input or an engine at fault costs nobody the results that he has.
             inputs: What is read.
 
         Raises:
@@ -70,13 +72,13 @@ class WorkFiles:
             for path in others:
                 # Without settings, nothing else that is there is unfinished work.
                 check_output(path, overwrite=overwrite or self.settings.is_file(), inputs=read)
-            if overwrite:
-                for path in (self._output, *others):
-                    path.unlink(missing_ok=True)
+            self._overwrite = overwrite
             yield
 
     def begin(self, settings: AskedOf, free: Collection[str] = ()) -> None:
         """Write down what the work depends on; unfinished work that is there must be the same.
+
+        It is removed, and the output with it, where that was claimed.
 
         Args:
             free: Fields that may differ.
@@ -84,6 +86,9 @@ class WorkFiles:
         Raises:
             InputError: If another field differs, or the model, its tokenizer or its context does.
         """
+        if self._overwrite:
+            for path in (self._output, self.settings, *self.written()):
+                path.unlink(missing_ok=True)
         if self.journal.is_file() and self.settings.is_file():
             self._check_same(settings, free)
         write_json(self.settings, settings.model_dump(mode="json"))

@@ -19,6 +19,7 @@ import polars as pl
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -71,7 +72,7 @@ def training_arguments(
     Args:
         folder: Takes checkpoints.
         validated: Whether there are validation rows.
-        longest_row: Tokens of the longest training row.
+        longest_row: Tokens of the longest row, those of validation among them.
 
     Raises:
         TrainingError: If `config.arguments` names what TRL does not know, or a wrong value.
@@ -100,6 +101,8 @@ def training_arguments(
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
         "logging_steps": 1,
+        # It would report a loss that is not finite as 0.
+        "logging_nan_inf_filter": False,
         "save_strategy": saving,
         "report_to": list(config.report_to) or "none",
         "disable_tqdm": True,
@@ -124,6 +127,18 @@ def training_arguments(
         return SFTConfig(**(chosen | config.arguments))
     except (TypeError, ValueError) as error:
         raise TrainingError(f"train.arguments: {error}") from error
+
+
+def check_reporting(config: TrainConfig) -> None:
+    """`TrainingError` if there is nothing by such a name to report to, or it is not installed."""
+    for name in config.report_to:
+        try:
+            found: Any = get_reporting_integration_callbacks([name])  # type: ignore[no-untyped-call]
+            for callback in found:
+                callback()
+        except (ValueError, RuntimeError, ImportError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise TrainingError(f"train.report_to: {reason}") from error
 
 
 def computed_dtype(config: TrainConfig) -> torch.dtype:
@@ -212,11 +227,14 @@ def train(job: TrainJob) -> TrainResult | None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = computed_dtype(job.config)
     rows = load_rows(job.rows)
+    validation = None if job.validation_rows is None else load_rows(job.validation_rows)
     arguments = training_arguments(
         job.config,
         job.attempt,
-        validated=job.validation_rows is not None,
-        longest_row=max(map(len, rows["input_ids"])),
+        validated=validation is not None,
+        longest_row=max(
+            len(ids) for each in (rows, validation) if each for ids in each["input_ids"]
+        ),
     )
     writer = ProgressWriter(job.progress, fingerprint(job), active=arguments.process_index == 0)
     writer.write(TrainProgress(phase="loading"))
@@ -230,7 +248,7 @@ def train(job: TrainJob) -> TrainResult | None:
         model=model,
         args=arguments,
         train_dataset=rows,
-        eval_dataset=None if job.validation_rows is None else load_rows(job.validation_rows),
+        eval_dataset=validation,
         processing_class=tokenizer,
         callbacks=[writer],
         peft_config=adapter_config(job.config),
@@ -279,6 +297,7 @@ def main(arguments: Sequence[str]) -> int:
             config = TrainConfig.model_validate_json(sys.stdin.read())
             validated = config.validation_tasks > 0
             training_arguments(config, Path("unused"), validated=validated, longest_row=1)
+            check_reporting(config)
             return 0
         if job_file == "-":
             told = sys.stdin.read()

@@ -126,15 +126,17 @@ class TrainResult(Record):
 def check_trainer(config: TrainConfig) -> None:
     """That a training can start: it is started when much has been computed already.
 
-    Where `arguments` are given, the trainer itself is asked about them, which takes seconds.
+    Where `arguments` or `report_to` are given, the trainer itself is asked about them, which takes
+    seconds.
 
     Raises:
-        InputError: If the launcher's program is not there, or TRL refuses an argument.
+        InputError: If the launcher's program is not there, TRL refuses an argument, or what is to
+            be reported to is unknown or not installed.
     """
     if config.launcher and shutil.which(config.launcher[0]) is None:
         problem = f"no such program: {config.launcher[0]!r}"
         raise InputError(problem, field="train.launcher")
-    if config.arguments:
+    if config.arguments or config.report_to:
         child = _start(CHECK, "", (), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             told, _ = child.communicate(config.model_dump_json().encode())

@@ -280,6 +280,12 @@ def test_the_client_goes_with_an_engine_that_is_started_again(
     servers[1].close()
 
 
+def test_every_run_of_a_sweep_trains_with_its_own_seed() -> None:
+    planned = TrainConfig(batch_size=1, gradient_accumulation_steps=8, gradient_checkpointing=True)
+    plan = DevicePlan("keep", None, planned)
+    assert plan.in_pieces(TrainConfig(seed=3)) == planned.model_copy(update={"seed": 3})
+
+
 @pytest.mark.parametrize(
     ("refused", "order"),
     [

@@ -17,10 +17,12 @@ from tests.engine.weights.served import SERVED
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.tiny import make_tokenizer
 from training.config.run_config import PoolConfig, RunConfig, SelectConfig
+from training.report.report_data import evaluations
 from training.run.rounds import Run
 from training.run.run_folder import RunFolder
 from training.run.state import ROUND_STEPS, RunState, RunStep, plan
 from training.run.summary import RoundMetrics, read_summary
+from training.selection import parse_strategy
 from training.tables.record_files import read_json
 from training.tables.score_tables import SCORE_COLUMNS
 
@@ -104,6 +106,10 @@ def test_rounds_select_by_the_disagreement_of_sampled_outputs(tmp_path: Path) ->
     assert not any(path.exists() for path in plain.folder.round(0).questions.values())
     with pytest.raises(InputError, match=r"select.strategy.*needs score.measure = 'output_dis"):
         make_run(tmp_path / "x", config=SAMPLED.model_copy(update={"score": CONFIG.score}))
+    within = parse_strategy({"name": "per_category", "within": "output_disagreement"})
+    hidden = CONFIG.select.model_copy(update={"strategy": within})
+    with pytest.raises(InputError, match="'output_disagreement' needs score.measure"):
+        make_run(tmp_path / "x", config=CONFIG.model_copy(update={"select": hidden}))
     assert not (tmp_path / "x").exists()
 
 
@@ -330,6 +336,18 @@ def test_training_may_go_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     ]
     tasks = read_json(RunFolder(tmp_path).round(1).metrics, RoundMetrics).training.rows.tasks
     assert tasks == RunFolder(tmp_path).round(1).read_selection().task_ids
+    # The weights of the second round have seen the tasks of both.
+    assert [row.tasks_trained for row in read_summary(RunFolder(tmp_path))] == [0, 2, 4]
+    assert [trained for trained, _ in evaluations(RunFolder(tmp_path))] == [0, 2, 4]
+
+
+def test_a_strategy_that_takes_nothing_stops_the_run_before_it_trains(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    nobody = parse_strategy({"name": "instruction_following_difficulty", "most": 0.0})
+    select = CONFIG.select.model_copy(update={"strategy": nobody})
+    with pytest.raises(InputError, match="takes none of the tasks|needs score.measure"):
+        make_run(tmp_path, engine, config=CONFIG.model_copy(update={"select": select})).run()
+    assert not [event for event in engine.events if event.startswith("train")]
 
 
 def test_state_that_skips_a_step_is_refused(tmp_path: Path) -> None:
@@ -358,4 +376,5 @@ def test_strategies_know_the_tasks(tmp_path: Path, name: str) -> None:
     chosen = RunFolder(tmp_path).round(0).read_selection()
     assert (chosen.strategy, len(chosen.tasks)) == (name, 2)
     columns = RunFolder(tmp_path).round(0).read_scores().columns
-    assert columns == [*SCORE_COLUMNS, "ranking_estimate", "ranking_error"]
+    assert columns[: len(SCORE_COLUMNS)] == [*SCORE_COLUMNS]
+    assert {"ranking_estimate", "ranking_error", "prompt_uncertainty_std"} <= {*columns}

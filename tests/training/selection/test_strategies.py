@@ -66,7 +66,12 @@ def test_no_task_twice_forced_first_excluded_never(
     excluded = [each for each in excluded if each not in forced]
     if set(ids) == set(excluded):
         return
-    chosen = select(scores, strategy, n, seed, forced=forced, excluded=excluded)
+    try:
+        chosen = select(scores, strategy, n, seed, forced=forced, excluded=excluded)
+    except InputError as error:
+        if strategy.name in LEAVES_OUT and "takes none of the tasks" in str(error) and not forced:
+            return
+        raise
     assert len(chosen.task_ids) == len(set(chosen.task_ids)) <= n
     assert chosen.task_ids[: len(forced)] == tuple(forced)
     assert [task.forced for task in chosen.tasks].count(True) == len(forced)

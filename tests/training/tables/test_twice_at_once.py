@@ -13,8 +13,10 @@ from engine.pools import open_pool
 from engine.protocol.api import SkippedTask, TaskScore, Usage
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
+from tests.engine.weights.served import live
 from tests.training.fakes import make_score
 from tests.training.tables.test_score_tables import Engine
+from training.tables.overwriting import AskedOf
 from training.tables.pool_racing import RaceFiles
 from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
 from training.tables.score_journal import ScoreJournal
@@ -73,8 +75,13 @@ def test_whoever_is_at_a_race_keeps_its_files(tmp_path: Path, overwrite: bool) -
         ):
             pass
         assert files.journal.read_text() == "kept"
+    files.selected.write_text("kept")
     with files.claim(overwrite=True):
+        # Until an engine has answered, all that is there stays.
+        assert files.journal.exists()
+        files.begin(AskedOf(weights=live("v0")))
         assert not files.journal.exists()
+        assert not files.selected.exists()
 
 
 def test_equal_scores_of_a_task_count_once_and_different_ones_are_refused(tmp_path: Path) -> None:

@@ -249,6 +249,15 @@ def test_wrong_training_arguments_are_told_before_there_is_a_job() -> None:
     wrong = TrainConfig(arguments={"wait_decay": 1})
     with pytest.raises(InputError, match=r"train.arguments.wait_decay: no such argument"):
         check_trainer(wrong)
+    nowhere = TrainConfig(report_to=("wandbb",))
+    with pytest.raises(InputError, match=r"train.report_to: wandbb is not supported"):
+        check_trainer(nowhere)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_where_it_is_seen(tmp_path: Path) -> None:
+    job = make_job(tmp_path, tied=True, learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"the loss of step \d is (nan|inf)"):
+        run_job(job, tmp_path)
 
 
 def test_any_training_argument_is_passed_on(tmp_path: Path) -> None:
