@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,7 +10,6 @@ from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Record
 
 WorkloadName = Literal["logprobs", "uncertainty", "samples", "mixed", "reload"]
-WORKLOADS: tuple[WorkloadName, ...] = get_args(WorkloadName)
 """Log-probabilities of given pairs; prompt uncertainty of tasks, references generated; the same
 with samples under every prompt; requests of all three kinds by turns; pairs while weights change.
 """

@@ -33,6 +33,7 @@ from engine.protocol.completions import (
     Pair,
     SkippedPair,
 )
+from engine.protocol.limits import TooLargeError
 from engine.protocol.samples import Sample
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import (
@@ -121,7 +122,8 @@ class AsyncEngineClient(Connection):
             on_skip: Called with every task that cannot be scored; without it, such a task is an
                 error.
 
-        Only the instances that the design samples are sent. A stream that breaks off is taken up
+        Only the instances that the design samples are sent, and of many tasks as many at once as
+        the server takes. A stream that breaks off is taken up
         where it ended; should other weights be live by then, the scores say so. Closing the
         generator closes the connection, and the server stops the work.
 
@@ -130,17 +132,25 @@ class AsyncEngineClient(Connection):
             EngineError: If the server cannot be reached, fails, or its answer breaks off.
         """
         patience = self._patience()
-        waiting = iter(tasks)
-        while some := tuple(itertools.islice(waiting, self._tasks_per_request)):
+        waiting, halves = iter(tasks), list[tuple[Task, ...]]()
+        while some := (
+            halves.pop() if halves else tuple(itertools.islice(waiting, self._tasks_per_request))
+        ):
             design = await self._with_paraphrases(config, some)
             batch = Batch.of(some, design, "skip" if on_skip else "error")
             answers: Streamed[TaskScore | SkippedTask] = batch
-            async with aclosing(self._all(answers, patience)) as scores:
-                async for score in scores:
-                    if isinstance(score, TaskScore):
-                        yield score
-                    elif on_skip is not None:
-                        on_skip(score)
+            try:
+                async with aclosing(self._all(answers, patience)) as scores:
+                    async for score in scores:
+                        if isinstance(score, TaskScore):
+                            yield score
+                        elif on_skip is not None:
+                            on_skip(score)
+            except TooLargeError:  # before any answer
+                if len(some) == 1:
+                    raise
+                half = self._tasks_per_request = len(some) // 2
+                halves += [some[half:], some[:half]]
 
     async def logprobs(
         self,
@@ -284,6 +294,8 @@ class AsyncEngineClient(Connection):
             InputError: If the server finds fault with an option or a prompt.
             EngineError: If it cannot be reached or fails.
         """
+        if options.get("n", 1) != 1:
+            raise InputError("is 1 here; `samples` takes several of a prompt", field="n")
         if not prompts:
             return []
         body = wire.completion_body(await self._model_name(), prompts, options)

@@ -102,6 +102,8 @@ class Connection:
                     wire.decoded(response, batch.path)
                 async for chunk in response.aiter_bytes():
                     for line in buffer.feed(chunk):
+                        if not line.strip():  # it says that there is work on it
+                            continue
                         answer = batch.take(line)
                         if answer is None:
                             return

@@ -44,12 +44,15 @@ class ParaphraseJournal:
         self._found: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self._read()
-        self._journal.__enter__()
+        with self._lock:
+            if not self.is_open:  # by another thread, meanwhile
+                self._read()
+                self._journal.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._journal.__exit__(*exc)
+        if self.is_open:
+            self._journal.__exit__(*exc)
 
     @property
     def is_open(self) -> bool:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from engine.errors import EngineError, InputError
 from engine.keys import ADMIN_HEADER
+from engine.protocol.limits import TooLargeError
 from engine.tasks import Record
 from engine.validation import first_fault
 
@@ -183,7 +184,8 @@ def failure(status: int, body: bytes, headers: httpx.Headers | None = None) -> E
     except (ValueError, KeyError, TypeError, AttributeError):
         message, param = body.decode(errors="replace")[:500], None
     if status in _INPUT_ERRORS:
-        wrong = InputError(message)
+        too_large = status == httpx.codes.REQUEST_ENTITY_TOO_LARGE
+        wrong = TooLargeError(message) if too_large else InputError(message)
         wrong.field, wrong.record = param, record
         return wrong
     message = f"the engine answered {status}: {message}"

@@ -80,7 +80,10 @@ def open_dataset(spec: str, split: str | None, subset: str | None) -> Any:
             found = datasets.load_dataset(spec.removeprefix(HUB), subset)
         else:
             found = datasets.load_from_disk(spec)
-    except (OSError, ValueError) as error:  # what `datasets` raises for names, files and networks
+    except (
+        *(OSError, ValueError, RuntimeError),  # for names, files, networks, and scripts to run
+        datasets.exceptions.DatasetsError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"cannot be loaded as a data set: {reason}", file=spec) from error
     if not isinstance(found, datasets.DatasetDict):

@@ -26,7 +26,7 @@ def check_port(port: int, host: str = "127.0.0.1", *, field: str = "--port") -> 
             raise InputError(problem, field=field) from error
 
 
-def check_socket(path: Path, *, field: str = "--uds") -> None:
+def check_socket(path: Path) -> None:
     """The same for a UNIX socket.
 
     Raises:
@@ -37,5 +37,6 @@ def check_socket(path: Path, *, field: str = "--uds") -> None:
         try:
             probe.bind(str(path))
         except OSError as error:
-            raise InputError(f"cannot listen there: {error}", file=path, field=field) from error
+            problem = f"cannot listen there: {error}"
+            raise InputError(problem, file=path, field="--uds") from error
     path.unlink()

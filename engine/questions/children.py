@@ -17,7 +17,7 @@ async def together(running: Sequence[asyncio.Task[_T]]) -> list[_T]:
         await end_all(running)
 
 
-async def end_all(running: Collection[asyncio.Task[Any]]) -> None:
+async def end_all(running: Collection[asyncio.Future[Any]]) -> None:
     """Cancels all that still run, and waits for them."""
     for each in running:
         each.cancel()

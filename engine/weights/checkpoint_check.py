@@ -145,12 +145,19 @@ def _compare_configs(folder: Path, live: Path) -> None:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """The model's config in transformers' present terms, whatever version wrote it."""
-    from transformers import AutoConfig
+    """The model's config in transformers' present terms, whatever version wrote it.
+
+    As it is written where only code that comes with the model could read it: none is run here.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     try:
+        written = json.loads((folder / "config.json").read_bytes())
+        codeless = written.get("model_type") in CONFIG_MAPPING
+        if not codeless and "AutoConfig" in written.get("auto_map", {}):
+            return {name: written[name] for name in written if name != "auto_map"}
         config = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         # transformers explains at length, over several lines; the first says what is wrong.
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"cannot be read: {reason}", file=folder / "config.json") from error

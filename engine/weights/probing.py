@@ -30,13 +30,19 @@ def crossed(
     """Pairs in which every second prompt is followed by the completion of the next one.
 
     A fine-tuned model is nearly sure of the completions it was trained on, and a log-probability
-    near zero would hide a difference.
+    near zero would hide a difference. A prompt keeps its own completion where the other would make
+    a pair longer than any that is given: those are known to fit the context.
     """
     n = len(prompts)
+    longest = max((len(a) + len(b) for a, b in zip(prompts, completions, strict=True)), default=0)
+
+    def completion(index: int) -> Sequence[int]:
+        other = completions[(index + index % 2) % n]
+        return other if len(prompts[index]) + len(other) <= longest else completions[index]
+
     return tuple(
         TokenPair(
-            prompt_token_ids=tuple(prompts[index]),
-            completion_token_ids=tuple(completions[(index + index % 2) % n]),
+            prompt_token_ids=tuple(prompts[index]), completion_token_ids=tuple(completion(index))
         )
         for index in range(n)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,12 +27,6 @@ ADMIN_ROUTES = frozenset(
     }
 )
 """Routes that change the server or the work of others: they need the admin key on top."""
-
-
-def route_path(scope: Scope) -> str:
-    """The path as the routes see it."""
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path
 
 
 class AccessMiddleware:
@@ -62,7 +57,7 @@ class AccessMiddleware:
             await error_response(status, message, headers=headers)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        path = route_path(scope).rstrip("/") or "/"
+        path = get_route_path(scope).rstrip("/") or "/"
         if path in OPEN_PATHS:
             return None
         headers = Headers(scope=scope)

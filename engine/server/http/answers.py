@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from engine.protocol.limits import Limits
+from engine.questions.children import end_all
 from engine.server.reload.live_weights import LiveWeights
 
 _KINDS = {
@@ -25,6 +28,37 @@ _KINDS = {
 
 RETRY_AFTER_SECONDS = 5
 """What a 503 asks a client to wait."""
+
+
+KEEP_ALIVE_SECONDS = 30.0
+"""How long a stream is silent at most."""
+
+
+async def kept_alive(
+    lines: AsyncGenerator[str, None], seconds: float = KEEP_ALIVE_SECONDS
+) -> AsyncGenerator[str, None]:
+    """The lines of a stream, and an empty one where none has come for a while.
+
+    Clients and proxies take a silent connection for a dead one, and a large task is silent for as
+    long as it takes.
+    """
+    coming: asyncio.Future[str] | None = None
+    async with aclosing(lines):
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(anext(lines))
+                if not (await asyncio.wait({coming}, timeout=seconds))[0]:
+                    yield "\n"
+                    continue
+                done, coming = coming, None
+                try:
+                    line = done.result()
+                except StopAsyncIteration:
+                    return
+                yield line
+        finally:
+            if coming is not None:
+                await end_all([coming])
 
 
 def error_body(

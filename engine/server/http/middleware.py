@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.protocol.limits import Limits
-from engine.server.http.access import route_path
 from engine.server.http.answers import error_response
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.live_weights import LiveWeights
@@ -17,6 +17,7 @@ from engine.server.reload.live_weights import LiveWeights
 WEIGHTS_PATH = "/v1/weights"
 SCORING_PATHS = frozenset({"/v1/prompt_uncertainty", "/v1/completion_logprobs"})
 
+RELEASED = "the weights are released; PUT /v1/weights brings them back"
 _UNUSABLE = "a load of weights failed half way; the engine is being restarted"
 
 
@@ -39,7 +40,7 @@ class GateMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = route_path(scope)
+        path = get_route_path(scope)
         if path == "/health" and not _live(scope).usable:
             await error_response(503, _UNUSABLE)(scope, receive, send)
         elif scope["method"] != "POST" or path == WEIGHTS_PATH:
@@ -60,7 +61,8 @@ class GateMiddleware:
             )
             await answer(scope, receive, send)
             return
-        await error_response(503, _UNUSABLE)(scope, receive, send)
+        reason = RELEASED if live.released else _UNUSABLE
+        await error_response(503, reason)(scope, receive, send)
 
 
 class LimitMiddleware:
@@ -79,7 +81,7 @@ class LimitMiddleware:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
-        counted = scope["method"] == "POST" and route_path(scope) in SCORING_PATHS
+        counted = scope["method"] == "POST" and get_route_path(scope) in SCORING_PATHS
         if counted and self._inside >= self._limits.requests:
             busy = f"{self._inside} scoring requests are being served, the limit; try again"
             await error_response(503, busy)(scope, receive, send)

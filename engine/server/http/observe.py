@@ -9,10 +9,9 @@ import time
 import uuid
 
 from prometheus_client import Counter, Histogram
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from engine.server.http.access import route_path
 
 logger = logging.getLogger("vllm.jostle")
 
@@ -44,11 +43,11 @@ class ObserveMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, and writes down how it ended."""
-        if scope["type"] != "http" or route_path(scope) not in OWN_PATHS:
+        if scope["type"] != "http" or get_route_path(scope) not in OWN_PATHS:
             await self.app(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
-        route = f"{method} {route_path(scope)}"
+        route = f"{method} {get_route_path(scope)}"
         given = Headers(scope=scope).get("X-Request-Id", "")
         name = given if _PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
         request_id.set(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,13 @@ from engine.protocol.api import (
 )
 from engine.protocol.weights_state import LoadWeightsRequest, Readiness, WeightsState
 from engine.questions.scorer import TaskScorer
-from engine.server.http.answers import error_response, json_response, limits_of, live_of
+from engine.server.http.answers import (
+    error_response,
+    json_response,
+    kept_alive,
+    limits_of,
+    live_of,
+)
 from engine.server.http.failures import (
     FAILURES,
     CheckedRoute,
@@ -33,6 +39,7 @@ from engine.server.http.failures import (
     failure_response,
     lines,
 )
+from engine.server.http.middleware import RELEASED
 from engine.server.keep_running.metrics import count_usage
 from engine.server.keep_running.pulse import Pulse
 
@@ -79,7 +86,7 @@ async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Reques
         await scorer.check(body.tasks, functools.partial(limits.check, "tokens", field="tasks"))
         if body.stream:
             return StreamingResponse(
-                _score_lines(scorer, body, version), media_type="application/x-ndjson"
+                kept_alive(_score_lines(scorer, body, version)), media_type="application/x-ndjson"
             )
         scores, skipped = [], []
         async for score in scorer.score(body.tasks):
@@ -100,7 +107,7 @@ async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Reques
 
 async def _score_lines(
     scorer: TaskScorer, body: PromptUncertaintyRequest, version: str
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """One line per finished task, then the totals; an error is the last line instead."""
     usage, tasks, skipped = Usage(), 0, 0
     try:
@@ -170,6 +177,8 @@ async def ready(raw_request: Request) -> Response:
     reason = None
     if not live.usable:
         reason = "a load of weights failed half way"
+    elif live.released:
+        reason = RELEASED
     elif live.loading:
         reason = "weights are being loaded"
     elif not pulse.beating:

@@ -215,6 +215,11 @@ class LiveWeights:
                 self._before_sleep = before
         logger.info("the weights %s are released", self.state.version)
 
+    @property
+    def released(self) -> bool:
+        """Whether their memory is freed, until `restore`."""
+        return self._before_sleep is not None
+
     async def restore(self) -> None:
         """Loads the live weights again after `release`, and verifies that they are those.
 
@@ -231,7 +236,7 @@ class LiveWeights:
         logger.info("the weights %s are live again", self.state.version)
 
     def _check_awake(self) -> None:
-        if self._before_sleep is not None:
+        if self.released:
             raise InputError("the weights are released; PUT /v1/weights brings them back")
 
     async def _or_condemn(self, step: Coroutine[Any, Any, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from vllm.engine.protocol import EngineClient
 
 from engine.errors import EngineError
+from engine.questions.pair_plan import check_fits
 from engine.server.reload.live_record import Proof
 from engine.server.vllm.rounding import (
     Logprobs,
@@ -50,9 +51,16 @@ class Prover:
             when: For error messages.
             together: Whether to ask for all of them at once; one after the other they are the same
                 to the last bit under the same weights, in other company they are rounded otherwise.
+
+        Raises:
+            InputError: If one is too long for the model's context.
+            EngineError: If the engine fails.
         """
         # A salt of its own for every look: blocks of other weights must never be read.
         backend = self._backend(f"probe/{time.monotonic_ns()}")
+        for index, probe in enumerate(probes):
+            n_tokens = len(probe.prompt_token_ids) + len(probe.completion_token_ids)
+            check_fits(n_tokens, backend.max_model_len, f"probe {index}")
 
         async def one(index: int, replica: int) -> tuple[float, ...]:
             prompt, completion = probes[index].prompt_token_ids, probes[index].completion_token_ids

@@ -54,6 +54,12 @@ def test_a_score_is_there_before_the_next_one_is_sent(server: Server, client: En
     assert [score.task_id for score in scores] == ["b"]
 
 
+def test_empty_lines_tell_of_work_and_nothing_else(server: Server, client: EngineClient) -> None:
+    body = b"\n" + score_line("a") + b"\n\n" + totals_line(1)
+    server.answer = lambda request: Answer(chunks=[body])
+    assert score_ids(client, "a") == ["a"]
+
+
 def test_lines_may_be_cut_anywhere_on_the_way(server: Server, client: EngineClient) -> None:
     body = score_line("ä🙂") + totals_line(1)
     server.answer = lambda request: Answer(chunks=[body[i : i + 7] for i in range(0, len(body), 7)])
@@ -71,6 +77,29 @@ def test_texts_may_hold_what_unicode_calls_a_line_end(server: Server, client: En
     skipped: list[SkippedTask] = []
     assert list(client.score([make_task("t")], CONFIG, on_skip=skipped.append)) == []
     assert [one.reason for one in skipped] == [text]
+
+
+def test_what_is_too_much_at_once_is_sent_in_parts(server: Server) -> None:
+    sizes: list[int] = []
+
+    def answer(request: Request) -> Answer:
+        sizes.append(len(request.body["tasks"]))
+        if sizes[-1] > 2:
+            told = {"error": {"message": "9 tokens, the server's limit is 5", "param": "tasks"}}
+            return Answer(413, [json.dumps(told).encode()])
+        return well_behaved(request)
+
+    server.answer = answer
+    with EngineClient(server.url) as client:
+        assert score_ids(client, *"abcdefg") == [*"abcdefg"]
+        assert sizes == [7, 3, 1, 2, 4, 2, 2]
+        sizes.clear()
+        assert score_ids(client, *"abcd") == [*"abcd"]
+        assert sizes == [2, 2], "it has learned"
+    told = {"error": {"message": "9 tokens, the server's limit is 5", "param": "tasks"}}
+    server.answer = lambda request: Answer(413, [json.dumps(told).encode()])
+    with EngineClient(server.url) as client, pytest.raises(InputError, match="limit is 5"):
+        score_ids(client, *"abc")
 
 
 def test_only_the_sampled_instances_are_sent(server: Server, client: EngineClient) -> None:

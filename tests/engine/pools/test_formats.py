@@ -385,8 +385,20 @@ def test_a_row_at_fault_leaves_the_rest_of_its_task(tmp_path: Path) -> None:
     assert n_tasks == 1
 
 
-def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_that_wants_to_run_a_script_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets  # type: ignore[import-untyped]
+
+    def load(*_: object) -> None:
+        raise RuntimeError("Dataset scripts are no longer supported, but found old.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr("engine.pools.tables.ask_hub", lambda *_: "found")
+    with pytest.raises(InputError, match=r"^hub:old/one: cannot be loaded .* no longer supported"):
+        open_pool("hub:old/one")
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
     from huggingface_hub import constants
 
     asked: list[tuple[str, str]] = []

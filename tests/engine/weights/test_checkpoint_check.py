@@ -291,6 +291,16 @@ def test_a_model_that_is_not_whole_is_told_before_it_is_loaded(
     assert problem in str(caught.value)
 
 
+def test_the_config_of_a_model_with_code_is_compared_as_it_is_written(checkpoints: Copy) -> None:
+    live, new = checkpoints(True)
+    code = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
+    for folder in (live, new):
+        change_config(folder, model_type="own-kind", auto_map=code)
+    check_checkpoint(new, make_manifest(new), live)
+    change_config(new, rope_theta=7.0)
+    assert refusal(new, live).field == "rope_theta"
+
+
 def test_what_has_no_safetensors_is_left_to_those_who_load_it(tmp_path: Path) -> None:
     check_whole(str(tmp_path))
     check_whole("organisation/model")

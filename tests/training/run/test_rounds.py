@@ -108,7 +108,7 @@ def test_rounds_select_by_the_disagreement_of_sampled_outputs(tmp_path: Path) ->
         make_run(tmp_path / "x", config=SAMPLED.model_copy(update={"score": CONFIG.score}))
     within = parse_strategy({"name": "per_category", "within": "output_disagreement"})
     hidden = CONFIG.select.model_copy(update={"strategy": within})
-    with pytest.raises(InputError, match="'output_disagreement' needs score.measure"):
+    with pytest.raises(InputError, match=r"'output_disagreement' needs score.measure"):
         make_run(tmp_path / "x", config=CONFIG.model_copy(update={"select": hidden}))
     assert not (tmp_path / "x").exists()
 
@@ -345,7 +345,7 @@ def test_a_strategy_that_takes_nothing_stops_the_run_before_it_trains(tmp_path: 
     engine = FakeEngine()
     nobody = parse_strategy({"name": "instruction_following_difficulty", "most": 0.0})
     select = CONFIG.select.model_copy(update={"strategy": nobody})
-    with pytest.raises(InputError, match="takes none of the tasks|needs score.measure"):
+    with pytest.raises(InputError, match=r"takes none of the tasks|needs score.measure"):
         make_run(tmp_path, engine, config=CONFIG.model_copy(update={"select": select})).run()
     assert not [event for event in engine.events if event.startswith("train")]
 

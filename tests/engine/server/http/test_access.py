@@ -35,7 +35,7 @@ GUARDED = [
 ]
 
 
-def served(keys: Keys) -> TestClient:
+def served(keys: Keys, root: str = "") -> TestClient:
     async def answer(request: Request) -> PlainTextResponse:
         return PlainTextResponse("answered")
 
@@ -52,7 +52,7 @@ def served(keys: Keys) -> TestClient:
         ]
     )
     app.add_middleware(AccessMiddleware, keys=keys)
-    return TestClient(app, headers={"Origin": "http://elsewhere"})
+    return TestClient(app, headers={"Origin": "http://elsewhere"}, root_path=root)
 
 
 @pytest.mark.parametrize("path", GUARDED)
@@ -67,6 +67,17 @@ def test_every_route_wants_the_key(method: str, path: str) -> None:
     if (method, path) not in ADMIN_ROUTES:
         good = {"Authorization": "Bearer k"}
         assert client.request(method, path, headers=good).status_code in (200, 405)
+
+
+@pytest.mark.parametrize(
+    ("root", "prefix"), [("/", ""), ("/v", ""), ("/v1", "/v1"), ("/behind", "/behind")]
+)
+def test_a_root_path_opens_nothing(root: str, prefix: str) -> None:
+    client = served(BOTH, root)
+    for method, path in ADMIN_ROUTES:
+        answer = client.request(method, prefix + path, headers={"Authorization": "Bearer k"})
+        assert answer.status_code == 403, (root, path)
+    assert client.get(f"{prefix}/ready").text == "answered"
 
 
 @pytest.mark.parametrize("path", sorted(OPEN_PATHS))

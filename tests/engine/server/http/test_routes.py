@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from engine.keys import read_keys
 from engine.protocol.limits import Limits
 from engine.questions import scorer as scoring
 from engine.questions.pair_plan import plan_task
+from engine.server.http.answers import kept_alive
 from engine.server.keep_running.pulse import Pulse
 from engine.server.reload import admission
 from engine.tasks import Task
@@ -361,11 +363,38 @@ def test_released_weights_serve_nothing_until_they_are_back() -> None:
     assert "--enable-sleep-mode" in answer.json()["error"]["message"]
     live.fake.engine.sleeps = True
     assert ask(app, "DELETE", "/v1/weights").json()["version"] == "base"
-    assert ask(app, "POST", "/v1/completion_logprobs", json=PAIRS).status_code == 503
-    assert ask(app, "GET", "/ready").status_code == 503
+    for method, path, body in (("POST", "/v1/completion_logprobs", PAIRS), ("GET", "/ready", None)):
+        refused = ask(app, method, path, json=body)
+        assert refused.status_code == 503
+        assert "the weights are released; PUT /v1/weights" in refused.json()["error"]["message"]
     assert ask(app, "GET", "/health").status_code == 200
     assert ask(app, "PUT", "/v1/weights").json()["version"] == "base"
     assert ask(app, "POST", "/v1/completion_logprobs", json=PAIRS).status_code == 200
+
+
+def test_a_stream_is_not_silent_for_long() -> None:
+    ended: list[str] = []
+
+    async def lines() -> AsyncGenerator[str, None]:
+        try:
+            yield "a\n"
+            await asyncio.sleep(0.25)
+            yield "b\n"
+        finally:
+            ended.append("ended")
+
+    async def run(n_lines: int) -> list[str]:
+        found = []
+        async with aclosing(kept_alive(lines(), 0.1)) as stream:
+            async for line in stream:
+                found.append(line)
+                if len(found) == n_lines:
+                    break
+        return found
+
+    assert asyncio.run(run(9)) == ["a\n", "\n", "\n", "b\n"]
+    assert asyncio.run(run(2)) == ["a\n", "\n"]
+    assert ended == ["ended", "ended"], "also where nobody listens to the end"
 
 
 def test_too_many_requests_at_once() -> None:
