@@ -191,7 +191,10 @@ class Run:
             train=self.train,
             on_progress=self._on_training,
         )
-        return self.state.live_version, f"{result.rows} rows, loss {result.losses[-1]:.3f}"
+        summary = f"{result.rows} rows, loss {result.losses[-1]:.3f}"
+        if result.best_step is not None:
+            summary += f", best weights after step {result.best_step} of {result.steps}"
+        return self.state.live_version, summary
 
     def _on_training(self, seen: TrainProgress) -> None:
         detail = seen.phase if seen.loss is None else f"loss {seen.loss:.3f}"
