@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from pathlib import Path
@@ -132,25 +133,27 @@ class AsyncEngineClient(Connection):
             EngineError: If the server cannot be reached, fails, or its answer breaks off.
         """
         patience = self._patience()
-        waiting, halves = iter(tasks), list[tuple[Task, ...]]()
-        while some := (
-            halves.pop() if halves else tuple(itertools.islice(waiting, self._tasks_per_request))
-        ):
+        waiting, size = iter(tasks), self._tasks_per_request
+        while some := tuple(itertools.islice(waiting, size)):
+            missing = {task.id: task for task in some}
             design = await self._with_paraphrases(config, some)
             batch = Batch.of(some, design, "skip" if on_skip else "error")
             answers: Streamed[TaskScore | SkippedTask] = batch
             try:
                 async with aclosing(self._all(answers, patience)) as scores:
                     async for score in scores:
+                        missing.pop(score.task_id, None)
                         if isinstance(score, TaskScore):
                             yield score
                         elif on_skip is not None:
                             on_skip(score)
-            except TooLargeError:  # before any answer
-                if len(some) == 1:
+            except TooLargeError as error:
+                if len(missing) == 1 or error.record is not None:
                     raise
-                half = self._tasks_per_request = len(some) // 2
-                halves += [some[half:], some[:half]]
+                waiting = itertools.chain(missing.values(), waiting)
+                size = math.ceil(len(missing) / 2)
+            else:
+                size = min(size + 1, self._tasks_per_request)
 
     async def logprobs(
         self,

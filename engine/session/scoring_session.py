@@ -17,6 +17,7 @@ from engine.client.sampling import Prompt
 from engine.errors import EngineError, InputError
 from engine.keys import client_keys
 from engine.process.engine_process import EngineProcess
+from engine.process.settings import flag_value
 from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.completions import (
     CompletionLogprobs,
@@ -186,7 +187,7 @@ class Scorer:
             assert self._model is not None
             extra_args, trusted, log_file = self._start_with
             location = str(resolve_model(self._model))
-            check_whole(location)
+            check_whole(location, flag_value(extra_args, "load-format"))
             with contextlib.ExitStack() as begun:
                 if log_file is None:
                     folder = begun.enter_context(tempfile.TemporaryDirectory(prefix="jostle-"))

@@ -135,7 +135,11 @@ def _compare_tensors(
 
 def _compare_configs(folder: Path, live: Path) -> None:
     new_config, live_config = _config(folder), _config(live)
-    for key in sorted(new_config.keys() | live_config.keys()):
+    keys = new_config.keys() | live_config.keys()
+    if _as_written(live) is not None:
+        # Who wrote it left defaults out, or did not.
+        keys = new_config.keys() & live_config.keys()
+    for key in sorted(keys):
         if key not in _INCIDENTAL and new_config.get(key) != live_config.get(key):
             raise InputError(
                 f"is {new_config.get(key)!r}, in the live model {live_config.get(key)!r}",
@@ -149,19 +153,29 @@ def _config(folder: Path) -> dict[str, Any]:
 
     As it is written where only code that comes with the model could read it: none is run here.
     """
-    from transformers import CONFIG_MAPPING, AutoConfig
+    from transformers import AutoConfig
 
     try:
-        written = json.loads((folder / "config.json").read_bytes())
-        codeless = written.get("model_type") in CONFIG_MAPPING
-        if not codeless and "AutoConfig" in written.get("auto_map", {}):
-            return {name: written[name] for name in written if name != "auto_map"}
+        if (written := _as_written(folder)) is not None:
+            return written
         config = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     except (OSError, ValueError, AttributeError, TypeError) as error:
         # transformers explains at length, over several lines; the first says what is wrong.
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"cannot be read: {reason}", file=folder / "config.json") from error
     return dict(config)
+
+
+def _as_written(folder: Path) -> dict[str, Any] | None:
+    """The config of a model that only code of its own could read; None of any other."""
+    from transformers import CONFIG_MAPPING
+
+    written = json.loads((folder / "config.json").read_bytes())
+    if written.get("model_type") in CONFIG_MAPPING or "AutoConfig" not in written.get(
+        "auto_map", {}
+    ):
+        return None
+    return {name: written[name] for name in written if name != "auto_map"}
 
 
 def is_tied(folder: Path) -> bool:
@@ -210,20 +224,26 @@ def without_weights(folder: Path, wanted: str) -> InputError:
     return InputError(f"holds no {wanted}", file=folder)
 
 
-def check_whole(model: str) -> None:
+def check_whole(model: str, load_format: str | None = None) -> None:
     """Whether the weights of a folder are all there, by what its files say of themselves.
 
     It takes milliseconds, where a load takes minutes until it fails. Weights in other formats, and
     a model of the hub, are left to those who load them.
 
+    Args:
+        load_format: vLLM's flag; where it is given, these files may be none of what is loaded.
+
     Raises:
         InputError: If a safetensors file is broken, not whole, or missing.
     """
     folder = Path(model)
-    if not any(folder.glob("*.safetensors")) and not (folder / WEIGHTS_INDEX).is_file():
+    endings = {path.suffix for path in folder.glob("*")}
+    indexed = (folder / WEIGHTS_INDEX).is_file() and not endings & PICKLES
+    if load_format is not None or not (".safetensors" in endings or indexed):
         return
     try:
-        for file in weight_files(folder):
+        # vLLM takes those of Mistral's format where there are such.
+        for file in [*folder.glob("consolidated*.safetensors")] or weight_files(folder):
             read_safetensors_header(file)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file=folder) from error

@@ -18,7 +18,7 @@ from engine.pools.writing import write_left_out
 from engine.process.engine_process import EngineProcess
 from engine.process.gpu_memory import visible_gpus
 from engine.process.ports import check_port
-from engine.process.settings import EngineSettings
+from engine.process.settings import EngineSettings, flag_value
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
 from engine.weights.checkpoint_check import check_whole
@@ -100,7 +100,7 @@ class OwnEngine:
         self._client: EngineClient | None = None
 
     def __enter__(self) -> OwnEngine:
-        check_whole(self.location)
+        check_whole(self.location, flag_value(self.config.flags, "load-format"))
         # An engine starts on one core, so that what trainers import costs no time here.
         if self.plan is not None and not self.plan.train.launcher:
             self._trainers = [WaitingTrainer(self.location) for _ in range(self.n_trainers)]
@@ -351,7 +351,7 @@ def run_config(
         state = find_state(folder, config, pools.pool, pools.held_out)
         if state is not None and state.is_done(n_steps):
             return
-        check_whole(location)
+        check_whole(location, flag_value(config.engine.flags, "load-format"))
         builder = make_builder(location, config)
         races = plan_races(config, pools, builder, progress)
         with (engine or open_engine)(location, folder, config, progress) as (client, train):

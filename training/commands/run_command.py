@@ -10,6 +10,7 @@ from rich.console import Console
 
 from engine.files import write_bytes
 from engine.pools.estimate import Rate
+from engine.process.settings import flag_value
 from engine.weights.checkpoint_check import check_whole
 from engine.weights.models import resolve_model
 from training.commands.launch import make_builder, plan_races, run_config, share_device
@@ -86,7 +87,7 @@ def plan_from_file(
     check_run(config, folder.path)
     pools = load_pools(config)
     location = str(resolve_model(config.model.name))
-    check_whole(location)
+    check_whole(location, flag_value(config.engine.flags, "load-format"))
     builder = make_builder(location, config)
     pools = leave_out_unfit(pools, config, builder)
     with open_progress(console) as progress:

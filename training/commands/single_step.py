@@ -64,9 +64,11 @@ def train_on(
         raise InputError("names no task", file=tasks)
     reasons = {task.id: "is held out (pool.held_out)" for task in pools.held_out}
     reasons |= {task.id: "is kept for validation (train.validation_tasks)" for task in validation}
-    for task_id in set(ids) - {task.id for task in pool}:
-        unknown = "the pool holds no such task to train on"
-        raise InputError(reasons.get(task_id, unknown), file=tasks, record=task_id)
+    known = {task.id for task in pool}
+    for task_id in ids:
+        if task_id not in known:
+            problem = reasons.get(task_id, "the pool holds no such task to train on")
+            raise InputError(problem, file=tasks, record=task_id)
     location = str(resolve_model(config.model.name))
     check_whole(location)
     with RunLock(output / "run.lock"):

@@ -62,6 +62,7 @@ class PerCategory(Strategy):
     within: AnyStrategy = Random()
 
     def choose(self, draw: Draw) -> list[Choice]:
+        draw = _measured(draw, self.within)
         groups = group_labels(draw.candidates, self.column)
         room = Counter(groups.to_list())
         held = Counter(group_labels(draw.forced, self.column).to_list())
@@ -106,6 +107,7 @@ class Stratified(Strategy):
         return self
 
     def choose(self, draw: Draw) -> list[Choice]:
+        draw = _measured(draw, self.within)
         groups = group_labels(draw.candidates, self.column)
         quotas = self._quotas(draw, groups)
         choices = [
@@ -114,9 +116,8 @@ class Stratified(Strategy):
             for choice in _choose_within(draw, groups, name, quota, self.within)
         ]
         if len(choices) < draw.n:  # only under `refill`, see _quotas
-            rest = measured_for(without(draw.candidates, choices), self.within)
-            n = min(draw.n - len(choices), rest.height)
-            more = self.within.choose(replace(draw, candidates=rest, n=n)) if n else []
+            rest = without(draw.candidates, choices)
+            more = self.within.choose(replace(draw, candidates=rest, n=draw.n - len(choices)))
             choices += [replace(each, reason=f"refill: {each.reason}") for each in more]
         return choices
 
@@ -223,6 +224,12 @@ def group_labels(scores: pl.DataFrame, column: str) -> pl.Series:
     """The values of a column, written out; `none` where there is none."""
     require_column(scores, column)
     return scores[column].cast(pl.String).fill_null("none")
+
+
+def _measured(draw: Draw, within: Strategy) -> Draw:
+    """The draw among tasks that the strategy can rank."""
+    candidates = measured_for(draw.candidates, within)
+    return replace(draw, candidates=candidates, n=min(draw.n, candidates.height))
 
 
 def _choose_within(

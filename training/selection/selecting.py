@@ -55,9 +55,7 @@ def select(
     choices: list[Choice] = []
     if n_open > 0:
         choices = strategy.choose(Draw(open_, n_open, seed, held))
-        _check_choices(strategy, choices, set(open_["task_id"]), n_open)
-    if not held.height + len(choices):
-        raise InputError("the strategy takes none of the tasks", record=strategy.name)
+        _check_choices(strategy, choices, set(open_["task_id"]), n_open, held.height)
     scored = set(scores["task_id"])
     return Selection(
         strategy=strategy.name,
@@ -116,9 +114,11 @@ def _check(
 
 
 def _check_choices(
-    strategy: Strategy, choices: Sequence[Choice], candidates: set[str], n: int
+    strategy: Strategy, choices: Sequence[Choice], candidates: set[str], n: int, n_forced: int
 ) -> None:
-    """What any strategy promises; those of other packages may break it."""
+    """That there are any, and what any strategy promises; those of other packages may break it."""
+    if not choices and not n_forced:
+        raise InputError("the strategy takes none of the tasks", record=strategy.name)
     ids = [choice.task_id for choice in choices]
     problem = None
     if len(set(ids)) < len(ids):

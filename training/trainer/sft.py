@@ -77,8 +77,7 @@ def training_arguments(
     Raises:
         TrainingError: If `config.arguments` names what TRL does not know, or a wrong value.
     """
-    if unknown := sorted(config.arguments.keys() - {each.name for each in fields(SFTConfig)}):
-        raise TrainingError(f"train.arguments.{unknown[0]}: no such argument of the trainer")
+    check_names(config)
     saving = "epoch" if validated else "no"
     if config.checkpoint_steps is not None:
         saving = "steps"
@@ -111,7 +110,7 @@ def training_arguments(
         # TRL packs up to a length, which it takes from max_length; no row is longer.
         chosen |= {"packing": True, "max_length": longest_row}
     if config.checkpoint_steps is not None:
-        chosen["save_steps"] = config.checkpoint_steps
+        chosen |= dict.fromkeys(("save_steps", "eval_steps"), config.checkpoint_steps)
     if validated:
         chosen |= {
             "eval_strategy": saving,
@@ -121,17 +120,21 @@ def training_arguments(
             "per_device_eval_batch_size": config.batch_size,
             "prediction_loss_only": True,
         }
-        if config.checkpoint_steps is not None:
-            chosen["eval_steps"] = config.checkpoint_steps
     try:
         return SFTConfig(**(chosen | config.arguments))
     except (TypeError, ValueError) as error:
         raise TrainingError(f"train.arguments: {error}") from error
 
 
-def check_reporting(config: TrainConfig) -> None:
+def check_names(config: TrainConfig) -> None:
+    """`TrainingError` if `config.arguments` names what TRL does not know."""
+    if unknown := sorted(config.arguments.keys() - {each.name for each in fields(SFTConfig)}):
+        raise TrainingError(f"train.arguments.{unknown[0]}: no such argument of the trainer")
+
+
+def check_reporting(arguments: SFTConfig) -> None:
     """`TrainingError` if there is nothing by such a name to report to, or it is not installed."""
-    for name in config.report_to:
+    for name in arguments.report_to or ():
         try:
             found: Any = get_reporting_integration_callbacks([name])  # type: ignore[no-untyped-call]
             for callback in found:
@@ -295,9 +298,13 @@ def main(arguments: Sequence[str]) -> int:
         job_file = arguments[0]
         if job_file == CHECK:
             config = TrainConfig.model_validate_json(sys.stdin.read())
-            validated = config.validation_tasks > 0
-            training_arguments(config, Path("unused"), validated=validated, longest_row=1)
-            check_reporting(config)
+            check_names(config)
+            if not config.launcher:  # it may train on another machine, with other devices
+                validated = config.validation_tasks > 0
+                chosen = training_arguments(
+                    config, Path("unused"), validated=validated, longest_row=1
+                )
+                check_reporting(chosen)
             return 0
         if job_file == "-":
             told = sys.stdin.read()

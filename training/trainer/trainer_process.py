@@ -127,7 +127,7 @@ def check_trainer(config: TrainConfig) -> None:
     """That a training can start: it is started when much has been computed already.
 
     Where `arguments` or `report_to` are given, the trainer itself is asked about them, which takes
-    seconds.
+    seconds; with a launcher about names alone.
 
     Raises:
         InputError: If the launcher's program is not there, TRL refuses an argument, or what is to

@@ -61,7 +61,7 @@ class GateMiddleware:
             )
             await answer(scope, receive, send)
             return
-        reason = RELEASED if live.released else _UNUSABLE
+        reason = RELEASED if live.usable and live.released else _UNUSABLE
         await error_response(503, reason)(scope, receive, send)
 
 

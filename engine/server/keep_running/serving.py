@@ -55,7 +55,7 @@ def serve(
     check_flags(host, extra_args)
     socket_file = _check_address(host, port, extra_args)
     resolved = str(resolve_model(model))
-    check_whole(resolved)
+    check_whole(resolved, flag_value(extra_args, "load-format"))
 
     def start(last: LastGood | None) -> EngineProcess:
         engine = EngineProcess.start(

@@ -297,13 +297,21 @@ def test_the_config_of_a_model_with_code_is_compared_as_it_is_written(checkpoint
     for folder in (live, new):
         change_config(folder, model_type="own-kind", auto_map=code)
     check_checkpoint(new, make_manifest(new), live)
-    change_config(new, rope_theta=7.0)
-    assert refusal(new, live).field == "rope_theta"
+    change_config(new, output_attentions=False)  # a default, which one of two writers leaves out
+    check_checkpoint(new, make_manifest(new), live)
+    change_config(new, hidden_size=7)
+    assert refusal(new, live).field == "hidden_size"
 
 
 def test_what_has_no_safetensors_is_left_to_those_who_load_it(tmp_path: Path) -> None:
     check_whole(str(tmp_path))
     check_whole("organisation/model")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors"}}')
+    check_whole(str(tmp_path), load_format="dummy")
+    with pytest.raises(InputError, match=r"names 1.safetensors, which is missing"):
+        check_whole(str(tmp_path))
+    (tmp_path / "pytorch_model.bin").touch()
+    check_whole(str(tmp_path))
 
 
 def test_one_changed_byte(checkpoints: Copy) -> None:
