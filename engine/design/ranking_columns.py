@@ -16,6 +16,8 @@ from engine.variance.components import Components
 from engine.variance.pair_grid import grids_of_table
 from engine.variance.pooling import Pooled
 
+RANKING_COLUMNS = ("ranking_estimate", "ranking_error")
+
 
 def ranking_columns(
     pairs: pl.DataFrame, strengths: Mapping[str, float | None] | None = None
@@ -50,7 +52,7 @@ def ranking_columns(
         tables.append(Analysis.of(measured.moves))
         expected.append(Expectation.of(measured, shifts, (strengths or {}).get(name)))
         names.append(name)
-    schema = {"task_id": pl.String, "ranking_estimate": pl.Float64, "ranking_error": pl.Float64}
+    schema = {"task_id": pl.String, **dict.fromkeys(RANKING_COLUMNS, pl.Float64)}
     if not names:
         return pl.DataFrame(schema=schema)
     found = estimate(Evidence.of(tables, expected))

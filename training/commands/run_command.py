@@ -19,6 +19,7 @@ from training.config.run_config import RunConfig
 from training.report.display import describe_plan, plan_table, shown_path, summary_table
 from training.report.progress_lines import open_progress
 from training.run.planning import RunPlan, plan_run
+from training.run.round_scoring import check_selection
 from training.run.run_folder import RunFolder
 from training.run.run_pools import check_run, leave_out_unfit, load_pools
 from training.run.summary import SummaryRow, read_summary
@@ -49,6 +50,7 @@ def run_from_file(
     console = console or Console()
     config = read_config(config_file, overrides)
     folder = RunFolder(run_dir or default_folder(config_file))
+    check_selection(config)
     check_run(config, folder.path)
     pools = load_pools(config)
     started = time.monotonic()
@@ -84,6 +86,7 @@ def plan_from_file(
     console = console or Console()
     config = read_config(config_file, overrides)
     folder = RunFolder(run_dir or default_folder(config_file))
+    check_selection(config)
     check_run(config, folder.path)
     pools = load_pools(config)
     location = str(resolve_model(config.model.name))

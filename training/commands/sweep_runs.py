@@ -28,11 +28,12 @@ from training.report.comparison import Comparison
 from training.report.display import RichProgress
 from training.run.finetune import Train
 from training.run.live_engine import go_back
+from training.run.round_scoring import check_selection
 from training.run.run_folder import RunFolder
 from training.run.run_pools import check_run, load_pools
 from training.run.state import RunStep, check_same_run, plan, read_state, save_state
 from training.run.summary import read_summary
-from training.selection import check_measured, parse_strategy
+from training.selection import parse_strategy
 from training.tables.lock import RunLock
 
 SHARED_STRATEGY = "random"
@@ -123,7 +124,7 @@ def run_sweep(
         if not names or len(set(names)) != len(names):
             raise InputError("needs different names, at least one", field="sweep")
     for strategy in strategies:
-        check_measured(config_of(config, strategy, config.seed).select.strategy, config.score)
+        check_selection(config_of(config, strategy, config.seed))
     for seed in seeds:
         validated(TrainConfig, {"seed": seed}, "sweep")
     check_run(config, folder)

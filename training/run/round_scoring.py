@@ -14,15 +14,18 @@ from engine.protocol.api import Usage
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
+from training.config.run_config import RunConfig
 from training.run.progress import Progress
 from training.run.round_races import RoundRaces
 from training.run.run_folder import RoundFolder
 from training.run.state import RunStep
 from training.run.summary import skipped_in_words, uncertainty_in_words, unmeasurable_in_words
-from training.tables.journaled_scoring import JournaledScoring
+from training.selection import check_measured
+from training.tables.journaled_scoring import JournaledScoring, score_columns
 from training.tables.pool_racing import race_scores, race_with_journal
 from training.tables.record_files import read_json, write_parquet
 from training.tables.score_journal import ScoreJournal, SkipJournal
+from training.tables.task_columns import TASK_COLUMNS
 
 
 class ToScore(NamedTuple):
@@ -53,6 +56,18 @@ class RoundScoring(Protocol):
     def usage(self, folder: RoundFolder, version: str) -> Usage:
         """What the scoring of a round has cost."""
         ...
+
+
+def check_selection(config: RunConfig) -> None:
+    """That a run's scores will have what its strategy goes by.
+
+    Raises:
+        InputError: If they will not.
+    """
+    # Those of a race are known when it is over.
+    columns = score_columns(config.score) if config.select.race is None else None
+    known = None if columns is None else columns | {*TASK_COLUMNS}
+    check_measured(config.select.strategy, config.score, known)
 
 
 class DesignScoring:

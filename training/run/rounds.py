@@ -22,7 +22,13 @@ from training.run.live_engine import check_model, check_version, make_live, requ
 from training.run.progress import Progress, Silent
 from training.run.pruning import prune
 from training.run.round_races import RoundRaces
-from training.run.round_scoring import DesignScoring, RaceScoring, RoundScoring, ToScore
+from training.run.round_scoring import (
+    DesignScoring,
+    RaceScoring,
+    RoundScoring,
+    ToScore,
+    check_selection,
+)
 from training.run.run_folder import RunFolder
 from training.run.run_pools import draw_initial, take_validation
 from training.run.state import RunStep, open_run, save_state
@@ -33,7 +39,7 @@ from training.run.summary import (
     TrainingMetrics,
     mean_uncertainty,
 )
-from training.selection import Strategy, check_measured, select
+from training.selection import Strategy, select
 from training.selection.ranking import Column, PromptUncertainty
 from training.tables.record_files import read_json, write_parquet
 from training.tables.score_journal import SkipJournal
@@ -73,7 +79,7 @@ class Run:
         train: Train = run_trainer,
         races: RoundRaces | None = None,
     ) -> None:
-        check_measured(config.select.strategy, config.score)
+        check_selection(config)
         self.folder = folder
         self.config = config
         self.pool, self.validation = take_validation(

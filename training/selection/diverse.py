@@ -33,6 +33,9 @@ class Diverse(Strategy):
     direction: Direction = "high"
     trade_off: Annotated[float, Field(ge=0, le=1)] = 0.7
 
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
     def choose(self, draw: Draw) -> list[Choice]:
         """Greedily; forced tasks count as taken."""
         scores = draw.candidates

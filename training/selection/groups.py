@@ -61,6 +61,9 @@ class PerCategory(Strategy):
     column: Annotated[str, Field(min_length=1)] = "category"
     within: AnyStrategy = Random()
 
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
     def choose(self, draw: Draw) -> list[Choice]:
         draw = _measured(draw, self.within)
         groups = group_labels(draw.candidates, self.column)
@@ -105,6 +108,9 @@ class Stratified(Strategy):
     def _sum_to_one(self) -> Self:
         _check_shares(self.shares.values())
         return self
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
 
     def choose(self, draw: Draw) -> list[Choice]:
         draw = _measured(draw, self.within)

@@ -113,6 +113,9 @@ class Column(Ranking):
     name: Literal["column"] = "column"
     column: Annotated[str, Field(min_length=1)]
 
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
     def ranks_by(self) -> tuple[str, str]:
         return self.column, self.column
 

@@ -71,6 +71,10 @@ class Strategy(Record, ABC):
     measure: ClassVar[str] = BASE_MEASURE
     name: str
 
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the scores that its settings name."""
+        return ()
+
     @abstractmethod
     def choose(self, draw: Draw) -> list[Choice]:
         """The tasks taken, first choice first: candidates, none twice, `draw.n` at most.

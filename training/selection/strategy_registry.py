@@ -6,7 +6,7 @@ my_strategy = "my_package.strategies:MyStrategy"
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
@@ -46,13 +46,23 @@ STRATEGIES: Registry[type[Strategy]] = Registry(
 """The class of every strategy by its name."""
 
 
-def check_measured(strategy: Strategy, config: ScoreConfig) -> None:
+def check_measured(
+    strategy: Strategy, config: ScoreConfig, columns: Collection[str] | None = None
+) -> None:
     """That a design measures what a strategy ranks by, and those that it hands parts to.
+
+    Args:
+        columns: Those of the scores; None: not known.
 
     Raises:
         InputError: If it does not.
     """
     for each in _all_in(strategy):
+        for name in each.columns():
+            if columns is not None and name not in columns:
+                there = ", ".join(sorted(columns))
+                problem = f"the scores have no column {name!r}; there are: {there}"
+                raise InputError(problem, field="select.strategy")
         if each.measure not in (BASE_MEASURE, config.measure):
             problem = f"needs score.measure = {each.measure!r}, it is {config.measure!r}"
             raise InputError(f"{each.name!r} {problem}", field="select.strategy")

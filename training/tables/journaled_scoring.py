@@ -9,9 +9,10 @@ from typing import Protocol
 import polars as pl
 
 from engine.design.measurement import perturbation_strength
-from engine.design.ranking_columns import ranking_columns
+from engine.design.ranking_columns import RANKING_COLUMNS, ranking_columns
 from engine.errors import EngineError
 from engine.measures.compute import compute_measures
+from engine.measures.measure_registry import find_measures
 from engine.protocol.api import SkippedTask
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
@@ -19,7 +20,7 @@ from engine.questions.question_registry import find_question
 from engine.tasks import Task
 from training.tables.record_files import write_parquet
 from training.tables.score_journal import ScoreJournal
-from training.tables.score_tables import build_tables
+from training.tables.score_tables import SCORE_COLUMNS, build_tables
 from training.tables.task_columns import with_columns_of
 
 
@@ -30,6 +31,21 @@ class TableFiles(Protocol):
     scores: Path
     pairs: Path
     questions: dict[str, Path]
+
+
+def score_columns(config: ScoreConfig) -> set[str] | None:
+    """Columns that `JournaledScoring.write` gives the scores of a design, with every measure.
+
+    None where a question is asked: it may tell more than its measures.
+    """
+    if find_question(config):
+        return None
+    measures = find_measures((), _pairs_of(config))
+    return {*SCORE_COLUMNS, *RANKING_COLUMNS, *(measure.name for measure in measures)}
+
+
+def _pairs_of(config: ScoreConfig) -> str:
+    return "gold_pairs" if config.reference == "gold" else "pairs"
 
 
 class JournaledScoring:
@@ -128,7 +144,7 @@ class JournaledScoring:
         tables = build_tables(self._journal.scores(), order, question)
         measures = []
         if measure:
-            needs = "gold_pairs" if self._config.reference == "gold" else "pairs"
+            needs = _pairs_of(self._config)
             measures.append(compute_measures(tables.pairs, needs, source=self._files.pairs))
         measures.append(ranking_columns(tables.pairs, self._strengths))
         if question and tables.rows is not None:

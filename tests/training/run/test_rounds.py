@@ -23,6 +23,7 @@ from training.run.run_folder import RunFolder
 from training.run.state import ROUND_STEPS, RunState, RunStep, plan
 from training.run.summary import RoundMetrics, read_summary
 from training.selection import parse_strategy
+from training.tables.journaled_scoring import score_columns
 from training.tables.record_files import read_json
 from training.tables.score_tables import SCORE_COLUMNS
 
@@ -100,6 +101,7 @@ def test_rounds_select_by_the_disagreement_of_sampled_outputs(tmp_path: Path) ->
     first = RunFolder(tmp_path).round(0)
     assert first.read_selection().task_ids == ("task-3", "task-2")
     assert first.read_scores()["output_disagreement"].to_list() == [0, 0.25, 0.5, 0.75]
+    assert score_columns(SAMPLED.score) is None
     assert pl.read_parquet(first.questions["output_disagreement"]).height == 4 * 6
     plain = make_run(tmp_path / "plain")
     plain.run()
@@ -110,6 +112,10 @@ def test_rounds_select_by_the_disagreement_of_sampled_outputs(tmp_path: Path) ->
     hidden = CONFIG.select.model_copy(update={"strategy": within})
     with pytest.raises(InputError, match=r"'output_disagreement' needs score.measure"):
         make_run(tmp_path / "x", config=CONFIG.model_copy(update={"select": hidden}))
+    unknown = parse_strategy({"name": "stratified", "column": "tpic", "shares": {"a": 1}})
+    mistyped = CONFIG.select.model_copy(update={"strategy": unknown})
+    with pytest.raises(InputError, match=r"select.strategy.*no column 'tpic'; there are: category"):
+        make_run(tmp_path / "x", config=CONFIG.model_copy(update={"select": mistyped}))
     assert not (tmp_path / "x").exists()
 
 
@@ -377,4 +383,4 @@ def test_strategies_know_the_tasks(tmp_path: Path, name: str) -> None:
     assert (chosen.strategy, len(chosen.tasks)) == (name, 2)
     columns = RunFolder(tmp_path).round(0).read_scores().columns
     assert columns[: len(SCORE_COLUMNS)] == [*SCORE_COLUMNS]
-    assert {"ranking_estimate", "ranking_error", "prompt_uncertainty_std"} <= {*columns}
+    assert {*columns} == score_columns(CONFIG.score)
