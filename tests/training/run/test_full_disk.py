@@ -76,7 +76,7 @@ def test_a_run_that_fills_its_disk_goes_on_when_there_is_room(
         assert "Traceback" not in found.stderr
         assert found.stderr.count("jostle: error: ") == 1
         errors.add(found.stderr)
-        n_free = max(4 * PAGE, 2 * n_free)  # each start gets further than the one before
+        n_free = max(4 * PAGE, n_free * 5 // 3)  # each start gets further than the one before
     assert len(errors) > 3, errors
     assert all("no space left" in each.lower() for each in errors), errors
     assert read_records(disk / "run") == expected
