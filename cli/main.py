@@ -63,7 +63,8 @@ class Commands(typer.core.TyperGroup):
 
 
 def _again() -> str:
-    return f"goes on from here with: {shlex.join(['jostle', *sys.argv[1:]])}"
+    words = [word for word in sys.argv[1:] if word != "--overwrite"]  # what is begun stays
+    return f"goes on from here with: {shlex.join(['jostle', *words])}"
 
 
 app = typer.Typer(

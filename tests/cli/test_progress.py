@@ -47,6 +47,9 @@ def test_a_failed_engine_says_how_to_go_on(
         raise EngineError("the engine is gone")
 
     monkeypatch.setattr("training.commands.run_command.run_from_file", fail)
+    monkeypatch.setattr("engine.pools.open_pool", fail)
+    assert typed(monkeypatch, "score", "pool", "-o", "s.parquet", "--overwrite") == 1
+    assert "goes on from here with: jostle score pool -o s.parquet\n" in capsys.readouterr().err
     assert typed(monkeypatch, "run", "run.toml") == 1
     line = "jostle: error: the engine is gone\ngoes on from here with: jostle run run.toml\n"
     assert capsys.readouterr().err == line
