@@ -15,7 +15,7 @@ Stages, in order of what they tell:
 
 A stage that is done is not done again, one that fails is told and the next goes on, and one that
 would not end in time is not begun. After each, `gpu-DEVICE.json` and `.txt` hold all there is.
-Without a GPU, `--tiny` tries the script itself in some minutes.
+Records are kept by device. Without a GPU, `--tiny` tries the script itself in some minutes.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ def main() -> None:
     parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--minutes", type=float, default=10.0, help="no stage ends later")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--results", type=Path, help="by default benchmarks/results, or OUT if --tiny"
+    )
     parser.add_argument("--tasks-folder", type=Path, default=REAL_TASKS)
     parser.add_argument(
         "--variant",
@@ -195,8 +197,9 @@ def main() -> None:
         chosen.out, find_device(), chosen.tasks_folder, deadline=deadline, tiny=chosen.tiny
     )
     bench.variants = [parse_variant(words) for words in chosen.variant]
-    Session(bench, lambda: report(bench, chosen.results)).run(names)
-    report(bench, chosen.results)
+    results = chosen.results or (bench.out if chosen.tiny else RESULTS)
+    Session(bench, lambda: report(bench, results)).run(names)
+    report(bench, results)
 
 
 if __name__ == "__main__":

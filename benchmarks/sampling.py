@@ -7,8 +7,8 @@ The paper's prompts: definition and two examples, words dropped at 0.2, at most 
 temperature 1. jostle answers whole requests for the measure `output_disagreement`: it generates the
 reference outputs and scores all pairs as well, whose seconds count; the peers sample and do nothing
 else. All on vLLM are set alike, take turns, and the least disturbed turn of each counts;
-transformers has two minutes, once, for as many batches of 8 prompts as it can begin. With `--keep`
-turns that are in the folder are not taken again.
+transformers has two minutes, once, for as many batches of 8 prompts, drawn from all, as it can
+begin. With `--keep` turns that are in the folder are not taken again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks.common.pairs import (
     sample_tasks,
 )
 from benchmarks.common.result_file import RESULTS, ResultFile
-from benchmarks.common.turns import in_turns
+from benchmarks.common.turns import in_turns, keep_for
 from benchmarks.peers.contenders import Peer, Server
 from benchmarks.peers.sampling_ways import SamplingPlan
 from benchmarks.scoring import PEER_SECONDS, warm_up
@@ -226,7 +226,8 @@ def main() -> None:
         sampling=SamplingConfig(n_samples=chosen.samples),
     )
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
-    folder.mkdir(parents=True, exist_ok=True)
+    others = {"keep", "results", "ways", "turns"}
+    keep_for(folder, {name: each for name, each in vars(chosen).items() if name not in others})
     run = Sampling(
         chosen.model,
         config,

@@ -32,6 +32,16 @@ class BenchmarkPairs(BaseModel):
     prompts: list[list[int]]
     outputs: list[list[int]]
 
+    def drawn(self, n: int) -> BenchmarkPairs:
+        """So many of all, at most, in their order."""
+        size = len(self.prompts)
+        places = sorted(random.Random(0).sample(range(size), min(n, size)))
+        return BenchmarkPairs(
+            model=self.model,
+            prompts=[self.prompts[place] for place in places],
+            outputs=[self.outputs[place] for place in places],
+        )
+
     def first(self, n: int) -> BenchmarkPairs:
         """The first so many."""
         return BenchmarkPairs(model=self.model, prompts=self.prompts[:n], outputs=self.outputs[:n])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,19 @@ from pydantic import BaseModel
 from benchmarks.peers.contenders import slug
 
 _Turn = TypeVar("_Turn", bound=BaseModel)
+
+
+def keep_for(folder: Path, settings: Mapping[str, object]) -> None:
+    """Makes a folder for answers, or goes on with one that was made with the same settings.
+
+    Raises:
+        SystemExit: If it was made with others.
+    """
+    file, text = folder / "settings.json", json.dumps(dict(settings), sort_keys=True, default=str)
+    if file.exists() and file.read_text() != text:
+        raise SystemExit(f"{folder}: holds answers of other settings, {file.read_text()}")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
 
 
 def in_turns(

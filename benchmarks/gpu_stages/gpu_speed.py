@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from benchmarks.common.floor import read_rates
+from benchmarks.common.pairs import BenchmarkPairs
 from benchmarks.common.random_model import weight_bytes
 from benchmarks.gpu_stages.gpu_pairs import TURNS, Work, facts
 from benchmarks.gpu_stages.gpu_stage import MAX_MODEL_LEN, Bench, Note, Variant, going_on
@@ -105,11 +106,13 @@ class SpeedStage:
             self._start_peers()
 
     def _start_peers(self) -> None:
+        for peer in self._peers:
+            peer.start(self._peers_pairs())
+
+    def _peers_pairs(self) -> BenchmarkPairs:
         assert self._work is not None
         pairs = self._work.turns[0]
-        pairs = pairs.first(self._pairs_of_peers or len(pairs.prompts))
-        for peer in self._peers:
-            peer.start(pairs)
+        return pairs.drawn(self._pairs_of_peers or len(pairs.prompts))
 
     def work(self, note: Note) -> None:
         """Measures servers in turn, then peers; what fails is a row too."""
@@ -154,10 +157,8 @@ class SpeedStage:
         note(pairs | row)
 
     def _ask(self, peer: Peer, note: Note) -> None:
-        assert self._work is not None
         answer = peer.measure()
-        pairs = self._work.turns[0].first(len(answer.logprobs))
-        note({"name": peer.name} | facts(pairs) | {"seconds": answer.seconds})
+        note({"name": peer.name} | facts(self._peers_pairs()) | {"seconds": answer.seconds})
 
     def stop(self) -> None:
         """Ends all it has started."""

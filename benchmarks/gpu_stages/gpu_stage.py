@@ -119,7 +119,8 @@ class Bench:
         deadline: float = math.inf,
         tiny: bool = False,
     ) -> None:
-        self.out = out.resolve()
+        self.out = out.resolve() / (slug(device.name) + ("-tiny" if tiny else ""))
+        self.out.mkdir(parents=True, exist_ok=True)
         self.device = device
         self.gib = device.gib
         self.tasks = tasks

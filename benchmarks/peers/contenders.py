@@ -21,7 +21,7 @@ from engine.client import EngineClient
 from engine.errors import EngineError
 from engine.process.engine_process import EngineProcess
 from engine.process.last_words import last_words
-from engine.process.settings import KEEP_MEMORY, choose_settings
+from engine.process.settings import choose_settings
 
 START_SECONDS = 240.0
 
@@ -97,7 +97,7 @@ class Server:
 
 
 class Peer:
-    """A way of `ways`, which loads its model and waits; it has our cores and KV space.
+    """A way of `ways`, which loads its model and waits; it has our cores, allocator and KV space.
 
     Args:
         name: What it is called in the table.
@@ -121,9 +121,8 @@ class Peer:
         self._way = way
         self._module = module
         self._file = folder / slug(name)
-        ours = choose_settings().environment
         self._environment = {
-            **{key: value for key, value in ours.items() if key not in KEEP_MEMORY},
+            **choose_settings().environment,
             **os.environ,
             "VLLM_PLUGINS": "",
             VLLM_VARIABLE: json.dumps(vllm or {}),

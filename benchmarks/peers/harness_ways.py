@@ -78,7 +78,7 @@ def jostle_way(given: Given) -> Any:
     """Our model, with an engine of its own."""
     from engine.harness.jostle_lm import JostleLM
 
-    flags = "--enforce-eager" if given.eager else ""
+    flags = "--enforce-eager" if given.eager else "--no-enforce-eager"
     return JostleLM(given.model, max_length=MAX_LENGTH, engine_args=flags)
 
 

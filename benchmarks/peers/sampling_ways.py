@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -48,9 +49,10 @@ class SamplingPlan(BenchmarkPairs):
 
 
 def transformers_way(plan: SamplingPlan) -> _Sample:
-    """`generate` on padded batches in the order given; each prompt is computed for each sample.
+    """`generate` on padded batches of neighbours; each prompt is computed for each sample.
 
-    Batches are begun for `SECONDS`.
+    Batches are begun for `SECONDS` in a drawn order, so those that are reached are of all tasks;
+    the other prompts have no samples.
     """
     import torch
 
@@ -58,9 +60,11 @@ def transformers_way(plan: SamplingPlan) -> _Sample:
 
     def sample(prompts: list[list[int]]) -> _Samples:
         torch.manual_seed(plan.seeds[0] % 2**31)
-        found: _Samples = []
+        found: _Samples = [[] for _ in prompts]
+        batches = list(range(0, len(prompts), BATCH))
+        random.Random(0).shuffle(batches)
         ends = time.monotonic() + SECONDS
-        for start in range(0, len(prompts), BATCH):
+        for start in batches:
             if time.monotonic() > ends:
                 break
             batch = prompts[start : start + BATCH]
@@ -82,7 +86,8 @@ def transformers_way(plan: SamplingPlan) -> _Sample:
                 )
             outputs = [_until(plan.end, row) for row in rows[:, width:].tolist()]
             n = plan.n_samples
-            found += [outputs[first : first + n] for first in range(0, len(outputs), n)]
+            for number in range(len(batch)):
+                found[start + number] = outputs[number * n : (number + 1) * n]
         return found
 
     return sample

@@ -265,6 +265,13 @@ def test_a_peer_scores_when_it_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     peer.stop()
 
 
+def test_records_of_one_device_are_not_those_of_another(tmp_path: Path) -> None:
+    kinds = [(Device("one GPU", 80.0), False), (Device("another", 80.0), False)]
+    benches = [Bench(tmp_path, device, tiny=tiny) for device, tiny in (*kinds, (kinds[0][0], True))]
+    benches[0].write("small", {"rows": [], "fault": None})
+    assert [bench.read("small") is not None for bench in benches] == [True, False, False]
+
+
 @pytest.mark.parametrize("tiny", [True, False])
 def test_the_demo_is_started_as_a_user_starts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: bool
@@ -276,13 +283,14 @@ def test_the_demo_is_started_as_a_user_starts_it(
     monkeypatch.setattr(
         "benchmarks.gpu_stages.gpu_demo.sys", SimpleNamespace(executable=str(program))
     )
-    stage = STAGES["demo"](Bench(tmp_path, Device("cpu", None), tiny=tiny))
+    bench = Bench(tmp_path, Device("cpu", None), tiny=tiny)
+    stage = STAGES["demo"](bench)
     rows: list[dict[str, Any]] = []
     stage.begin()
     stage.work(rows.append)
     stage.stop()
     options = rows[0]["said"].split()
-    assert options[:2] == ["demo", f"--run-dir={tmp_path / 'demo-run'}"]
+    assert options[:2] == ["demo", f"--run-dir={bench.out / 'demo-run'}"]
     assert ("--rounds" in options) == tiny
     assert CliRunner().invoke(app, [*options, "--help"]).exit_code == 0, "it has these options"
     (tmp_path / "fails").touch()
