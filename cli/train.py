@@ -19,13 +19,12 @@ def train(
     overrides: Overrides = None,
 ) -> None:
     """Fine-tune a config's model on some tasks of its pool, and publish the checkpoint."""
+    from rich.console import Console
+
     from training.commands.single_step import train_on
     from training.config.config_file import read_config
-    from training.trainer.trainer_process import TrainProgress
+    from training.report.progress_lines import open_progress
 
-    def show(seen: TrainProgress) -> None:
-        if seen.loss is not None:
-            typer.echo(f"step {seen.step} of {seen.total}: loss {seen.loss:.4f}")
-
-    manifest = train_on(read_config(config, overrides or ()), tasks, output, on_progress=show)
+    progress = open_progress(Console(stderr=True))
+    manifest = train_on(read_config(config, overrides or ()), tasks, output, progress)
     typer.echo(f"{output / 'checkpoint'}: {manifest.version}")

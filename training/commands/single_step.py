@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,13 +19,14 @@ from engine.weights.models import resolve_model
 from training.commands.launch import make_builder
 from training.config.run_config import EvaluateConfig, RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
+from training.report.display import RichProgress
 from training.run.finetune import train_rows
 from training.run.live_engine import check_version
 from training.run.run_pools import check_run, load_pools, take_validation
 from training.selection.selection_record import read_task_ids
 from training.tables.lock import RunLock
 from training.trainer.checkpoint import publish
-from training.trainer.trainer_process import TrainProgress, run_trainer
+from training.trainer.trainer_process import run_trainer
 
 EVALUATION_FILES = ("evaluation.json", "outputs.jsonl", "skipped.jsonl")
 """What `evaluate_engine` writes."""
@@ -34,8 +36,7 @@ def train_on(
     config: RunConfig,
     tasks: Path,
     output: Path,
-    *,
-    on_progress: Callable[[TrainProgress], None] = lambda _: None,
+    progress: RichProgress,
 ) -> Manifest:
     """Fine-tune the config's model on some tasks of its pool, and publish the checkpoint.
 
@@ -45,6 +46,7 @@ def train_on(
         config: Model, pool and `train` are used.
         tasks: A `selection.json`, or a file with one task id a line.
         output: Folder for `checkpoint/` and the trainer's files.
+        progress: Where the training is shown, once it begins.
 
     Raises:
         InputError: If a task is not in the pool, or has no usable row.
@@ -71,8 +73,10 @@ def train_on(
             raise InputError(problem, file=tasks, record=task_id)
     location = str(resolve_model(config.model.name))
     check_whole(location)
-    with RunLock(output / "run.lock"):
+    with RunLock(output / "run.lock"), progress:
         write_left_out(output / "skipped.jsonl", pools.left_out)
+        started = time.monotonic()
+        progress.open("train", None, "steps")
         result = train_rows(
             output / "training",
             config,
@@ -81,8 +85,9 @@ def train_on(
             builder=make_builder(location, config),
             model=location,
             train=run_trainer,
-            on_progress=on_progress,
+            on_progress=lambda seen: progress.advance(seen.step, seen.total or None, seen.detail),
         )
+        progress.done("train", time.monotonic() - started, result.summary)
         return publish(result, output / "checkpoint", 0)
 
 

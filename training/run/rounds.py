@@ -197,16 +197,10 @@ class Run:
             train=self.train,
             on_progress=self._on_training,
         )
-        summary = f"{result.rows} rows, loss {result.losses[-1]:.3f}"
-        if result.best_step is not None:
-            summary += f", best weights after step {result.best_step} of {result.steps}"
-        return self.state.live_version, summary
+        return self.state.live_version, result.summary
 
     def _on_training(self, seen: TrainProgress) -> None:
-        detail = seen.phase if seen.loss is None else f"loss {seen.loss:.3f}"
-        if seen.seconds_per_step is not None:
-            detail += f", {seen.seconds_per_step:.1f} s per step"
-        self.progress.advance(seen.step, seen.total or None, detail)
+        self.progress.advance(seen.step, seen.total or None, seen.detail)
 
     def _publish(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, RunStep.PUBLISH, None, "files")

@@ -92,6 +92,14 @@ class TrainProgress(Record):
     loss: float | None = None
     seconds_per_step: float | None = None
 
+    @property
+    def detail(self) -> str:
+        """What a bar of the steps tells beside them."""
+        detail = self.phase if self.loss is None else f"loss {self.loss:.3f}"
+        if self.seconds_per_step is not None:
+            detail += f", {self.seconds_per_step:.1f} s per step"
+        return detail
+
 
 class TrainResult(Record):
     """What the child leaves behind.
@@ -121,6 +129,14 @@ class TrainResult(Record):
     validation_losses: tuple[tuple[int, float], ...] = ()
     best_step: int | None = None
     probes: tuple[Probe, ...]
+
+    @property
+    def summary(self) -> str:
+        """A line for a person."""
+        summary = f"{self.rows} rows, loss {self.losses[-1]:.3f}"
+        if self.best_step is not None:
+            summary += f", best weights after step {self.best_step} of {self.steps}"
+        return summary
 
 
 def check_trainer(config: TrainConfig) -> None:
