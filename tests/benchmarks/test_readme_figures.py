@@ -120,6 +120,16 @@ CLAIMS: list[tuple[str, str, list[Source]]] = [
             of_fastest_turn(rf".*? around it; x{NUMBER} at (#),"),
         ],
     ),
+    (
+        r"faster cores \(# GFLOP/s\), .*? made # pairs/s, # times .*? made and # times",
+        "scoring_faster_cores",
+        [
+            line(r"at (#) GFLOP/s of matrix products, read beside"),
+            cell("jostle", 1),
+            cell("jostle", 2),
+            cell("jostle", 3),
+        ],
+    ),
     (r"which that floor leaves out, is # of it", "scoring", [line(r"adds (#)%", 0.01)]),
     (
         r"computes \(# times the .*?: # times with batches of # tokens, # times with #\.",
