@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from engine.weights.manifest import Manifest, TensorEntry, check_files, read_saf
 
 # A checkpoint with tied embeddings may or may not hold the output projection a second time.
 _TIED = "lm_head.weight"
+
+# What older files hold beside weights: vLLM passes it over, and transformers does not write it.
+_BUFFERS = re.compile(r"\.(attn|attention)\.(masked_)?bias$|\.rotary_emb\.inv_freq$")
 
 WEIGHTS_INDEX, WHOLE_WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 
@@ -67,7 +72,14 @@ def check_weights(folder: Path, live: Path) -> None:
     check_nothing_runs(folder, live)
     tensors = read_tensors(folder)
     if live.is_dir():
-        _compare_tensors(folder, tensors, read_tensors(live), tied=is_tied(live))
+        # vLLM unties a head that is not what the config says.
+        tied = is_tied(live) and _holds_no_own_head(live)
+        if tied and not _holds_no_own_head(folder):
+            problem = "differs from the embeddings, to which the model ties it"
+            raise InputError(problem, file=folder, record=_TIED)
+        # Some repositories hold the same weights once more, in Mistral's format.
+        of_live = _entries(weight_files(live))
+        _compare_tensors(folder, *_named_alike(tensors, of_live), tied=tied)
         _compare_configs(folder, live)
     check_finite(folder)
 
@@ -96,13 +108,54 @@ def read_tensors(folder: Path) -> dict[str, TensorEntry]:
     Raises:
         InputError: If there is none, or a file is not in the safetensors format.
     """
-    found: dict[str, TensorEntry] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        for entry in read_safetensors_header(file):
-            found[entry.name] = entry
+    found = _entries(sorted(folder.glob("*.safetensors")))
     if not found:
         raise InputError("holds no safetensors weights", file=folder)
     return found
+
+
+def _entries(files: Iterable[Path]) -> dict[str, TensorEntry]:
+    return {entry.name: entry for file in files for entry in read_safetensors_header(file)}
+
+
+def _named_alike(
+    new: dict[str, TensorEntry], live: dict[str, TensorEntry]
+) -> tuple[dict[str, TensorEntry], dict[str, TensorEntry]]:
+    """The weights of both; those saved without the prefix of the base model, as GPT-2's on the hub,
+    by their names with it.
+    """
+    one, other = (
+        {name: entry for name, entry in each.items() if not _BUFFERS.search(name)}
+        for each in (new, live)
+    )
+    return _prefixed(one, other), _prefixed(other, one)
+
+
+def _prefixed(
+    weights: dict[str, TensorEntry], others: dict[str, TensorEntry]
+) -> dict[str, TensorEntry]:
+    prefix, *more = {name.partition(".")[0] + "." for name in others if name != _TIED}
+    if more or any(name.startswith(prefix) for name in weights):
+        return weights
+    return {name if name == _TIED else prefix + name: each for name, each in weights.items()}
+
+
+def _holds_no_own_head(folder: Path) -> bool:
+    """Whether the output projection of a folder, where there is one, is the embeddings."""
+    import torch
+    from safetensors import safe_open
+
+    entries = read_tensors(folder)
+    if (head := entries.get(_TIED)) is None:
+        return True
+    alike = [name for name, each in entries.items() if name != _TIED and each.shape == head.shape]
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in {*alike, _TIED} & {*tensors.keys()}:
+                found[name] = tensors.get_tensor(name).float()
+    own = found.pop(_TIED)
+    return any(torch.equal(own, each) for each in found.values()) or not found
 
 
 def _compare_tensors(
@@ -140,12 +193,21 @@ def _compare_configs(folder: Path, live: Path) -> None:
         # Who wrote it left defaults out, or did not.
         keys = new_config.keys() & live_config.keys()
     for key in sorted(keys):
-        if key not in _INCIDENTAL and new_config.get(key) != live_config.get(key):
+        if key not in _INCIDENTAL and _essence(new_config.get(key)) != _essence(
+            live_config.get(key)
+        ):
             raise InputError(
                 f"is {new_config.get(key)!r}, in the live model {live_config.get(key)!r}",
                 file=folder / "config.json",
                 field=key,
             )
+
+
+def _essence(value: object) -> object:
+    """A value without what is incidental; models of several parts have a config for each."""
+    if isinstance(value, dict):
+        return {key: _essence(each) for key, each in value.items() if key not in _INCIDENTAL}
+    return value
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -263,7 +325,10 @@ def check_finite(folder: Path) -> None:
         try:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118  a safetensors handle is no mapping
-                    if not bool(torch.isfinite(tensors.get_tensor(name)).all()):
+                    values = tensors.get_tensor(name)
+                    if values.is_floating_point() and values.dtype.itemsize == 1:
+                        values = values.float()  # torch asks no float8 whether it is finite
+                    if not bool(torch.isfinite(values).all()):
                         raise InputError("holds NaN or infinite values", file=file, record=name)
         except SafetensorError as error:  # such as a file that ends too early
             raise InputError(f"cannot be read: {error}", file=file) from error

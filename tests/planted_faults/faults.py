@@ -172,7 +172,7 @@ FAULTS = (
     Fault(
         LIVE_WEIGHTS,
         "the cache of the old weights is read on",
-        "if await self._client.reset_prefix_cache():",
+        "if await self._client.reset_prefix_cache(reset_connector=True):",
         "if True:",
         OF_RELOAD,
     ),

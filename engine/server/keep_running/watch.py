@@ -135,7 +135,10 @@ class Watcher:
                 if was_ready:
                     self._say(f"ready after {last_answer - started:.0f} s")
                 elif last_answer - started > settings.start_seconds:
-                    return f"the engine was not ready after {settings.start_seconds:.0f} s"
+                    return (
+                        f"the engine was not ready after {settings.start_seconds:.0f} s; "
+                        "--limit start_seconds=N gives it longer"
+                    )
                 continue
             if server.answers(settings.silence_seconds / 4):
                 last_answer, work = time.monotonic(), server.work_seconds()

@@ -108,7 +108,7 @@ class Admission:
             InputError: If it is another one, or no longer holds them.
         """
         served, start = live.served, str(self._start)
-        if str(path) not in (start, served.model):
+        if str(path) != served.model and path.resolve() != self._start.resolve():
             problem = f"{served.version} lies in {start}"
             raise InputError(problem, file=path, field="path")
         if weights_identity(self._start) != served.weights:

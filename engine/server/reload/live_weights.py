@@ -160,6 +160,7 @@ class LiveWeights:
     def _admit(
         self, path: Path, version: str | None, kind: WeightsKind | None, verify: Verification
     ) -> tuple[WeightsState, Proof]:
+        self._check_loader()
         live, of_start = self.state, self._record.read().of_start
         if verify == "files":
             target = self._admission.check_unpublished(path, version, kind, live)
@@ -172,6 +173,16 @@ class LiveWeights:
             return self._admission.check_start(path, live), of_start
         target, manifest = self._admission.check(path, version, kind, live)
         return target, Proof.of(manifest)
+
+    def _check_loader(self) -> None:
+        from vllm.model_executor.model_loader import get_model_loader
+
+        config = self._client.vllm_config.load_config
+        if not hasattr(get_model_loader(config), "get_all_weights"):
+            problem = (
+                f"what was loaded by --load-format {config.load_format} cannot be loaded again"
+            )
+            raise InputError(f"{problem}; start a server on the new weights")
 
     async def _make_live(self, target: WeightsState, proof: Proof, started: float) -> None:
         before, now = self.state, self.state
@@ -208,6 +219,7 @@ class LiveWeights:
             )
         async with self.gate.alone():
             self._check_awake()
+            self._check_loader()
             async with self.gate.writing(self._limits.drain):
                 before = await self._prover.ask((_SLEEPS,), "before")
                 self._note(loading=True)
@@ -318,7 +330,9 @@ class LiveWeights:
         loading.result()
         # A reset is refused while a request holds blocks; one just aborted still may, for a step.
         for _ in range(100):
-            if await self._client.reset_prefix_cache():
+            if await self._client.reset_prefix_cache(reset_connector=True):
+                # The workers have forgotten what their images came to, the scheduler has not.
+                await self._client.reset_encoder_cache()
                 return
             await asyncio.sleep(0.05)
         raise EngineError("the prefix cache could not be reset: some request still holds blocks")

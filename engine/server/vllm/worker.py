@@ -10,7 +10,7 @@ import copy
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,10 +101,8 @@ def load_weights(worker: Any, path: str, adapter: str | None = None) -> None:
         Exception: Whatever vLLM raises, or what the engine's other workers have met; the model then
             serves nothing until the next good load.
     """
-    from vllm.distributed.parallel_state import get_world_group
-
-    ranks = get_world_group()
-    if ranks.world_size == 1:
+    groups = _own_ranks(worker)
+    if not groups:
         _load(worker, path, adapter)
         return
     fault = None
@@ -113,10 +111,28 @@ def load_weights(worker: Any, path: str, adapter: str | None = None) -> None:
     except Exception as error:  # the other ranks wait to hear of it
         logger.exception("loading %s failed", path)
         fault = f"{type(error).__name__}: {error}"
-    _tell(ranks, fault)
+    _tell(groups, fault)
 
 
-def _tell(ranks: Any, fault: str | None) -> None:
+def _own_ranks(worker: Any) -> list[Any]:
+    """The groups that together hold the ranks of this worker's engine; none where it is alone."""
+    from vllm.distributed import parallel_state
+
+    n_ranks = worker.parallel_config.world_size
+    if n_ranks == 1:
+        return []
+    world = parallel_state.get_world_group()
+    if world.world_size == n_ranks:
+        return [world]
+    # Of a model of experts it spans the engines of all data-parallel servers; one alone was asked.
+    return [
+        parallel_state.get_tp_group(),
+        parallel_state.get_pcp_group(),
+        parallel_state.get_pp_group(),
+    ]
+
+
+def _tell(groups: Sequence[Any], fault: str | None) -> None:
     """Raises what any rank has met, in the last one alone.
 
     vLLM reads the answers of an engine's ranks one by one and stops at a failure. Those behind it
@@ -124,11 +140,12 @@ def _tell(ranks: Any, fault: str | None) -> None:
     """
     import torch
 
-    faults: list[str | None] = [None] * ranks.world_size
-    torch.distributed.all_gather_object(faults, fault, group=ranks.cpu_group)
-    told = [f"rank {rank}: {each}" for rank, each in enumerate(faults) if each]
-    if told and ranks.rank_in_group == ranks.world_size - 1:
-        raise RuntimeError("; ".join(told))
+    for ranks in groups:
+        faults: list[str | None] = [None] * ranks.world_size
+        torch.distributed.all_gather_object(faults, fault, group=ranks.cpu_group)
+        fault = "; ".join(f"rank {rank}: {each}" for rank, each in enumerate(faults) if each)
+    if fault and all(ranks.rank_in_group == ranks.world_size - 1 for ranks in groups):
+        raise RuntimeError(fault)
 
 
 def _load(worker: Any, path: str, adapter: str | None) -> None:
@@ -211,8 +228,9 @@ def _repack_tied_head(model: Any) -> None:
     The CPU kernels multiply with a packed copy of the weight. vLLM repacks a layer when its own
     weights arrive; the ones of a tied head arrive as the embeddings', and the copy stays stale.
     """
-    head = getattr(model, "lm_head", None)
-    weight = getattr(head, "weight", None)
-    if head is None or weight is None or weight.device.type != "cpu":
-        return
-    head.quant_method.process_weights_after_loading(head)
+    for name, head in model.named_modules():
+        if name.rpartition(".")[2] != "lm_head":  # of a model of several parts inside one of them
+            continue
+        weight = getattr(head, "weight", None)
+        if weight is not None and weight.device.type == "cpu":
+            head.quant_method.process_weights_after_loading(head)

@@ -130,6 +130,69 @@ def test_a_tied_head_may_be_there_or_not(checkpoints: Copy) -> None:
     check_checkpoint(live, make_manifest(live), new)  # the other way round: the live one holds it
 
 
+def test_a_head_of_its_own_is_no_tied_one(checkpoints: Copy) -> None:
+    """vLLM would copy it over tied embeddings, and keep an old one where it has untied them."""
+    live, new = checkpoints(True)
+    change_tensors(new, lambda tensors: tensors.update({HEAD: tensors[EMBEDDINGS] + 1}))
+    error = refusal(new, live)
+    assert (error.record, error.problem.partition(",")[0]) == (HEAD, "differs from the embeddings")
+    check_checkpoint(new, make_manifest(new), new)
+    assert refusal(live, new).record == HEAD, "it has none, where the live one has"
+
+
+@pytest.mark.parametrize("bare", ["live", "new"])
+def test_names_may_lack_the_prefix_of_the_base_model(checkpoints: Copy, bare: str) -> None:
+    live, new = checkpoints(True)
+
+    def strip(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            tensors[name.removeprefix("model.")] = tensors.pop(name)
+
+    change_tensors(live if bare == "live" else new, strip)
+    check_checkpoint(new, make_manifest(new), live)
+    change_tensors(new, lambda tensors: tensors.pop(min(tensors)))
+    assert refusal(new, live).problem == "the tensor is missing"
+
+
+def test_buffers_of_older_files_are_no_weights(checkpoints: Copy) -> None:
+    live, new = checkpoints(False)
+    old = {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4),
+        "model.h.0.attn.bias": torch.ones(1, 1, 8, 8),
+    }
+    change_tensors(live, lambda tensors: tensors.update(old))
+    check_checkpoint(new, make_manifest(new), live)
+
+
+def test_the_same_weights_in_another_format_beside_them(checkpoints: Copy) -> None:
+    live, new = checkpoints(False)
+    save_file({"layers.0.attention.wq.weight": torch.ones(2)}, live / "consolidated.safetensors")
+    check_checkpoint(new, make_manifest(new), live)
+
+
+def test_configs_of_parts_may_differ_in_what_means_nothing(checkpoints: Copy) -> None:
+    live, new = checkpoints(False)
+    parts = {"text_config": {"dtype": "float32", "layers": [{"use_cache": True}]}}
+    change_config(new, **parts)
+    change_config(live, text_config={"dtype": None, "layers": [{"use_cache": True}]})
+    check_checkpoint(new, make_manifest(new), live)
+    change_config(live, text_config={"dtype": None, "layers": [{"use_cache": False}]})
+    assert refusal(new, live).field == "text_config"
+
+
+def test_weights_of_eight_bits_are_looked_at(checkpoints: Copy) -> None:
+    live, new = checkpoints(False)
+    for folder in (live, new):
+        change_tensors(
+            folder,
+            lambda tensors: tensors.update({NORM: tensors[NORM].to(torch.float8_e4m3fn)}),
+        )
+    check_checkpoint(new, make_manifest(new), live)
+    broken = torch.full((16,), float("nan")).to(torch.float8_e4m3fn)
+    change_tensors(new, lambda tensors: tensors.update({NORM: broken}))
+    assert refusal(new, live).record == NORM
+
+
 def test_several_weight_files(checkpoints: Copy) -> None:
     live, new = checkpoints(False)
     tensors = load_file(new / WEIGHTS)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fastapi import FastAPI
+from vllm.config.load import LoadConfig
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 
 from engine.errors import EngineError
@@ -36,6 +37,8 @@ class FakeEngine:
         ignores: Paths whose load changes nothing and says that it has.
         hold: A load waits for it.
         sleeps: Whether it was started with `--enable-sleep-mode`.
+        load_format: How vLLM was told to load weights.
+        encoders_reset: How often the scheduler was told that no image is encoded any more.
     """
 
     loaded: str | None = "base"
@@ -47,6 +50,8 @@ class FakeEngine:
     device: str = "cpu"
     errored: bool = False
     sleeps: bool = False
+    encoders_reset: int = 0
+    load_format: str = "auto"
 
     @property
     def vllm_config(self) -> Any:
@@ -54,7 +59,9 @@ class FakeEngine:
             dtype=self.dtype, get_vocab_size=lambda: 50_000, enable_sleep_mode=self.sleeps
         )
         return SimpleNamespace(
-            model_config=model, device_config=SimpleNamespace(device_type=self.device)
+            model_config=model,
+            device_config=SimpleNamespace(device_type=self.device),
+            load_config=LoadConfig(load_format=self.load_format),
         )
 
     async def collective_rpc(self, method: str, args: tuple[str, ...]) -> None:
@@ -77,7 +84,11 @@ class FakeEngine:
     async def wake_up(self) -> None:
         self.events.append("wake up")
 
-    async def reset_prefix_cache(self) -> bool:
+    async def reset_encoder_cache(self) -> None:
+        self.encoders_reset += 1
+
+    async def reset_prefix_cache(self, *, reset_connector: bool) -> bool:
+        assert reset_connector, "what left the device was computed with the old weights, too"
         self.events.append("reset")
         return True
 

@@ -68,6 +68,7 @@ def test_check_drain_load_reset_verify_and_only_then_the_version(
 
     asyncio.run(run())
     assert engine.events == ["check", "before", "load one", "reset", "after the load"]
+    assert engine.encoders_reset == 1
     assert live.state.version == version
     assert not live.loading
     last = read_last_good(tmp_path / "live")
@@ -91,6 +92,17 @@ def test_nothing_is_touched_when_the_check_fails(
         asyncio.run(live.load(tmp_path / "one", version))
     assert engine.events == []
     assert live.usable
+
+
+def test_what_cannot_be_loaded_again_is_not_touched(engine: FakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path / "one")
+    engine.load_format, engine.sleeps = "sharded_state", True
+    live = live_on(engine, tmp_path)
+    with pytest.raises(InputError, match="--load-format sharded_state cannot be loaded again"):
+        asyncio.run(live.load(tmp_path / "one", version))
+    with pytest.raises(InputError, match="cannot be loaded again"):
+        asyncio.run(live.release())
+    assert engine.events == []
 
 
 @pytest.mark.parametrize("how", ["fails", "lies", "hangs"])
@@ -387,13 +399,15 @@ def test_the_weights_of_the_start_come_back_proved(
         with pytest.raises(InputError, match="no longer holds what the server was started with"):
             await live.load(Path("base"), SERVED.version)
         found[0] = SERVED.weights
+        (tmp_path / "link").symlink_to(Path("base").resolve())
         engine.events.clear()
         if answers == "not":
             engine.ignores.add("base")
             with pytest.raises(EngineError, match=r"base could not be made live .*v-two is live"):
                 await live.load(Path("base"), SERVED.version)
         else:
-            await live.load(Path(SERVED.model), SERVED.version)
+            start = tmp_path / "link" if answers == "well" else Path(SERVED.model)
+            await live.load(start, SERVED.version)
 
     asyncio.run(run())
     assert engine.events[:4] == ["before", "load base", "reset", "after the load"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import multiprocessing
@@ -124,7 +125,8 @@ def test_what_one_rank_meets_is_raised_by_the_last_whose_answer_is_read(
     def load(rank: int, size: int) -> None:
         ranks = SimpleNamespace(world_size=size, rank_in_group=rank, cpu_group="cpu")
         monkeypatch.setattr("vllm.distributed.parallel_state.get_world_group", lambda: ranks)
-        worker.load_weights(rank, "folder")
+        own = SimpleNamespace(parallel_config=SimpleNamespace(world_size=size))
+        worker.load_weights(own, "folder")
 
     monkeypatch.setattr(worker, "_load", lambda rank, path, adapter: loads.append(path))
     monkeypatch.setattr("torch.distributed.all_gather_object", gather)
@@ -139,6 +141,33 @@ def test_what_one_rank_meets_is_raised_by_the_last_whose_answer_is_read(
         load(1, 2)
     with pytest.raises(ZeroDivisionError):
         load(0, 1)
+
+
+@pytest.mark.parametrize(("tensor", "raises"), [(0, False), (1, True)])
+def test_ranks_of_engines_that_were_not_asked_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tensor: int, raises: bool
+) -> None:
+    """The world of a model of experts spans all data-parallel engines."""
+    gathered: list[str] = []
+
+    def gather(said: list[str | None], fault: str | None, group: str) -> None:
+        gathered.append(group)
+        said[:] = ["OSError: no disk" if group == "tp" else None] * (len(said) - 1) + [fault]
+
+    def group(name: str, rank: int, size: int) -> Any:
+        ranks = SimpleNamespace(world_size=size, rank_in_group=rank, cpu_group=name)
+        monkeypatch.setattr(f"vllm.distributed.parallel_state.get_{name}_group", lambda: ranks)
+
+    group("world", 0, 8)
+    group("tp", tensor, 2)
+    group("pcp", 0, 1)
+    group("pp", 0, 1)
+    monkeypatch.setattr(worker, "_load", lambda *_: None)
+    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
+    own = SimpleNamespace(parallel_config=SimpleNamespace(world_size=2))
+    with pytest.raises(RuntimeError, match="no disk") if raises else contextlib.nullcontext():
+        worker.load_weights(own, "folder")
+    assert gathered == ["tp", "pcp", "pp"]
 
 
 def test_vllm_leaves_answers_behind_a_failure_unread() -> None:
