@@ -120,6 +120,16 @@ def builder_at(
     return PromptBuilder(tokenizer, prompt, served.max_model_len)
 
 
+def dtype_at(url: str | None, api_key: str | None) -> str:
+    """The data type of the engine at a URL, or of one that is started."""
+    if url is None:
+        from engine.process.settings import chosen_dtype
+
+        return chosen_dtype()
+    with connect(url, api_key) as client:
+        return client.weights().served.dtype
+
+
 @contextmanager
 def engine_at(
     url: str | None,

@@ -15,6 +15,7 @@ from cli.client import (
     EngineModelLen,
     OwnUrl,
     builder_at,
+    dtype_at,
     engine_at,
     engine_model,
 )
@@ -107,6 +108,7 @@ def race(
         builder = builder_at(
             url, api_key, asked.prompt, model, max_model_len, trust_remote_code=trust_remote_code
         )
+    asked = asked.with_second_readings(dtype_at(url, api_key))
     rules = RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:

@@ -14,6 +14,7 @@ from cli.client import (
     EngineModelLen,
     OwnUrl,
     builder_at,
+    dtype_at,
     engine_at,
     engine_model,
 )
@@ -124,7 +125,7 @@ def score(
     from engine.questions.question_registry import find_question
     from engine.variance.rounding_noise import noise_in_words
     from training.commands.launch import EngineFiles
-    from training.report.progress_lines import open_progress
+    from training.report.progress_lines import note, open_progress
     from training.run.summary import uncertainty_in_words
     from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
 
@@ -166,12 +167,13 @@ def score(
         builder()  # what is named must be what is served
     console = Console(stderr=True)
     if choosing:
-        opened, asked, words = _choose(design, budget, earlier, opened, asked, builder)
-        console.print(words, highlight=False)
+        dtype = dtype_at(url, api_key)
+        opened, asked, words = _choose(design, budget, earlier, opened, asked, builder, dtype)
+        note(words)
     survey = survey_pool(opened, asked)
     n_tasks = survey.tasks.height
     sampled = f", {survey.n_samples:,} samples" if survey.n_samples else ""
-    console.print(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}", highlight=False)
+    note(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}")
     with contextlib.ExitStack() as stack:
         stack.enter_context(
             files.claim(overwrite=overwrite, inputs=(pool, *opened.files, config, earlier))
@@ -238,6 +240,7 @@ def _choose(
     pool: LazyPool,
     config: ScoreConfig,
     make_builder: Callable[[], PromptBuilder],
+    dtype: str,
 ) -> tuple[LazyPool, ScoreConfig, str]:
     """The pool without what cannot be planned, the config with the chosen design, and in words."""
     from engine.errors import InputError
@@ -259,7 +262,8 @@ def _choose(
     builder = make_builder()
     if isinstance(pool.faults, LeftOut):
         pool = pool.where(lambda task: plan_task(task, config, builder))
-    best = design_for_pool(pool, config, builder, budget, relative)
+    counted = config.with_second_readings(dtype)
+    best = design_for_pool(pool, counted, builder, budget, relative)
     words = (
         f"{best.in_words()}, about {best.tokens:,.0f} computed tokens; expected standard error "
         f"of prompt uncertainty {best.relative_error:.0%} of its value"

@@ -77,9 +77,10 @@ def choose_design(
         InputError: If one instance and one perturbation per task cost more than the budget.
     """
     prefix, tail = sum(cost.prefix for cost in costs), sum(cost.tail for cost in costs)
+    whole = TaskCost(prefix, tail, max(cost.again for cost in costs))
     best: Design | None = None
     for n in range(1, max_instances + 1):
-        left = budget - prefix - n * tail
+        left = budget - whole.tokens(n, 0)
         for r in range(n, 0, -1):
             k = min(int(left // (prefix + r * tail)), max_perturbations)
             if k < 1 or k * r < n:
@@ -90,12 +91,12 @@ def choose_design(
                     n_instances=n,
                     n_perturbations=k,
                     instances_per_perturbation=r,
-                    tokens=(k + 1) * prefix + (n + k * r) * tail,
+                    tokens=whole.tokens(n, k, k * r),
                     relative_error=error,
                 )
     if best is None:
         raise InputError(
-            f"one instance and one perturbation per task cost {2 * (prefix + tail):.0f} tokens, "
+            f"one instance and one perturbation per task cost {whole.tokens(1, 1):.0f} tokens, "
             f"more than the budget of {budget:.0f}",
             field="budget",
         )
@@ -127,7 +128,7 @@ def design_for_pool(
     Raises:
         InputError: If there is no task, a prompt does not fit, or the budget is too small.
     """
-    few = config.model_copy(update={"n_instances": _COUNTED})
+    few = config.with_design(_COUNTED, config.n_perturbations)
     costs, sizes = [], []
     for task in tasks:
         plan = plan_task(task, few, builder)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
 
 from engine.design.entries import Extension
 from engine.design.extensions import Scored
-from engine.design.measurement import Measurement
+from engine.design.measurement import WHOLE, Measurement
 from engine.design.race_answers import Failure, RaceAnswer
 from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
@@ -23,6 +23,11 @@ from engine.questions.pair_plan import Pair, check_length, perturbed_prompts, pl
 from engine.tasks import Instance, Task
 from engine.variance.pair_grid import PairGrid
 
+REQUEST_PAIRS = 256
+"""Pairs that are asked for together, at most; each answer is kept when it is there."""
+
+_TOKENS = 1_000_000  # of such a request
+
 
 class LiveTables:
     """The tables of all tasks, as far as they have been measured; `usage` is what they cost.
@@ -33,6 +38,7 @@ class LiveTables:
     Args:
         tasks: The tasks in the race.
         config: Prompts, perturbations and seed; its design is not used.
+        max_perturbations: As many as a task may come to, see `engine.design.entries.RaceConfig`.
         version: The weights that every answer must come from; none: those of the first one.
         answers: What the engine answered in a race that broke off, in its order; not asked again.
         on_answer: Called with each new answer of the engine, when it has been taken in.
@@ -49,13 +55,15 @@ class LiveTables:
         config: ScoreConfig,
         builder: PromptBuilder,
         *,
+        max_perturbations: int = WHOLE,
         version: str | None = None,
         answers: Iterable[RaceAnswer] = (),
         on_answer: Callable[[RaceAnswer], None] | None = None,
         skip_faulty: bool = False,
     ) -> None:
         self._engine = engine
-        self._config = config
+        # All prompts of a table show equally many examples, whichever step asks for them.
+        self._config = config.model_copy(update={"fit_perturbations": max_perturbations})
         self._builder = builder
         self._on_answer = on_answer
         self._skip_faulty = skip_faulty
@@ -132,7 +140,7 @@ class LiveTables:
         # Grouped first: what is measured changes the shapes.
         groups = [(key, list(of)) for key, of in groupby(growing, key=shape)]
         for (n, first, k, begun), steps in groups:
-            design = self._design(n, k, first)
+            design = self._config.with_design(n, k, first)
             if begun:  # rounding has been told of
                 design = design.model_copy(update={"second_readings": 0})
             tasks = []
@@ -155,14 +163,15 @@ class LiveTables:
                 self._fail(each, batch)
 
     def _add_pairs(self, batch: Sequence[Extension]) -> None:
-        missing = [pair for step in batch for pair in self._missing(step)]
-        try:
-            self._ask_pairs(missing)
-        except (InputError, EngineError):
-            if not self._skip_faulty:
-                raise
-            for task_id, pairs in groupby(missing, key=lambda pair: pair.task_id):
-                self._ask_alone(task_id, list(pairs), batch)
+        missing = (pair for step in batch for pair in self._missing(step))
+        for pairs in _requests(missing):
+            try:
+                self._ask_pairs(pairs)
+            except (InputError, EngineError):
+                if not self._skip_faulty:
+                    raise
+                for task_id, of_task in groupby(pairs, key=lambda pair: pair.task_id):
+                    self._ask_alone(task_id, list(of_task), batch)
 
     def _ask_alone(self, task_id: str, pairs: Sequence[Pair], batch: Sequence[Extension]) -> None:
         """Pairs of one task, which fails if the engine does so and lives."""
@@ -174,8 +183,6 @@ class LiveTables:
             self._fail(SkippedTask.because(task_id, error), batch)
 
     def _ask_pairs(self, pairs: Sequence[Pair]) -> None:
-        if not pairs:
-            return
         answer = self._engine.completion_logprobs(
             [
                 TokenPair(prompt_token_ids=pair.prompt, completion_token_ids=pair.output)
@@ -234,7 +241,7 @@ class LiveTables:
                 columns.setdefault(j + 1, []).append(i)
         if not columns:
             return []
-        config = self._design(len(references), step.scored.shape[1])
+        config = self._config.with_design(len(references), step.scored.shape[1])
         plan = plan_task(
             _with_instances(task, task.instances[: len(references)]), config, self._builder
         )
@@ -258,15 +265,19 @@ class LiveTables:
         """Its reference outputs; a race that broke off may have been further."""
         return self._references[step.task_id][: len(step.scored)]
 
-    def _design(self, n: int, k: int, first: int = 1) -> ScoreConfig:
-        return self._config.model_copy(
-            update={
-                "n_instances": n,
-                "n_perturbations": k,
-                "first_perturbation": first,
-                "instances_per_perturbation": None,
-            }
-        )
+
+def _requests(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """The pairs in requests that neither outgrow a server's limits nor are silent for long."""
+    request: list[Pair] = []
+    tokens = 0
+    for pair in pairs:
+        if request and (len(request) == REQUEST_PAIRS or tokens + pair.most_tokens > _TOKENS):
+            yield request
+            request, tokens = [], 0
+        request.append(pair)
+        tokens += pair.most_tokens
+    if request:
+        yield request
 
 
 def _completed(score: TaskScore, numbers: Iterable[int]) -> tuple[PairScore, ...]:

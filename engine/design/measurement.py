@@ -89,7 +89,7 @@ def prompt_shifts(
     Raises:
         InputError: If the prompt does not fit the context.
     """
-    one = config.model_copy(update={"n_instances": 1, "n_perturbations": n_perturbations})
+    one = config.with_design(1, n_perturbations)
     plan = plan_task(task, one, builder)
     original, *perturbed = [len(pair.prompt) for pair in plan_pairs(plan, [(0,)], one, builder)]
     return tuple(shift(length, original) for length in perturbed)

@@ -102,7 +102,7 @@ def plan_runner(
     Raises:
         InputError: If one of the instances whose tokens are counted cannot be scored.
     """
-    few = config.model_copy(update={"n_instances": _COUNTED, "n_perturbations": max_perturbations})
+    few = config.with_design(_COUNTED, max_perturbations)
     plan = plan_task(task, few, builder)
     if not is_measurable(plan, few, builder):
         return None
@@ -159,9 +159,8 @@ def _fault(
     source: object | None,
 ) -> InputError | None:
     """What is wrong with the first instance that cannot be scored; none if all can."""
-    everything = {"n_instances": len(task.instances), "n_perturbations": max_perturbations}
     try:
-        plan_task(task, config.model_copy(update=everything), builder)
+        plan_task(task, config.with_design(len(task.instances), max_perturbations), builder)
     except InputError as fault:
         return fault.within(source)
     return None

@@ -14,6 +14,9 @@ from engine.tasks import Record
 BASE_MEASURE = "prompt_uncertainty"
 """The measure that asks no question on top."""
 
+SECOND_READINGS = 2
+"""Original pairs of a task that are scored a second time where rounding tells."""
+
 
 class SamplingConfig(Record):
     """How outputs are sampled, where what is measured needs samples.
@@ -51,6 +54,9 @@ class ScoreConfig(Record):
             cost n and k can be larger. r k must be at least n, so that every instance is perturbed.
         first_perturbation: Number j of the first perturbed prompt. Prompts depend on seed and j
             alone, so a later scoring with k + 1 goes on where one with k perturbations ended.
+        fit_perturbations: Number of the last perturbed prompt that must fit the context, scored or
+            not; null: of the last scored one. Where prompts can get longer, that decides how many
+            examples a task shows, so parts of one table are asked for with the same number.
         max_output_tokens: Longest reference output, and longest sample, in tokens.
         reference: `generated` scores the model's own greedy output, `gold` the first gold output.
         second_readings: Original pairs per task that are scored a second time, of which the noise
@@ -68,6 +74,7 @@ class ScoreConfig(Record):
     n_perturbations: Annotated[int, Field(ge=1, le=1_000)] = 10
     instances_per_perturbation: Annotated[int, Field(ge=1, le=10_000)] | None = None
     first_perturbation: Annotated[int, Field(ge=1, le=1_000)] = 1
+    fit_perturbations: Annotated[int, Field(ge=1, le=1_000)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=4_096)] = 32
     reference: Literal["generated", "gold"] = "generated"
     second_readings: Annotated[int, Field(ge=0, le=10_000)] | None = None
@@ -93,6 +100,31 @@ class ScoreConfig(Record):
     def perturbations(self) -> range:
         """The numbers j of the perturbed prompts."""
         return range(self.first_perturbation, self.first_perturbation + self.n_perturbations)
+
+    def with_second_readings(self, dtype: str) -> ScoreConfig:
+        """The same, where null stands for what an engine of this data type makes of it."""
+        if self.second_readings is not None:
+            return self
+        readings = SECOND_READINGS if dtype != "float32" else 0
+        return self.model_copy(update={"second_readings": readings})
+
+    @property
+    def fitted(self) -> range:
+        """The numbers j of the perturbed prompts that must fit the context."""
+        if self.fit_perturbations is None:
+            return self.perturbations
+        return range(1, max(self.fit_perturbations, self.perturbations[-1]) + 1)
+
+    def with_design(self, n: int, k: int, first: int = 1) -> ScoreConfig:
+        """The same of n instances that k perturbed prompts all meet, from number `first` on."""
+        return self.model_copy(
+            update={
+                "n_instances": n,
+                "n_perturbations": k,
+                "instances_per_perturbation": None,
+                "first_perturbation": first,
+            }
+        )
 
     def n_prompts(self, n_instances: int) -> int:
         """Prompts of a task that has so many instances, original ones included.

@@ -100,7 +100,7 @@ def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPl
     """Samples the instances and encodes their original prompts.
 
     Each shows as many examples as fit the context under the original prompt and, where the
-    perturbation can lengthen it, under every perturbed one.
+    perturbation can lengthen it, under every one of `ScoreConfig.fitted`.
 
     Raises:
         InputError: If the task has one of `engine.tasks.task_faults`, gold outputs are asked for
@@ -118,7 +118,7 @@ def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPl
                     field="outputs",
                 )
     perturbation = make_perturbation(config.perturbation, config.seed)
-    rendered = config.perturbations if perturbation.lengthens else range(0)
+    rendered = config.fitted if perturbation.lengthens else range(0)
 
     @cache
     def perturbed(shown: Shown) -> tuple[Task, ...]:

@@ -41,9 +41,6 @@ from engine.variance.pair_grid import PairGrid
 KEPT_TOKENS = 1_000_000
 """Tokens of prompts that a scorer keeps between check and score, 36 bytes each."""
 
-SECOND_READINGS = 2
-"""Original pairs of a task that are scored a second time where rounding tells."""
-
 
 class TaskScorer:
     """Scores a sequence of tasks under one config.
@@ -66,10 +63,10 @@ class TaskScorer:
         self._faults = (InputError, EngineError) if skip_faulty else ()
         self._backend = backend
         self._config = config
+        told = config.with_second_readings(backend.precision)
+        self._second_readings = told.second_readings or 0
         self._question = find_question(config, section="config.")
         self._version = weights_version
-        asked, rounds = config.second_readings, backend.precision != "float32"
-        self._second_readings = SECOND_READINGS * rounds if asked is None else asked
         self._builder = PromptBuilder(backend.tokenizer, config.prompt, backend.max_model_len)
         self._slots = asyncio.Semaphore(backend.max_in_flight)
         self._kept: dict[str, tuple[Task, TaskPlan]] = {}

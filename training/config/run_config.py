@@ -99,7 +99,9 @@ class RaceBudget(Record):
     `n_tasks` most uncertain.
 
     Attributes:
-        budget: Tokens that the engine may compute in the scoring of a round, at most.
+        budget: Tokens that the engine may compute in the scoring of a round, at most. With engines
+            that run already (`engine.urls`) in half precision, second readings come on top, unless
+            `score.second_readings` says how many.
         prefixes_kept: Whether the engine's cache holds the prompts of all tasks; not with several
             engines.
     """

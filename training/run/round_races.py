@@ -8,6 +8,7 @@ from engine.design.entries import RaceConfig
 from engine.design.race_plan import fit_instances, plan_runner
 from engine.design.race_rules import Race
 from engine.errors import InputError
+from engine.process.settings import chosen_dtype
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool, Task
 from training.config.run_config import RunConfig
@@ -40,11 +41,15 @@ class RoundRaces:
             budget=config.select.race.budget,
             prefixes_kept=config.select.race.prefixes_kept,
         )
+        # Those of an engine that runs already are known when it is asked.
+        flags = config.engine.flags
+        dtype = "float32" if config.engine.urls else chosen_dtype(flags)
+        counted = config.score.with_second_readings(dtype)
         self._runners = {}
         for count, task in enumerate(tasks, start=1):
             most = self.config.max_perturbations
             fit_instances(task, config.score, builder, most, source=tasks.source)
-            if runner := plan_runner(task, config.score, builder, most):
+            if runner := plan_runner(task, counted, builder, most):
                 self._runners[task.id] = runner
             if on_task is not None:
                 on_task(count)

@@ -254,6 +254,7 @@ def race_with_journal(
         tasks,
         config,
         builder,
+        max_perturbations=race.config.max_perturbations,
         version=version,
         answers=known,
         on_answer=keep,

@@ -1,5 +1,6 @@
 """The chosen design is the best one that the budget pays for."""
 
+import dataclasses
 import math
 from itertools import product
 
@@ -66,6 +67,18 @@ def test_the_noisier_facet_gets_more() -> None:
     columns = choose(Components(instances=0.01, perturbations=1.0, interaction=0.1), 10_000)
     assert rows.n_instances > columns.n_instances
     assert rows.n_perturbations < columns.n_perturbations
+
+
+def test_second_readings_are_paid_for() -> None:
+    """Of two originals a task, with nothing reused of the first reading."""
+    costs = [dataclasses.replace(cost, again=2) for cost in COSTS]
+    assert costs[0].tokens(4, 3) == COSTS[0].tokens(4, 3) + 200 + 2 * 50
+    assert costs[0].tokens(1, 3) == COSTS[0].tokens(1, 3) + 200 + 50
+    best = choose_design(costs, EVEN, 5_000, max_instances=20, max_perturbations=20)
+    n, k, r = best.n_instances, best.n_perturbations, best.instances_per_perturbation
+    assert best.tokens == pytest.approx(sum(cost.tokens(n, k, k * r) for cost in costs))
+    assert best.tokens <= 5_000
+    assert best.relative_error > choose(EVEN, 5_000).relative_error
 
 
 def test_a_budget_below_one_pair_per_task_is_refused() -> None:

@@ -14,7 +14,8 @@ from engine.design.live_race import LiveTables
 from engine.design.race_answers import RaceAnswer
 from engine.design.race_plan import RaceResult, plan_race, run_race
 from engine.design.race_rules import Race
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
+from engine.perturb import Typos
 from engine.prompts import PromptBuilder
 from engine.protocol.api import SkippedTask, TaskScore, Usage
 from engine.protocol.completions import CompletionLogprobs, CompletionLogprobsResponse, TokenPair
@@ -210,6 +211,51 @@ def test_weights_that_change_on_the_way_end_the_race() -> None:
     engine.version = "other"
     with pytest.raises(EngineError, match="changed during the race"):
         tables.extend([step(crossed(2, 3))])
+
+
+def test_many_pairs_are_asked_for_in_several_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, answers = make_task(n_instances=6), list[RaceAnswer]()
+    at_once = make_tables(Engine(), [task]).extend([step(crossed(6, 5))])["colors"].moves
+    monkeypatch.setattr("engine.design.live_race.REQUEST_PAIRS", 5)
+    engine = Engine()
+    tables = make_tables(engine, [task], on_answer=answers.append)
+    for table in (crossed(6, 2), crossed(6, 5)):
+        found = tables.extend([step(table)])["colors"].moves
+    assert engine.columns == [5, 5, 5, 3]
+    assert len(answers) == 5, "each is kept when it is there"
+    assert found == pytest.approx(at_once, abs=1e-12)
+
+
+def test_all_prompts_of_a_table_show_equally_many_examples() -> None:
+    """Misspelt words are longer, by how much depends on the perturbation; no fewer fit later."""
+    task = make_task(n_instances=4)
+    config = CONFIG.model_copy(update={"perturbation": Typos(rate=0.5)})
+    apart = 0
+    for room in range(40, 160):
+        builder = PromptBuilder(Engine().backend.tokenizer, CONFIG.prompt, room)
+        try:
+            plans = [
+                [plan_task(task, one.with_design(4, k), builder).originals for k in (1, 12)]
+                for one in (config, config.model_copy(update={"fit_perturbations": 12}))
+            ]
+        except InputError:  # too long even without examples
+            continue
+        (few, many), (few_fitted, many_fitted) = (
+            [[each.n_positive_examples for each in originals] for originals in both]
+            for both in plans
+        )
+        apart += few != many
+        assert few_fitted == many_fitted == many
+    assert apart, "which would not be so by itself"
+
+
+@pytest.mark.parametrize("r", [1, 2])
+def test_costs_do_not_depend_on_the_design_of_the_config(r: int) -> None:
+    engine, task = Engine(), make_task(n_instances=6)
+    builder = make_builder(engine)
+    plan = plan_task(task, CONFIG, builder)
+    other = CONFIG.model_copy(update={"instances_per_perturbation": r, "first_perturbation": 3})
+    assert TaskCost.of(plan, other, builder).tail == TaskCost.of(plan, CONFIG, builder).tail
 
 
 def test_costs_are_those_of_the_planned_prompts() -> None:
