@@ -65,18 +65,25 @@ def measures(
     if needs not in INPUTS:
         raise InputError(f"{needs!r} is none of {', '.join(INPUTS)}", field="needs")
     scores = None if into is None else read_table(into)
-    found = compute_measures(read_table(table), needs, measure or [], table)
+    pairs = read_table(table)
+    found = compute_measures(pairs, needs, measure or [], table)
     there = [] if scores is None else [name for name in found.columns[1:] if name in scores.columns]
     if there and not overwrite:
         problem = "the column is there already; --overwrite replaces it"
         raise InputError(problem, file=into, field=there[0])
+    if scores is not None:
+        unscored = scores.join(found, on="task_id", how="anti")
+        if unscored.height:
+            raise InputError("has no pairs", file=table, record=unscored["task_id"][0])
+        weights = (each.get_column("weights_version", default=None) for each in (scores, pairs))
+        versions = [None if each is None else {*each} for each in weights]
+        if versions[0] != versions[1]:
+            problem = f"holds pairs of other weights than {into}"
+            raise InputError(problem, file=table, field="weights_version")
     if output is not None:
         write_parquet(output, found)
         typer.echo(f"{output}: {found.height:,} tasks, {found.width - 1} measures")
     if into is not None and scores is not None:
-        unscored = scores.join(found, on="task_id", how="anti")
-        if unscored.height:
-            raise InputError("has no pairs", file=table, record=unscored["task_id"][0])
         joined = scores.drop(there).join(found, on="task_id", how="left", maintain_order="left")
         write_parquet(into, joined)
         typer.echo(f"{into}: {', '.join(found.columns[1:])} added")

@@ -73,6 +73,12 @@ def compute_row_measures(table: pl.DataFrame, source: object | None = None) -> p
     # Rows of labels look like pairs, but for what tells those of one prompt apart.
     needs = max(kinds, key=lambda kind: len(kind.key)).name
     named = table.with_columns(task_id=pl.concat_str("task_id", "instance_id", separator="/"))
+    places = table.select("task_id", "instance_id").unique()
+    names = places.select(pl.concat_str(pl.all(), separator="/")).to_series()
+    if not names.is_unique().all():
+        twice = names.filter(names.is_duplicated())[0]
+        problem = "is the name of instances of two tasks, one of which has a slash in its id"
+        raise InputError(problem, file=source, record=twice, field="task_id")
     found = compute_measures(named, needs, source=source)
     if "weights_version" not in table.columns or table.is_empty():
         raise InputError("holds no weights version", file=source, field="weights_version")

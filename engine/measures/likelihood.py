@@ -39,15 +39,19 @@ def flip_rate(grid: PairGrid) -> float | None:
 
     The reference was decoded greedily under j = 0; under another prompt it is the greedy answer if
     and only if each of its tokens is a most likely one there. One cut at its greatest length counts
-    by the tokens it has. None where the engine did not tell.
+    by the tokens it has. None where the engine did not tell, and of gold outputs, which need not be
+    the greedy answer under j = 0 either.
     """
+    if (grid.greedy[:, 0] == 0).any():
+        return None
     greedy = grid.greedy[:, 1:][grid.scored[:, 1:]]
     return None if np.isnan(greedy).any() else mean(1 - greedy)
 
 
 def perplexity(grid: PairGrid) -> float:
     """exp(-mean over instances of logprob / n_tokens) under the original prompt, >= 1."""
-    return math.exp(-(grid.logprobs[:, 0] / grid.n_tokens[:, 0]).mean())
+    with np.errstate(over="ignore"):  # beyond e to the 709 it is infinite
+        return float(np.exp(-(grid.logprobs[:, 0] / grid.n_tokens[:, 0]).mean()))
 
 
 def _signed(grid: PairGrid) -> float | None:

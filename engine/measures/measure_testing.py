@@ -66,7 +66,9 @@ def draw_table(
             n_tokens = draw.randint(1, 20)
             for j in range(k + 1):
                 prompt = {"task_id": f"t{task}", "instance_id": f"i{instance}", "perturbation": j}
-                rows += [prompt | rest for rest in kind.draw(draw, n_tokens)]
+                # References were decoded greedily under the original prompt.
+                told = {"is_greedy": True} if j == 0 and "is_greedy" in kind.optional else {}
+                rows += [prompt | rest | told for rest in kind.draw(draw, n_tokens)]
     return pl.DataFrame(rows, schema=kind.columns | kind.optional)
 
 

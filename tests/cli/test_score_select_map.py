@@ -387,6 +387,12 @@ def test_measures_without_scoring_anew(
     assert code == 0, shown
     after = pl.read_parquet(scores)
     assert after.select(before.columns).equals(before)
+    other = tmp_path / "other.pairs.parquet"
+    pl.read_parquet(pairs).with_columns(weights_version=pl.lit("trained")).write_parquet(other)
+    code, shown = jostle("measures", other, "--into", scores, "--overwrite")
+    assert code == 2
+    assert "field 'weights_version': holds pairs of other weights than" in shown
+    assert pl.read_parquet(scores).equals(after)
     assert jostle("measures", pairs, "-o", tmp_path / "m.parquet")[0] == 0
     assert pl.read_parquet(tmp_path / "m.parquet").height == 20
     code, shown = jostle("measures", pairs, "--measure", "perplexity")

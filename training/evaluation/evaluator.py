@@ -271,7 +271,8 @@ class Evaluator:
         found: list[tuple[float | None, int | None]] = []
         for each in by_task:
             means = [next(results).mean_logprob for _ in each]
-            found.append((math.exp(-fmean(means)) if means else None, len(means)))
+            loss = -fmean(means) if means else math.inf
+            found.append((math.exp(loss) if loss < 700 else None, len(means)))  # beyond is no float
         return found
 
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from engine.errors import InputError
-from training.config.run_config import load_config
+from training.config.run_config import EvaluateConfig, load_config
 from training.evaluation.bootstrap import crossed_difference
 from training.evaluation.evaluator import Evaluation
 from training.report.charts.curve_chart import curve_chart
@@ -36,19 +36,24 @@ class Comparison:
         names: What to call them, where not by their folders.
 
     Raises:
-        InputError: If a folder holds no run, or runs were evaluated on different tasks.
+        InputError: If a folder holds no run, or runs were evaluated differently.
     """
 
     def __init__(self, paths: Sequence[Path], names: Sequence[str] = ()) -> None:
         self.runs: dict[str, dict[int, RunFolder]] = {}
         held_out: dict[str, Path] = {}
+        evaluated: dict[EvaluateConfig, Path] = {}
         folders = [RunFolder(run) for path in paths for run in _runs_of(path)]
         for folder, called in zip_longest(folders, names):
             state = read_state(folder)
             held_out.setdefault(state.held_out_digest, folder.path)
             name = called or re.sub(r"-seed-\d+$", "", folder.path.name)
             repeats = self.runs.setdefault(name, {})
-            seed = load_config(folder.config).seed
+            config = load_config(folder.config)
+            seed = config.seed
+            evaluated.setdefault(
+                config.evaluate.model_copy(update={"gold_perplexity": False}), folder.path
+            )
             if seed in repeats:
                 problem = f"is another run of {name} with seed {seed}, as {repeats[seed].path}"
                 raise InputError(problem, file=folder.path)
@@ -57,6 +62,11 @@ class Comparison:
             first, second, *_ = held_out.values()
             problem = f"was evaluated on other held-out tasks than {first}"
             raise InputError(problem, file=second, field="held_out_digest")
+        if len(evaluated) > 1:
+            (one, first), (other, second), *_ = evaluated.items()
+            field = next(name for name, value in one if getattr(other, name) != value)
+            problem = f"is {getattr(other, field)}, and {getattr(one, field)} in {first}"
+            raise InputError(problem, file=second, field=f"evaluate.{field}")
 
     def curves(self) -> Rows:
         """Rows of `curve_chart`; of several seeds the mean, between the least and the largest."""

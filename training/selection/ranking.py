@@ -37,6 +37,9 @@ class Ranking(Strategy):
             for rank, (task_id, value) in enumerate(order[: draw.n], start=1)
         ]
 
+    def columns(self) -> tuple[str, ...]:
+        return (self.ranks_by()[0],)
+
     def ranks_by(self) -> tuple[str, str]:
         """The column, and what it is called in words; the strategy's name unless it says."""
         return self.name, self.name.replace("_", " ")
@@ -112,9 +115,6 @@ class Column(Ranking):
     summary: ClassVar[str] = "highest (or lowest) value of any column of numbers first"
     name: Literal["column"] = "column"
     column: Annotated[str, Field(min_length=1)]
-
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,)
 
     def ranks_by(self) -> tuple[str, str]:
         return self.column, self.column

@@ -72,7 +72,7 @@ class Strategy(Record, ABC):
     name: str
 
     def columns(self) -> tuple[str, ...]:
-        """Columns of the scores that its settings name."""
+        """Columns of the scores that it goes by."""
         return ()
 
     @abstractmethod

@@ -58,14 +58,14 @@ def check_measured(
         InputError: If it does not.
     """
     for each in _all_in(strategy):
+        if each.measure not in (BASE_MEASURE, config.measure):
+            problem = f"needs score.measure = {each.measure!r}, it is {config.measure!r}"
+            raise InputError(f"{each.name!r} {problem}", field="select.strategy")
         for name in each.columns():
             if columns is not None and name not in columns:
                 there = ", ".join(sorted(columns))
                 problem = f"the scores have no column {name!r}; there are: {there}"
                 raise InputError(problem, field="select.strategy")
-        if each.measure not in (BASE_MEASURE, config.measure):
-            problem = f"needs score.measure = {each.measure!r}, it is {config.measure!r}"
-            raise InputError(f"{each.name!r} {problem}", field="select.strategy")
 
 
 def _all_in(value: object) -> Iterator[Strategy]:

@@ -34,14 +34,17 @@ class TableFiles(Protocol):
 
 
 def score_columns(config: ScoreConfig) -> set[str] | None:
-    """Columns that `JournaledScoring.write` gives the scores of a design, with every measure.
+    """Columns that hold something in the scores of a design, with every measure.
 
     None where a question is asked: it may tell more than its measures.
     """
     if find_question(config):
         return None
     measures = find_measures((), _pairs_of(config))
-    return {*SCORE_COLUMNS, *RANKING_COLUMNS, *(measure.name for measure in measures)}
+    empty = {"flip_rate"} if config.reference == "gold" else set[str]()
+    if config.second_readings == 0:
+        empty |= {"noise_floor", "noise_error"}
+    return {*SCORE_COLUMNS, *RANKING_COLUMNS, *(measure.name for measure in measures)} - empty
 
 
 def _pairs_of(config: ScoreConfig) -> str:

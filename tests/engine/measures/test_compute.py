@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from engine.errors import InputError
-from engine.measures.compute import compute_measures
+from engine.measures.compute import compute_measures, compute_row_measures
 from engine.measures.measure_registry import find_measures
 from engine.measures.measure_testing import draw_table
 
@@ -44,3 +44,14 @@ def test_a_row_per_task_in_order_of_appearance() -> None:
 def test_what_is_wrong_with_a_table_is_said(table: pl.DataFrame, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         compute_measures(table, source="pairs.parquet")
+
+
+def test_rows_of_two_tasks_are_not_taken_for_one() -> None:
+    table = draw_table("pairs", n_tasks=2, n_instances=2, k=1)
+    first = pl.col("task_id") == "t0"
+    table = table.with_columns(
+        task_id=pl.when(first).then(pl.lit("glue")).otherwise(pl.lit("glue/cola")),
+        instance_id=pl.when(first).then("cola/" + pl.col("instance_id")).otherwise("instance_id"),
+    )
+    with pytest.raises(InputError, match=r"record glue/cola/i., field 'task_id': is the name of"):
+        compute_row_measures(table, "pairs.parquet")

@@ -11,6 +11,7 @@ from statistics import fmean, pstdev
 import polars as pl
 import pytest
 
+from engine.errors import InputError
 from engine.measures.compute import compute_measures
 from engine.measures.measure_testing import draw_table
 
@@ -95,6 +96,14 @@ def test_relative_moves_of_very_unlikely_outputs() -> None:
     assert found["prompt_uncertainty_relative"][0] == pytest.approx(2.0, rel=1e-9)
 
 
+def test_a_perplexity_beyond_all_numbers_is_told() -> None:
+    pairs = draw_table("pairs", 0, n_tasks=1, n_instances=1, k=1).with_columns(
+        n_tokens=pl.lit(1, pl.Int64), logprob=pl.lit(-800.0), probability=pl.lit(0.0)
+    )
+    with pytest.raises(InputError, match=r"record t0, field 'perplexity': comes to inf"):
+        compute_measures(pairs, names=["perplexity"])
+
+
 def test_the_flip_rate_is_unknown_where_older_pairs_do_not_tell() -> None:
     table = draw_table("pairs", n_tasks=3)
     flips = (
@@ -111,3 +120,12 @@ def test_the_flip_rate_is_unknown_where_older_pairs_do_not_tell() -> None:
     )
     found = compute_measures(one_unknown, names=["flip_rate"])
     assert found["flip_rate"].is_null().to_list() == [True, False, False]
+
+
+def test_gold_outputs_do_not_flip() -> None:
+    original = pl.col("perturbation") == 0
+    table = draw_table("pairs", n_tasks=2).with_columns(
+        is_greedy=pl.when(original).then(pl.col("task_id") == "t1").otherwise("is_greedy")
+    )
+    found = compute_measures(table, names=["flip_rate"])
+    assert found["flip_rate"].is_null().to_list() == [True, False]

@@ -13,6 +13,7 @@ from rouge_score.tokenizers import DefaultTokenizer  # type: ignore[import-untyp
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
+from engine.protocol.completions import CompletionLogprobs
 from engine.tasks import Instance, Task
 from tests.training.fakes import FakeEngine, make_task
 from tests.training.tiny import make_tokenizer
@@ -126,6 +127,15 @@ def test_gold_perplexity_is_that_of_the_first_gold_output() -> None:
     assert result.overall.gold_perplexity == pytest.approx(math.exp(0.5))
 
 
+def test_a_perplexity_beyond_all_numbers_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = EvaluateConfig(max_new_tokens=8, gold_perplexity=True)
+    evaluator = Evaluator(build_evaluation_set([make_task("a")], BUILDER, config), 8)
+    unlikely = property(lambda _: -800.0)
+    monkeypatch.setattr(CompletionLogprobs, "mean_logprob", unlikely, raising=False)
+    list(evaluator.run(FakeEngine()))
+    assert evaluator.result().tasks["a"].gold_perplexity is None
+
+
 def test_golds_that_do_not_fit_the_context_are_not_counted() -> None:
     config = EvaluateConfig(max_new_tokens=8, gold_perplexity=True)
 
@@ -148,6 +158,10 @@ def test_golds_that_do_not_fit_the_context_are_not_counted() -> None:
     with Console(width=120, record=True, file=io.StringIO()) as console:
         console.print(evaluation_table("x", found))
     assert "1.65 (of 3)" in console.export_text()
+    wide = {"classification": found.overall, "a category of a longer name": found.overall}
+    with Console(width=80, record=True, file=io.StringIO()) as console:
+        console.print(evaluation_table("x", found.model_copy(update={"kinds": wide})))
+    assert "…" not in console.export_text()
     bare = Evaluator(build_evaluation_set([make_task("a")], BUILDER, CONFIG), 8)
     list(bare.run(FakeEngine()))
     assert bare.result().overall.gold_instances is None, "not asked for"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,12 @@ def test_runs_on_other_held_out_tasks_are_not_compared(tmp_path: Path) -> None:
     digest = Pool(make_tasks(2)).digest()
     save_state(two, state.model_copy(update={"held_out_digest": digest}))
     with pytest.raises(InputError, match=r"two, field .*evaluated on other held-out tasks"):
+        Comparison([one.path, two.path])
+    save_state(two, state)
+    config = two.config.read_text()
+    assert "max_new_tokens = " in config
+    two.config.write_text(re.sub(r"(max_new_tokens = )\d+", r"\g<1>7", config))
+    with pytest.raises(InputError, match=r"two, field 'evaluate.max_new_tokens': is 7, and \d+ in"):
         Comparison([one.path, two.path])
     with pytest.raises(InputError, match="holds neither a run"):
         Comparison([tmp_path])

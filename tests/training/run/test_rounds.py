@@ -116,6 +116,10 @@ def test_rounds_select_by_the_disagreement_of_sampled_outputs(tmp_path: Path) ->
     mistyped = CONFIG.select.model_copy(update={"strategy": unknown})
     with pytest.raises(InputError, match=r"select.strategy.*no column 'tpic'; there are: category"):
         make_run(tmp_path / "x", config=CONFIG.model_copy(update={"select": mistyped}))
+    flips = CONFIG.select.model_copy(update={"strategy": parse_strategy("flip_rate")})
+    gold = CONFIG.score.model_copy(update={"reference": "gold"})
+    with pytest.raises(InputError, match=r"no column 'flip_rate'; there are: "):
+        make_run(tmp_path / "x", config=CONFIG.model_copy(update={"select": flips, "score": gold}))
     assert not (tmp_path / "x").exists()
 
 
