@@ -117,6 +117,7 @@ class EngineLoads:
         self._made: list[Path] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hot-reload")
         self._running: list[Future[LoadReport]] = []
+        self._offered: list[Snapshot] = []
 
     def check(self) -> None:
         """Asks every engine which weights are live.
@@ -131,7 +132,9 @@ class EngineLoads:
         """Takes a snapshot, and returns at once."""
         if self._running and self._running[-1].cancel():
             logger.warning("weights before those of step %d are left out", snapshot.step)
-        self._running.append(self._thread.submit(self._handle, snapshot))
+            self._offered.clear()  # the executor keeps what it was given until its turn comes
+        self._offered = [snapshot]
+        self._running.append(self._thread.submit(self._handle, self._offered))
 
     def reports(self, *, wait: bool = False) -> Iterator[LoadReport]:
         """What came of snapshots, each once.
@@ -155,12 +158,16 @@ class EngineLoads:
         for engine in self._engines.values():
             engine.close()
 
-    def _handle(self, snapshot: Snapshot) -> LoadReport:
+    def _handle(self, offered: list[Snapshot]) -> LoadReport:
+        snapshot = offered.pop()
         report = LoadReport(snapshot.step, snapshot.blocked)
         try:
             checkpoint, manifest = self._publish(snapshot)
         except InputError as error:
             report.faults[""] = str(error)
+            return report
+        except Exception as error:  # noqa: BLE001  what cannot be saved is told of, as all that fails
+            report.faults[""] = f"{type(error).__name__}: {error}"
             return report
         report.version = manifest.version
         for url, engine in self._engines.items():
@@ -176,7 +183,8 @@ class EngineLoads:
 
     def _publish(self, snapshot: Snapshot) -> tuple[Path, Manifest]:
         name = f"step-{snapshot.step:06d}"
-        with part_folder(self._folder / name) as part:
+        # Another callback of the same trainer may be at the same step in the same folder.
+        with part_folder(self._folder / f"{name}.{id(self):x}") as part:
             snapshot.write(part)
             manifest = describe(
                 part,

@@ -49,8 +49,9 @@ class HotReload(TrainerCallback):
         every: `epoch`, or a number of optimiser steps.
         score: Tasks, or a pool as `engine.pools.opening.open_pool` takes it, to be scored after
             each load.
-        folder: Where checkpoints go, below the weights root of the engines; None: `hot-reload` in
-            the trainer's output folder. One that no engine serves any more is removed.
+        folder: Where checkpoints go, below the weights root of the engines; None: `_hot-reload` in
+            the trainer's output folder, which `push_to_hub` leaves out. One that no engine serves
+            any more is removed.
         pairs: Pairs that prove the weights; None: some sentences in the trainer's tokenizer.
         design: How tasks are scored.
         must_load: Raise what goes wrong at an engine: before the training if it does not answer,
@@ -95,6 +96,7 @@ class HotReload(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Looks at the engines, and at whether the model can be published at all."""
+        self._last = None
         processing_class = more["processing_class"]
         _check_adapter(unwrapped(more["model"]))
         if processing_class is None:
@@ -104,7 +106,7 @@ class HotReload(TrainerCallback):
             self._pairs = text_pairs(partial(encode, add_special_tokens=False))
         if not state.is_world_process_zero:
             return
-        folder = self._folder or Path(args.output_dir) / "hot-reload"
+        folder = self._folder or Path(args.output_dir) / "_hot-reload"
         self._loads = EngineLoads(
             self._urls, folder, self._patience_s, self._tasks, self._design, self._keys
         )
@@ -191,7 +193,10 @@ class HotReload(TrainerCallback):
         logger.info("%s", metrics)
         for reporter in self._own_reporters(args):
             numbers = {k: v for k, v in metrics.items() if not isinstance(v, str)}
-            reporter.on_log(args, state, control, logs=numbers, model=None)
+            try:
+                reporter.on_log(args, state, control, logs=numbers, model=None)
+            except Exception as error:  # noqa: BLE001  a report is not worth a training
+                logger.warning("%s takes no metrics: %s", type(reporter).__name__, error)
 
     def _own_reporters(self, args: Any) -> list[TrainerCallback]:
         """A callback knows neither its trainer nor those beside it, so these are their twins."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from engine.client.wire import UnavailableError
 from engine.errors import EngineError, InputError
+from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import WeightsState
 from engine.weights.adapter_check import check_adapter
 from engine.weights.checkpoint_check import check_checkpoint
@@ -151,7 +154,7 @@ def test_each_epoch_is_loaded_scored_and_reported(base: Path, engine: FakeEngine
     assert all("hot_reload/blocked_seconds" in entry for entry in told)
     assert "hot_reload/load_seconds" in told[0]
     # Only what an engine serves is kept.
-    folder = base.parent / "out" / "hot-reload"
+    folder = base.parent / "out" / "_hot-reload"
     assert [path.name for path in folder.iterdir()] == [engine.loaded[-1]]
     model: Any = trainer.model
     assert model.training
@@ -178,6 +181,39 @@ def test_the_training_does_not_wait_for_an_engine(base: Path, engine: FakeEngine
     assert len(engine.loaded) == len(reload.reports) < 6
 
 
+def test_copies_that_are_left_out_are_let_go(tmp_path: Path, engine: FakeEngine) -> None:
+    engine.hold = threading.Event()
+    loads = engine_loads.EngineLoads(["http://one"], tmp_path, 0.0, (), ScoreConfig())
+    kept: list[weakref.ref[Any]] = []
+    for step in range(5):
+
+        def write(_: Path, at: int = step) -> None:
+            assert engine.hold is not None
+            engine.hold.wait(10)
+            raise InputError(f"step {at}")
+
+        kept.append(weakref.ref(write))
+        loads.offer(engine_loads.Snapshot(step, "", "float32", (), write, 0.0))
+        while step == 0 and not loads._running[0].running():
+            time.sleep(0.001)
+        del write
+    gc.collect()
+    assert [each() is not None for each in kept] == [True, False, False, False, True]
+    engine.hold.set()
+    assert [report.faults for report in loads.reports(wait=True)] == [
+        {"": "step 0"},
+        {"": "step 4"},
+    ]
+    loads.close()
+
+
+def test_each_training_loads_its_last_weights(base: Path, engine: FakeEngine) -> None:
+    reload = HotReload("http://one", every=1_000)
+    trainer = train(base, reload)
+    trainer.train()
+    assert [report.step for report in reload.reports] == [6, 6]
+
+
 @pytest.mark.parametrize("must_load", [False, True])
 def test_an_engine_that_fails_ends_a_training_only_if_asked(
     base: Path, engine: FakeEngine, must_load: bool, caplog: pytest.LogCaptureFixture
@@ -197,7 +233,12 @@ def test_an_engine_that_fails_ends_a_training_only_if_asked(
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("No space left on device"),
+        RuntimeError("No space left on device"),  # or what else transformers finds to say
+    ],
 )
 def test_weights_that_cannot_be_written_do_not_end_a_training(
     base: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -211,7 +252,7 @@ def test_weights_that_cannot_be_written_do_not_end_a_training(
     assert engine.loaded == []
     assert len(reload.reports) == 3
     assert all("No space left on device" in report.faults[""] for report in reload.reports)
-    assert list((base.parent / "out" / "hot-reload").iterdir()) == []
+    assert list((base.parent / "out" / "_hot-reload").iterdir()) == []
 
 
 def test_an_engine_that_was_gone_is_found_again(base: Path, engine: FakeEngine) -> None:
