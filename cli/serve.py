@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -52,18 +53,19 @@ def serve(
     the environment: VLLM_API_KEY (or JOSTLE_API_KEY_FILE) for every route, JOSTLE_ADMIN_KEY (or
     JOSTLE_ADMIN_KEY_FILE) for loading weights. Exit code 70: it failed too often.
     """
-    from engine.protocol.limits import parse_limits
+    from engine.protocol.limits import parse_limits, read_limits
     from engine.server.keep_running.serving import serve as run_server
     from engine.server.keep_running.watch import WatchSettings
 
+    limits = parse_limits(limit) if limit else read_limits(os.environ)
     run_server(
         model=model,
         host=host,
         port=port,
         weights_root=weights_root,
         live_file=live_file,
-        limits=parse_limits(limit) if limit else None,
-        watch=WatchSettings(tries=tries),
+        limits=limits,
+        watch=WatchSettings(tries=tries, start_seconds=limits.start_seconds),
         trust_remote_code=trust_remote_code,
         extra_args=tuple(vllm_flags or ()),
     )

@@ -247,9 +247,9 @@ class AsyncEngineClient(Connection):
             InputError: If it was refused before anything was touched.
             EngineError: If it could not be made live.
         """
-        body = LoadWeightsRequest(
-            path=str(path.resolve()), version=version, kind=kind, verify=verify
-        )
+        # What is not here may be a model of the hub, which the server was started with.
+        where = path.resolve() if path.is_absolute() or path.exists() else path
+        body = LoadWeightsRequest(path=str(where), version=version, kind=kind, verify=verify)
         return await self._ask("POST", "/v1/weights", body, WeightsState)
 
     async def release_weights(self) -> WeightsState:

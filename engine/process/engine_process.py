@@ -21,7 +21,7 @@ from engine.errors import EngineError, InputError
 from engine.process.last_words import last_words
 from engine.process.lifetime import work_seconds
 from engine.process.settings import EngineSettings, choose_settings, flag_value
-from engine.protocol.limits import LIMITS_VARIABLE, Limits
+from engine.protocol.limits import LIMITS_VARIABLE, Limits, read_limits
 from engine.weights.live_file import LIVE_FILE_VARIABLE
 from engine.weights.models import check_context
 
@@ -102,7 +102,7 @@ class EngineProcess:
         """
         if (length := flag_value(extra_args, "max-model-len")) and length.isdecimal():
             check_context(model, int(length))
-        settings = choose_settings(extra_args, long_running=long_running)
+        settings = choose_settings(extra_args, model=model, long_running=long_running)
         port, start = port or _free_port(), uuid.uuid4().hex
         command = [
             sys.executable,
@@ -134,17 +134,20 @@ class EngineProcess:
         self.stop()
 
     def wait_ready(
-        self, timeout_s: float = 600.0, on_wait: Callable[[float], None] | None = None
+        self, timeout_s: float | None = None, on_wait: Callable[[float], None] | None = None
     ) -> None:
         """Returns when the server can score.
 
         Args:
+            timeout_s: How long to wait; None: as the environment's limits say.
             on_wait: Called with the seconds waited so far: often at first, then twice a second.
 
         Raises:
             InputError: If another server answers in its place.
             EngineError: If the process ends or the time is over; with its last error.
         """
+        if timeout_s is None:
+            timeout_s = read_limits(os.environ).start_seconds
         started = time.monotonic()
         while (waited := time.monotonic() - started) < timeout_s:
             if self._process.poll() is not None:
@@ -157,7 +160,10 @@ class EngineProcess:
             if on_wait is not None:
                 on_wait(waited)
             time.sleep(min(0.05 + waited / 10, 0.5))
-        raise EngineError(f"the engine did not answer within {timeout_s:.0f} s{self._last_words()}")
+        raise EngineError(
+            f"the engine was not ready after {timeout_s:.0f} s; {LIMITS_VARIABLE}="
+            f"'{{\"start_seconds\": N}}' gives it longer{self._last_words()}"
+        )
 
     def answers(self, timeout_s: float = 2.0) -> bool:
         """Whether the server answers at all, be it that it is not ready.

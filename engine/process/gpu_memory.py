@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 GIB = 2**30
 
-_QUERY = "uuid,memory.total,memory.used,name"
+_QUERY = "uuid,memory.total,memory.used,compute_cap,name"
 
 
 class DriverError(RuntimeError):
@@ -25,12 +25,14 @@ class Gpu:
         total: Its memory, in bytes; None where it has none of its own.
         used: What processes hold of it now, in bytes.
         uuid: Its name in the world, as `CUDA_VISIBLE_DEVICES` may give it.
+        capability: Its compute capability; None where the driver does not tell.
     """
 
     name: str
     total: int | None
     used: int | None
     uuid: str = ""
+    capability: float | None = None
 
 
 def installed_gpus() -> tuple[Gpu, ...]:
@@ -48,7 +50,7 @@ def installed_gpus() -> tuple[Gpu, ...]:
         raise DriverError(f"nvidia-smi fails: {error}") from error
     if answer.returncode != 0:
         raise DriverError(f"nvidia-smi fails: {(answer.stdout or answer.stderr).strip()}")
-    lines = [line for line in answer.stdout.splitlines() if line.count(",") >= 3]
+    lines = [line for line in answer.stdout.splitlines() if line.count(",") >= 4]
     return tuple(_parse(line) for line in lines)
 
 
@@ -79,13 +81,18 @@ def _chosen(found: Sequence[Gpu], names: Sequence[str]) -> Iterator[Gpu]:
 
 
 def _parse(line: str) -> Gpu:
-    uuid, total, used, name = (part.strip() for part in line.split(",", 3))
-    return Gpu(name, _bytes(total), _bytes(used), uuid)
+    uuid, total, used, capability, name = (part.strip() for part in line.split(",", 4))
+    return Gpu(name, _bytes(total), _bytes(used), uuid, _number(capability))
 
 
 def _bytes(mebibytes: str) -> int | None:
+    number = _number(mebibytes)
+    return None if number is None else int(number) * 2**20
+
+
+def _number(told: str) -> float | None:
     """Of "[N/A]" and the like None."""
     try:
-        return int(float(mebibytes)) * 2**20
+        return float(told)
     except ValueError:
         return None

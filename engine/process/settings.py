@@ -8,9 +8,10 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.process.cpu_cores import bound_cores
-from engine.process.gpu_memory import visible_gpus
+from engine.process.gpu_memory import Gpu, visible_gpus
 
 SUPPORTED_VLLM = ("0.32.",)
 """Prefixes of the vLLM versions that our extensions of its internals were read against."""
@@ -51,19 +52,24 @@ class EngineSettings:
     reasons: tuple[str, ...]
 
 
-def choose_settings(extra_args: Sequence[str] = (), *, long_running: bool = True) -> EngineSettings:
+def choose_settings(
+    extra_args: Sequence[str] = (), *, model: str = "", long_running: bool = True
+) -> EngineSettings:
     """Settings for this machine; whatever `extra_args` names is left to the user.
 
     Args:
         extra_args: vLLM flags the user passes on.
+        model: Folder or hub id of what is served.
         long_running: Whether compiling the model pays: it costs a minute at the start and saves a
             tenth of the time afterwards.
     """
-    device = "cuda" if visible_gpus() else "cpu"
-    chosen = _cpu_flags() if device == "cpu" else _cuda_flags()
+    gpus = visible_gpus()
+    device = "cuda" if gpus else "cpu"
+    chosen = _cuda_flags(gpus) if gpus else _cpu_flags()
     if not long_running:
         chosen.append(("--enforce-eager", "a short run does not earn back the compilation"))
     chosen.append(("--no-enable-log-requests", "prompts stay out of the log"))
+    chosen += _tokenizer_flags(Path(model)) if model else []
     given = {_setting(arg) for arg in extra_args if arg.startswith("--")}
     kept = [(flag, why) for flag, why in chosen if _setting(flag) not in given]
     dtype = flag_value([*(flag for flag, _ in kept), *extra_args], "dtype")
@@ -82,6 +88,11 @@ def choose_settings(extra_args: Sequence[str] = (), *, long_running: bool = True
             for key, value in environment.items()
         ),
     )
+
+
+def chosen_dtype(extra_args: Sequence[str] = ()) -> str:
+    """The data type of an engine that is started here."""
+    return flag_value([*choose_settings(extra_args).flags, *extra_args], "dtype") or "auto"
 
 
 def flag_value(args: Sequence[str], setting: str) -> str | None:
@@ -147,7 +158,17 @@ def installed_version(distribution: str) -> str | None:
         return None
 
 
-def _cuda_flags() -> list[tuple[str, str]]:
+def _tokenizer_flags(folder: Path) -> list[tuple[str, str]]:
+    """For a folder that holds Mistral's own tokenizer too, which vLLM would take by itself."""
+    own = [*folder.glob("tekken.json"), *folder.glob("tokenizer.model.v*")]
+    if not (own and (folder / "tokenizer_config.json").is_file()):
+        return []
+    return [("--tokenizer-mode=hf", "prompts are laid out by the tokenizer that training takes")]
+
+
+def _cuda_flags(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:
+    if any(gpu.capability is not None and gpu.capability < 8 for gpu in gpus):
+        return [("--dtype=float16", "bfloat16 takes a GPU of compute capability 8.0")]
     return [("--dtype=bfloat16", "the usual choice on CUDA")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from engine.errors import InputError
@@ -10,6 +11,11 @@ from engine.prompts.special import SpecialTexts
 
 _QUESTION = "@@jostle-prompt@@"
 _ANSWER = "@@jostle-answer@@"
+
+TODAY = datetime.datetime(2024, 7, 26)
+"""What templates that tell the model the date take for today: a prompt, and what is scored and
+trained with it, is the same tomorrow. It is the day that Llama 3.2's template names where it is
+told none."""
 
 
 class ChatTemplate:
@@ -57,7 +63,10 @@ class ChatTemplate:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=add_generation_prompt
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    strftime_now=TODAY.strftime,  # in the place of transformers' own
                 )
             )
         except TEMPLATE_FAULTS as error:

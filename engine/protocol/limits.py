@@ -36,6 +36,8 @@ class Limits(Record):
         drain_seconds: How long a load waits for requests in flight before it is given up. Less than
             `wait_seconds`, so that no slow reader has other requests refused. None: half of it.
         load_seconds: How long the engine may take to load weights before the load counts as failed.
+        start_seconds: How long the server may take until it can score, the download of its model
+            included, before it is ended.
         hang_seconds: Silence of an idle engine after which it counts as hanging and is ended; one
             that uses the CPU may be silent 15 times as long.
     """
@@ -49,6 +51,7 @@ class Limits(Record):
     wait_seconds: Annotated[float, Field(gt=0)] = 60.0
     drain_seconds: Annotated[float, Field(gt=0)] | None = None
     load_seconds: Annotated[float, Field(gt=0)] = 600.0
+    start_seconds: Annotated[float, Field(gt=0)] = 900.0
     hang_seconds: Annotated[float, Field(gt=0)] = 6.0
 
     @model_validator(mode="after")

@@ -180,6 +180,13 @@ def test_weights(server: Server, client: EngineClient, tmp_path: Path) -> None:
     }
 
 
+def test_a_model_of_the_hub_is_no_folder_here(server: Server, client: EngineClient) -> None:
+    state = live("base-1", "some/model")
+    server.answer = lambda request: Answer(chunks=[state.model_dump_json().encode()])
+    client.load_weights(Path("some/model"), "base-1")
+    assert server.requests[0].body["path"] == "some/model"
+
+
 def test_refused_weights(server: Server, client: EngineClient, tmp_path: Path) -> None:
     server.answer = lambda request: Answer(400, [error_line(400, "no manifest.json", "path")])
     with pytest.raises(InputError, match=r"no manifest.json") as caught:

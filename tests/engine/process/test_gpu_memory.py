@@ -9,9 +9,9 @@ import pytest
 from engine.process.gpu_memory import DriverError, installed_gpus, visible_gpus
 
 SAID = (
-    "GPU-a1b2, 23028, 3, NVIDIA A10G",
-    "GPU-c3d4, 81559, 4, NVIDIA H100",
-    "GPU-e5, [N/A], [N/A], GB10",
+    "GPU-a1b2, 23028, 3, 8.6, NVIDIA A10G",
+    "GPU-c3d4, 81559, 4, 9.0, NVIDIA H100",
+    "GPU-e5, [N/A], [N/A], [N/A], GB10",
 )
 
 
@@ -31,6 +31,7 @@ def test_what_the_driver_says() -> None:
     assert [each.name for each in visible_gpus()] == ["NVIDIA A10G", "NVIDIA H100", "GB10"]
     assert visible_gpus()[0].total == 23028 * 2**20
     assert visible_gpus()[2].total is None, "its memory is the machine's"
+    assert [each.capability for each in visible_gpus()] == [8.6, 9.0, None]
 
 
 @pytest.mark.usefixtures("driver")

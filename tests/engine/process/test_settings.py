@@ -44,7 +44,7 @@ def test_a_machine_without_gpu() -> None:
 
 
 def test_a_machine_with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 81559, 3, Something'")
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 81559, 3, 9.0, Something'")
     settings = choose_settings()
     assert settings.device == "cuda"
     assert "--dtype=bfloat16" in settings.flags
@@ -52,12 +52,29 @@ def test_a_machine_with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "--block-size" not in names(settings)
 
 
+@pytest.mark.usefixtures("without_gpu")
+def test_the_tokenizer_is_the_one_that_training_takes(tmp_path: Path) -> None:
+    (tmp_path / "tekken.json").touch()
+    assert "--tokenizer-mode" not in names(choose_settings(model=str(tmp_path))), "the only one"
+    (tmp_path / "tokenizer_config.json").touch()
+    assert "--tokenizer-mode=hf" in choose_settings(model=str(tmp_path)).flags
+    own = choose_settings(["--tokenizer-mode", "mistral"], model=str(tmp_path))
+    assert "--tokenizer-mode" not in names(own)
+    (tmp_path / "tekken.json").unlink()
+    assert "--tokenizer-mode" not in names(choose_settings(model=str(tmp_path)))
+
+
+def test_an_older_gpu_takes_no_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 15360, 3, 7.5, Tesla T4'")
+    assert "--dtype=float16" in choose_settings().flags
+
+
 @pytest.mark.parametrize("given", [["--dtype=float32"], ["--dtype", "float"]])
 def test_float32_on_a_gpu_is_not_rounded_to_tf32_unless_the_user_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str]
 ) -> None:
     monkeypatch.delenv(FLOAT32_VARIABLE, raising=False)
-    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 81559, 3, Something'")
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 81559, 3, 9.0, Something'")
     settings = choose_settings(given)
     assert settings.environment == {FLOAT32_VARIABLE: "ieee"}
     (reason,) = [line for line in settings.reasons if FLOAT32_VARIABLE in line]
@@ -71,7 +88,7 @@ def test_float32_on_a_gpu_is_not_rounded_to_tf32_unless_the_user_says_so(
 
 @pytest.mark.parametrize(
     "script",
-    ["exit 9", "echo 'No devices were found'", "echo 'GPU-1, 81559, 3, Something'; exit 1"],
+    ["exit 9", "echo 'No devices were found'", "echo 'GPU-1, 81559, 3, 9.0, Something'; exit 1"],
 )
 def test_a_driver_without_a_gpu_is_no_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
@@ -81,7 +98,7 @@ def test_a_driver_without_a_gpu_is_no_gpu(
 
 
 def test_a_gpu_that_is_hidden_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 81559, 3, Something'")
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 81559, 3, 9.0, Something'")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert choose_settings().device == "cpu"
 

@@ -274,6 +274,15 @@ def test_an_answer_stands_where_the_chat_template_puts_it() -> None:
         assert expected[: len(ids)] == ids
 
 
+def test_a_template_that_tells_the_date_tells_the_same_every_day() -> None:
+    tokenizer = chat()
+    tokenizer.chat_template = (
+        "{{ strftime_now('%d %b %Y') }}: {% for message in messages %}{{ message['content'] }}"
+        "{{ eos_token if message['role'] == 'assistant' }}{% endfor %}"
+    )
+    assert make_builder(tokenizer, "chat").text(BARE, TASK.instances[0]).startswith("26 Jul 2024: ")
+
+
 def test_a_template_ending_with_a_newline_is_followed_directly() -> None:
     template = "{{ definition }} {{ input }}\nAnswer:\n\n"  # of which one newline does not count
     for tokenizer in (gpt2(), llama2(), llama3()):
