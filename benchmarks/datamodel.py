@@ -127,7 +127,10 @@ def as_row(outcome: Outcome) -> dict[str, Any]:
 
 def write(chosen: EvidencePool) -> None:
     """Adds the runs of the journal to the file, by number."""
-    table = pl.DataFrame([record for _, record in sorted(known_runs(chosen).items())])
+    known = known_runs(chosen)
+    if chosen.runs.exists() and not known.keys() >= {*pl.read_parquet(chosen.runs)["run"]}:
+        raise SystemExit(f"{chosen.runs} holds runs of another pool or design; move it away first")
+    table = pl.DataFrame([record for _, record in sorted(known.items())])
     table.write_parquet(chosen.runs, compression="zstd", compression_level=19)
     print(f"{table.height} runs, {chosen.runs.stat().st_size} bytes: {chosen.runs}")
 

@@ -1,6 +1,7 @@
 """How prompt uncertainty, its ranking and its top move with the design and the perturbation.
 
     python -m benchmarks.perturbations collect [--seconds 560]      # goes on where it was
+    python -m benchmarks.perturbations write                        # what is whole, as Parquet
     python -m benchmarks.perturbations analyse
 
 Every setting scores the bundled pool once with the base model, one thing changed from the defaults
@@ -105,6 +106,8 @@ def write(journal: Path, target: Path) -> None:
                         task_tokens=pl.lit(tokens, pl.Int32),
                     )
                 )
+    if not parts:
+        raise SystemExit(f"{journal}: no setting is whole yet; collect goes on")
     pl.concat(parts).write_parquet(target, compression="zstd", compression_level=19)
 
 

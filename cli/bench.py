@@ -136,8 +136,9 @@ def bench(
         ),
     ] = None,
     reload_every: Annotated[
-        float, typer.Option(min=0, help="Seconds between two loads (reload).")
-    ] = 2,
+        float | None,
+        typer.Option(min=0, help="Seconds between two loads (reload).", show_default="2"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
     format_name: FormatName = None,
     column: ColumnNames = None,
@@ -183,6 +184,7 @@ def bench(
         (concurrency and request_rate, "goes without --concurrency", "--request-rate"),
         (seconds and pairs, "goes without --seconds", "--pairs"),
         (checkpoint and name != "reload", "goes with reload", "--checkpoint"),
+        (reload_every is not None and name != "reload", "goes with reload", "--reload-every"),
         (name == "reload" and url and not checkpoint, "is needed with --url", "--checkpoint"),
         (url and vllm_flags, "goes with an engine that is started", "VLLM_FLAGS"),
     ):
@@ -211,7 +213,7 @@ def bench(
         pool=source,
         options=options,
         per_request=per_request,
-        reload_every=reload_every,
+        reload_every=2 if reload_every is None else reload_every,
         against_stock=against == STOCK,
         estimates=estimate is not None,
         checkpoint=checkpoint,
@@ -243,6 +245,8 @@ def bench(
     else:
         with connect(url, api_key) as client:
             state = client.weights()
+        if model is not None or max_model_len is not None:
+            builder()  # what is named must be what is served
         laid_out = Bench(asked, builder, state.served.tokenizer)
         targets = reload_targets(checkpoint, state) if checkpoint else ()
         with open_progress(console) as progress:

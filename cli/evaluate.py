@@ -53,7 +53,7 @@ def evaluate(
     from training.commands.single_step import EVALUATION_FILES, evaluate_engine
     from training.config.run_config import EvaluateConfig
     from training.report.display import evaluation_table
-    from training.report.progress_lines import open_progress
+    from training.report.progress_lines import note, open_progress
 
     opened = open_pool(pool, faults=LeftOut() if skip_faulty else None)
     if output is not None:
@@ -87,7 +87,7 @@ def evaluate(
             on_progress=lambda done, total, task: progress.advance(done, total, task),
         )
     for fault in opened.faults.found:
-        typer.echo(f"left out: {fault}", err=True)
+        note(f"left out: {fault}")
     Console().print(evaluation_table(version, found))
 
 

@@ -118,7 +118,7 @@ def logprobs(
     from training.pair_files.result_writing import write_results
     from training.pair_files.scored_pairs import PairJournal
     from training.pair_files.standard_input import keep_standard_input
-    from training.report.progress_lines import open_progress
+    from training.report.progress_lines import note, open_progress
 
     if group is not None and not perplexity:
         raise InputError("goes with --perplexity", field="--group")
@@ -148,7 +148,7 @@ def logprobs(
         if group is not None and group not in survey.kept.names:
             raise InputError(f"no column {group!r}", file=files[0], field="--group")
         results = ResultFile(output, survey, files[0], tokens=tokens)
-        console.print(f"{survey.n_rows:,} rows, {survey.n_pairs:,} pairs", highlight=False)
+        note(f"{survey.n_rows:,} rows, {survey.n_pairs:,} pairs")
         progress = stack.enter_context(open_progress(console))
         where = EngineFiles(work.engine_log, work.paraphrases)
         engines, weights = stack.enter_context(

@@ -54,7 +54,10 @@ class Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             again = f"; {_again()}" if ctx.invoked_subcommand in RESUMABLE else ""
-            print(f"jostle: stopped{again}", file=sys.stderr)
+            told = f"jostle: stopped{again}"
+            if os.environ.get("JOSTLE_PROGRESS") == "json":
+                told = json.dumps({"event": "stopped", "exit": STOPPED, "message": told})
+            print(told, file=sys.stderr)
             sys.exit(STOPPED)
         except (EngineError, TrainingError) as error:
             if ctx.invoked_subcommand in RESUMABLE:

@@ -249,8 +249,9 @@ def convert(
         check_output(skipped, overwrite=overwrite, inputs=read)
     written = write_pool(tasks, output, overwrite=overwrite, inputs=read)
     typer.echo(f"{output}: {written.tasks:,} tasks with {written.instances:,} instances")
+    if skip_faulty:
+        write_left_out(skipped, opened.faults.found)
     if left_out := opened.faults.found:
-        write_left_out(skipped, left_out)
         typer.echo(f"{skipped}: {len(left_out):,} record(s) left out, and why")
 
 

@@ -86,6 +86,20 @@ class Runs:
             self.y(outcome), self.x(name), *(self.x(other) for other in others), test=test
         )
 
+    def gain_of_choosing(self, outcome: str) -> tuple[float, Effect]:
+        """Choosing the tasks of highest U: by how many standard deviations of uniform draws their
+        mean U is higher, and what the model of U and P says they gain over a draw.
+
+        They differ in P, too. The gain b dU + c dP is the coefficient of U / dU beside what is left
+        of P along that way.
+        """
+        best = tuple(np.argsort(-self.column(UNCERTAINTY))[: self.n_tasks].tolist())
+        higher, likelier = (
+            float(means([best], self.column(name))[0]) for name in (UNCERTAINTY, PROBABILITY)
+        )
+        u, p = self.x(UNCERTAINTY), self.x(PROBABILITY)
+        return higher, partial_effect(self.y(outcome), u / higher, p - u * likelier / higher)
+
     def without_each(self, outcome: str) -> list[float]:
         """The partial effect of U given P when one held-out task is left out."""
         by_task = np.array(self.frame[f"held_out_{outcome}"].to_list())
@@ -169,6 +183,11 @@ def _show_hypothesis(runs: Runs, console: Console) -> None:
             f"{sample.shown(digits)}; one held-out task left out {min(others):+.{digits}f} to "
             f"{max(others):+.{digits}f}; curvature explains {gain:.2f} of the rest, p = {p:.3f}"
         )
+    higher, gain_in_score = runs.gain_of_choosing("rouge_l")
+    console.print(
+        f"  the {runs.n_tasks} tasks of highest U lie {higher:.1f} standard deviations above a "
+        f"draw; by this model they gain {gain_in_score.shown()} ROUGE-L over one"
+    )
     effect = runs.effect(UNCERTAINTY, "rouge_l", PROBABILITY)
     needed = int(np.ceil(runs.frame.height * (effect.half_width / WANTED) ** 2))
     console.print(

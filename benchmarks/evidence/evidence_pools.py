@@ -9,7 +9,6 @@ from benchmarks.common.pairs import REAL_TASKS
 from benchmarks.common.stored_pairs import StoredTask, load
 from benchmarks.reference_pairs import SECOND
 from benchmarks.reference_pairs import STORED as REAL_PAIRS
-from engine.errors import InputError
 from engine.pools.bundled import held_out_pool, training_pool
 from engine.pools.niv2 import load_niv2
 from engine.tasks import Pool
@@ -58,12 +57,12 @@ def evidence_pool(name: str) -> EvidencePool:
     """A pool by its name: the bundled one, or the real tasks with short prompts.
 
     Raises:
-        InputError: If the real tasks are not there.
+        SystemExit: If the real tasks are not there.
     """
     if name == "bundled":
         return EvidencePool(name, training_pool(), held_out_pool(), SECOND)
     if not REAL_TASKS.is_dir():
-        raise InputError("is not there", file=REAL_TASKS)
+        raise SystemExit(f"{REAL_TASKS}: the real tasks are not there (docs/benchmarking.md)")
     pools = split(load_niv2(REAL_TASKS), seed=0)
     measured = {task.task_id for task in load(REAL_PAIRS)}
     pool = pools.pool.subset([task.id for task in pools.pool if task.id in measured])

@@ -102,7 +102,7 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
             )
             model = None  # the tokenizer is the engine's
         else:
-            self._scorer = Scorer(url=url, api_key=api_key)
+            self._scorer = Scorer(url=url, api_key=api_key, engine_args=engine_args.split())
         self._client = self._scorer.client()
         self.close = self._scorer.close
         served = self._client.weights().served

@@ -48,7 +48,8 @@ def group_prompts(
     alike: dict[str, PromptGroup] = {}
     for number, (context, given) in enumerate(requests):
         options = dict(normalize_gen_kwargs(given, default_max_gen_toks=max_gen_toks))
-        options.pop("do_sample", None)
+        if not options.pop("do_sample", None):  # else the served model's own temperature counts
+            options["temperature"] = 0.0
         stop = handle_stop_sequences(options.pop("until", None), eos=eos)
         ids, max_tokens = maybe_truncate(
             context,

@@ -60,10 +60,10 @@ SURROUNDINGS = (
     ("[", "]"),
     ("<<", ">>"),
     ("### ", ""),
-    ("\n", "\n"),
+    ("<<<\n", "\n>>>"),
     ("- ", ""),
 )
-"""What is put around a text."""
+"""What is put around a text; blanks alone would not outlive a prompt's layout."""
 
 SEPARATORS = (None, "\n", "\n\n", "  ", "\n- ", " | ")
 """What is put between sentences; none leaves the blanks as they are."""

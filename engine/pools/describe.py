@@ -65,7 +65,7 @@ def _estimate(estimate: Estimate) -> list[tuple[str, str]]:
     how = "counted with the tokenizer" if estimate.unit == "tokens" else "reckoned from words"
     good = estimate.sampled_tasks - estimate.unfit_tasks
     rows = [
-        ("scoring", f"{estimate.pairs:,} pairs, {estimate.references:,} reference outputs (exact)")
+        ("scoring", f"about {estimate.pairs:,} pairs, {estimate.references:,} reference outputs")
     ]
     if estimate.tokens is None:
         rows.append(("tokens", "not estimated: no sampled task fits"))

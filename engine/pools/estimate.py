@@ -34,11 +34,12 @@ class Rate(Record):
 
 
 class Estimate(Record):
-    """What scoring a pool takes. Pairs are counted; all else is estimated.
+    """What scoring a pool takes.
 
     Attributes:
-        pairs: Pairs to score: sampled instances times k + 1. Exact if all tasks can be measured.
-        references: Reference outputs to generate; 0 where gold outputs are scored. Exact.
+        pairs: Pairs to score: instances of the design, counted, times the pairs an instance has in
+            the sample.
+        references: Reference outputs to generate; 0 where gold outputs are scored.
         unit: `tokens`, or `words` where the tokens are reckoned from words.
         sampled_tasks: Tasks whose pairs were laid out to find the means below.
         unfit_tasks: Of these, tasks that the design or the context cannot take; left out.

@@ -185,6 +185,8 @@ def _instance(
 def _category(raw: Mapping[str, Any], check: Checker, task_id: str) -> str | None:
     value = raw.get("Categories")
     if isinstance(value, list):
+        if len(value) > 1:
+            check.note("of several categories the first alone is used")
         value = value[0] if value else None
     return None if value is None else check.string(value, "Categories", task_id)
 

@@ -111,6 +111,21 @@ def test_tasks_as_a_sample_widen_the_interval_only_where_tasks_differ() -> None:
     assert alike.as_sample("rouge_l", UNCERTAINTY, PROBABILITY).low == 0.0
 
 
+@pytest.mark.parametrize("seed", [7, 8, 9])
+def test_the_gain_of_choosing_counts_what_comes_with_it(seed: int) -> None:
+    """The most uncertain tasks differ in P as well, which here matters more."""
+    runs = made_up(seed, of_u=1.0, of_p=2.0, n_runs=200)
+    best = np.argsort(-runs.column(UNCERTAINTY))[: runs.n_tasks]
+    u, p = (means([best.tolist()], runs.column(name))[0] for name in (UNCERTAINTY, PROBABILITY))
+    higher, gain = runs.gain_of_choosing("rouge_l")
+    assert higher == pytest.approx(u)
+    assert gain.value == pytest.approx(
+        runs.effect(UNCERTAINTY, "rouge_l", PROBABILITY).value * u
+        + runs.effect(PROBABILITY, "rouge_l", UNCERTAINTY).value * p
+    )
+    assert gain.low < u + 2 * p < gain.high
+
+
 def test_curvature_is_found_where_it_is() -> None:
     runs = made_up(4, of_u=0.0, of_p=0.0, noise=1.0)
     assert runs.curvature("rouge_l")[1] > 0.05

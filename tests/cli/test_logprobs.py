@@ -265,6 +265,16 @@ def test_a_parquet_file_keeps_its_types(tmp_path: Path, jostle: Any, server: Pai
     assert len(server.bodies) == 1
 
 
+def test_what_json_cannot_spell_is_told_before_anything_is_scored(
+    tmp_path: Path, jostle: Any, server: PairServer
+) -> None:
+    given = write_rows(tmp_path / "in.jsonl", [*rows_of(1), rows_of(1)[0] | {"score": math.nan}])
+    code, said = jostle("logprobs", given, "-o", tmp_path / "out.jsonl", "--url", server.url)
+    assert code == 2
+    assert "in.jsonl, record line 2: cannot be spelled as JSON, write .parquet instead" in said
+    assert not server.bodies
+
+
 def test_a_column_of_ours_in_the_input_is_refused(
     tmp_path: Path, jostle: Any, server: PairServer
 ) -> None:

@@ -38,6 +38,9 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr("training.report.run_report.write_run_report", stop)
     assert typed(monkeypatch, "report", "runs/none") == 130
     assert capsys.readouterr().err == "jostle: stopped\n"
+    assert typed(monkeypatch, "--json", "report", "runs/none") == 130
+    event = json.loads(capsys.readouterr().err)
+    assert event == {"event": "stopped", "exit": 130, "message": "jostle: stopped"}
 
 
 def test_a_failed_engine_says_how_to_go_on(

@@ -223,11 +223,12 @@ class Bench:
                 on_phase=begin,
                 on_time=passed,
             )
-            readings = await turns.take()
+            try:
+                readings = await turns.take()
+            finally:
+                if engine.checkpoints:
+                    await _go_back(client, engine.weights)
             end()
-            before = engine.weights
-            if engine.checkpoints and (await client.weights()).version != before.version:
-                await client.load_weights(Path(before.path), before.version)
         return agreed, readings
 
     def times(self, result: BenchResult, model: ModelConfig | None, location: str) -> PoolTimes:
@@ -314,3 +315,10 @@ def reload_targets(checkpoint: Path, live: WeightsState) -> tuple[tuple[Path, st
     """
     version = read_manifest(checkpoint).version
     return (checkpoint, version), (Path(live.path), live.version)
+
+
+async def _go_back(client: LoadClient, before: WeightsState) -> None:
+    """What was live before loads were measured is live again, however that ended."""
+    if (await client.weights()).version != before.version:
+        verify = "probes" if before.is_base else before.verified or "probes"
+        await client.load_weights(Path(before.path), before.version, verify=verify)

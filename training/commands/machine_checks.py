@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import shutil
 import socket
@@ -138,10 +140,12 @@ def check_cores() -> Finding:
     return Finding("cores", "ok", str(n))
 
 
-def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
-    """Memory that is free or can be freed."""
+def check_memory(
+    meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")
+) -> Finding:
+    """Memory that is free or can be freed, of this machine or of the container around us."""
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-    gigabytes = int(lines["MemAvailable"].split()[0]) / 1e6
+    gigabytes = min(int(lines["MemAvailable"].split()[0]) / 1e6, _left_in_container(cgroup))
     found = f"{gigabytes:.1f} GB available"
     if gigabytes >= LEAST_MEMORY:
         return Finding("memory", "ok", found)
@@ -150,6 +154,20 @@ def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
         'engine.while_training = "stop"'
     )
     return Finding("memory", "warning", found, mend)
+
+
+def _left_in_container(cgroup: Path) -> float:
+    """GB, by either version of cgroups; without a limit there is no end to it."""
+    for limit, usage in (
+        (cgroup / "memory.max", cgroup / "memory.current"),
+        (cgroup / "memory/memory.limit_in_bytes", cgroup / "memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            left = int(limit.read_text()) - int(usage.read_text())
+            lines = limit.with_name("memory.stat").read_text().splitlines()
+            cached = dict(line.split() for line in lines).get("inactive_file", 0)
+            return (left + int(cached)) / 1e9
+    return math.inf
 
 
 def check_cache() -> Finding:

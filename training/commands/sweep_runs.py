@@ -271,8 +271,8 @@ def learning_curves(
 def curve_table(points: Sequence[CurvePoint]) -> Table:
     """The learning curves of a sweep: means over seeds, with their standard deviations."""
     table = Table(title="Held-out tasks", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("strategy", "after"):
-        table.add_column(heading, no_wrap=True)
+    table.add_column("strategy", overflow="fold")
+    table.add_column("after", no_wrap=True)
     for heading in ("trained on", "ROUGE-L", "exact match", "seeds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for point in points:

@@ -46,12 +46,12 @@ class KeptColumns:
             if schema is not self._known:
                 self._unify(schema, row.file)
                 self._known = schema
-        elif schema is not None:
-            json_line(row.values, row.file, row.place)
         elif self._typed:
             self._waiting.append(row.values)
             if len(self._waiting) >= _LOOKED_AT:
                 self._type_those_that_wait(row.file)
+        else:
+            json_line(row.values, row.file, row.place)
 
     def _type_those_that_wait(self, file: str) -> None:
         import pyarrow as pa  # type: ignore[import-untyped]

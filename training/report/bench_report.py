@@ -75,6 +75,8 @@ def comparison_table(found: Sequence[ComparedFigure], names: Sequence[str]) -> T
         names: What the two are called.
     """
     table = _table("", "way", "load", "figure", *names, "ratio", "95 %")
+    for column in table.columns[3:5]:
+        column.no_wrap, column.overflow = False, "fold"
     for each in found:
         table.add_row(
             each.way,

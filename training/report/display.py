@@ -213,18 +213,26 @@ def describe_plan(plan: RunPlan) -> list[str]:
 
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     """Metrics of all, of each kind and of each category, with their intervals."""
-    table = Table(title=escape(name), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for heading in ("ROUGE-L", "exact match", "gold perplexity", "instances"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = Table(
+        title=escape(name),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     groups = {"all": evaluation.overall, **evaluation.kinds, **evaluation.categories}
+    gold = any(score.gold_perplexity is not None for score in groups.values())
+    table.add_column("", overflow="fold")
+    for heading in ("ROUGE-L", "exact match", *["gold\nperplexity"] * gold, "instances"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for group, score in groups.items():
         perplexity = score.gold_perplexity
+        of_gold = "" if perplexity is None else f"{perplexity:.2f}{_of_fewer(score)}"
         table.add_row(
             escape(group),
             _with_interval(score.rouge_l, score.rouge_l_interval),
             _with_interval(score.exact_match, score.exact_match_interval),
-            "" if perplexity is None else f"{perplexity:.2f}{_of_fewer(score)}",
+            *[of_gold] * gold,
             str(score.n_instances),
         )
     return table

@@ -23,6 +23,15 @@ def open_progress(console: Console) -> RichProgress:
     return RichProgress(Console(quiet=True) if mode == "quiet" else console)
 
 
+def note(text: str) -> None:
+    """A line for a person on standard error; for machines a `note` with its `text`."""
+    mode = os.environ.get(VARIABLE)
+    if mode == "json":
+        tell("note", text=text)
+    elif mode != "quiet":
+        Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class ProgressLines(RichProgress):
     """A JSON object a line on standard error.
 

@@ -112,6 +112,18 @@ def test_outputs_end_before_the_texts_that_end_them(model: Any, server: PairServ
     assert (body["max_tokens"], body["temperature"], body["top_p"]) == (8, 0.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("options", "temperature"),
+    [({}, 0.0), ({"do_sample": False}, 0.0), ({"do_sample": True, "temperature": 0.7}, 0.7)],
+)
+def test_answers_are_greedy_unless_a_task_wants_samples(
+    model: Any, server: PairServer, options: dict[str, Any], temperature: float
+) -> None:
+    given = {"until": ["\n\n"], "max_gen_toks": 8, **options}
+    model.generate_until(instances("generate_until", ("alpha", given)))
+    assert server.bodies[-1]["temperature"] == temperature
+
+
 def test_conversations_begin_once(model: Any) -> None:
     said = [{"role": "user", "content": "Say"}, {"role": "assistant", "content": "blue"}]
     text = model.apply_chat_template([*said, said[0]])

@@ -127,7 +127,7 @@ def test_another_form_has_the_same_words(sentences: list[str], seed: int, j: int
     text = " ".join(["Judge.", *sentences])
     formed, change = definition_change(Formatting(), text, seed, j)
     assert re.findall(r"\w+", formed) == re.findall(r"\w+", text)
-    assert formed != text
+    assert formed.strip() != text, "layouts strip what they are given"
     assert change.changed >= 1
 
 

@@ -361,7 +361,7 @@ def test_training_alone_publishes_a_checkpoint(
     tasks = tmp_path / "tasks.txt"
     tasks.write_text("pool-01\npool-03\n")
     config = read_config(config_file)
-    manifest = single.train_on(config, tasks, tmp_path / "out")
+    manifest = single.train_on(config, tasks, tmp_path / "out", RichProgress(silent()))
     assert events == ["train from model"]
     assert (tmp_path / "out" / "checkpoint" / "manifest.json").is_file()
     rows = json.loads((tmp_path / "out" / "training" / "rows.json").read_text())
@@ -369,10 +369,10 @@ def test_training_alone_publishes_a_checkpoint(
     assert manifest.version.startswith("round-00-")
     tasks.write_text("pool-99\n")
     with pytest.raises(InputError, match=r"tasks.txt, record pool-99: the pool holds no such task"):
-        single.train_on(config, tasks, tmp_path / "other")
+        single.train_on(config, tasks, tmp_path / "other", RichProgress(silent()))
     tasks.write_text("")
     with pytest.raises(InputError, match="names no task"):
-        single.train_on(config, tasks, tmp_path / "other")
+        single.train_on(config, tasks, tmp_path / "other", RichProgress(silent()))
 
 
 def test_evaluation_alone_leaves_outputs_for_a_judge(config_file: Path, tmp_path: Path) -> None:

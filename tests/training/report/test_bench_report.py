@@ -145,7 +145,7 @@ def test_two_results_side_by_side() -> None:
         assert each.ratio.low < 2.0
     (same, *_) = [each for each in found if each.name == "p50"]
     assert same.ratio.value == 1.0
-    lines = printed(comparison_table(found, ("here", "there")))
+    lines = printed(comparison_table(found, ("before_the_change", "after_the_change")))
     assert not [line for line in lines if "…" in line]
     assert len([line for line in lines if "pairs/s" in line]) == 4
 
