@@ -108,7 +108,7 @@ def race(
         builder = builder_at(
             url, api_key, asked.prompt, model, max_model_len, trust_remote_code=trust_remote_code
         )
-    asked = asked.with_second_readings(dtype_at(url, api_key))
+    counted = asked.with_second_readings(dtype_at(url, api_key))
     rules = RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
@@ -118,7 +118,7 @@ def race(
         progress.open("measure prompts", len(whole), "tasks")
         planned, tasks = plan_pool_race(
             whole,
-            asked,
+            counted,
             builder,
             rules,
             files,

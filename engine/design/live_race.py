@@ -164,25 +164,32 @@ class LiveTables:
 
     def _add_pairs(self, batch: Sequence[Extension]) -> None:
         missing = (pair for step in batch for pair in self._missing(step))
-        for pairs in _requests(missing):
+        failed: set[str] = set()
+        for request in _requests(missing):
+            pairs = [pair for pair in request if pair.task_id not in failed]
             try:
                 self._ask_pairs(pairs)
             except (InputError, EngineError):
                 if not self._skip_faulty:
                     raise
                 for task_id, of_task in groupby(pairs, key=lambda pair: pair.task_id):
-                    self._ask_alone(task_id, list(of_task), batch)
+                    if not self._ask_alone(task_id, list(of_task), batch):
+                        failed.add(task_id)
 
-    def _ask_alone(self, task_id: str, pairs: Sequence[Pair], batch: Sequence[Extension]) -> None:
-        """Pairs of one task, which fails if the engine does so and lives."""
+    def _ask_alone(self, task_id: str, pairs: Sequence[Pair], batch: Sequence[Extension]) -> bool:
+        """Pairs of one task, which fails if the engine does so and lives; whether it did not."""
         try:
             self._ask_pairs(pairs)
         except (InputError, EngineError) as error:
             if self._engine.weights().version != self._version:
                 raise
             self._fail(SkippedTask.because(task_id, error), batch)
+            return False
+        return True
 
     def _ask_pairs(self, pairs: Sequence[Pair]) -> None:
+        if not pairs:
+            return
         answer = self._engine.completion_logprobs(
             [
                 TokenPair(prompt_token_ids=pair.prompt, completion_token_ids=pair.output)

@@ -39,8 +39,8 @@ def flip_rate(grid: PairGrid) -> float | None:
 
     The reference was decoded greedily under j = 0; under another prompt it is the greedy answer if
     and only if each of its tokens is a most likely one there. One cut at its greatest length counts
-    by the tokens it has. None where the engine did not tell, and of gold outputs, which need not be
-    the greedy answer under j = 0 either.
+    by the tokens it has. None where the engine did not tell, and where an output is not the greedy
+    answer under j = 0 either, as gold outputs mostly are not.
     """
     if (grid.greedy[:, 0] == 0).any():
         return None

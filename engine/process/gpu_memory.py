@@ -41,9 +41,10 @@ def installed_gpus() -> tuple[Gpu, ...]:
     Raises:
         DriverError: If the driver is there and fails.
     """
-    command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        answer = _ask(_QUERY)
+        if answer.returncode != 0:  # a driver that knows no compute_cap, perhaps
+            answer = _ask(_QUERY.replace("compute_cap", "uuid"))
     except FileNotFoundError:
         return ()
     except (OSError, subprocess.SubprocessError) as error:
@@ -52,6 +53,11 @@ def installed_gpus() -> tuple[Gpu, ...]:
         raise DriverError(f"nvidia-smi fails: {(answer.stdout or answer.stderr).strip()}")
     lines = [line for line in answer.stdout.splitlines() if line.count(",") >= 4]
     return tuple(_parse(line) for line in lines)
+
+
+def _ask(fields: str) -> subprocess.CompletedProcess[str]:
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 def visible_gpus() -> tuple[Gpu, ...]:

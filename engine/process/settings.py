@@ -159,9 +159,14 @@ def installed_version(distribution: str) -> str | None:
 
 
 def _tokenizer_flags(folder: Path) -> list[tuple[str, str]]:
-    """For a folder that holds Mistral's own tokenizer too, which vLLM would take by itself."""
-    own = [*folder.glob("tekken.json"), *folder.glob("tokenizer.model.v*")]
-    if not (own and (folder / "tokenizer_config.json").is_file()):
+    """For a folder that holds Mistral's own tokenizer too, which vLLM would take by itself.
+
+    Where that is `tekken.json`, transformers takes it as well.
+    """
+    own = [*folder.glob("tokenizer.model.v*")]
+    if not own or (folder / "tekken.json").exists():
+        return []
+    if not (folder / "tokenizer_config.json").is_file():
         return []
     return [("--tokenizer-mode=hf", "prompts are laid out by the tokenizer that training takes")]
 

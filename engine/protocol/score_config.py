@@ -43,6 +43,12 @@ class SamplingConfig(Record):
         return self
 
 
+# Left out where it says nothing: configs of runs that began without it stay what they were.
+_Fitted = Annotated[
+    Annotated[int, Field(ge=1, le=1_000)] | None, Field(exclude_if=lambda value: value is None)
+]
+
+
 class ScoreConfig(Record):
     """Everything a score depends on beside the task and the weights.
 
@@ -74,7 +80,7 @@ class ScoreConfig(Record):
     n_perturbations: Annotated[int, Field(ge=1, le=1_000)] = 10
     instances_per_perturbation: Annotated[int, Field(ge=1, le=10_000)] | None = None
     first_perturbation: Annotated[int, Field(ge=1, le=1_000)] = 1
-    fit_perturbations: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    fit_perturbations: _Fitted = None
     max_output_tokens: Annotated[int, Field(ge=1, le=4_096)] = 32
     reference: Literal["generated", "gold"] = "generated"
     second_readings: Annotated[int, Field(ge=0, le=10_000)] | None = None
@@ -102,10 +108,14 @@ class ScoreConfig(Record):
         return range(self.first_perturbation, self.first_perturbation + self.n_perturbations)
 
     def with_second_readings(self, dtype: str) -> ScoreConfig:
-        """The same, where null stands for what an engine of this data type makes of it."""
+        """The same, where null stands for what an engine makes of it.
+
+        Args:
+            dtype: The engine's, as `engine.protocol.served_model.ServedModel` tells it.
+        """
         if self.second_readings is not None:
             return self
-        readings = SECOND_READINGS if dtype != "float32" else 0
+        readings = 0 if dtype.partition(",")[0] == "float32" else SECOND_READINGS
         return self.model_copy(update={"second_readings": readings})
 
     @property

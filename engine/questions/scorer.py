@@ -115,6 +115,9 @@ class TaskScorer:
             self._config.n_prompts(len(task.instances)),
             1 + self._config.max_output_tokens,
         )
+        if self._config.fit_perturbations:  # all of which are laid out
+            n = min(len(task.instances), self._config.n_instances)
+            n_prompts = max(n_prompts, n * (1 + len(self._config.fitted)))
         if self._question is None:
             return n_prompts * longest
         asked = self._question.n_asked(task, self._config)

@@ -74,13 +74,13 @@ def check_weights(folder: Path, live: Path) -> None:
     if live.is_dir():
         # vLLM unties a head that is not what the config says.
         tied = is_tied(live) and _holds_no_own_head(live)
-        if tied and not _holds_no_own_head(folder):
-            problem = "differs from the embeddings, to which the model ties it"
-            raise InputError(problem, file=folder, record=_TIED)
         # Some repositories hold the same weights once more, in Mistral's format.
         of_live = _entries(weight_files(live))
         _compare_tensors(folder, *_named_alike(tensors, of_live), tied=tied)
         _compare_configs(folder, live)
+        if tied and not _holds_no_own_head(folder):
+            problem = "differs from the embeddings, to which the model ties it"
+            raise InputError(problem, file=folder, record=_TIED)
     check_finite(folder)
 
 
@@ -121,23 +121,18 @@ def _entries(files: Iterable[Path]) -> dict[str, TensorEntry]:
 def _named_alike(
     new: dict[str, TensorEntry], live: dict[str, TensorEntry]
 ) -> tuple[dict[str, TensorEntry], dict[str, TensorEntry]]:
-    """The weights of both; those saved without the prefix of the base model, as GPT-2's on the hub,
-    by their names with it.
+    """The weights of both. Where the live ones lack the prefix of the base model, as GPT-2's on the
+    hub, they are named as transformers writes them, which vLLM takes as well.
     """
     one, other = (
         {name: entry for name, entry in each.items() if not _BUFFERS.search(name)}
         for each in (new, live)
     )
-    return _prefixed(one, other), _prefixed(other, one)
-
-
-def _prefixed(
-    weights: dict[str, TensorEntry], others: dict[str, TensorEntry]
-) -> dict[str, TensorEntry]:
-    prefix, *more = {name.partition(".")[0] + "." for name in others if name != _TIED}
-    if more or any(name.startswith(prefix) for name in weights):
-        return weights
-    return {name if name == _TIED else prefix + name: each for name, each in weights.items()}
+    prefixes = {name.partition(".")[0] + "." for name in one if name != _TIED}
+    if len(prefixes) != 1 or any(name.startswith(tuple(prefixes)) for name in other):
+        return one, other
+    (prefix,) = prefixes
+    return one, {name if name == _TIED else prefix + name: entry for name, entry in other.items()}
 
 
 def _holds_no_own_head(folder: Path) -> bool:

@@ -22,6 +22,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from engine.client import EngineClient
@@ -104,9 +105,21 @@ def make_task(name: str, end: str) -> Task:
 def make_folder(model: Model, folder: Path) -> Reference:
     """The model in transformers, its folder written."""
     save_tiny_model(folder, tied=True, tokenizer=model.tokenizer(), family=model.family, **SHAPE)
+    if model.family == "gpt2":
+        name_as_on_the_hub(folder / "model.safetensors")
     path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | model.generation))
     return Reference(folder)
+
+
+def name_as_on_the_hub(weights: Path) -> None:
+    """GPT-2's own files lack the prefix of the base model, and hold masks beside the weights."""
+    tensors = {
+        name.removeprefix("transformer."): value for name, value in load_file(weights).items()
+    }
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("h.")}
+    tensors |= {f"h.{block}.attn.bias": torch.ones(1, 1, 512, 512).tril() for block in blocks}
+    save_file(tensors, weights, metadata={"format": "pt"})
 
 
 def make_config(model: Model, folder: Path, url: str) -> RunConfig:

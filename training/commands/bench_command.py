@@ -22,7 +22,7 @@ from engine.bench.machine_facts import this_machine
 from engine.bench.pool_times import PoolTimes
 from engine.bench.synthetic_tasks import synthetic_tasks
 from engine.bench.workload import Load, Shape, Timing, Workload, WorkloadName
-from engine.errors import InputError
+from engine.errors import EngineError, InputError
 from engine.keys import ClientKeys
 from engine.pools import open_pool
 from engine.pools.estimate import Rate, TaskSample
@@ -225,10 +225,15 @@ class Bench:
             )
             try:
                 readings = await turns.take()
-            finally:
+            except BaseException:
                 if engine.checkpoints:
-                    await _go_back(client, engine.weights)
+                    # Also where they seem live: a load may be under way, behind which this waits.
+                    with contextlib.suppress(EngineError, InputError):
+                        await _go_back(client, engine.weights)
+                raise
             end()
+            if engine.checkpoints:
+                await _go_back(client, engine.weights)
         return agreed, readings
 
     def times(self, result: BenchResult, model: ModelConfig | None, location: str) -> PoolTimes:
@@ -318,7 +323,6 @@ def reload_targets(checkpoint: Path, live: WeightsState) -> tuple[tuple[Path, st
 
 
 async def _go_back(client: LoadClient, before: WeightsState) -> None:
-    """What was live before loads were measured is live again, however that ended."""
-    if (await client.weights()).version != before.version:
-        verify = "probes" if before.is_base else before.verified or "probes"
-        await client.load_weights(Path(before.path), before.version, verify=verify)
+    """What was live before loads were measured is live again."""
+    verify = "probes" if before.is_base else before.verified or "probes"
+    await client.load_weights(Path(before.path), before.version, verify=verify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,8 +108,10 @@ class Admission:
         Raises:
             InputError: If it is another one, or no longer holds them.
         """
+        if "\0" in str(path):
+            raise InputError("holds a NUL character", field="path")
         served, start = live.served, str(self._start)
-        if str(path) != served.model and path.resolve() != self._start.resolve():
+        if str(path) != served.model and os.path.realpath(path) != os.path.realpath(self._start):
             problem = f"{served.version} lies in {start}"
             raise InputError(problem, file=path, field="path")
         if weights_identity(self._start) != served.weights:

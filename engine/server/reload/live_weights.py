@@ -34,6 +34,9 @@ _SLEEPS = Probe(
 )
 """The pair by which weights are known again after a sleep; what it says of itself is of no use."""
 
+RESET_TRIES = 100
+"""How often the prefix cache is tried to be reset after a load, 50 ms apart."""
+
 
 class LiveWeights:
     """The one place that knows the live version; owns the gate before the engine.
@@ -329,12 +332,19 @@ class LiveWeights:
                 )
         loading.result()
         # A reset is refused while a request holds blocks; one just aborted still may, for a step.
-        for _ in range(100):
+        for _ in range(RESET_TRIES):
             if await self._client.reset_prefix_cache(reset_connector=True):
                 # The workers have forgotten what their images came to, the scheduler has not.
                 await self._client.reset_encoder_cache()
                 return
             await asyncio.sleep(0.05)
+        if await self._client.reset_prefix_cache(reset_connector=False):
+            logger.warning(
+                "the KV connector keeps what it holds of the weights before: requests to vLLM's "
+                "own routes may be answered from it"
+            )
+            await self._client.reset_encoder_cache()
+            return
         raise EngineError("the prefix cache could not be reset: some request still holds blocks")
 
     async def _roll_back(self, probes: Sequence[Probe], before: Sequence[Logprobs]) -> None:

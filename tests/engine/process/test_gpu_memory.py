@@ -56,6 +56,13 @@ def test_gpus_are_those_that_cuda_sees(
     assert list(visible_gpus()) == [installed_gpus()[number] for number in numbers]
 
 
+def test_a_driver_that_knows_no_compute_capability(driver: Path) -> None:
+    said = "echo 'GPU-1, 15360, 3, GPU-1, Tesla T4'"
+    driver.write_text(f"#!/bin/sh\ncase $1 in *compute_cap*) exit 2;; esac\n{said}\n")
+    (found,) = visible_gpus()
+    assert (found.name, found.capability) == ("Tesla T4", None)
+
+
 def test_no_driver_and_one_that_fails(driver: Path) -> None:
     driver.write_text("#!/bin/sh\necho 'it has lost the GPU'; exit 9\n")
     with pytest.raises(DriverError, match="it has lost the GPU"):

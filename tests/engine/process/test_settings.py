@@ -54,13 +54,13 @@ def test_a_machine_with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("without_gpu")
 def test_the_tokenizer_is_the_one_that_training_takes(tmp_path: Path) -> None:
-    (tmp_path / "tekken.json").touch()
+    (tmp_path / "tokenizer.model.v3").touch()
     assert "--tokenizer-mode" not in names(choose_settings(model=str(tmp_path))), "the only one"
     (tmp_path / "tokenizer_config.json").touch()
     assert "--tokenizer-mode=hf" in choose_settings(model=str(tmp_path)).flags
     own = choose_settings(["--tokenizer-mode", "mistral"], model=str(tmp_path))
     assert "--tokenizer-mode" not in names(own)
-    (tmp_path / "tekken.json").unlink()
+    (tmp_path / "tekken.json").touch()
     assert "--tokenizer-mode" not in names(choose_settings(model=str(tmp_path)))
 
 

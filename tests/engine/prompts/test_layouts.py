@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -275,7 +276,7 @@ def test_an_answer_stands_where_the_chat_template_puts_it() -> None:
 
 
 def test_a_template_that_tells_the_date_tells_the_same_every_day() -> None:
-    tokenizer = chat()
+    tokenizer = copy.deepcopy(chat())
     tokenizer.chat_template = (
         "{{ strftime_now('%d %b %Y') }}: {% for message in messages %}{{ message['content'] }}"
         "{{ eos_token if message['role'] == 'assistant' }}{% endfor %}"

@@ -94,6 +94,21 @@ def test_nothing_is_touched_when_the_check_fails(
     assert live.usable
 
 
+def test_a_connector_that_keeps_its_blocks_does_not_end_the_engine(
+    engine: FakeEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("engine.server.reload.live_weights.RESET_TRIES", 2)
+    engine.connector_keeps = True
+    version = publish(tmp_path / "one")
+    live = live_on(engine, tmp_path)
+    assert asyncio.run(live.load(tmp_path / "one", version)).version == version
+    assert "reset without the connector" in engine.events
+    assert "the KV connector keeps what it holds" in caplog.text
+
+
 def test_what_cannot_be_loaded_again_is_not_touched(engine: FakeEngine, tmp_path: Path) -> None:
     version = publish(tmp_path / "one")
     engine.load_format, engine.sleeps = "sharded_state", True
