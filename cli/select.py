@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.pool import Overwrite
+from cli.terminal import fitted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -87,7 +89,8 @@ def select(
     for note in chosen.notes:
         typer.echo(f"note: {note}", err=True)
     for task in chosen.tasks[:10]:
-        typer.echo(f"{task.rank:4}  {task.task_id}  ({task.reason})")
+        line = f"{task.rank:4}  {task.task_id}  ({task.reason})"
+        typer.echo(fitted(line, sys.stdout, " " * 6))
     if len(chosen.tasks) > 10:
         typer.echo(f"      and {len(chosen.tasks) - 10:,} more")
     if (
@@ -97,7 +100,8 @@ def select(
     ):
         typer.echo(repeat)
     what = "instances" if rows else "tasks"
-    typer.echo(f"{output}: {len(chosen.tasks):,} of {chosen.n_candidates:,} {what}, {reasons}: why")
+    told = f"{output}: {len(chosen.tasks):,} of {chosen.n_candidates:,} {what}, {reasons}: why"
+    typer.echo(fitted(told, sys.stdout))
 
 
 def strategies() -> None:

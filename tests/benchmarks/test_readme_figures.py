@@ -97,6 +97,21 @@ CLAIMS: list[tuple[str, str, list[Source]]] = [
         [cell("jostle", 0), cell("vllm", 0), cell("vllm", 1)],
     ),
     (
+        r"the same \| 2 CPU cores \| # s \| .*? transformers, batches of 8: # \| # x",
+        "harness",
+        [cell("jostle", 0), cell("transformers_8", 0), cell("transformers_8", 1)],
+    ),
+    (
+        r"with 5 shots it is # times .*? 8 shots # times, .*? its own # times, .*? batches of 8 "
+        r"these are #, # and # times",
+        "harness",
+        [
+            cell(way, 1, after=task)
+            for way in ("vllm", "transformers_8")
+            for task in ("four_answers", "classification", "drawn_shots")
+        ],
+    ),
+    (
         r"8B shape, bfloat16 \| one H100 \| # pairs/s \| .*?: # \| # x",
         "gpu-nvidia-h100-80gb-hbm3",
         [cell("jostle", 2), cell("vLLM, whole-prompt", 2), cell("jostle", 5)],
@@ -238,7 +253,8 @@ SETTINGS = (
     r"10 instances, 10 perturbations|2 of the 10 instances|\| 1 \||2,000 draws|steps at 1e-5",
     r"equal to 1e-5|\(0\.70 to 0\.95\)|overlap of 0\.90|below 0\.95|with 5 shots|8 shots",
     r"prompts of 365 tokens|blocks of 16 tokens|k \+ 1 prompts|temperature 1|at most 32 tokens",
-    r"scoring 1,650 pairs|scoring 330 pairs|1e-5 in float32|One H100|5 shots|```.*?```|`[^`]+`",
+    r"scoring 1,650 pairs|scoring 330 pairs|1e-5 in float32|One H100|5 shots|batches of 8|"
+    r"```.*?```|`[^`]+`",
 )
 """What is said in the same sentences and was not measured by them."""
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors import InputError
 from engine.protocol.weights_state import WeightsKind, WeightsState
@@ -15,6 +16,9 @@ from engine.weights.checkpoint_check import check_checkpoint, check_weights
 from engine.weights.identity import weights_identity
 from engine.weights.manifest import MANIFEST_NAME, Manifest, read_manifest
 from engine.weights.publishing import published_files, unverified_version
+
+if TYPE_CHECKING:
+    from vllm.config.load import LoadConfig
 
 
 class Admission:
@@ -159,3 +163,12 @@ def _readable() -> Iterator[None]:
             raise
         # A name too long, a circle of links (RuntimeError), no leave to read, no UTF-8.
         raise InputError(f"cannot be read: {error}", field="path") from error
+
+
+def check_loader(config: LoadConfig) -> None:
+    """`InputError` if what vLLM's loader has loaded cannot be loaded again."""
+    from vllm.model_executor.model_loader import get_model_loader
+
+    if not hasattr(get_model_loader(config), "get_all_weights"):
+        what = f"what was loaded by --load-format {config.load_format}"
+        raise InputError(f"{what} cannot be loaded again; start a server on the new weights")

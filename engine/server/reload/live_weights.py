@@ -15,7 +15,7 @@ from engine.errors import EngineError, InputError
 from engine.protocol.limits import Limits
 from engine.protocol.weights_state import Verification, WeightsKind, WeightsState
 from engine.server.keep_running.metrics import RELOAD_SECONDS, RELOADS, show_version
-from engine.server.reload.admission import Admission
+from engine.server.reload.admission import Admission, check_loader
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.live_record import LiveRecord, Memory, Proof, SharedFolder
 from engine.server.reload.prover import Prover
@@ -34,8 +34,7 @@ _SLEEPS = Probe(
 )
 """The pair by which weights are known again after a sleep; what it says of itself is of no use."""
 
-RESET_TRIES = 100
-"""How often the prefix cache is tried to be reset after a load, 50 ms apart."""
+RESET_TRIES = 100  # of the prefix cache after a load, 50 ms apart
 
 
 class LiveWeights:
@@ -163,7 +162,7 @@ class LiveWeights:
     def _admit(
         self, path: Path, version: str | None, kind: WeightsKind | None, verify: Verification
     ) -> tuple[WeightsState, Proof]:
-        self._check_loader()
+        check_loader(self._client.vllm_config.load_config)
         live, of_start = self.state, self._record.read().of_start
         if verify == "files":
             target = self._admission.check_unpublished(path, version, kind, live)
@@ -176,16 +175,6 @@ class LiveWeights:
             return self._admission.check_start(path, live), of_start
         target, manifest = self._admission.check(path, version, kind, live)
         return target, Proof.of(manifest)
-
-    def _check_loader(self) -> None:
-        from vllm.model_executor.model_loader import get_model_loader
-
-        config = self._client.vllm_config.load_config
-        if not hasattr(get_model_loader(config), "get_all_weights"):
-            problem = (
-                f"what was loaded by --load-format {config.load_format} cannot be loaded again"
-            )
-            raise InputError(f"{problem}; start a server on the new weights")
 
     async def _make_live(self, target: WeightsState, proof: Proof, started: float) -> None:
         before, now = self.state, self.state
@@ -222,7 +211,7 @@ class LiveWeights:
             )
         async with self.gate.alone():
             self._check_awake()
-            self._check_loader()
+            check_loader(self._client.vllm_config.load_config)
             async with self.gate.writing(self._limits.drain):
                 before = await self._prover.ask((_SLEEPS,), "before")
                 self._note(loading=True)
