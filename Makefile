@@ -18,10 +18,10 @@ demo: install ## a round on the bundled model and pool, beside random tasks, end
 test: install ## all tests; those that need a GPU skip themselves where there is none
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-# Those that two cores finish in 40 minutes.
+# Those that two cores finish in 50 minutes.
 BENCHMARKS := scoring reload counted python_path scaling
 
-bench: install ## benchmarks against peers, 40 minutes on two cores; writes benchmarks/RESULTS.md
+bench: install ## benchmarks against peers, 50 minutes on two cores; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m pip install --quiet --no-deps -r requirements/benchmarks.txt
 	@set -e; for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each; done
 	@$(BIN)/python -m benchmarks.sampling --eager

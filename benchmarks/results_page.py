@@ -17,7 +17,7 @@ PAGE = RESULTS.parent / "RESULTS.md"
 _HEAD = """# Results
 
 What the scripts of this folder have printed, each with the machine and the day. `make bench` runs
-those that two cores finish in 40 minutes and writes this page. Figures of different machines and
+those that two cores finish in 50 minutes and writes this page. Figures of different machines and
 days are not to be compared; the ratios inside one table are of one run. What the README says of
 speed stands here, and `tests/benchmarks/test_readme_figures.py` fails where it does not.
 """
