@@ -55,10 +55,7 @@ class Commands(typer.core.TyperGroup):
         except KeyboardInterrupt:
             again = f"; {_again()}" if ctx.invoked_subcommand in RESUMABLE else ""
             told = f"jostle: stopped{again}"
-            if os.environ.get("JOSTLE_PROGRESS") == "json":
-                told = json.dumps({"event": "stopped", "exit": STOPPED, "message": told})
-            print(told, file=sys.stderr)
-            sys.exit(STOPPED)
+            _end("stopped", STOPPED, told, told)
         except (EngineError, TrainingError) as error:
             if ctx.invoked_subcommand in RESUMABLE:
                 error.add_note(_again())
@@ -169,9 +166,13 @@ def _fail(message: str, code: int, error: Exception) -> NoReturn:
         raise error
     # What the user can mend fits a line; what another process wrote before it died may not.
     line = " ".join(message.split()) if code == 2 else message
-    told = fitted(f"jostle: error: {line}", sys.stderr)
+    _end("error", code, line, fitted(f"jostle: error: {line}", sys.stderr))
+
+
+def _end(event: str, code: int, message: str, told: str) -> NoReturn:
+    """Exits, having told a person so, or a program by the message."""
     if os.environ.get("JOSTLE_PROGRESS") == "json":
-        told = json.dumps({"event": "error", "exit": code, "message": line})
+        told = json.dumps({"event": event, "exit": code, "message": message})
     print(told, file=sys.stderr)
     sys.exit(code)
 

@@ -232,7 +232,7 @@ class Bench:
                         await _go_back(client, engine.weights)
                 raise
             end()
-            if engine.checkpoints:
+            if engine.checkpoints and (await client.weights()).version != engine.weights.version:
                 await _go_back(client, engine.weights)
         return agreed, readings
 

@@ -320,21 +320,23 @@ class LiveWeights:
                     else f"the load took over {self._limits.load_seconds:.0f} s"
                 )
         loading.result()
+        await self._reset_prefix_cache()
+        # The workers have forgotten what their images came to, the scheduler has not.
+        await self._client.reset_encoder_cache()
+
+    async def _reset_prefix_cache(self) -> None:
         # A reset is refused while a request holds blocks; one just aborted still may, for a step.
         for _ in range(RESET_TRIES):
             if await self._client.reset_prefix_cache(reset_connector=True):
-                # The workers have forgotten what their images came to, the scheduler has not.
-                await self._client.reset_encoder_cache()
                 return
             await asyncio.sleep(0.05)
-        if await self._client.reset_prefix_cache(reset_connector=False):
-            logger.warning(
-                "the KV connector keeps what it holds of the weights before: requests to vLLM's "
-                "own routes may be answered from it"
-            )
-            await self._client.reset_encoder_cache()
-            return
-        raise EngineError("the prefix cache could not be reset: some request still holds blocks")
+        if not await self._client.reset_prefix_cache(reset_connector=False):
+            problem = "the prefix cache could not be reset: some request still holds blocks"
+            raise EngineError(problem)
+        logger.warning(
+            "the KV connector keeps what it holds of the weights before: requests to vLLM's own "
+            "routes may be answered from it"
+        )
 
     async def _roll_back(self, probes: Sequence[Probe], before: Sequence[Logprobs]) -> None:
         self._note(usable=False)
