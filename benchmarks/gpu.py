@@ -42,6 +42,9 @@ RESULTS = Path(__file__).parent / "results"
 WHOLE_PROMPTS = ("vLLM, whole-prompt log-probabilities", "whole", dict[str, str]())
 
 VARIANTS = (
+    Variant(
+        "jostle, prefixes shared to their last token", environment={"JOSTLE_SHARED_TAILS": "1"}
+    ),
     Variant("jostle, vLLM's own rows", environment={"JOSTLE_OUTPUT_ROWS": "0"}),
     Variant("jostle, V1 runner", environment={"VLLM_USE_V2_MODEL_RUNNER": "0"}),
     Variant("jostle, steps of 16,384 tokens", ("--max-num-batched-tokens=16384",)),

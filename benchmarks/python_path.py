@@ -1,6 +1,6 @@
 """What a pair costs in Python: milliseconds of CPU in the server, and in the engine behind it.
 
-    python -m benchmarks.python_path [--tasks 12] [--turns 3] [--before CHECKOUT] [--stock]
+    python -m benchmarks.python_path [--tasks 12] [--turns 3] [--before CHECKOUT] [--stock|--tails]
 
 Everything between a request's tasks and the worker, and nothing else: our scorer, vLLM's AsyncLLM,
 scheduler and cache, and the V2 runner's object for log-probabilities, with a worker that computes
@@ -9,7 +9,8 @@ these are two processes, whose messages (0.04 ms a pair) are left out; the slowe
 rate. Real tasks with their gold outputs; every score is checked. Each turn is a process of its own,
 with other tasks than the turns before, after tasks that are not measured, so that nothing is known
 of a text beforehand. `--before` measures the engine of another checkout beside this one's, in
-turns.
+turns; `--tails` beside whole blocks of the cache the sharing of prefixes to their last token, and
+how many tokens each of the two computes.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from pydantic import BaseModel
 from benchmarks.common.pairs import prompt_builder, sample_tasks
 from benchmarks.common.result_file import RESULTS, ResultFile
 from benchmarks.common.turns import in_turns
+from engine.process.settings import SHARED_TAILS
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_task
 from engine.tasks import Task
 from engine.weights.models import resolve_model
 
-BEFORE, NOW = "before", "now"
+BEFORE, NOW, TAILS = "before", "now", "tails shared"
 
 WARM_UP = 8
 """Tasks that are scored and not measured."""
@@ -96,10 +98,11 @@ class CoreInProcess:
         """Nothing to end."""
 
 
-def made_up_llm(model: str) -> Any:
+def made_up_llm(model: str, *, tails: bool = False) -> Any:
     """An AsyncLLM on the V2 path whose worker makes its numbers up, set as on an H100."""
     os.environ |= {"VLLM_PLUGINS": "jostle", "VLLM_USE_V2_MODEL_RUNNER": "1"}
     import vllm.config.vllm
+    from vllm.config import KVTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.core_client import EngineCoreClient
@@ -118,6 +121,7 @@ def made_up_llm(model: str) -> Any:
         block_size=16,
         max_num_batched_tokens=8192,
         max_num_seqs=1024,
+        kv_transfer_config=KVTransferConfig(**SHARED_TAILS) if tails else None,
     ).create_engine_config()
     config.parallel_config.distributed_executor_backend = "uni"
     return AsyncLLM(config, UniProcExecutor, log_stats=True, log_requests=False)
@@ -189,6 +193,7 @@ class Turn(BaseModel):
     Attributes:
         pairs: How many were scored.
         prompt: Tokens of a prompt, in the mean.
+        computed: Tokens that the engine computed.
         server: CPU seconds of the server's loop.
         planners: Of the threads beside it.
         core: Of the engine core.
@@ -196,6 +201,7 @@ class Turn(BaseModel):
 
     pairs: int
     prompt: float
+    computed: int
     server: float
     planners: float
     core: float
@@ -230,7 +236,8 @@ def take_turn(given: argparse.Namespace) -> Turn:
     warm_up, tasks = tasks[:WARM_UP], tasks[WARM_UP:]
 
     async def run() -> dict[str, float]:
-        return await measure(made_up_llm(given.model), config, tasks, warm_up, stock=given.stock)
+        llm = made_up_llm(given.model, tails=given.tails)
+        return await measure(llm, config, tasks, warm_up, stock=given.stock)
 
     found = asyncio.run(run())
     plans = [plan_task(task, config, builder) for task in tasks]
@@ -238,17 +245,21 @@ def take_turn(given: argparse.Namespace) -> Turn:
     return Turn(
         pairs=int(found["pairs"]),
         prompt=mean(lengths),
+        computed=int(found["tokens"]),
         server=found["server"],
         planners=found["server's planners (beside it)"],
         core=found["engine core"],
     )
 
 
-def another_process(given: argparse.Namespace, engine: Path | None, seed: int) -> Turn:
+def another_process(
+    given: argparse.Namespace, engine: Path | None, seed: int, *, tails: bool = False
+) -> Turn:
     """A turn in a process of its own.
 
     Args:
         engine: Another checkout, whose engine takes the place of this one's.
+        tails: Whether prefixes are shared to their last token.
     """
     here = Path(__file__).parent.parent
     with tempfile.TemporaryDirectory() as folder:
@@ -259,7 +270,7 @@ def another_process(given: argparse.Namespace, engine: Path | None, seed: int) -
         options |= {"perturbations": given.perturbations, "seed": seed, "turn": file}
         command = [sys.executable, "-P", "-m", "benchmarks.python_path"]
         command += [f"--{name}={value}" for name, value in options.items()]
-        command += ["--stock"] * given.stock
+        command += ["--stock"] * given.stock + ["--tails"] * tails
         subprocess.run(command, check=True, cwd=here, env=os.environ | {"PYTHONPATH": folder})
         return Turn.model_validate_json(file.read_bytes())
 
@@ -280,6 +291,12 @@ def show(turns: dict[str, list[Turn]], result: ResultFile) -> dict[str, float]:
             figures[f"times, {label}"] = before / after
             row.append(f"{before / after:.2f}")
         rows.append(row)
+    computed = []
+    for way, of_way in turns.items():
+        tokens = sum(turn.computed for turn in of_way) / sum(turn.pairs for turn in of_way)
+        figures[f"tokens computed a pair, {way}"] = tokens
+        computed += [f"{tokens:.1f}", ""]
+    rows.append(["tokens computed", *computed, *[""] * (len(turns) > 1)])
     columns = [title for way in turns for title in (f"{way}: CPU ms a pair", "pairs/s")]
     of_each = f"{len(turns[NOW])} turns of {turns[NOW][0].pairs:,} pairs"
     length = mean(turn.prompt for turn in every)
@@ -301,6 +318,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--before", type=Path, help="a checkout whose engine is measured beside")
     parser.add_argument("--stock", action="store_true", help="vLLM's own scoring of fixed ids")
+    parser.add_argument("--tails", action="store_true", help="share prefixes to their last token")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--turn", type=Path, help=argparse.SUPPRESS)
@@ -309,13 +327,17 @@ def main() -> None:
         given.turn.write_text(take_turn(given).model_dump_json())
         return
 
-    def turns_of(engine: Path | None) -> Callable[[], Turn]:
+    def turns_of(engine: Path | None, *, tails: bool = False) -> Callable[[], Turn]:
         seeds = itertools.count()
-        return lambda: another_process(given, engine, next(seeds))
+        return lambda: another_process(given, engine, next(seeds), tails=tails)
 
     ways = {BEFORE: turns_of(given.before)} if given.before else {}
-    turns = in_turns(Turn, {**ways, NOW: turns_of(None)}, given.turns)
+    ways[NOW] = turns_of(None)
+    if given.tails:
+        ways[TAILS] = turns_of(None, tails=True)
+    turns = in_turns(Turn, ways, given.turns)
     name = "python_path" + "_stock" * given.stock + "_beside" * bool(given.before)
+    name += "_tails" * given.tails
     result = ResultFile(name, given.results)
     figures = show(turns, result)
     result.save(figures, given)

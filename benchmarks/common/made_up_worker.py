@@ -20,7 +20,7 @@ from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, LogprobsLists, ModelRunne
 from vllm.v1.worker.gpu.sample import prompt_logprob
 from vllm.v1.worker.worker_base import CompilationTimes, WorkerBase
 
-from engine.server.vllm import output_rows_v2
+from engine.server.vllm import output_rows_v2, shared_tails
 
 COUNTS_VARIABLE = "JOSTLE_MADE_UP_COUNTS"
 """Environment variable: the file that gets steps, tokens and rows, at each idle moment."""
@@ -62,6 +62,7 @@ class MadeUpWorker(WorkerBase):
         setattr(  # noqa: B010
             prompt_logprob, "compute_token_logprobs", lambda _, token_ids: logprob(token_ids)
         )
+        setattr(shared_tails, "install", lambda _: None)  # noqa: B010  there is nothing to copy
         self.requests: dict[str, Any] = {}
         self.output: ModelRunnerOutput | None = None
 

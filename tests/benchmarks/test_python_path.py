@@ -10,7 +10,7 @@ import pytest
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("way", [[], ["--stock"]])
+@pytest.mark.parametrize("way", [[], ["--stock"], ["--tails"]])
 def test_every_score_is_what_the_worker_made_up(way: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.python_path", "--tasks=2", "--turns=1", *way]
     command += ["--results", str(tmp_path)]

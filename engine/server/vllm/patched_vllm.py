@@ -49,11 +49,21 @@ SHARED_HASHES = (
 into a hash."""
 
 SHARED_TAILS = (
-    "vllm.v1.attention.backends.cpu_attn:CPUAttentionBackendImpl.do_kv_cache_update",
     "vllm.v1.core.kv_cache_utils:generate_block_hash_extra_keys",
     "vllm.v1.core.single_type_kv_cache_manager:FullAttentionManager",
 )
-"""The first is replaced by `engine.server.vllm.shared_tails`, which reads the others."""
+"""Read by `engine.server.vllm.shared_tails`."""
+
+BLOCK_COPIES = ("vllm.v1.attention.backends.cpu_attn:CPUAttentionBackendImpl.do_kv_cache_update",)
+"""Replaced by `engine.server.vllm.tail_copies` on a CPU."""
+
+SLOT_COPIES = (
+    "vllm.model_executor.layers.attention.attention:unified_kv_cache_update",
+    "vllm.model_executor.layers.attention.kv_transfer_utils:maybe_transfer_kv_layer",
+    "vllm.utils.torch_utils:async_tensor_h2d",
+)
+"""What `engine.server.vllm.tail_copies` leans on elsewhere: a layer's cache is updated before the
+connector is called, which is before its attention. It calls the last."""
 
 INTERRUPTED_LOADS = tuple(
     f"vllm.model_executor.model_loader.reload.layerwise:{name}"

@@ -5,19 +5,14 @@ a block, and each would compute again what lies between: half a block a pair, wh
 of 32 tokens of the CPU attention is a tenth of all work. Here a request that carries a mark takes
 those tokens from a block of the cache that begins with the same ones after the same prefix.
 
-It is a KV connector, so vLLM's scheduler counts the tokens as cached. The keys and values of a
-token that another request computed in an earlier step are copied before the forward pass, with
-their whole block; those of a token that is computed in the very same step are written to both
-places, layer by layer. Copies are exact: what is read is what the other request reads.
-
-Only for vLLM's CPU attention, whose update of the cache this extends; requests without the mark
-neither give nor take.
+It is a KV connector, so vLLM's scheduler counts the tokens as cached; a worker copies them
+(`engine.server.vllm.tail_copies`). Requests without the mark neither give nor take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -26,7 +21,6 @@ from vllm.config import VllmConfig
 from vllm.distributed.kv_transfer import get_kv_transfer_group, has_kv_transfer_group
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
-    KVConnectorMetadata,
     KVConnectorRole,
     SupportsHMA,
 )
@@ -34,24 +28,13 @@ from vllm.v1.core.kv_cache_utils import generate_block_hash_extra_keys
 from vllm.v1.core.single_type_kv_cache_manager import FullAttentionManager
 
 from engine.server.vllm.patched_vllm import SHARED_TAILS, unfit
+from engine.server.vllm.tail_copies import Copier, Copies, make_copier
 
 MARK = "jostle_shared_tokens"
 """Key of `SamplingParams.extra_args`: how many of the request's first tokens may be taken over."""
 
 MAX_CHILDREN = 8
 """Blocks remembered after one prefix. Any one of them serves what all of them share."""
-
-_UPDATE = "do_kv_cache_update"
-_STOCK = "_jostle_stock_kv_cache_update"
-
-
-@dataclass(slots=True)
-class Copies(KVConnectorMetadata):
-    """What the workers copy in a step, in this order: slots of the cache, one per token."""
-
-    block_size: int = 0
-    sources: list[int] = field(default_factory=list)
-    targets: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +118,16 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
     def __init__(self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: Any):
         super().__init__(vllm_config, role, kv_cache_config)
         self._size = 0
+        # On CUDA vLLM replays steps of one token a request as one graph, which copies nothing.
+        self._least = 1 if vllm_config.device_config.device_type == "cpu" else 2
         self._index: Index | None = None  # none where the cache is of a kind not handled
         self._filling: dict[str, tuple[Any, int]] = {}
         self._found: dict[str, tuple[int, int]] = {}
         self._copies = Copies()
         self._origins: dict[int, int] = {}
         self._pinned: list[Any] = []
-        self._caches: list[torch.Tensor] = []
+        self._caches: dict[str, torch.Tensor] = {}
+        self._copier: Copier | None = None
 
     # In the scheduler.
 
@@ -166,7 +152,7 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
         self, request: Any, num_computed_tokens: int
     ) -> tuple[int | None, bool]:
         """How many tokens behind the whole cached blocks are found at the head of another block."""
-        start, end = num_computed_tokens, _allowed(request)
+        start, end = num_computed_tokens, self._allowed(request)
         if self._index is None or start >= end or not self._has_room(request):
             return 0, False
         self._note_filled()
@@ -195,7 +181,7 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
                 self._origins[target * self._size + offset] = origin
                 self._copies.sources.append(origin)
                 self._copies.targets.append(target * self._size + offset)
-        if _allowed(request):
+        if self._allowed(request):
             self._filling[request.request_id] = (request, start // self._size)
             self._note_filled()
 
@@ -223,6 +209,13 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
         """The same, where vLLM runs without groups."""
         return self.request_finished_all_groups(request, (block_ids,))
 
+    def _allowed(self, request: Any) -> int:
+        """The mark of a request. Any client of the server may send one, so it is not believed."""
+        params = request.sampling_params
+        value = (params.extra_args or {}).get(MARK) if params else None
+        most = request.num_prompt_tokens - self._least
+        return max(0, min(value, most)) if type(value) is int else 0
+
     def _has_room(self, request: Any) -> bool:
         """Whether a block can be held back while the request gets its own."""
         needed = -(-request.num_tokens // self._size)
@@ -241,90 +234,46 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
     # In a worker.
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
-        """Takes the layers' caches, of shape (blocks, ...)."""
-        self._caches = list(kv_caches.values())
+        """Takes the layers' caches."""
+        self._caches = kv_caches
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
-        """Copies what earlier steps have computed, and prepares what this one computes."""
+        """Before the forward pass."""
         copies = self._get_connector_metadata()
         assert isinstance(copies, Copies)
         if not copies.targets:
             return
-        slots = next(iter(forward_context.slot_mapping.values()))
-        rows = {slot: row for row, slot in enumerate(slots.tolist())}
-        taken = [rows.get(source, -1) for source in copies.sources]
-        size = copies.block_size
-        whole = {
-            target // size: source // size
-            for source, target, row in zip(copies.sources, copies.targets, taken, strict=True)
-            if row < 0
-        }
-        for target, source in whole.items():
-            for cache in self._caches:
-                cache[target].copy_(cache[source])
-        here = [
-            (row, target) for row, target in zip(taken, copies.targets, strict=True) if row >= 0
-        ]
-        if here:
-            pairs = torch.tensor(here, dtype=slots.dtype, device=slots.device)
-            _step.rows, _step.slots = pairs[:, 0].long(), pairs[:, 1].contiguous()
+        if self._copier is None:
+            raise RuntimeError(f"{MARK} was sent to an engine that shares no tails")
+        self._copier.begin(copies, forward_context)
 
     def wait_for_layer_load(self, layer_name: str) -> None:
-        """Nothing to wait for: what is copied between layers is copied by the update itself."""
+        """In each layer, between its update of the cache and its attention."""
+        if self._copier:
+            self._copier.layer(layer_name)
 
     def save_kv_layer(self, *args: Any, **kwargs: Any) -> None:
         """Nothing leaves the cache."""
 
     def wait_for_save(self) -> None:
-        """The forward pass is over."""
-        _step.rows = None
+        """After the forward pass."""
+        if self._copier:
+            self._copier.end()
 
-
-@dataclass(slots=True)
-class _Step:
-    """Rows of this step whose keys and values are written a second time, and the slots for it."""
-
-    rows: torch.Tensor | None = None
-    slots: torch.Tensor | None = None
-
-
-_step = _Step()
+    def copy(self, runner: Any) -> str | None:
+        """Has this worker copy from now on; why it cannot, or None."""
+        found = make_copier(runner, self._caches)
+        if isinstance(found, str):
+            return found
+        self._copier = found
+        return None
 
 
 def install(runner: Any) -> str | None:
-    """Extends the update of the cache in this worker; why it cannot be done, or None."""
-    if not has_kv_transfer_group() or not isinstance(get_kv_transfer_group(), SharedTails):
+    """Has the connector of this worker copy; why it cannot be done, or None."""
+    if not has_kv_transfer_group():
         return "the engine was started without it"
-    if reason := unfit(SHARED_TAILS):
-        return reason
-    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl as Attention
-
-    layers = runner.compilation_config.static_forward_context.values()
-    if not all(type(layer.impl) is Attention for layer in layers if hasattr(layer, "impl")):
-        return "only vLLM's CPU attention is handled"
-    if not hasattr(Attention, _STOCK):
-        setattr(Attention, _STOCK, getattr(Attention, _UPDATE))
-        setattr(Attention, _UPDATE, _update)
-    return None
-
-
-def _update(
-    self: Any,
-    layer: Any,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    kv_cache: torch.Tensor,
-    slot_mapping: torch.Tensor,
-) -> None:
-    """Replacement of the attention's method: some rows are written to a second slot as well."""
-    stock = getattr(type(self), _STOCK)
-    stock(self, layer, key, value, kv_cache, slot_mapping)
-    if _step.rows is not None:
-        stock(self, layer, key[_step.rows], value[_step.rows], kv_cache, _step.slots)
-
-
-def _allowed(request: Any) -> int:
-    """The mark of a request. Any client of the server may send one, so it is not believed."""
-    params = request.sampling_params
-    value = (params.extra_args or {}).get(MARK) if params else None
-    return max(0, min(value, request.num_prompt_tokens - 1)) if type(value) is int else 0
+    tails = get_kv_transfer_group()
+    if not isinstance(tails, SharedTails):
+        return "the engine was started without it"
+    return unfit(SHARED_TAILS) or tails.copy(runner)

@@ -9,6 +9,7 @@ import pytest
 
 from engine.process.settings import (
     FLOAT32_VARIABLE,
+    SHARED_TAILS_VARIABLE,
     EngineSettings,
     choose_settings,
     ranks_here,
@@ -49,7 +50,9 @@ def test_a_machine_with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.device == "cuda"
     assert "--dtype=bfloat16" in settings.flags
     assert settings.environment == {}
-    assert "--block-size" not in names(settings)
+    assert not {"--block-size", "--kv-transfer-config"} & names(settings)
+    monkeypatch.setenv(SHARED_TAILS_VARIABLE, "1")
+    assert "--kv-transfer-config" in names(choose_settings())
 
 
 @pytest.mark.usefixtures("without_gpu")

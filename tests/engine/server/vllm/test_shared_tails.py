@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("vllm")
 
+from vllm.config import CUDAGraphMode
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import sha256
 from vllm.v1.core.kv_cache_manager import KVCacheManager
@@ -20,8 +21,9 @@ from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.request import Request
 
-from engine.server.vllm import shared_tails
+from engine.server.vllm import shared_tails, tail_copies
 from engine.server.vllm.shared_tails import MARK, SharedTails
+from engine.server.vllm.tail_copies import BlockCopies, SlotCopies, make_copier
 
 SIZE = 4
 BUDGET = 12
@@ -42,7 +44,7 @@ class Attention:
         cache.view(-1)[slots] = key
 
 
-setattr(Attention, shared_tails._STOCK, Attention.update)
+setattr(Attention, tail_copies._STOCK, Attention.update)
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Engine:
     """vLLM's cache manager and the connector, with the steps that its scheduler would take."""
 
     n_blocks: int
+    device: str = "cpu"
     waiting: list[Request] = field(default_factory=list)
     running: list[Request] = field(default_factory=list)
     shared: int = 0
@@ -59,11 +62,15 @@ class Engine:
         spec = FullAttentionSpec(block_size=SIZE, num_kv_heads=1, head_size=1, dtype=torch.float32)
         config = KVCacheConfig(self.n_blocks, [], [KVCacheGroupSpec(["layer"], spec)])
         self.manager = KVCacheManager(config, 1024, SIZE, SIZE)
-        transfer: Any = SimpleNamespace(kv_transfer_config=SimpleNamespace())
+        transfer: Any = SimpleNamespace(
+            kv_transfer_config=SimpleNamespace(),
+            device_config=SimpleNamespace(device_type=self.device),
+        )
         self.connector = SharedTails(transfer, None, config)  # type: ignore[arg-type]
         self.connector.bind_kv_cache_manager(self.manager)
-        self.cache = torch.zeros(self.n_blocks, SIZE, dtype=torch.long)
-        self.connector.register_kv_caches({"layer": self.cache})
+        self.cache = torch.zeros(self.n_blocks, 1, SIZE, 1, dtype=torch.long)
+        kind = BlockCopies if self.device == "cpu" else SlotCopies
+        self.connector._copier = kind({"layer": self.cache})
 
     def add(self, tokens: list[int], *, marked: bool, mark: Any = None) -> None:
         mark = len(tokens) - 1 if mark is None else mark
@@ -128,7 +135,9 @@ class Engine:
         self.connector.bind_connector_metadata(copies)
         self.connector.start_load_kv(SimpleNamespace(slot_mapping={"layer": mapping}))
         key = torch.tensor(keys, dtype=torch.long)
-        shared_tails._update(Attention(), None, key, key, self.cache, mapping)
+        update = tail_copies._update if self.device == "cpu" else Attention.update
+        update(Attention(), None, key, key, self.cache, mapping)
+        self.connector.wait_for_layer_load("layer")
         self.connector.wait_for_save()
         self.connector.clear_connector_metadata()
 
@@ -154,12 +163,13 @@ tails = st.lists(st.integers(0, 1), min_size=1, max_size=14)
     prefixes=st.lists(st.integers(0, 1), min_size=0, max_size=14),
     requests=st.lists(st.tuples(tails, st.booleans()), min_size=1, max_size=14),
     n_blocks=st.integers(10, 60),
+    device=st.sampled_from(["cpu", "cuda"]),
 )
 @settings(deadline=None, max_examples=400)
 def test_every_slot_holds_what_its_request_would_have_computed(
-    prefixes: list[int], requests: list[tuple[list[int], bool]], n_blocks: int
+    prefixes: list[int], requests: list[tuple[list[int], bool]], n_blocks: int, device: str
 ) -> None:
-    engine = Engine(n_blocks)
+    engine = Engine(n_blocks, device)
     for tail, marked in requests:
         engine.add(prefixes + tail, marked=marked)
     engine.run()
@@ -167,8 +177,9 @@ def test_every_slot_holds_what_its_request_would_have_computed(
     assert free == n_blocks - 1, "a block is held for ever"
 
 
-def test_a_prefix_is_shared_to_its_last_token_in_one_step_and_later() -> None:
-    engine = Engine(60)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_prefix_is_shared_to_its_last_token_in_one_step_and_later(device: str) -> None:
+    engine = Engine(60, device)
     prefix = [1, 2, 3, 4, 5, 6]
     for tail in ([7, 8], [9, 10], [11, 12], [13, 14]):
         engine.add(prefix + tail, marked=True)
@@ -186,12 +197,14 @@ def test_requests_without_the_mark_take_nothing() -> None:
     assert engine.connector._copies.targets == []
 
 
-def test_the_last_token_allowed_is_computed_even_if_it_is_known() -> None:
-    engine = Engine(60)
+@pytest.mark.parametrize(("device", "shared"), [("cpu", 3), ("cuda", 2)])
+def test_the_last_token_allowed_is_computed_even_if_it_is_known(device: str, shared: int) -> None:
+    engine = Engine(60, device)
     for _ in range(2):
         engine.add([1, 2, 3, 4, 5, 6, 7, 8], marked=True)
     engine.run()
-    assert engine.shared == 3  # the eighth predicts the output
+    # The eighth predicts the output; a step of one token a request would be one graph on CUDA.
+    assert engine.shared == shared
 
 
 @pytest.mark.parametrize(("mark", "shared"), [("x", 0), (10**9, 3), (-5, 0), (2.5, 0), (True, 0)])
@@ -213,3 +226,83 @@ def test_what_is_remembered_does_not_grow_with_the_requests() -> None:
     assert len(index._blocks) <= 60
     assert all(len(few) <= shared_tails.MAX_CHILDREN for few in index._children.values())
     assert engine.connector._filling == {}
+
+
+def test_a_mark_that_no_worker_heeds_ends_the_step() -> None:
+    engine = Engine(60)
+    engine.connector._copier = None
+    for _ in range(2):
+        engine.add([1, 2, 3, 4, 5, 6, 7, 8], marked=True)
+    with pytest.raises(RuntimeError, match="shares no tails"):
+        engine.run()
+
+
+def test_a_step_whose_layers_were_not_called_is_not_believed() -> None:
+    copier = SlotCopies({"layer": torch.zeros(4, 1, SIZE, 1)})
+    copier.begin(tail_copies.Copies(SIZE, [1], [9]), None)
+    with pytest.raises(RuntimeError, match="one graph"):
+        copier.end()
+    copier.end()  # a step without copies
+
+
+def runner(**changes: Any) -> Any:
+    """A runner on CUDA whose tokens have slots of their own, but for some changes."""
+    kind = type(changes.get("attention", "FlashAttentionImpl"), (), {})
+    cache = torch.zeros(4, 2, 16, 8, dtype=changes.get("dtype", torch.bfloat16))
+    context = {"layer": SimpleNamespace(impl=kind()), "rotary": SimpleNamespace()}
+    graphs = SimpleNamespace(mixed_mode=lambda: changes.get("graphs", CUDAGraphMode.PIECEWISE))
+    config = SimpleNamespace(
+        cache_config=SimpleNamespace(block_size=changes.get("block_size", 16)),
+        parallel_config=SimpleNamespace(
+            use_ubatching=changes.get("ubatching", False),
+            decode_context_parallel_size=changes.get("context", 1),
+            prefill_context_parallel_size=1,
+        ),
+        speculative_config=changes.get("drafts"),
+        compilation_config=SimpleNamespace(cudagraph_mode=graphs),
+    )
+    return SimpleNamespace(
+        device=torch.device("cuda"),
+        vllm_config=config,
+        compilation_config=SimpleNamespace(static_forward_context=context),
+        caches={"layer": cache},
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"attention": "FlashInferImpl"}, "FlashInferImpl is not handled"),
+        ({"block_size": 32}, "laid out in another way"),
+        ({"dtype": torch.float8_e4m3fn}, "8-bit floats"),
+        ({"ubatching": True}, "in parts"),
+        ({"drafts": object()}, "drafts"),
+        ({"context": 2}, "a context in parts"),
+        ({"graphs": CUDAGraphMode.FULL}, "as one graph"),
+    ],
+)
+def test_what_slots_cannot_be_copied_for_is_told(changes: dict[str, Any], reason: str) -> None:
+    made = runner(**changes)
+    found = make_copier(made, made.caches)
+    assert isinstance(found, str)
+    assert reason in found
+
+
+def test_what_slots_are_copied_for() -> None:
+    for attention in ("FlashAttentionImpl", "TritonAttentionImpl"):
+        made = runner(attention=attention)
+        assert isinstance(make_copier(made, made.caches), SlotCopies)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3)])
+def test_slots_are_copied_in_every_layout_in_memory(order: tuple[int, ...]) -> None:
+    cache = torch.randn(6, 2, SIZE, 8).permute(order).contiguous().permute(order)
+    before = cache.clone()
+    copier = SlotCopies({"layer": cache})
+    copier.begin(tail_copies.Copies(SIZE, [5, 6, 5], [9, 18, 21]), None)
+    copier.layer("layer")
+    copier.end()
+    expected = before.clone()
+    for source, target in ((5, 9), (6, 18), (5, 21)):
+        expected[target // SIZE, :, target % SIZE] = before[source // SIZE, :, source % SIZE]
+    assert torch.equal(cache, expected)

@@ -46,6 +46,8 @@ def test_only_processes_of_a_server_that_jostle_started_die_with_their_parent(
         patched.DIRECT_REQUESTS,
         patched.SHARED_HASHES,
         patched.SHARED_TAILS,
+        patched.BLOCK_COPIES,
+        patched.SLOT_COPIES,
         patched.INTERRUPTED_LOADS,
     ],
 )
