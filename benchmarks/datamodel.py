@@ -19,24 +19,39 @@ import hashlib
 import time
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import polars as pl
 from rich.console import Console
+from transformers import AutoTokenizer
 
-from benchmarks.common.lines import append_line, read_lines
-from benchmarks.evidence.evidence_pools import NAMES, EvidencePool, evidence_pool
+from benchmarks.common.lines import append_line, check_one_key, read_lines
+from benchmarks.evidence.datamodel_tables import CONSTANT
+from benchmarks.evidence.evidence_pools import (
+    NAMES,
+    EvidencePool,
+    evidence_pool,
+    predictors_file,
+    runs_file,
+    share,
+)
 from benchmarks.evidence.laboratory import (
     PACKS_PER_STEP,
     ROWS_PER_PACK,
     Laboratory,
     Outcome,
+    laboratory_key,
     load_model,
 )
 from benchmarks.evidence.task_subsets import Floats, Subset, draw, given
 from benchmarks.task_predictors import of_stored_pairs
+from engine.prompts import PromptBuilder
+from engine.tasks import Task
+from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.config.run_config import RunConfig
+from training.evaluation.evaluator import Evaluator, build_evaluation_set
 
 RESULTS = Path("benchmarks/results")
 N_TASKS = 12
@@ -49,7 +64,7 @@ CONFIG = RunConfig.model_validate(
         "evaluate": {"instances_per_task": 10, "max_new_tokens": 24},
     }
 )
-"""As the demo trains and evaluates, on twice as many tasks and held-out instances."""
+"""As the demo trains and evaluates, on twice as many held-out instances."""
 
 
 def lean_of_pool(chosen: EvidencePool) -> Floats:
@@ -79,35 +94,47 @@ def journal(chosen: EvidencePool) -> Path:
     return chosen.records / "runs.jsonl"
 
 
-def known_runs(chosen: EvidencePool) -> dict[int, dict[str, Any]]:
-    """The runs of the file and of the journal by number."""
+def known_runs(chosen: EvidencePool, model: str | None = None) -> dict[int, dict[str, Any]]:
+    """The runs of the file and of the journal by number.
+
+    Args:
+        model: Key of the weights they begin with; those of others are left. The first runs were
+            made before it was written down.
+    """
     records = pl.read_parquet(chosen.runs).to_dicts() if chosen.runs.exists() else []
     records += read_lines(journal(chosen))
     key = runs_key(chosen)
-    return {record["run"]: record for record in records if record["key"] == key}
+    return {
+        record["run"]: record
+        for record in records
+        if record["key"] == key and (not model or record.get("model") in (None, model))
+    }
 
 
 def run_all(
-    chosen: EvidencePool, seconds: float, n_runs: int, share: tuple[int, int] = (1, 1)
+    chosen: EvidencePool, seconds: float, n_runs: int, part: tuple[int, int] = (1, 1)
 ) -> None:
     """Runs that are not known yet, as long as one more fits the time.
 
     Args:
-        share: Which of how many processes side by side this is: each makes its own numbers.
+        part: Which of how many processes side by side this is: each makes its own numbers.
     """
     began = time.monotonic()
-    done = known_runs(chosen)
-    laboratory = Laboratory(*load_model(), CONFIG, chosen.held_out)
+    model, tokenizer = load_model()
+    weights = laboratory_key(model)
+    done = known_runs(chosen, weights)
+    laboratory = Laboratory(model, tokenizer, CONFIG, chosen.held_out)
     lean = lean_of_pool(chosen)
     longest = 0.0
     for run in range(-1, n_runs):
         started = time.monotonic()
-        if run in done or run % share[1] != share[0] - 1:
+        if run in done or run % part[1] != part[0] - 1:
             continue
         if started - began + 1.1 * longest > seconds:
             break
         subset = draw(run, lean, N_TASKS) if run >= 0 else Subset(-1, "uniform", (), 0)
-        record = {"key": runs_key(chosen), **as_row(laboratory.run(subset, chosen.pool))}
+        row = as_row(laboratory.run(subset, chosen.pool))
+        record = {"key": runs_key(chosen), "model": weights, **row}
         append_line(journal(chosen), record)
         longest = max(longest, time.monotonic() - started)
         print(
@@ -125,9 +152,53 @@ def as_row(outcome: Outcome) -> dict[str, Any]:
     return {**row, "held_out": list(held_out), **dict(zip(names, columns, strict=True))}
 
 
+def best_constants(chosen: EvidencePool) -> dict[str, tuple[float, float, None]]:
+    """ROUGE-L and exact match of the gold output that fits a held-out task's instances best."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(BUNDLED_MODEL))
+    builder = PromptBuilder(tokenizer, CONFIG.score.prompt, CONFIG.model.max_model_len)
+    data = build_evaluation_set(list(chosen.held_out), builder, CONFIG.evaluate)
+    evaluator = Evaluator(data, CONFIG.evaluate.max_new_tokens)
+
+    def scores(task: Task, answer: str) -> tuple[float, float, None]:
+        outputs = evaluator.compare(task, [answer] * len(task.instances))
+        rouge_l = fmean(each.rouge_l for each in outputs)
+        return rouge_l, 100 * fmean(each.exact_match for each in outputs), None
+
+    return {
+        task.id: max(
+            (scores(task, gold) for each in task.instances for gold in each.outputs),
+            key=lambda found: found[:2],
+        )
+        for task in data.tasks
+    }
+
+
+def constant_row(chosen: EvidencePool) -> dict[str, Any]:
+    """The best constant answers as a row beside the runs."""
+    found = best_constants(chosen)
+    rouge_l, exact_match, _ = (column for column in zip(*found.values(), strict=True))
+    outcome = Outcome(
+        run=CONSTANT,
+        kind="constant",
+        seed=0,
+        tasks=(),
+        rouge_l=fmean(rouge_l),
+        exact_match=fmean(exact_match),
+        gold_logprob=None,
+        held_out=found,
+        losses=(),
+        tokens=0,
+        train_s=0.0,
+        evaluate_s=0.0,
+        device="none",
+    )
+    return {"key": runs_key(chosen), **as_row(outcome)}
+
+
 def write(chosen: EvidencePool) -> None:
-    """Adds the runs of the journal to the file, by number."""
+    """Adds the runs of the journal to the file, by number, and the best constant answers."""
     known = known_runs(chosen)
+    known[CONSTANT] = constant_row(chosen)
     if chosen.runs.exists() and not known.keys() >= {*pl.read_parquet(chosen.runs)["run"]}:
         raise SystemExit(f"{chosen.runs} holds runs of another pool or design; move it away first")
     table = pl.DataFrame([record for _, record in sorted(known.items())])
@@ -135,16 +206,17 @@ def write(chosen: EvidencePool) -> None:
     print(f"{table.height} runs, {chosen.runs.stat().st_size} bytes: {chosen.runs}")
 
 
-def analyse(chosen: EvidencePool, results: Path) -> None:
-    """Prints the tables, writes them down and draws the picture."""
+def analyse(name: str, results: Path) -> None:
+    """Prints the tables of a pool's runs, writes them down and draws the picture."""
     from benchmarks.evidence.datamodel_tables import Runs, draw_picture, show
 
-    runs = Runs(pl.read_parquet(chosen.runs), pl.read_parquet(chosen.predictors))
+    check_one_key((stored := pl.read_parquet(runs_file(name))).to_dicts(), runs_file(name))
+    runs = Runs(stored, pl.read_parquet(predictors_file(name)))
     if len(runs.of_subset) < FEWEST:
         raise SystemExit(f"{len(runs.of_subset)} subsets; the analysis takes {FEWEST} at least")
     console = Console(width=116, record=True)
     show(runs, console)
-    target = results / f"datamodel_{chosen.name}.txt"
+    target = results / f"datamodel_{name}.txt"
     target.write_text(console.export_text())
     draw_picture(runs, target.with_suffix(".png"))
 
@@ -157,18 +229,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=560.0, help="no run is begun beyond it")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument(
-        "--share", default="1/1", help="1/2 and 2/2: two processes side by side, one core each"
+        "--share", type=share, default=(1, 1), help="1/2: of two processes side by side, the first"
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="a folder")
     asked = parser.parse_args()
+    if asked.what == "analyse":
+        analyse(asked.pool, asked.results)
+        return
     chosen = evidence_pool(asked.pool)
     if asked.what == "run":
-        number, _, of = asked.share.partition("/")
-        run_all(chosen, asked.seconds, asked.runs, (int(number), int(of)))
-    elif asked.what == "write":
-        write(chosen)
+        run_all(chosen, asked.seconds, asked.runs, asked.share)
     else:
-        analyse(chosen, asked.results)
+        write(chosen)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from benchmarks.common.lines import append_line, read_lines
+from benchmarks.common.lines import append_line, check_one_key, read_lines
 from benchmarks.evidence.perturbation_tables import (
     DEFAULT,
     grids_of,
@@ -59,7 +59,7 @@ def config_of(setting: str) -> ScoreConfig:
 
 def collect(journal: Path, seconds: float) -> None:
     """Scores what the journal does not hold, a file per setting and a line per task."""
-    from benchmarks.evidence.laboratory import load_model
+    from benchmarks.evidence.laboratory import laboratory_key, load_model
     from benchmarks.evidence.pack_scoring import score_task
     from engine.prompts import PromptBuilder
 
@@ -69,7 +69,8 @@ def collect(journal: Path, seconds: float) -> None:
         config = config_of(setting)
         builder = PromptBuilder(tokenizer, config.prompt, 2048)
         file = journal / f"{setting}.jsonl"
-        done = {record["task_id"] for record in read_lines(file)}
+        key = laboratory_key(model, config.model_dump_json(), training_pool().digest())
+        done = {record["task_id"] for record in read_lines(file, key)}
         for task in training_pool():
             if task.id in done:
                 continue
@@ -78,6 +79,7 @@ def collect(journal: Path, seconds: float) -> None:
                 return
             scored = score_task(model, task, config, builder)
             record = {
+                "key": key,
                 "task_id": task.id,
                 "original_tokens": scored.original_tokens,
                 "perturbed_tokens": scored.perturbed_tokens,
@@ -92,8 +94,9 @@ def write(journal: Path, target: Path) -> None:
     """The pairs of all settings whose tasks have all been scored, as one Parquet file."""
     parts = []
     for setting in SETTINGS:
-        records = read_lines(journal / f"{setting}.jsonl")
-        if len(records) == len(training_pool()):
+        file = journal / f"{setting}.jsonl"
+        check_one_key(records := read_lines(file), file)
+        if {record["task_id"] for record in records} == {task.id for task in training_pool()}:
             for record in records:
                 tokens = record["original_tokens"] + record["perturbed_tokens"]
                 parts.append(
@@ -116,11 +119,10 @@ def analyse(data: Path, target: Path) -> None:
     console = Console(width=100, record=True)
     if data.exists():
         show_settings(pl.read_parquet(data), console)
-    for file, title in (
-        (SECOND, "56 bundled tasks, 10 x 10"),
-        (REAL_PAIRS, "51 real tasks, 20 x 20"),
-    ):
+    for file, kind in ((SECOND, "bundled"), (REAL_PAIRS, "real")):
         grids = grids_of(pl.read_parquet(file))
+        n, k = grids[0].p.shape
+        title = f"{len(grids)} {kind} tasks, {n} x {k - 1}"
         show_measures(grids, title, console)
         show_designs(grids, title, console)
     target.write_text(console.export_text())

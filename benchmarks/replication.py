@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,7 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.common.lines import read_lines
+from benchmarks.common.lines import check_one_key, read_lines
 from benchmarks.evidence.laboratory import Laboratory, load_model
 from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, N_PER_ROUND, N_ROUNDS, ShootOut
 from engine.pools.bundled import held_out_pool, training_pool
@@ -30,6 +31,9 @@ from training.evaluation.bootstrap import MeanDifference, crossed_difference
 
 JOURNAL = Path("runs/replication/rounds.jsonl")
 RESULT = Path("benchmarks/results/replication.txt")
+OUTCOMES = {"rouge_l": ("ROUGE-L", 1), "gold_logprob": ("log-probability of gold tokens", 3)}
+"""What is compared, its name and the digits it is shown with."""
+
 CONFIG = RunConfig.model_validate(
     {
         "score": {"n_instances": 5, "n_perturbations": 5, "max_output_tokens": 16},
@@ -53,30 +57,42 @@ def run(journal: Path, seconds: float, contestants: list[str], n_seeds: int) -> 
         print(f"{name}, seed {seed}, round {index}: {record['seconds']:.0f} s", flush=True)
 
 
-class Curves:
-    """What became of every contestant after every round, over its seeds."""
+TRAINED = 3
+"""What a trained token costs in scored ones: its gradients take twice what its output takes."""
 
-    def __init__(self, records: list[dict[str, Any]]) -> None:
+
+class Curves:
+    """What became of every contestant after every round, over its seeds.
+
+    Args:
+        outcome: `rouge_l`, `exact_match` or `gold_logprob`.
+    """
+
+    def __init__(self, records: list[dict[str, Any]], outcome: str) -> None:
         self.by_place = {
             (each["contestant"], each["round"], each["seed"]): each for each in records
         }
-        base = self.by_place.get((BASE, 0, 0))
-        self.base = None if base is None else fmean(base["held_out"].values())
+        self.outcome = outcome
 
     def seeds(self, name: str, index: int) -> list[int]:
         """Those that have got so far."""
         return sorted(s for n, i, s in self.by_place if (n, i) == (name, index))
 
-    def rouge_l(self, name: str, index: int) -> float:
-        """Mean over seeds and held-out tasks."""
+    def mean(self, name: str, index: int) -> float:
+        """Over seeds and held-out tasks."""
         seeds = self.seeds(name, index)
-        return fmean(fmean(self.by_place[name, index, s]["held_out"].values()) for s in seeds)
+        return fmean(fmean(self.by_place[name, index, seed][self.outcome]) for seed in seeds)
 
     def tokens(self, name: str, index: int) -> float:
-        """All scorings up to a round, and the one training that made its weights; mean of seeds."""
+        """All scorings up to a round, and the trainings they need: mean of seeds, in scored tokens.
+
+        Who scores needs the weights of every round; who does not, those of the last alone.
+        """
+        rounds = range(index + 1)
+        trained = rounds if CONTESTANTS[name].asks != "nothing" else [index]
         return fmean(
-            self.by_place[name, index, seed]["training_tokens"]
-            + sum(self.by_place[name, at, seed]["scoring_tokens"] for at in range(index + 1))
+            sum(self.by_place[name, at, seed]["scoring_tokens"] for at in rounds)
+            + TRAINED * sum(self.by_place[name, at, seed]["training_tokens"] for at in trained)
             for seed in self.seeds(name, index)
         )
 
@@ -84,39 +100,72 @@ class Curves:
         """Paired by seed and held-out task."""
         moves = []
         for seed in self.seeds(name, index):
-            if random := self.by_place.get(("random", index, seed)):
-                mine = self.by_place[name, index, seed]["held_out"]
-                moves.append([value - random["held_out"][task] for task, value in mine.items()])
-        return crossed_difference(moves, f"{name}/{index}") if moves else None
+            mine, random = (self.by_place.get((who, index, seed)) for who in (name, "random"))
+            if mine and random:
+                pairs = zip(mine[self.outcome], random[self.outcome], strict=True)
+                moves.append([value - other for value, other in pairs])
+        return crossed_difference(moves, f"{name}/{index}/{self.outcome}") if moves else None
+
+
+def holm(ps: Mapping[str, float]) -> dict[str, float]:
+    """Several p, raised so that any false finding among them is as rare as one (Holm, 1979)."""
+    adjusted, largest = {}, 0.0
+    for at, (name, p) in enumerate(sorted(ps.items(), key=lambda each: each[1])):
+        largest = max(largest, min(1.0, (len(ps) - at) * p))
+        adjusted[name] = largest
+    return adjusted
 
 
 def show(records: list[dict[str, Any]], console: Console) -> None:
     """Learning curves, paired differences from random ones, and what a token brought."""
-    curves = Curves(records)
-    console.print("ROUGE-L on the held-out tasks, and less random ones of the same seed")
+    for outcome, (title, digits) in OUTCOMES.items():
+        _show(Curves(records, outcome), title, digits, console)
+    console.print(
+        f"tokens: scored ones and {TRAINED} times those trained on; p: of the last round, by "
+        "Holm's rule over all strategies; per million: what a million tokens more than random's "
+        "brought"
+    )
+
+
+def _show(curves: Curves, title: str, digits: int, console: Console) -> None:
+    last = N_ROUNDS - 1
+    console.print(f"{title} on the held-out tasks, and less random tasks of the same seed")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("chosen by", "tasks", "seeds", "ROUGE-L", "less random", "p", "tokens"):
+    for heading in ("chosen by", "tasks", "seeds", "score", "less random", "p", "tokens"):
         table.add_column(heading, justify="left" if heading == "chosen by" else "right")
-    table.add_column("gain per million", justify="right")
+    table.add_column("per million", justify="right")
+    found = {
+        (name, index): curves.less_random(name, index)
+        for name in CONTESTANTS
+        for index in range(N_ROUNDS)
+        if name != "random"
+    }
+    ps = holm({name: each.p for (name, index), each in found.items() if each and index == last})
+    base = curves.seeds(BASE, 0)
+    if base:
+        table.add_row("(base model)", "0", "-", f"{curves.mean(BASE, 0):.{digits}f}", *4 * ["-"])
     for name in CONTESTANTS:
         for index in range(N_ROUNDS):
-            seeds = curves.seeds(name, index)
-            if not seeds:
+            if not (seeds := curves.seeds(name, index)):
                 continue
-            found = None if name == "random" else curves.less_random(name, index)
-            between = found and f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
-            rouge, tokens = curves.rouge_l(name, index), curves.tokens(name, index)
+            less, tokens = found.get((name, index)), curves.tokens(name, index)
+            more = tokens - curves.tokens("random", index) if less else 0.0
             table.add_row(
                 name,
                 str(len(curves.by_place[name, index, seeds[0]]["tasks"])),
                 str(len(seeds)),
-                f"{rouge:.1f}",
-                between or "-",
-                f"{found.p:.3f}" if found else "-",
+                f"{curves.mean(name, index):.{digits}f}",
+                _interval(less, digits) if less else "-",
+                f"{ps[name]:.3f}" if less and index == last else "-",
                 f"{tokens:,.0f}",
-                "-" if curves.base is None else f"{(rouge - curves.base) / tokens * 1e6:.0f}",
+                _interval(less, digits, 1e6 / more) if less and more > 0 else "-",
             )
     console.print(table)
+
+
+def _interval(found: MeanDifference, digits: int, times: float = 1.0) -> str:
+    value, low, high = (f"{times * each:+.{digits}f}" for each in found[:3])
+    return f"{value} [{low}, {high}]"
 
 
 def plan(contestants: list[str], n_seeds: int) -> str:
@@ -154,7 +203,8 @@ def main() -> None:
         run(chosen.journal, chosen.seconds, names, chosen.seeds)
     else:
         console = Console(width=116, record=True)
-        show(read_lines(chosen.journal), console)
+        check_one_key(records := read_lines(chosen.journal), chosen.journal)
+        show(records, console)
         chosen.target.write_text(console.export_text())
 
 

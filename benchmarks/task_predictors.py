@@ -20,10 +20,10 @@ import numpy as np
 import polars as pl
 import torch
 
-from benchmarks.common.lines import append_line, read_lines
+from benchmarks.common.lines import append_line, check_one_key, read_lines
 from benchmarks.common.stored_pairs import StoredTask
-from benchmarks.evidence.evidence_pools import NAMES, EvidencePool, evidence_pool
-from benchmarks.evidence.laboratory import load_model
+from benchmarks.evidence.evidence_pools import NAMES, EvidencePool, evidence_pool, share
+from benchmarks.evidence.laboratory import laboratory_key, load_model
 from benchmarks.evidence.pack_scoring import score_task
 from benchmarks.evidence.shared_prefix import Pack, output_logprobs
 from engine.measures.compute import compute_measures
@@ -100,20 +100,25 @@ def journal(chosen: EvidencePool) -> Path:
     return chosen.records / "predictors.jsonl"
 
 
-def collect(chosen: EvidencePool, seconds: float) -> bool:
-    """Scores what the journal does not hold; whether all is there."""
+def collect(chosen: EvidencePool, seconds: float, part: tuple[int, int] = (1, 1)) -> bool:
+    """Scores what the journal does not hold; whether all is there.
+
+    Args:
+        part: Which of how many processes side by side this is: each takes its own tasks.
+    """
     began, pool = time.monotonic(), chosen.pool
-    done = {record["task_id"] for record in read_lines(journal(chosen))}
-    if all(task.id in done for task in pool):
-        return True
     model, tokenizer = load_model()
+    key = laboratory_key(model, SCORED.model_dump_json(), pool.digest())
+    done = {record["task_id"] for record in read_lines(journal(chosen), key)}
     builder = PromptBuilder(tokenizer, SCORED.prompt, 2048)
-    for task in pool:
+    for task in list(pool)[part[0] - 1 :: part[1]]:
         if task.id not in done:
             if time.monotonic() - began > seconds:
-                return False
-            append_line(journal(chosen), score(model, task, builder))
-    return True
+                break
+            append_line(journal(chosen), {"key": key, **score(model, task, builder)})
+    done = {record["task_id"] for record in read_lines(journal(chosen), key)}
+    print(f"{len(done)} of {len(pool)} tasks are scored", flush=True)
+    return len(done) == len(pool)
 
 
 def write(chosen: EvidencePool, *, scored: bool) -> None:
@@ -122,7 +127,8 @@ def write(chosen: EvidencePool, *, scored: bool) -> None:
     Args:
         scored: Whether with what a model had to be asked for; else what is known without.
     """
-    done = {record["task_id"]: record for record in read_lines(journal(chosen))} if scored else {}
+    check_one_key(records := read_lines(journal(chosen)) if scored else [], journal(chosen))
+    done = {record["task_id"]: record for record in records}
     like_held_out = similarity(chosen.pool, chosen.held_out)
     rows = [
         {
@@ -136,7 +142,13 @@ def write(chosen: EvidencePool, *, scored: bool) -> None:
             chosen.pool, chosen.stored_tasks(), like_held_out, strict=True
         )
     ]
-    table = pl.DataFrame(rows)
+    table = pl.DataFrame(rows).drop("key", strict=False)
+    if chosen.predictors.exists():
+        known = pl.read_parquet_schema(chosen.predictors)
+        if lost := [name for name in known if name not in table.columns]:
+            raise SystemExit(
+                f"{chosen.predictors} holds more: {', '.join(lost)}; move it away first"
+            )
     table.write_parquet(chosen.predictors)
     print(table)
 
@@ -146,12 +158,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pool", choices=NAMES, default="bundled")
     parser.add_argument("--seconds", type=float, default=540.0, help="no task is begun beyond it")
+    parser.add_argument(
+        "--share", type=share, default=(1, 1), help="1/2: of two processes, the first"
+    )
     parser.add_argument("--stored", action="store_true", help="ask no model")
     asked = parser.parse_args()
     chosen = evidence_pool(asked.pool)
     if asked.stored:
         write(chosen, scored=False)
-    elif collect(chosen, asked.seconds):
+    elif collect(chosen, asked.seconds, asked.share):
         write(chosen, scored=True)
 
 

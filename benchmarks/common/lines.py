@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a file, if there is one."""
+def read_lines(file: Path, key: str | None = None) -> list[dict[str, Any]]:
+    """The records of a file, if there is one.
+
+    Args:
+        key: Those of the same `key` alone: records of another model, pool or config are left.
+    """
     records = []
     for line in file.read_text().splitlines() if file.exists() else ():
         with suppress(json.JSONDecodeError):
             records.append(json.loads(line))
-    return records
+    return [each for each in records if key is None or each.get("key") == key]
+
+
+def check_one_key(records: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Raises SystemExit where records of another model, pool or config lie among these."""
+    if len(keys := {record.get("key") for record in records}) > 1:
+        raise SystemExit(
+            f"{file} holds records of {len(keys)} models, pools or configs; move it away"
+        )
 
 
 def append_line(file: Path, record: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import altair as alt
@@ -11,11 +12,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.evidence.evidence_pools import family
 from benchmarks.evidence.partial_effects import (
     Effect,
     TaskEffects,
     added,
     best_of,
+    left_to_explain,
+    of_sample,
     partial_effect,
     spread_of_repeats,
     task_effects,
@@ -31,25 +35,38 @@ OUTCOMES = {"rouge_l": 2, "gold_logprob": 3}
 WANTED = 0.5
 """Half width of the interval that is aimed at, in ROUGE-L per standard deviation."""
 
+BASE, CONSTANT = -1, -2
+"""Numbers of what stands beside the runs: the base model, the best constant answer to each task."""
+
 
 class Runs:
     """The runs of a datamodel, and the predictors of its tasks.
 
     Args:
-        runs: As `benchmarks.datamodel` stores them; run -1 is the base model.
+        runs: As `benchmarks.datamodel` stores them, `BASE` and `CONSTANT` among them.
         predictors: `task_id` and one column per predictor, tasks in the pool's order.
 
     Attributes:
         frame: The runs without the base model's.
-        base: Outcomes of the base model; none if it was not evaluated.
+        beside: Outcomes of what stands beside the runs, by number.
+        missing: Of each predictor that is not known of all tasks, of how many it is.
         members: Share of each task in each run.
         of_subset: Rows of the runs of each subset.
     """
 
     def __init__(self, runs: pl.DataFrame, predictors: pl.DataFrame) -> None:
         self.frame = runs.filter(pl.col("run") >= 0).sort("run")
-        self.base = next(runs.filter(pl.col("run") < 0).iter_rows(named=True), None)
+        if "held_out" in runs.columns and self.frame["held_out"].n_unique() > 1:
+            raise SystemExit("the runs were evaluated on different tasks, or in different order")
+        self.beside = {
+            row["run"]: row for row in runs.filter(pl.col("run") < 0).iter_rows(named=True)
+        }
         self.predictors = predictors
+        known = predictors.select(pl.exclude("task_id").cast(pl.Float64).is_finite().sum())
+        self.missing = {
+            name: count for name, count in known.row(0, named=True).items()
+            if count < predictors.height
+        }  # fmt: skip
         places = {task_id: at for at, task_id in enumerate(predictors["task_id"])}
         subsets = [tuple(places[task_id] for task_id in ids) for ids in self.frame["tasks"]]
         self.n_tasks = len(subsets[0])
@@ -61,8 +78,13 @@ class Runs:
 
     @property
     def names(self) -> list[str]:
-        """Of the predictors."""
-        return [name for name in self.predictors.columns if name != "task_id"]
+        """Of the predictors that are known of all tasks, and differ."""
+        return [
+            name
+            for name in self.predictors.columns
+            if name not in self.missing and self.predictors[name].n_unique() > 1
+            if name != "task_id"
+        ]
 
     def column(self, name: str) -> Floats:
         """A predictor of every task."""
@@ -100,12 +122,51 @@ class Runs:
         u, p = self.x(UNCERTAINTY), self.x(PROBABILITY)
         return higher, partial_effect(self.y(outcome), u / higher, p - u * likelier / higher)
 
+    def by_held_out(self, outcome: str) -> dict[str, Floats]:
+        """The outcome of every run on each family of held-out tasks: its sum over their number."""
+        table = np.array(self.frame[f"held_out_{outcome}"].to_list())
+        families = [family(task_id) for task_id in self.frame["held_out"][0]]
+        return {
+            name: table[:, [at for at, each in enumerate(families) if each == name]]
+            for name in dict.fromkeys(families)
+        }
+
     def without_each(self, outcome: str) -> list[float]:
-        """The partial effect of U given P when one held-out task is left out."""
-        by_task = np.array(self.frame[f"held_out_{outcome}"].to_list())
-        others = (by_task.sum(axis=1, keepdims=True) - by_task) / (by_task.shape[1] - 1)
+        """The partial effect of U given P when one family of held-out tasks is left out."""
+        parts = self.by_held_out(outcome)
         x, p = self.x(UNCERTAINTY), self.x(PROBABILITY)
-        return [partial_effect(self.per_subset(y), x, p).value for y in others.T]
+        rest = (
+            np.hstack([part for name, part in parts.items() if name != left]).mean(axis=1)
+            for left in parts
+        )
+        return [partial_effect(self.per_subset(y), x, p).value for y in rest]
+
+    def held_out_as_sample(self, outcome: str) -> Effect:
+        """The same effect, if the families of held-out tasks are a sample of all there are."""
+        x, p = self.x(UNCERTAINTY), self.x(PROBABILITY)
+        parts = self.by_held_out(outcome).values()
+        return of_sample(
+            [partial_effect(self.per_subset(part.mean(axis=1)), x, p).value for part in parts]
+        )
+
+    def beside_each_task(self, outcome: str) -> list[float]:
+        """The same effect beside the share of each task of the pool in turn."""
+        x, p, y = self.x(UNCERTAINTY), self.x(PROBABILITY), self.y(outcome)
+        rows = [rows[0] for rows in self.of_subset.values()]
+        shares = self.members[rows].T
+        return [partial_effect(y, x, p, each).value for each in shares if each.std() > 0]
+
+    @property
+    def large_family(self) -> str | None:
+        """The family that a quarter of the pool's tasks belongs to, or more."""
+        name, count = Counter(map(family, self.predictors["task_id"])).most_common(1)[0]
+        return name if count > 1 and 4 * count >= self.predictors.height else None
+
+    def beside_family(self, outcome: str, name: str) -> Effect:
+        """The same effect beside the share of a family."""
+        belongs = np.array([float(family(each) == name) for each in self.predictors["task_id"]])
+        share = means(list(self.of_subset), belongs)
+        return partial_effect(self.y(outcome), self.x(UNCERTAINTY), self.x(PROBABILITY), share)
 
     def as_sample(self, outcome: str, *names: str) -> TaskEffects:
         """Random task effects beside predictors."""
@@ -125,6 +186,12 @@ class Runs:
         """Standard deviation of runs of one subset."""
         values = self.frame[outcome].to_numpy()
         return spread_of_repeats([values[rows].tolist() for rows in self.of_subset.values()])
+
+    def left_to_explain(self, outcome: str) -> Effect | None:
+        """See `benchmarks.evidence.partial_effects.left_to_explain`; none without repeats."""
+        degrees = self.frame.height - len(self.of_subset)
+        repeats = self.repeats(outcome)
+        return repeats and left_to_explain(repeats, degrees, self.uniform(outcome))
 
     def uniform(self, outcome: str) -> Floats:
         """Of the runs whose subsets were drawn uniformly."""
@@ -153,19 +220,35 @@ def show(runs: Runs, console: Console) -> None:
 def _show_scores(runs: Runs, console: Console) -> None:
     console.print("\noutcomes on the held-out tasks")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "base model", "mean", "lowest", "highest", "sd, uniform draws", "sd, seed"):
+    for name in (
+        "",
+        "constant",
+        "base model",
+        "mean",
+        "lowest",
+        "highest",
+        "sd, uniform draws",
+        "sd, seed",
+    ):
         table.add_column(name, justify="right" if name else "left")
     for outcome, digits in OUTCOMES.items():
         values = runs.frame[outcome].to_numpy()
         repeats = runs.repeats(outcome)
         table.add_row(
             outcome,
-            "-" if runs.base is None else f"{runs.base[outcome]:.{digits}f}",
+            *(
+                _shown(runs.beside.get(which, {}).get(outcome), digits)
+                for which in (CONSTANT, BASE)
+            ),
             *(f"{each:.{digits}f}" for each in (values.mean(), values.min(), values.max())),
             f"{runs.uniform(outcome).std(ddof=1):.{digits}f}",
-            "-" if repeats is None else f"{repeats.shown(digits)}",
+            "-" if repeats is None else repeats.shown(digits).replace("+", ""),
         )
     console.print(table)
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _show_hypothesis(runs: Runs, console: Console) -> None:
@@ -175,13 +258,20 @@ def _show_hypothesis(runs: Runs, console: Console) -> None:
     )
     for outcome, digits in OUTCOMES.items():
         effect = runs.effect(UNCERTAINTY, outcome, PROBABILITY, test=True)
-        sample = runs.as_sample(outcome, UNCERTAINTY, PROBABILITY).fixed[1]
-        others = runs.without_each(outcome)
         gain, p = runs.curvature(outcome)
+        out, beside = runs.without_each(outcome), runs.beside_each_task(outcome)
+        console.print(f"  {outcome}: {effect.shown(digits)}, p = {effect.p:.3f}: {verdict(effect)}")
+        if family_name := runs.large_family:
+            shown = runs.beside_family(outcome, family_name).shown(digits)
+            console.print(f"    beside the share of {family_name}: {shown}")
+        else:
+            sample = runs.as_sample(outcome, UNCERTAINTY, PROBABILITY).fixed[1]
+            console.print(f"    tasks as a sample: {sample.shown(digits)}")
+        sample = runs.held_out_as_sample(outcome)
         console.print(
-            f"  {outcome}: {effect.shown(digits)}, p = {effect.p:.3f}; tasks as a sample "
-            f"{sample.shown(digits)}; one held-out task left out {min(others):+.{digits}f} to "
-            f"{max(others):+.{digits}f}; curvature explains {gain:.2f} of the rest, p = {p:.3f}"
+            f"    held-out tasks as a sample: {sample.shown(digits)}; one left out: "
+            f"{_range(out, digits)}; beside the share of any one task: {_range(beside, digits)}\n"
+            f"    curvature explains {gain:.2f} of the rest, p = {p:.3f}"
         )
     higher, gain_in_score = runs.gain_of_choosing("rouge_l")
     console.print(
@@ -194,6 +284,17 @@ def _show_hypothesis(runs: Runs, console: Console) -> None:
         f"  half width {effect.half_width:.2f} ROUGE-L; {WANTED} takes about {needed} runs, "
         f"{max(0, needed - runs.frame.height)} more"
     )
+
+
+def verdict(effect: Effect) -> str:
+    """By the rule of the plan: the interval decides."""
+    if effect.low > 0:
+        return "above 0"
+    return "below 0" if effect.high < 0 else "null"
+
+
+def _range(values: list[float], digits: int) -> str:
+    return f"{min(values):+.{digits}f} to {max(values):+.{digits}f}"
 
 
 def _show_predictors(runs: Runs, console: Console) -> None:
@@ -212,25 +313,30 @@ def _show_predictors(runs: Runs, console: Console) -> None:
                 runs.effect(name, outcome, *others).shown(digits) if others else "-",
             )
         console.print(table)
+    for name, count in runs.missing.items():
+        console.print(f"{name} is known of {count} of {runs.predictors.height} tasks: left out")
 
 
 def _show_limits(runs: Runs, console: Console) -> None:
-    console.print("what any rule could gain")
+    console.print("what any rule could gain, if effects of tasks add up and are normal")
     for outcome, digits in OUTCOMES.items():
         effects = runs.as_sample(outcome)
-        spread = runs.uniform(outcome).var(ddof=1)
-        repeats = runs.repeats(outcome)
-        explained = None if repeats is None else max(0.0, 1 - repeats.value**2 / spread)
+        explained = runs.left_to_explain(outcome)
         best = best_of(runs.members.shape[1], runs.n_tasks)
         console.print(
             f"  {outcome}: a single task's effect has a standard deviation of "
-            f"{effects.spread:.{digits}f} [{effects.low:.{digits}f}, {effects.high:.{digits}f}], "
-            f"the best {runs.n_tasks} would gain {best * effects.spread:.{digits}f} "
-            f"[{best * effects.low:.{digits}f}, {best * effects.high:.{digits}f}] over random "
-            "ones; the seed leaves "
-            + ("-" if explained is None else f"{explained:.2f}")
-            + " of the variance over uniform subsets to be explained"
+            f"{effects.spread:.{digits}f} [{effects.low:.{digits}f}, {effects.high:.{digits}f}]"
         )
+        if not runs.large_family:
+            console.print(
+                f"    the best {runs.n_tasks} would gain {best * effects.spread:.{digits}f} over "
+                f"random ones [{best * effects.low:.{digits}f}, {best * effects.high:.{digits}f}]"
+            )
+        if explained:
+            console.print(
+                f"    of the variance over uniform subsets {explained.shown().replace('+', '')} is "
+                "not that of the seed"
+            )
 
 
 def draw_picture(runs: Runs, file: Path) -> None:

@@ -16,6 +16,8 @@ from training.run.run_pools import split
 
 _DATA = Path(__file__).parent.parent / "data"
 NAMES = ("bundled", "niv2")
+FAMILIES = ("mmmlu", "bbh_logical_deduction")
+"""Parts of the names of real tasks that are alike but for their subject or size."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,38 @@ class EvidencePool:
     @property
     def runs(self) -> Path:
         """The finished runs."""
-        return _DATA / f"datamodel_{self.name}.parquet"
+        return runs_file(self.name)
 
     @property
     def predictors(self) -> Path:
         """What is known of the tasks before any training."""
-        return _DATA / f"predictors_{self.name}.parquet"
+        return predictors_file(self.name)
 
     def stored_tasks(self) -> list[StoredTask]:
         """The stored pairs of the pool's tasks, in its order."""
         stored = {task.task_id: task for task in load(self.pairs)}
         return [stored[task.id] for task in self.pool]
+
+
+def runs_file(name: str) -> Path:
+    """The finished runs of a pool."""
+    return _DATA / f"datamodel_{name}.parquet"
+
+
+def predictors_file(name: str) -> Path:
+    """What is known of a pool's tasks before any training."""
+    return _DATA / f"predictors_{name}.parquet"
+
+
+def share(text: str) -> tuple[int, int]:
+    """What an option such as `1/2` says: the first of two processes."""
+    number, _, of = text.partition("/")
+    return int(number), int(of)
+
+
+def family(task_id: str) -> str:
+    """Tasks that are one in many subjects or sizes go by one name, all others by their own."""
+    return next((name for name in FAMILIES if name in task_id), task_id)
 
 
 def evidence_pool(name: str) -> EvidencePool:

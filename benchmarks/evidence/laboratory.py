@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -38,7 +39,7 @@ class Outcome:
         rouge_l: Mean over the held-out tasks, in [0, 100].
         exact_match: The same.
         gold_logprob: Mean over the held-out tasks of the mean log-probability of a token of the
-            gold outputs, in nats.
+            gold outputs, in nats; None where no model answered.
         held_out: Of each held-out task ROUGE-L, exact match and that mean.
         losses: Mean loss of each step.
         tokens: Tokens computed in training, once each.
@@ -52,13 +53,24 @@ class Outcome:
     tasks: tuple[str, ...]
     rouge_l: float
     exact_match: float
-    gold_logprob: float
-    held_out: dict[str, tuple[float, float, float]]
+    gold_logprob: float | None
+    held_out: Mapping[str, tuple[float, float, float | None]]
     losses: tuple[float, ...]
     tokens: int
     train_s: float
     evaluate_s: float
     device: str
+
+
+def laboratory_key(model: Any, *parts: str) -> str:
+    """What records must have in common to be compared, as 16 hex digits: the weights as they are in
+    memory, how rows are packed, and further parts.
+    """
+    digest = hashlib.sha256(repr((ROWS_PER_PACK, PACKS_PER_STEP, *parts)).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def load_model() -> tuple[Any, Any]:

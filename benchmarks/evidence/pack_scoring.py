@@ -26,7 +26,8 @@ class ScoredTask:
     """The pairs of a task, ordered by perturbation and instance.
 
     Attributes:
-        original_tokens: Tokens computed under original prompts, generated ones included.
+        original_tokens: Tokens computed under original prompts, those of the outputs included: an
+            engine tells their log-probabilities as it generates them.
         perturbed_tokens: Tokens computed under the others.
     """
 
@@ -43,10 +44,10 @@ class ScoredTask:
 def score_task(model: Any, task: Task, config: ScoreConfig, builder: PromptBuilder) -> ScoredTask:
     """What `jostle score` computes of a task."""
     plan = plan_task(task, config, builder)
-    outputs, generated = _outputs(model, plan, config, builder)
+    outputs = _outputs(model, plan, config, builder)
     pairs = plan_pairs(plan, outputs, config, builder)
     found: list[PairScore] = []
-    tokens = {True: generated, False: 0}
+    tokens = {True: 0, False: 0}
     for j, of_j in groupby(pairs, key=lambda pair: pair.perturbation):
         rows = list(of_j)
         pack = Pack.of([(pair.prompt, pair.output) for pair in rows])
@@ -55,30 +56,31 @@ def score_task(model: Any, task: Task, config: ScoreConfig, builder: PromptBuild
             values, ids = output_rows(model, pack)
         own = values.gather(1, ids[:, None])[:, 0]
         greedy = (own >= values.max(dim=1).values).tolist()
+        generated = (
+            j == 0 and config.reference != "gold"
+        )  # it was greedy, whatever rounding says now
         logprobs, at = own.tolist(), 0
         for pair in rows:
             place = slice(at, at + len(pair.output))
             at += len(pair.output)
+            is_greedy = generated or all(greedy[place])
             found.append(
-                PairScore.of(
-                    pair.instance_id, j, len(pair.prompt), logprobs[place], all(greedy[place])
-                )
+                PairScore.of(pair.instance_id, j, len(pair.prompt), logprobs[place], is_greedy)
             )
     return ScoredTask(task.id, found, tokens[True], tokens[False])
 
 
 def _outputs(
     model: Any, plan: TaskPlan, config: ScoreConfig, builder: PromptBuilder
-) -> tuple[list[tuple[int, ...]], int]:
-    """The reference outputs, and the tokens it took to generate them."""
+) -> list[tuple[int, ...]]:
+    """The reference outputs."""
     if config.reference == "gold":
-        return [builder.completion(instance.outputs[0]) for instance in plan.instances], 0
+        return [builder.completion(instance.outputs[0]) for instance in plan.instances]
     prompts = [original.token_ids for original in plan.originals]
     pack = Pack.of([(prompt, (builder.end,)) for prompt in prompts])
     most = config.max_output_tokens
     (answers,) = Answering(model, [pack], builder.end).run(most)
-    outputs = [
+    return [
         tuple(output) if len(output) == most else (*output, builder.end)
         for output in answers.outputs
     ]
-    return outputs, sum(map(len, outputs))

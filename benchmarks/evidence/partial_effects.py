@@ -51,7 +51,9 @@ def partial_effect(y: Floats, x: Floats, *others: Floats, test: bool = False) ->
 
     Args:
         y: One outcome per subset.
-        test: Whether to permute, too.
+        test: Whether to permute, too: the residuals of the model without x (Freedman and Lane,
+            1983), with the coefficient over its HC3 error as what is compared (DiCiccio and
+            Romano, 2017), so that p and interval rest on one error.
 
     Raises:
         ValueError: If there are fewer than two observations more than coefficients.
@@ -61,13 +63,33 @@ def partial_effect(y: Floats, x: Floats, *others: Floats, test: bool = False) ->
     if n < k + 2:
         raise ValueError(f"{n} observations for {k} coefficients")
     inverse = np.linalg.pinv(design.T @ design)
-    value = inverse @ design.T @ y
-    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
-    weights = ((y - design @ value) / (1 - leverage)) ** 2
-    variance = inverse @ (design.T * weights) @ design @ inverse
-    half = t_quantile(n - k) * float(np.sqrt(variance[1, 1]))
-    p = added(y, with_ones(*others) if others else np.ones((n, 1)), x[:, None])[1] if test else None
-    return Effect(float(value[1]), float(value[1]) - half, float(value[1]) + half, p)
+    hat = design @ inverse @ design.T
+    of_x = (inverse @ design.T)[1]
+
+    def fitted(outcomes: Floats) -> tuple[Floats, Floats]:
+        """Coefficient and error for each column of outcomes."""
+        left = (outcomes - hat @ outcomes) / (1 - np.diag(hat))[:, None]
+        return of_x @ outcomes, np.sqrt((of_x**2) @ left**2)
+
+    (value,), (error,) = (each.tolist() for each in fitted(y[:, None]))
+    half = t_quantile(n - k) * error
+    p = None
+    if test:
+        base = with_ones(*others) if others else np.ones((n, 1))
+        drawn = _permuted(y - base @ np.linalg.lstsq(base, y, rcond=None)[0])
+        values, errors = fitted(drawn)
+        p = _share_beyond(np.abs(values / errors), abs(value / error))
+    return Effect(value, value - half, value + half, p)
+
+
+def _permuted(residuals: Floats) -> Floats:
+    """Shape (observations, draws)."""
+    rng = np.random.default_rng(0)
+    return rng.permuted(np.tile(residuals, (N_PERMUTATIONS, 1)), axis=1).T
+
+
+def _share_beyond(drawn: Floats, seen: float) -> float:
+    return (1 + int((drawn >= seen - 1e-12).sum())) / (1 + N_PERMUTATIONS)
 
 
 def added(y: Floats, base: Floats, more: Floats) -> tuple[float, float]:
@@ -84,11 +106,8 @@ def added(y: Floats, base: Floats, more: Floats) -> tuple[float, float]:
         free = residuals - basis @ (basis.T @ residuals)
         return np.asarray(((fresh.T @ free) ** 2).sum(axis=0) / (free**2).sum(axis=0))
 
-    rng = np.random.default_rng(0)
-    drawn = rng.permuted(np.tile(left, (N_PERMUTATIONS, 1)), axis=1).T
     seen = float(share(left[:, None])[0])
-    more_extreme = int((share(drawn) >= seen - 1e-12).sum())
-    return seen, (1 + more_extreme) / (1 + N_PERMUTATIONS)
+    return seen, _share_beyond(share(_permuted(left)), seen)
 
 
 @dataclass(frozen=True)
@@ -96,7 +115,8 @@ class TaskEffects:
     """What single tasks do to the score, as random effects.
 
     Attributes:
-        fixed: The coefficients of the design, if its tasks are a sample of tasks like these.
+        fixed: The coefficients of the design, if its tasks are a sample of tasks like these. An
+            interval holds those of every spread inside its own: few runs tell the spread badly.
         spread: Standard deviation of a task's effect on a score, if it were trained on alone: a
             subset's score is the mean of those of its tasks, and noise.
         low, high: Its profile interval at `LEVEL`.
@@ -124,16 +144,22 @@ def task_effects(y: Floats, design: Floats, members: Floats) -> TaskEffects:
     fits = [_restricted(y, design, np.eye(n) + ratio * kernel) for ratio in ratios]
     likelihoods = np.array([fit[0] for fit in fits])
     best = int(likelihoods.argmax())
-    _, fixed, covariance, noise = fits[best]
     inside = np.flatnonzero(likelihoods >= likelihoods[best] - _Z**2 / 2)
     spread, low, high = (
         float(np.sqrt(ratios[at] * fits[at][3])) for at in (best, inside[0], inside[-1])
     )
-    half = t_quantile(max(2, members.shape[1] - k)) * np.sqrt(np.diag(covariance))
+    t = t_quantile(max(2, members.shape[1] - k))
+    values, errors = (
+        np.array(each)
+        for each in zip(*((fits[at][1], np.sqrt(np.diag(fits[at][2]))) for at in inside),
+                        strict=True)
+    )  # fmt: skip
+    lows, highs = (values - t * errors).min(axis=0), (values + t * errors).max(axis=0)
     effects = tuple(
-        Effect(float(b), float(b - h), float(b + h)) for b, h in zip(fixed, half, strict=True)
-    )
-    return TaskEffects(effects, spread, low, high, float(np.sqrt(noise)))
+        Effect(*each) for each in zip(*map(np.ndarray.tolist, (fits[best][1], lows, highs)),
+                                      strict=True)
+    )  # fmt: skip
+    return TaskEffects(effects, spread, low, high, float(np.sqrt(fits[best][3])))
 
 
 def _restricted(y: Floats, design: Floats, relative: Floats) -> tuple[float, Floats, Floats, float]:
@@ -165,6 +191,28 @@ def spread_of_repeats(groups: Sequence[Sequence[float]]) -> Effect | None:
         for sign in (1, -1)
     )
     return Effect(float(np.sqrt(squares / degrees)), float(low), float(high))
+
+
+def left_to_explain(repeats: Effect, degrees: int, uniform: Floats) -> Effect:
+    """Share of the variance over uniform subsets that their seeds do not make; below 0 where seeds
+    happened to make more. The interval is that of a ratio of two variances of normal numbers.
+
+    Args:
+        repeats: Standard deviation of runs of one subset.
+        degrees: Of freedom that it rests on.
+        uniform: One outcome for each of the runs on uniform subsets.
+    """
+    ratio = repeats.value**2 / float(uniform.var(ddof=1))
+    chance = np.random.default_rng(0).f(degrees, len(uniform) - 1, size=1_000_000)
+    low, high = np.quantile(chance, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Effect(1 - ratio, float(1 - ratio / low), float(1 - ratio / high))
+
+
+def of_sample(values: Sequence[float]) -> Effect:
+    """The mean of a sample, two values at least, with Student's interval."""
+    array = np.array(values)
+    half = t_quantile(len(array) - 1) * float(array.std(ddof=1) / np.sqrt(len(array)))
+    return Effect(float(array.mean()), float(array.mean()) - half, float(array.mean()) + half)
 
 
 def best_of(n_tasks: int, n_select: int) -> float:

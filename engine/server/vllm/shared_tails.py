@@ -31,10 +31,18 @@ from engine.server.vllm.patched_vllm import SHARED_TAILS, unfit
 from engine.server.vllm.tail_copies import Copier, Copies, make_copier
 
 MARK = "jostle_shared_tokens"
-"""Key of `SamplingParams.extra_args`: how many of the request's first tokens may be taken over."""
+"""Key of `SamplingParams.extra_args`: how many of the request's first tokens may be taken over. The
+connector's own config may give it another name, see `mark_of`."""
 
-MAX_CHILDREN = 8
-"""Blocks remembered after one prefix. Any one of them serves what all of them share."""
+MAX_CHILDREN, MAX_BLOCKS = 8, 50_000
+"""Blocks remembered after one prefix, any of which serves what all of them share; and in all."""
+
+
+def mark_of(config: VllmConfig) -> str:
+    """The name of the mark in an engine of this config."""
+    transfer = config.kv_transfer_config
+    extra = transfer.kv_connector_extra_config if transfer else {}
+    return str(extra.get("mark", MARK))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,8 @@ class Index:
             children[block.block_id] = None
             if len(children) > MAX_CHILDREN:
                 self._forget(next(iter(children)))
+            if len(self._blocks) > MAX_BLOCKS:
+                self._forget(next(iter(self._blocks)))
         return n_full
 
     def parent(self, request: Any, number: int) -> bytes:
@@ -118,8 +128,11 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
     def __init__(self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: Any):
         super().__init__(vllm_config, role, kv_cache_config)
         self._size = 0
+        self._mark = mark_of(vllm_config)
         # On CUDA vLLM replays steps of one token a request as one graph, which copies nothing.
-        self._least = 1 if vllm_config.device_config.device_type == "cpu" else 2
+        on_cpu = vllm_config.device_config.device_type == "cpu"
+        self._least = 1 if on_cpu else 2
+        self._safe = on_cpu or not _may_cut_to_one(vllm_config.scheduler_config)
         self._index: Index | None = None  # none where the cache is of a kind not handled
         self._filling: dict[str, tuple[Any, int]] = {}
         self._found: dict[str, tuple[int, int]] = {}
@@ -129,19 +142,26 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
         self._caches: dict[str, torch.Tensor] = {}
         self._copier: Copier | None = None
 
+    @property
+    def requires_kv_delivery(self) -> bool:
+        """Nothing is handed to anybody, so a preempted request keeps what it has computed."""
+        return False
+
     # In the scheduler.
 
     def bind_kv_cache_manager(self, kv_cache_manager: Any) -> None:
         """Takes the cache whose blocks are shared, if it is of the one kind that is handled."""
         super().bind_kv_cache_manager(kv_cache_manager)
         pool = kv_cache_manager.block_pool
-        manager, *others = kv_cache_manager.coordinator.single_type_managers
+        manager, *others = kv_cache_manager.coordinator.single_type_managers or (None,)
         handled = (
-            not others
+            self._safe
+            and not others
             and type(manager) is FullAttentionManager
             and not getattr(manager.kv_cache_spec, "non_causal", False)
             and manager.block_size == pool.hash_block_size
             and not manager.records_new_block_ids
+            and manager.enable_caching
         )
         if handled:
             self._size = manager.block_size
@@ -210,9 +230,14 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
         return self.request_finished_all_groups(request, (block_ids,))
 
     def _allowed(self, request: Any) -> int:
-        """The mark of a request. Any client of the server may send one, so it is not believed."""
+        """The mark of a request, as far as it may be believed.
+
+        Blocks are told apart by their tokens here, which those of images and embeddings are not.
+        """
         params = request.sampling_params
-        value = (params.extra_args or {}).get(MARK) if params else None
+        value = (params.extra_args or {}).get(self._mark) if params else None
+        if request.mm_features or request.prompt_embeds is not None:
+            return 0
         most = request.num_prompt_tokens - self._least
         return max(0, min(value, most)) if type(value) is int else 0
 
@@ -244,7 +269,7 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
         if not copies.targets:
             return
         if self._copier is None:
-            raise RuntimeError(f"{MARK} was sent to an engine that shares no tails")
+            raise RuntimeError(f"{self._mark} was sent to an engine that shares no tails")
         self._copier.begin(copies, forward_context)
 
     def wait_for_layer_load(self, layer_name: str) -> None:
@@ -267,6 +292,12 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
             return found
         self._copier = found
         return None
+
+
+def _may_cut_to_one(scheduler: Any) -> bool:
+    """Whether a step may take one token of a prompt while it takes one of all other requests."""
+    budget = scheduler.max_num_scheduled_tokens or scheduler.max_num_batched_tokens
+    return bool(budget <= scheduler.max_num_seqs or scheduler.long_prefill_token_threshold == 1)
 
 
 def install(runner: Any) -> str | None:

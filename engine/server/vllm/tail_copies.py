@@ -14,6 +14,7 @@ Copies are exact: what is read is what the other request reads.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -59,20 +60,20 @@ class SlotCopies:
 
     Args:
         caches: Of each layer, of shape (blocks, heads, tokens of a block, keys and values).
+        device: Where they lie.
     """
 
-    def __init__(self, caches: Mapping[str, torch.Tensor]) -> None:
-        self._caches = caches
+    def __init__(self, caches: Mapping[str, torch.Tensor], device: torch.device) -> None:
+        self._caches, self._device = caches, device
         self._places: tuple[torch.Tensor, ...] | None = None
-        self._n_layers = 0
+        self._left: set[int] = set()
 
     def begin(self, copies: Copies, forward_context: Any) -> None:
         """See `Copier`."""
         slots = np.array([copies.sources, copies.targets], dtype=np.int64)
         places = np.concatenate(np.divmod(slots, copies.block_size))
-        device = next(iter(self._caches.values())).device
-        self._places = tuple(async_tensor_h2d(places, device))
-        self._n_layers = 0
+        self._places = tuple(async_tensor_h2d(places, self._device))
+        self._left = {cache.data_ptr() for cache in self._caches.values()}
 
     def layer(self, name: str) -> None:
         """See `Copier`."""
@@ -80,19 +81,18 @@ class SlotCopies:
             from_block, to_block, from_place, to_place = self._places
             cache = self._caches[name]
             cache[to_block, :, to_place] = cache[from_block, :, from_place]
-            self._n_layers += 1
+            self._left.discard(cache.data_ptr())  # layers may share one
 
     def end(self) -> None:
         """See `Copier`.
 
         Raises:
-            RuntimeError: If vLLM called no layer, so that nothing was copied: the step's numbers
-                are wrong, and nobody may read what it left in the cache.
+            RuntimeError: If vLLM did not call every layer, so that not all was copied: the step's
+                numbers are wrong, and nobody may read what it left in the cache.
         """
-        missed = self._places is not None and self._n_layers == 0
-        self._places = None
-        if missed:
-            raise RuntimeError("vLLM replayed the whole model as one graph, which copies no tokens")
+        missed, self._places, self._left = len(self._left), None, set()
+        if missed and sys.exc_info()[0] is None:
+            raise RuntimeError(f"{missed} layers ran inside a graph, which copies no tokens")
 
 
 @dataclass(slots=True)
@@ -171,7 +171,7 @@ def make_copier(runner: Any, caches: Mapping[str, torch.Tensor]) -> Copier | str
     kinds = {type(layer.impl) for layer in layers if hasattr(layer, "impl")}
     if runner.device.type == "cpu":
         return _block_copies(kinds, caches)
-    return _unlike_slots(runner.vllm_config, kinds, caches) or SlotCopies(caches)
+    return _unlike_slots(runner.vllm_config, kinds, caches) or SlotCopies(caches, runner.device)
 
 
 def _block_copies(kinds: set[type], caches: Mapping[str, torch.Tensor]) -> Copier | str:
@@ -198,7 +198,7 @@ def _unlike_slots(config: Any, kinds: set[type], caches: Mapping[str, torch.Tens
     size = config.cache_config.block_size
     if any(cache.dim() != 4 or cache.shape[2] != size for cache in caches.values()):
         return "the cache is laid out in another way"
-    if any(cache.dtype.itemsize == 1 and cache.dtype != torch.uint8 for cache in caches.values()):
+    if any(cache.is_floating_point() and cache.dtype.itemsize == 1 for cache in caches.values()):
         return "8-bit floats cannot be indexed"
     parallel = config.parallel_config
     if parallel.use_ubatching or config.speculative_config is not None:

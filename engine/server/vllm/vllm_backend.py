@@ -64,6 +64,8 @@ def _filling_path(config: Any, extensions: Extensions, complete: Complete) -> Pa
     """The way that fills blocks, where a sample can take over the tokens of a block's head."""
     if not extensions.shared_tails or os.environ.get(DRAFTS_VARIABLE) == "0":
         return None
+    if config.use_v2_model_runner:  # it would project all rows of the step, not those of the output
+        return None
     return SampledLast(
         ours=extensions.output_rows,
         block=config.cache_config.block_size,
@@ -99,7 +101,7 @@ class VllmBackend:
     ) -> None:
         self._slots = slots or contextlib.nullcontext()
         config = client.vllm_config
-        self._extensions = extensions
+        self._extensions, self._mark = extensions, shared_tails.mark_of(config)
         self._direct = direct_requests(client)
         complete = self._direct.prepared if self._direct else as_it_is
         self._path = _path(
@@ -251,7 +253,7 @@ class VllmBackend:
 
     def _marks(self, prompt: tuple[int, ...]) -> dict[str, int]:
         """What our extensions read. The last token of a prompt predicts; it is always computed."""
-        return {shared_tails.MARK: len(prompt) - 1} if self._extensions.shared_tails else {}
+        return {self._mark: len(prompt) - 1} if self._extensions.shared_tails else {}
 
     async def _run(
         self,

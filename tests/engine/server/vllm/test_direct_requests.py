@@ -51,7 +51,7 @@ def client_of(core: Core) -> Any:
     client.scheduler_config = SimpleNamespace(max_num_queued_reqs=None, max_num_queued_tokens=None)
     client.renderer = SimpleNamespace(validate_token_ids=too_large, shutdown=lambda: None)
     client.vllm_config = SimpleNamespace(
-        cache_config=SimpleNamespace(kv_sharing_fast_prefill=False)
+        kv_transfer_config=None, cache_config=SimpleNamespace(kv_sharing_fast_prefill=False)
     )
     client.shutdown = lambda timeout=None: None
     return client

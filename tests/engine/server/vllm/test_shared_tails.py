@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +23,23 @@ from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.request import Request
 
+from engine.process import settings as settings_of_engines
+from engine.process.settings import SHARED_TAILS_VARIABLE
 from engine.server.vllm import shared_tails, tail_copies
-from engine.server.vllm.shared_tails import MARK, SharedTails
+from engine.server.vllm.shared_tails import MARK, SharedTails, mark_of
 from engine.server.vllm.tail_copies import BlockCopies, SlotCopies, make_copier
 
 SIZE = 4
 BUDGET = 12
 """Tokens a block, and tokens a step."""
+
+
+SCHEDULER = SimpleNamespace(
+    max_num_scheduled_tokens=None,
+    max_num_batched_tokens=BUDGET,
+    max_num_seqs=8,
+    long_prefill_token_threshold=0,
+)
 
 
 def content(tokens: list[int]) -> int:
@@ -53,6 +65,7 @@ class Engine:
 
     n_blocks: int
     device: str = "cpu"
+    scheduler: Any = field(default_factory=lambda: SCHEDULER)
     waiting: list[Request] = field(default_factory=list)
     running: list[Request] = field(default_factory=list)
     shared: int = 0
@@ -63,14 +76,17 @@ class Engine:
         config = KVCacheConfig(self.n_blocks, [], [KVCacheGroupSpec(["layer"], spec)])
         self.manager = KVCacheManager(config, 1024, SIZE, SIZE)
         transfer: Any = SimpleNamespace(
-            kv_transfer_config=SimpleNamespace(),
+            kv_transfer_config=SimpleNamespace(kv_connector_extra_config={}),
             device_config=SimpleNamespace(device_type=self.device),
+            scheduler_config=self.scheduler,
         )
         self.connector = SharedTails(transfer, None, config)  # type: ignore[arg-type]
         self.connector.bind_kv_cache_manager(self.manager)
         self.cache = torch.zeros(self.n_blocks, 1, SIZE, 1, dtype=torch.long)
-        kind = BlockCopies if self.device == "cpu" else SlotCopies
-        self.connector._copier = kind({"layer": self.cache})
+        caches = {"layer": self.cache}
+        self.connector._copier = (
+            BlockCopies(caches) if self.device == "cpu" else SlotCopies(caches, self.cache.device)
+        )
 
     def add(self, tokens: list[int], *, marked: bool, mark: Any = None) -> None:
         mark = len(tokens) - 1 if mark is None else mark
@@ -237,12 +253,51 @@ def test_a_mark_that_no_worker_heeds_ends_the_step() -> None:
         engine.run()
 
 
-def test_a_step_whose_layers_were_not_called_is_not_believed() -> None:
-    copier = SlotCopies({"layer": torch.zeros(4, 1, SIZE, 1)})
-    copier.begin(tail_copies.Copies(SIZE, [1], [9]), None)
-    with pytest.raises(RuntimeError, match="one graph"):
-        copier.end()
+def test_a_step_whose_layers_were_not_all_called_is_not_believed() -> None:
+    caches = {name: torch.zeros(4, 1, SIZE, 1) for name in ("first", "second")}
+    caches["shared"] = caches["first"]
+    copier = SlotCopies(caches, torch.device("cpu"))
+    for called, ends in ((["first"], False), (["first", "second"], True), ([], False)):
+        copier.begin(tail_copies.Copies(SIZE, [1], [9]), None)
+        for name in called:
+            copier.layer(name)
+        with contextlib.nullcontext() if ends else pytest.raises(RuntimeError, match="graph"):
+            copier.end()
     copier.end()  # a step without copies
+
+
+@pytest.mark.parametrize("kind", ["mm_features", "prompt_embeds"])
+def test_what_tokens_do_not_tell_apart_is_not_shared(kind: str) -> None:
+    engine = Engine(60)
+    for _ in range(2):
+        engine.add([1, 2, 3, 4, 5, 6, 7, 8], marked=True)
+        setattr(engine.waiting[-1], kind, [object()])
+    assert [engine.connector._allowed(each) for each in engine.waiting] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"max_num_scheduled_tokens": 8}, {"long_prefill_token_threshold": 1}]
+)
+def test_where_a_step_may_take_one_token_of_each_nothing_is_shared_on_cuda(
+    changes: dict[str, int],
+) -> None:
+    scheduler = SimpleNamespace(**vars(SCHEDULER) | changes)
+    for device, shared in (("cpu", 3), ("cuda", 0)):
+        engine = Engine(60, device, scheduler)
+        for _ in range(2):
+            engine.add([1, 2, 3, 4, 5, 6, 7, 8], marked=True)
+        engine.run()
+        assert engine.shared == shared
+
+
+def test_no_client_knows_the_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SHARED_TAILS_VARIABLE, "1")
+    names = set()
+    for _ in range(2):
+        (flag,) = [each for each, _ in settings_of_engines._shared_tails()]
+        transfer = SimpleNamespace(**json.loads(flag.partition("=")[2]))
+        names.add(mark_of(SimpleNamespace(kv_transfer_config=transfer)))  # type: ignore[arg-type]
+    assert len(names | {MARK}) == 3
 
 
 def runner(**changes: Any) -> Any:
@@ -298,7 +353,7 @@ def test_what_slots_are_copied_for() -> None:
 def test_slots_are_copied_in_every_layout_in_memory(order: tuple[int, ...]) -> None:
     cache = torch.randn(6, 2, SIZE, 8).permute(order).contiguous().permute(order)
     before = cache.clone()
-    copier = SlotCopies({"layer": cache})
+    copier = SlotCopies({"layer": cache}, torch.device("cpu"))
     copier.begin(tail_copies.Copies(SIZE, [5, 6, 5], [9, 18, 21]), None)
     copier.layer("layer")
     copier.end()

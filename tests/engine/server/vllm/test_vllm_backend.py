@@ -44,6 +44,7 @@ class Client:
         self.salts: list[str] = []
         self.renderer = SimpleNamespace(get_tokenizer=lambda: None)
         self.vllm_config = SimpleNamespace(
+            kv_transfer_config=None,
             use_v2_model_runner=False,
             model_config=SimpleNamespace(max_model_len=100, dtype="torch.bfloat16"),
             device_config=SimpleNamespace(device_type="cpu"),
