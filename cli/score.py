@@ -67,7 +67,7 @@ def score(
     ] = None,
     design: Annotated[
         str | None,
-        typer.Option(metavar="auto", help="Choose n, k and r for --budget; needs --model."),
+        typer.Option(metavar="auto", help="Choose n, k and r for --budget."),
     ] = None,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Tokens that --design auto lets the engine compute.")

@@ -36,7 +36,7 @@ def serve(
         typer.Option(
             metavar="NAME=N",
             help="A limit: body_bytes, tasks, instances, pairs, tokens, requests, wait_seconds, "
-            "drain_seconds, load_seconds, hang_seconds. May be repeated.",
+            "drain_seconds, start_seconds, load_seconds, hang_seconds. May be repeated.",
             show_default=False,
         ),
     ] = None,

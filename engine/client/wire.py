@@ -177,17 +177,22 @@ def not_understood(path: str, why: str = "") -> EngineError:
 
 def failure(status: int, body: bytes, headers: httpx.Headers | None = None) -> Exception:
     """The error that an answer of the server stands for."""
-    record = None
+    record, ours = None, True
     try:
         error = json.loads(body)["error"]
         message, param, record = str(error["message"]), error.get("param"), error.get("record")
     except (ValueError, KeyError, TypeError, AttributeError):
-        message, param = body.decode(errors="replace")[:500], None
+        message, param, ours = body.decode(errors="replace")[:500], None, False
     if status in _INPUT_ERRORS:
         too_large = status == httpx.codes.REQUEST_ENTITY_TOO_LARGE
         wrong = TooLargeError(message) if too_large else InputError(message)
         wrong.field, wrong.record = param, record
         return wrong
+    if status == httpx.codes.NOT_FOUND and not ours:
+        return EngineError(
+            "the server answers, but has none of jostle's routes; start it with jostle serve "
+            "MODEL, or vllm serve with VLLM_PLUGINS=jostle"
+        )
     message = f"the engine answered {status}: {message}"
     if status != httpx.codes.SERVICE_UNAVAILABLE:
         return EngineError(message)

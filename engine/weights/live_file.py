@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from engine.errors import InputError
 from engine.files import write_bytes
 from engine.tasks import Record
+from engine.weights.models import looks_like_path
 
 LIVE_FILE_VARIABLE = "JOSTLE_LIVE_FILE"
 """Environment variable: where the server writes down which weights are live. Unset: nowhere."""
@@ -21,11 +22,31 @@ class LastGood(Record):
         version: Their version.
         path: Folder of the published checkpoint.
         base: For an adapter, the folder of the weights it was merged into.
+        served_as: Name of the model that the server serves; None in files of older versions.
     """
 
     version: str
     path: str
     base: str | None = None
+    served_as: str | None = None
+
+    def check(self, name: str, file: Path) -> None:
+        """That a server of a model may start on them.
+
+        Raises:
+            InputError: If they belong to a model of another name, or are gone.
+        """
+        if self.served_as not in (None, name):
+            problem = (
+                f"names weights of {self.served_as}, not of {name}; remove it, or name another"
+            )
+            raise InputError(problem, file=file)
+        for folder in filter(None, (self.path, self.base)):
+            if looks_like_path(folder) and not Path(folder).is_dir():
+                problem = (
+                    f"names the weights that were live last, {folder}, which are gone; remove it"
+                )
+                raise InputError(problem, file=file)
 
     @property
     def model(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import InputError
 from engine.protocol.completions import TokenPair
 from engine.weights.manifest import Probe
 
@@ -63,26 +65,38 @@ def probe_logprobs(model: Any, pairs: Sequence[TokenPair | Probe]) -> tuple[Prob
 
     The model is in eval mode meanwhile, and afterwards as it was. Where its weights are spread over
     processes, each of them has to call this.
+
+    Raises:
+        InputError: If one is not finite; when all are computed.
     """
     import torch
 
     training = model.training
     model.eval()
-    probes = []
-    for pair in pairs:
-        ids = [*pair.prompt_token_ids, *pair.completion_token_ids]
-        inputs = torch.tensor([ids], device=model.device)
-        start = len(pair.prompt_token_ids)
-        with torch.no_grad():
-            logits = model(input_ids=inputs, use_cache=False).logits[0, start - 1 : -1]
-        table = torch.log_softmax(logits.float(), dim=-1)
-        chosen = table.gather(1, inputs[0, start:, None])[:, 0]
-        probes.append(
-            Probe(
-                prompt_token_ids=pair.prompt_token_ids,
-                completion_token_ids=pair.completion_token_ids,
-                token_logprobs=tuple(min(value, 0.0) for value in chosen.tolist()),
+    found: list[tuple[float, ...]] = []
+    try:
+        for pair in pairs:
+            ids = [*pair.prompt_token_ids, *pair.completion_token_ids]
+            inputs = torch.tensor([ids], device=model.device)
+            start = len(pair.prompt_token_ids)
+            with torch.no_grad():
+                logits = model(input_ids=inputs, use_cache=False).logits[0, start - 1 : -1]
+            table = torch.log_softmax(logits.float(), dim=-1)
+            chosen = table.gather(1, inputs[0, start:, None])[:, 0]
+            found.append(tuple(min(value, 0.0) for value in chosen.tolist()))
+    finally:
+        model.train(training)
+    for index, values in enumerate(found, start=1):
+        if not all(map(math.isfinite, values)):
+            problem = (
+                "log-probabilities that are not finite; its weights or logits are NaN or infinite"
             )
+            raise InputError(f"the model gives probe pair {index} {problem}")
+    return tuple(
+        Probe(
+            prompt_token_ids=pair.prompt_token_ids,
+            completion_token_ids=pair.completion_token_ids,
+            token_logprobs=values,
         )
-    model.train(training)
-    return tuple(probes)
+        for pair, values in zip(pairs, found, strict=True)
+    )

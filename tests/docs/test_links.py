@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.design.ranking_columns import RANKING_COLUMNS
 from tests.docs.page_blocks import PAGES, ROOT
+from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS
 
 LINK = re.compile(r"(?:\]\(|src(?:set)?=\")([^)\"\s]+)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
@@ -38,6 +40,12 @@ def test_every_page_is_in_the_readme_or_the_index() -> None:
         assert page == index or page.stem in listed, page
 
 
+def test_every_column_of_a_scoring_is_explained() -> None:
+    text = (ROOT / "docs" / "files.md").read_text()
+    for column in (*SCORE_COLUMNS, *PAIR_COLUMNS, *RANKING_COLUMNS):
+        assert f"`{column}`" in text, column
+
+
 def test_messages_in_troubleshooting_are_said() -> None:
     said = {
         node.value
@@ -48,5 +56,5 @@ def test_messages_in_troubleshooting_are_said() -> None:
     }
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     for message in re.findall(r"^### `(.*)`$", text, re.MULTILINE):
-        for part in message.split("…"):
+        for part in re.split("…|`, `", message):
             assert any(part.strip() in one for one in said), message

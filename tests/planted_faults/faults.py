@@ -207,7 +207,7 @@ FAULTS = (
     Fault(
         LIVE_WEIGHTS,
         "whoever goes away stops a load half way",
-        "await _to_the_end(self._make_live(target, proof, started))",
+        "await to_the_end(self._make_live(target, proof, started))",
         "await self._make_live(target, proof, started)",
         OF_RELOAD,
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -20,6 +19,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from engine.weights.manifest import Manifest, Precision, Probe
 from engine.weights.publishing import describe, part_folder, seal
+from training.callback.callback_folder import CallbackFolder
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,9 @@ class EngineLoads:
 
     Args:
         urls: The engines.
-        folder: Where checkpoints go, below the weights root of each engine. Those that no engine
-            serves any more are removed.
+        folder: Where checkpoints go, in a folder named by the engines, below the weights root of
+            each of them. Those that no engine serves any more are removed, what earlier trainings
+            left there included; none while an engine does not answer.
         patience_s: Seconds to wait for an engine that is being started again.
         tasks: Scored by the first engine that has loaded a snapshot.
         design: How they are scored.
@@ -111,13 +112,12 @@ class EngineLoads:
         self._engines = {
             url: EngineClient(url, known.api, admin_key=known.admin, patience_s=0.0) for url in urls
         }
-        self._folder, self._patience_s = folder, patience_s
+        self._folder, self._patience_s = CallbackFolder(folder, urls), patience_s
         self._tasks, self._design = tuple(tasks), design
-        self._live: dict[str, Path] = {}
-        self._made: list[Path] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hot-reload")
         self._running: list[Future[LoadReport]] = []
         self._offered: list[Snapshot] = []
+        self._thread.submit(self._remove_old)
 
     def check(self) -> None:
         """Asks every engine which weights are live.
@@ -135,6 +135,12 @@ class EngineLoads:
             self._offered.clear()  # the executor keeps what it was given until its turn comes
         self._offered = [snapshot]
         self._running.append(self._thread.submit(self._handle, self._offered))
+
+    def refuse(self, report: LoadReport) -> None:
+        """Takes what is to be told, in its turn, of weights that are not published."""
+        told: Future[LoadReport] = Future()
+        told.set_result(report)
+        self._running.append(told)
 
     def reports(self, *, wait: bool = False) -> Iterator[LoadReport]:
         """What came of snapshots, each once.
@@ -165,18 +171,18 @@ class EngineLoads:
             checkpoint, manifest = self._publish(snapshot)
         except InputError as error:
             report.faults[""] = str(error)
-            return report
         except Exception as error:  # noqa: BLE001  what cannot be saved is told of, as all that fails
             report.faults[""] = f"{type(error).__name__}: {error}"
+        if report.faults:
+            self._remove_old()  # the next ones may want the space
             return report
         report.version = manifest.version
         for url, engine in self._engines.items():
             try:
                 report.seconds[url] = self._load(engine, checkpoint, manifest.version)
-                self._live[url] = checkpoint
             except (InputError, EngineError) as error:
                 report.faults[url] = str(error)
-        self._remove_old(checkpoint)
+        self._remove_old(checkpoint.name)
         if report.seconds and self._tasks:
             self._score(next(iter(report.seconds)), report)
         return report
@@ -184,7 +190,7 @@ class EngineLoads:
     def _publish(self, snapshot: Snapshot) -> tuple[Path, Manifest]:
         name = f"step-{snapshot.step:06d}"
         # Another callback of the same trainer may be at the same step in the same folder.
-        with part_folder(self._folder / f"{name}.{id(self):x}") as part:
+        with part_folder(self._folder.path / f"{name}.{id(self):x}") as part:
             snapshot.write(part)
             manifest = describe(
                 part,
@@ -194,11 +200,7 @@ class EngineLoads:
                 probes=snapshot.probes,
             )
             seal(part, manifest)
-            checkpoint = self._folder / manifest.version
-            if not checkpoint.exists():  # made by an earlier run, file for file
-                part.rename(checkpoint)
-                self._made.append(checkpoint)
-        return checkpoint, manifest
+            return self._folder.place(part, manifest.version), manifest
 
     def _load(self, engine: EngineClient, checkpoint: Path, version: str) -> float:
         """Seconds of a load, tried again where the engine went away in the middle of it."""
@@ -218,11 +220,20 @@ class EngineLoads:
                     raise
                 again = False
 
-    def _remove_old(self, newest: Path) -> None:
-        kept = {newest, *self._live.values()}
-        for checkpoint in [each for each in self._made if each not in kept]:
-            shutil.rmtree(checkpoint, ignore_errors=True)
-            self._made.remove(checkpoint)
+    def _remove_old(self, *newest: str) -> None:
+        """Removes what no engine names; nothing as long as one does not say what is live."""
+        if not self._folder.others(newest):
+            return
+        named: set[str] = set()
+        for engine in self._engines.values():
+            try:
+                engine.ready()  # not while it loads: what it has not named yet it names afterwards
+                state = engine.weights()
+            except (InputError, EngineError) as error:
+                logger.info("no old weights are removed: %s", error)
+                return
+            named |= {Path(each).name for each in (state.path, state.base) if each}
+        self._folder.remove(self._folder.others({*newest, *named}))
 
     def _score(self, url: str, report: LoadReport) -> None:
         try:

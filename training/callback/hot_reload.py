@@ -19,7 +19,7 @@ from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from engine.weights.adapter import read_config
-from engine.weights.manifest import Precision
+from engine.weights.manifest import Precision, Probe
 from engine.weights.models import local_folder
 from engine.weights.probing import probe_logprobs, text_pairs
 from training.callback.engine_loads import EngineLoads, LoadReport, Snapshot
@@ -41,21 +41,23 @@ class HotReload(TrainerCallback):
     At every epoch or so many steps, and at the end, the weights are copied, with log-probabilities
     that the live model gives to some pairs. The training goes on while a thread publishes them and
     the engines load and verify them. Of a peft model the adapter alone is published. What came of
-    it goes to `reports`, to the trainer's log history, and to where its `report_to` says. An engine
-    that fails is told of, and the training goes on.
+    it goes to `reports`, to the trainer's log history, and, until its reporters end, to where its
+    `report_to` says. At the end the training waits for the last weights. An engine that fails and
+    weights that are not finite are told of, and the training goes on.
 
     Args:
         url: One engine or several.
         every: `epoch`, or a number of optimiser steps.
         score: Tasks, or a pool as `engine.pools.opening.open_pool` takes it, to be scored after
             each load.
-        folder: Where checkpoints go, below the weights root of the engines; None: `_hot-reload` in
-            the trainer's output folder, which `push_to_hub` leaves out. One that no engine serves
-            any more is removed.
+        folder: Where checkpoints go, each callback's in a folder named by its engines, below the
+            weights root of these; None: `_hot-reload` in the trainer's output folder, which
+            `push_to_hub` leaves out. One that no engine serves any more is removed, when all
+            engines answer; those of earlier trainings too.
         pairs: Pairs that prove the weights; None: some sentences in the trainer's tokenizer.
         design: How tasks are scored.
-        must_load: Raise what goes wrong at an engine: before the training if it does not answer,
-            else as soon as it is known.
+        must_load: Raise what goes wrong with weights or at an engine: before the training if it
+            does not answer, else as soon as it is known.
         patience_s: Seconds to wait for an engine that is being started again.
         api_key: Key of the engines; None: see `engine.keys.client_keys`.
         admin_key: Their key for loading weights; None: likewise.
@@ -92,11 +94,12 @@ class HotReload(TrainerCallback):
         self._loads: EngineLoads | None = None
         self._last: int | None = None
         self._reporters: list[TrainerCallback] | None = None
+        self._reporters_listen = True
         self.reports: list[LoadReport] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Looks at the engines, and at whether the model can be published at all."""
-        self._last = None
+        self._last, self._reporters_listen = None, True
         processing_class = more["processing_class"]
         _check_adapter(unwrapped(more["model"]))
         if processing_class is None:
@@ -129,8 +132,20 @@ class HotReload(TrainerCallback):
         if self._every == "epoch":
             self._copy(args, state, **more)
 
+    def on_log(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Waits for the last weights at the trainer's last entry, while its reporters listen."""
+        # transformers 5.19 logs this after the last step, then takes the best weights, and ends its
+        # reporters; those that end a run would begin another one.
+        if "train_runtime" not in (more.get("logs") or ()):
+            return
+        last = not args.load_best_model_at_end
+        if last and self._last != state.global_step:
+            self._copy(args, state, **more)
+        self._take_reports(args, state, control, wait=last)
+
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Waits until the last weights are live, those of the best checkpoint if that was asked."""
+        self._reporters_listen = False
         if self._last != state.global_step or args.load_best_model_at_end:
             self._copy(args, state, **more)
         self._take_reports(args, state, control, wait=True)
@@ -152,10 +167,20 @@ class HotReload(TrainerCallback):
         self._last = state.global_step
         bare = unwrapped(model)
         adapter = hasattr(bare, "peft_config")
-        probes = probe_logprobs(model, self._pairs)
+        probes: tuple[Probe, ...] = ()
+        fault = ""
+        try:
+            probes = probe_logprobs(model, self._pairs)
+        except InputError as error:
+            fault = f"{error}; nothing is loaded"
         part = "lora_" if adapter else ""
+        # Of all processes, whatever one of them has found.
         copy = gather_state(model, first=state.is_world_process_zero, part=part)
         if copy is None or self._loads is None:
+            return
+        if fault:
+            blocked = time.monotonic() - began
+            self._loads.refuse(LoadReport(state.global_step, blocked, faults={"": fault}))
             return
         base = str(bare.name_or_path)
         write: Callable[[Path], None] = partial(save_adapter_files, bare, state=copy)
@@ -191,7 +216,7 @@ class HotReload(TrainerCallback):
         metrics = report.metrics()
         state.log_history.append({**metrics, "step": state.global_step})
         logger.info("%s", metrics)
-        for reporter in self._own_reporters(args):
+        for reporter in self._own_reporters(args) if self._reporters_listen else ():
             numbers = {k: v for k, v in metrics.items() if not isinstance(v, str)}
             try:
                 reporter.on_log(args, state, control, logs=numbers, model=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 
 from starlette._utils import get_route_path
@@ -24,7 +25,8 @@ _UNUSABLE = "a load of weights failed half way; the engine is being restarted"
 class GateMiddleware:
     """Every POST but the one that changes weights is a reader of the gate, vLLM's own included.
 
-    A request stays inside until its last byte is sent, so no answer mixes two sets of weights.
+    A request stays inside until its last byte is sent, and until what it has left to run in the
+    background has ended, so no answer mixes two sets of weights.
     /health is 503 when the engine cannot score any more, so that no balancer sends requests here.
 
     Args:
@@ -53,7 +55,10 @@ class GateMiddleware:
         try:
             async with live.gate.reading(self._wait):
                 if live.fit:
+                    before = _in_background(scope)
                     await self.app(scope, receive, send)
+                    if left := _in_background(scope) - before:
+                        await asyncio.wait(left)
                     return
         except GateTimeoutError:
             answer = error_response(
@@ -124,6 +129,12 @@ def _too_large(limit: int) -> JSONResponse:
         f"the body exceeds the server's limit of {limit:,} bytes (--limit body_bytes=N)",
         headers={"Connection": "close"},
     )
+
+
+def _in_background(scope: Scope) -> set[asyncio.Task[None]]:
+    """Responses that vLLM goes on with after it has answered (`background` of /v1/responses)."""
+    responses = getattr(scope["app"].state, "openai_serving_responses", None)
+    return set(responses.background_tasks.values()) if responses else set()
 
 
 def _live(scope: Scope) -> LiveWeights:

@@ -39,7 +39,7 @@ def serve(
     """Serves until it is told to stop; a server that dies or hangs is started again.
 
     Args:
-        model: `smollm2-135m`, a folder or a hub id.
+        model: See `engine.weights.models.find_model`.
         host: Address to listen on; anything but loopback needs an API key.
         weights_root: Folder below which checkpoints may be loaded; None: none may.
         live_file: Where the server writes down which weights are live. If it exists, the server
@@ -56,8 +56,11 @@ def serve(
     socket_file = _check_address(host, port, extra_args)
     resolved = str(resolve_model(model))
     check_whole(resolved, flag_value(extra_args, "load-format"))
+    name = flag_value(extra_args, "served-model-name") or model_name(model)
 
     def start(last: LastGood | None) -> EngineProcess:
+        if last:
+            last.check(name, record)
         engine = EngineProcess.start(
             last.model if last else resolved,
             weights_root=weights_root,
@@ -68,11 +71,11 @@ def serve(
             limits=limits,
             live_file=record,
             adapter=last.adapter if last else None,
-            name=model_name(model),
+            name=name,
             extra_args=extra_args,
         )
-        where = socket_file or engine.url
-        say(f"model {last.path if last else resolved}, {engine.settings.device}, {where}")
+        where = f"{engine.settings.device}, {socket_file or engine.url}"
+        say(f"model {last.path if last else resolved}, {where}")
         for reason in engine.settings.reasons:
             say(f"  {reason}")
         return engine

@@ -73,13 +73,29 @@ class Admission:
                 problem = f"is an adapter; jostle publish {folder} makes it loadable"
                 raise InputError(problem, file=folder, field="kind")
             published_files(folder)
-            check_weights(folder, Path(live.base or live.path))
+            check_weights(folder, self._comparable(live))
             found = unverified_version(folder)
             if version not in (None, found):
                 raise InputError(f"holds {found}, not {version}", file=folder, field="version")
             return WeightsState(
                 version=found, path=str(folder), verified="files", served=live.served
             )
+
+    def _comparable(self, live: WeightsState) -> Path:
+        """What unpublished weights are compared with: nothing else says that they are whole."""
+        for folder in (Path(live.base or live.path), self._start):
+            if folder.is_dir():
+                return folder
+        raise InputError(
+            f"neither {live.path}, which is live, nor {self._start} is there to compare it with; "
+            "publish it",
+            field="path",
+        )
+
+    def check_unchanged(self, loaded: WeightsState) -> None:
+        """`InputError` if an unpublished folder holds other weights than when it was admitted."""
+        if unverified_version(Path(loaded.path)) != loaded.version:
+            raise InputError("was written while it was loaded", file=loaded.path)
 
     def check_files(self, folder: Path, manifest: Manifest, live: WeightsState) -> WeightsState:
         """As `check`, wherever the folder lies and whatever version it holds."""

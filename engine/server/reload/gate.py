@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 
 class GateTimeoutError(RuntimeError):
@@ -82,3 +83,18 @@ class Gate:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Awaits work that goes on when the one who waits is cancelled; then the cancellation."""
+    running = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        running.exception()  # told to the log only: nobody is there to hear it
+        raise cancelled
+    running.result()

@@ -16,7 +16,7 @@ from engine.protocol.limits import Limits
 from engine.protocol.weights_state import Verification, WeightsKind, WeightsState
 from engine.server.keep_running.metrics import RELOAD_SECONDS, RELOADS, show_version
 from engine.server.reload.admission import Admission, check_loader
-from engine.server.reload.gate import GateTimeoutError
+from engine.server.reload.gate import GateTimeoutError, to_the_end
 from engine.server.reload.live_record import LiveRecord, Memory, Proof, SharedFolder
 from engine.server.reload.prover import Prover
 from engine.server.vllm.rounding import Logprobs
@@ -100,6 +100,14 @@ class LiveWeights:
         """Changes the record. The gate is held for writing, or nobody is served yet."""
         self._record.write(self._record.read().model_copy(update=changes))
 
+    def _note_or_end(self, **changes: Any) -> None:
+        """As `_note`; on a full disk the other processes would wait, or go on, for ever."""
+        try:
+            self._note(**changes)
+        except InputError:
+            self._condemn()
+            raise
+
     @property
     def vocabulary_size(self) -> int:
         """Token ids lie below this."""
@@ -146,7 +154,7 @@ class LiveWeights:
                 async with self.gate.writing(self._limits.drain):
                     outcome = "failed"
                     # Not given up half way when the client that asked for it goes away.
-                    await _to_the_end(self._make_live(target, proof, started))
+                    await to_the_end(self._make_live(target, proof, started))
                     outcome = "done"
                 state = self.state
         except GateTimeoutError as error:
@@ -178,20 +186,19 @@ class LiveWeights:
 
     async def _make_live(self, target: WeightsState, proof: Proof, started: float) -> None:
         before, now = self.state, self.state
-        self._note(loading=True)
         try:
+            self._note(loading=True)
             await self._swap(target, proof)
             now = target.model_copy(update={"seconds": time.monotonic() - started})
         finally:
-            try:
-                self._note(loading=False, state=now)
-            except InputError:  # a full disk: the other processes would wait for ever
-                self._condemn()
-                raise
+            self._note_or_end(loading=False, state=now)
         show_version(now.version, before.version)
         RELOAD_SECONDS.observe(time.monotonic() - started)
         if self._live_file is not None:
-            last = LastGood(version=target.version, path=target.path, base=target.base)
+            name = self._client.vllm_config.model_config.served_model_name
+            last = LastGood(
+                version=target.version, path=target.path, base=target.base, served_as=str(name)
+            )
             try:
                 write_last_good(self._live_file, last)
             except InputError:
@@ -267,6 +274,7 @@ class LiveWeights:
         if not self._record.begun:
             if manifest is not None:
                 await self._prover.check(Proof.of(manifest), "at the start")
+                self._note(of_start=Proof.of(manifest))
             if adapter is not None:
                 await self._start_with(adapter)
             self._note()
@@ -278,7 +286,7 @@ class LiveWeights:
         before = await self._prover.ask(manifest.probes, "before")
         await self._load(target)
         await self._prover.check(Proof.of(manifest), "at the start", before)
-        self._note(state=target)
+        self._note(state=target, of_start=self._prover.proof_of_live(manifest.probes, before[0]))
 
     async def _swap(self, target: WeightsState, proof: Proof) -> None:
         """Loads and verifies; on failure the weights from before come back, and are verified."""
@@ -287,6 +295,8 @@ class LiveWeights:
             self._note(of_start=self._prover.proof_of_live(proof.probes, before[0]))
         try:
             await self._load(target)
+            if target.verified == "files":
+                await asyncio.to_thread(self._admission.check_unchanged, target)
             # Loaded once more, the live weights do not change; a version names one set of them.
             new = target.version != self.state.version
             await self._prover.check(proof, "after the load", before if new else ())
@@ -339,7 +349,7 @@ class LiveWeights:
         )
 
     async def _roll_back(self, probes: Sequence[Probe], before: Sequence[Logprobs]) -> None:
-        self._note(usable=False)
+        self._note_or_end(usable=False)
         try:
             await self._load(self.state)
             again = await self._prover.ask(probes, "rolled-back")
@@ -355,19 +365,4 @@ class LiveWeights:
                 f"{self.state.version} was loaded again but its log-probabilities {fault}; "
                 "the engine is ended"
             )
-        self._note(usable=True)
-
-
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Awaits work that goes on when the one who waits is cancelled; then the cancellation."""
-    running = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not running.done():
-        try:
-            await asyncio.wait([running])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        running.exception()  # told to the log only: nobody is there to hear it
-        raise cancelled
-    running.result()
+        self._note_or_end(usable=True)

@@ -163,7 +163,7 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
             and not manager.records_new_block_ids
             and manager.enable_caching
         )
-        if handled:
+        if manager is not None and handled:
             self._size = manager.block_size
             self._pool, self._tables = pool, manager.req_to_blocks
             self._index = Index(pool, self._size)

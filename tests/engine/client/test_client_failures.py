@@ -96,7 +96,7 @@ def test_refused_input(server: Server, client: EngineClient, status: int) -> Non
         (500, b"Internal Server Error", "500: Internal Server Error"),
         (502, b'{"detail": "bad gateway"}', '502: {"detail": "bad gateway"}'),
         (401, b'{"error": "Unauthorized"}', '401: {"error": "Unauthorized"}'),
-        (404, b"[]", "404: []"),
+        (404, b'{"error":{"message":"no model b"}}', "404: no model b"),
         (500, b"", "500: "),
     ],
 )
@@ -108,6 +108,12 @@ def test_a_failing_server_is_an_engine_error(
         with pytest.raises(EngineError) as caught:
             call()
         assert str(caught.value) == f"the engine answered {message}".rstrip("\n")
+
+
+def test_a_server_without_our_routes_is_told(server: Server, client: EngineClient) -> None:
+    server.answer = lambda request: Answer(404, [b'{"detail":"Not Found"}'])
+    with pytest.raises(EngineError, match=r"none of jostle's routes; .* VLLM_PLUGINS=jostle"):
+        client.weights()
 
 
 def test_a_silent_server_is_an_engine_error(server: Server) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from datasets import Dataset  # type: ignore[import-untyped]
 from peft import LoraConfig
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers.integrations import integration_utils
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -25,16 +27,18 @@ from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import WeightsState
 from engine.weights.adapter_check import check_adapter
 from engine.weights.checkpoint_check import check_checkpoint
-from engine.weights.manifest import read_manifest
+from engine.weights.manifest import check_files, read_manifest
 from engine.weights.probing import probe_logprobs
 from tests.engine.weights.served import live
 from tests.training.fakes import make_score, make_task
 from tests.training.tiny import make_tokenizer, save_tiny_model
 from training.callback import HotReload, engine_loads
+from training.callback.callback_folder import CallbackFolder
 
 pytestmark = pytest.mark.slow
 
 ROWS = [{"prompt": "say color of sky ", "completion": "blue"}] * 8
+STEP = "hot_reload/weights_step"
 
 
 class FakeEngine:
@@ -46,6 +50,8 @@ class FakeEngine:
         hold: A load waits for it.
         down: Calls that find nobody there, from now on.
         failing: What a load raises.
+        late: Whether a load is done when nobody waits for it any more.
+        busy: Whether it is loading, so that it is not ready.
     """
 
     def __init__(self, base: Path) -> None:
@@ -54,6 +60,8 @@ class FakeEngine:
         self.hold: threading.Event | None = None
         self.down = 0
         self.failing: Exception | None = None
+        self.late = self.busy = False
+        self.folders: dict[str, Path] = {}
 
     def __call__(self, url: str, *_: Any, **__: Any) -> FakeEngine:
         return self
@@ -62,7 +70,12 @@ class FakeEngine:
         if self.down:
             self.down -= 1
             raise UnavailableError("refused", there=False)
-        return live(self.loaded[-1] if self.loaded else "base")
+        version = self.loaded[-1] if self.loaded else "base"
+        return live(version, str(self.folders.get(version, self.base)))
+
+    def ready(self) -> None:
+        if self.down or self.busy:
+            raise UnavailableError("not ready")
 
     def load_weights(self, folder: Path, version: str) -> WeightsState:
         if self.hold is not None:
@@ -78,6 +91,9 @@ class FakeEngine:
         else:
             check_adapter(folder, manifest, self.base)
         assert manifest.version == version
+        self.folders[version] = folder
+        if self.late:
+            raise EngineError("timed out")
         self.loaded.append(version)
         return live(version)
 
@@ -132,6 +148,15 @@ def train(
     return trainer
 
 
+def own_folder(base: Path, url: str = "http://one") -> Path:
+    return CallbackFolder(base.parent / "out" / "_hot-reload", [url]).path
+
+
+def held(base: Path) -> list[str]:
+    """What lies in the folders of all callbacks."""
+    return [path.name for path in (base.parent / "out" / "_hot-reload").glob("*/*")]
+
+
 class AtEpochs(TrainerCallback):
     def __init__(self, do: Callable[[int, Any], None]) -> None:
         self.do = do
@@ -154,8 +179,7 @@ def test_each_epoch_is_loaded_scored_and_reported(base: Path, engine: FakeEngine
     assert all("hot_reload/blocked_seconds" in entry for entry in told)
     assert "hot_reload/load_seconds" in told[0]
     # Only what an engine serves is kept.
-    folder = base.parent / "out" / "_hot-reload"
-    assert [path.name for path in folder.iterdir()] == [engine.loaded[-1]]
+    assert held(base) == [engine.loaded[-1]]
     model: Any = trainer.model
     assert model.training
 
@@ -252,7 +276,7 @@ def test_weights_that_cannot_be_written_do_not_end_a_training(
     assert engine.loaded == []
     assert len(reload.reports) == 3
     assert all("No space left on device" in report.faults[""] for report in reload.reports)
-    assert list((base.parent / "out" / "_hot-reload").iterdir()) == []
+    assert held(base) == []
 
 
 def test_an_engine_that_was_gone_is_found_again(base: Path, engine: FakeEngine) -> None:
@@ -330,6 +354,189 @@ def test_what_is_written_goes_to_the_trackers(base: Path, engine: FakeEngine) ->
     assert [logs["hot_reload/weights_step"] for logs in told] == [3, 6]
     assert all(isinstance(value, float | int) for logs in told for value in logs.values())
     json.dumps(told)
+
+
+def test_two_callbacks_leave_each_others_checkpoints_alone(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = {"http://one": FakeEngine(base), "http://two": FakeEngine(base)}
+    monkeypatch.setattr(engine_loads, "EngineClient", lambda url, *_, **__: engines[url])
+    one, two = HotReload("http://one"), HotReload("http://two")
+
+    def on_epoch(epoch: int, _: Any) -> None:
+        two.wait()
+        engines["http://two"].failing = EngineError("it stays with what it has")
+
+    train(base, one, AtEpochs(lambda *_: one.wait()), two, AtEpochs(on_epoch))
+    assert len(engines["http://one"].loaded) == 3
+    assert len(engines["http://two"].loaded) == 1
+    for engine in engines.values():
+        folder = Path(engine.weights().path)
+        check_files(folder, read_manifest(folder))
+
+
+def test_who_comes_second_finds_the_checkpoint_made(
+    base: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def late(self: Path, target: Path) -> Path:
+        if self.suffix == ".part":
+            shutil.copytree(self, target)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    reload = HotReload("http://one")
+    train(base, reload, AtEpochs(lambda *_: reload.wait()))
+    assert [report.faults for report in reload.reports] == [{}] * 3
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_what_an_engine_made_live_or_may_yet_is_not_removed(
+    base: Path, engine: FakeEngine, busy: bool
+) -> None:
+    """Its client has given up, and the weights after those are refused."""
+    reload = HotReload("http://one")
+    engine.late = True
+
+    def on_epoch(epoch: int, _: Any) -> None:
+        reload.wait()
+        if epoch == 1:
+            (first,) = engine.folders
+            engine.late, engine.busy, engine.failing = False, busy, EngineError("refused")
+            if not busy:
+                engine.loaded.append(first)
+        if epoch == 3:
+            engine.busy = engine.late = False
+
+    train(base, reload, AtEpochs(on_epoch))
+    assert [len(report.faults) for report in reload.reports] == [1, 1, 1]
+    (first,) = engine.folders
+    steps = ["step-000002", "step-000004", "step-000006"]
+    kept = [name.rpartition("-")[0] for name in sorted(held(base))]
+    assert first in held(base)
+    assert kept == (steps if busy else [steps[0], steps[2]])
+
+
+def test_what_a_killed_training_left_is_removed(base: Path, engine: FakeEngine) -> None:
+    folder = own_folder(base)
+    left = ["step-000002-live", "step-000004-dead", ".step-000006.7f.12.part", ".step-000001.gone"]
+    for name in left:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.safetensors").write_bytes(b"weights")
+    engine.loaded.append("live")
+    engine.folders["live"] = folder / left[0]
+    engine.failing = EngineError("refused")
+    reload = HotReload("http://one", every=1_000)
+    train(base, reload)
+    assert len(held(base)) == 2
+    assert left[0] in held(base)
+    engine.failing = None
+    train(base, reload)
+    assert held(base) == engine.loaded[1:]
+
+
+def full_disk(_: Path) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_leftovers_do_not_keep_a_disk_full(base: Path, engine: FakeEngine) -> None:
+    (own_folder(base) / "step-000002-dead").mkdir(parents=True)
+    engine.down = 10**6
+    loads = engine_loads.EngineLoads(
+        ["http://one"], base.parent / "out" / "_hot-reload", 0.0, (), ScoreConfig()
+    )
+    loads.offer(engine_loads.Snapshot(4, "", "float32", (), full_disk, 0.0))
+    loads.wait()
+    assert held(base) == ["step-000002-dead"], "nobody says that it is not live"
+    engine.down = 0
+    loads.offer(engine_loads.Snapshot(6, "", "float32", (), full_disk, 0.0))
+    loads.close()
+    assert held(base) == []
+
+
+def test_half_a_checkpoint_is_made_again(
+    base: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+    rmtree = shutil.rmtree
+
+    def noted(path: Any, **more: Any) -> None:
+        removed.append(Path(path).name)
+        rmtree(path, **more)
+
+    monkeypatch.setattr("training.callback.callback_folder.shutil.rmtree", noted)
+    train(base, HotReload("http://one", every=1))
+    (version,) = held(base)
+    weights = own_folder(base) / version / "model.safetensors"
+    weights.unlink()
+    train(base, HotReload("http://one", every=1_000))
+    assert held(base) == [version]
+    check_files(weights.parent, read_manifest(weights.parent))
+    assert f".{version}.gone" in removed
+    assert not [name for name in removed if name.startswith("step-")], "it was renamed before"
+
+
+class Tracker(TrainerCallback):
+    """Of a kind that ends its run with the training, as that of MLflow."""
+
+    running = False
+    told: ClassVar[list[int]] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        Tracker.running, Tracker.told = True, []
+
+    def on_log(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        assert Tracker.running
+        if STEP in more["logs"]:
+            Tracker.told.append(more["logs"][STEP])
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        Tracker.running = False
+
+
+@pytest.mark.parametrize("last_words", [True, False])
+def test_trackers_are_told_until_they_end(
+    base: Path,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    last_words: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tracker", Tracker)
+    if not last_words:  # a trainer may have none
+        monkeypatch.setattr(HotReload, "on_log", TrainerCallback.on_log)
+    reload = HotReload("http://one", every=6)
+    trainer = train(base, reload, report_to=["tracker"])
+    history = [entry[STEP] for entry in trainer.state.log_history if STEP in entry]
+    assert history == [report.step for report in reload.reports] == [6]
+    assert Tracker.told == ([6] if last_words else [])
+    assert "takes no metrics" not in caplog.text
+
+
+@pytest.mark.parametrize("must_load", [False, True])
+def test_weights_that_are_not_finite_end_a_training_only_if_asked(
+    base: Path, engine: FakeEngine, must_load: bool
+) -> None:
+    reload = HotReload("http://one", must_load=must_load)
+    modes: list[bool] = []
+
+    def on_epoch(epoch: int, model: Any) -> None:
+        reload.wait()
+        modes.append(model.training)
+        if epoch == 1:
+            next(model.parameters()).data.fill_(float("nan"))
+
+    if must_load:
+        with pytest.raises(EngineError, match=r"step 4 at publishing.*not finite"):
+            train(base, reload, AtEpochs(on_epoch))
+    else:
+        trainer = train(base, reload, AtEpochs(on_epoch))
+        assert trainer.state.global_step == 6
+        assert [bool(report.faults) for report in reload.reports] == [False, True, True]
+        assert "nothing is loaded" in reload.reports[1].faults[""]
+    assert len(engine.loaded) == 1
+    assert modes == [True] * len(modes)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,10 @@ class FakeEngine:
     @property
     def vllm_config(self) -> Any:
         model = SimpleNamespace(
-            dtype=self.dtype, get_vocab_size=lambda: 50_000, enable_sleep_mode=self.sleeps
+            dtype=self.dtype,
+            served_model_name="tiny",
+            get_vocab_size=lambda: 50_000,
+            enable_sleep_mode=self.sleeps,
         )
         return SimpleNamespace(
             model_config=model,

@@ -16,6 +16,7 @@ from engine.server.reload import admission, live_record
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.prover import Prover
 from engine.weights.live_file import read_last_good
+from engine.weights.manifest import read_manifest
 from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights
 from tests.engine.weights import made_manifests
 from tests.engine.weights.made_manifests import publish
@@ -201,6 +202,7 @@ def test_a_load_that_did_nothing_is_refused(
         ("nothing", "they are those of the weights before"),
         ("muddled", "differ from what the same engine says of them: they differ by"),
         ("fails", "the shapes differ"),
+        ("written", "was written while it was loaded"),
     ],
 )
 def test_what_nobody_vouches_for_has_to_agree_with_itself_and_to_differ(
@@ -212,9 +214,15 @@ def test_what_nobody_vouches_for_has_to_agree_with_itself_and_to_differ(
 ) -> None:
     monkeypatch.setattr(admission, "published_files", lambda folder: [])
     monkeypatch.setattr(admission, "check_weights", lambda *_: engine.events.append("check"))
-    monkeypatch.setattr(admission, "unverified_version", lambda folder: "unverified-1")
+    versions = {"raw": "unverified-1"}
+    monkeypatch.setattr(admission, "unverified_version", lambda folder: versions[folder.name])
+    monkeypatch.chdir(tmp_path)
     raw = tmp_path / "raw"
     raw.mkdir()
+    live = live_on(engine, tmp_path)
+    with pytest.raises(InputError, match="neither base, which is live, nor base is there"):
+        asyncio.run(live.load(raw, None, verify="files"))
+    (tmp_path / "base").mkdir()
     if how == "nothing":
         engine.ignores.add(str(raw))
     if how == "fails":
@@ -233,6 +241,9 @@ def test_what_nobody_vouches_for_has_to_agree_with_itself_and_to_differ(
     with pytest.raises(InputError, match="holds unverified-1, not unverified-2"):
         asyncio.run(live.load(raw, "unverified-2", verify="files"))
     engine.events.clear()
+    if how == "written":
+        written = iter(("unverified-1", "unverified-2"))
+        monkeypatch.setattr(admission, "unverified_version", lambda _: next(written))
     if message is not None:
         with pytest.raises(EngineError, match=message):
             asyncio.run(live.load(raw, None, verify="files"))
@@ -486,11 +497,13 @@ def test_a_server_that_starts_with_an_adapter(
     monkeypatch.setattr(admission, "base_digest", lambda folder: "a" * 64)
     (tmp_path / "start").mkdir()
     version = publish(tmp_path / "one", base_digest="a" * 64, lies=lies)
+    engine.loaded = str(tmp_path / "start")
     live = live_on(engine, None, start=tmp_path / "start")
     if lies:
         with pytest.raises(EngineError, match="at the start the probe pairs differ"):
             asyncio.run(live.start(adapter=tmp_path / "one"))
         return
+    monkeypatch.setattr(admission, "weights_identity", lambda folder: SERVED.weights)
     asyncio.run(live.start(adapter=tmp_path / "one"))
     asyncio.run(live.start(adapter=tmp_path / "one"))
     assert engine.events == [
@@ -501,6 +514,27 @@ def test_a_server_that_starts_with_an_adapter(
         "at the start",
     ], "once"
     assert live.state.version == version
+    back = asyncio.run(live.load(tmp_path / "start", SERVED.version))
+    assert (back.path, engine.loaded) == (str(tmp_path / "start"),) * 2
+
+
+def test_a_published_checkpoint_that_a_server_starts_on_comes_back(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "weights_identity", lambda folder: SERVED.weights)
+    publish(tmp_path / "start")
+    version = publish(tmp_path / "one")
+    engine.loaded = str(tmp_path / "start")
+    live = live_on(engine, tmp_path, start=tmp_path / "start")
+
+    async def run() -> None:
+        await live.start(read_manifest(tmp_path / "start"))
+        await live.load(tmp_path / "one", version)
+        await live.load(tmp_path / "start", SERVED.version)
+
+    asyncio.run(run())
+    assert live.state.is_base
+    assert engine.loaded == str(tmp_path / "start")
 
 
 def test_several_processes_know_the_same(engine: FakeEngine, tmp_path: Path) -> None:
@@ -547,18 +581,20 @@ def test_several_processes_know_the_same(engine: FakeEngine, tmp_path: Path) -> 
     assert {path.name for path in shared.iterdir()} == {"alone", "gate", "live.json", "turnstile"}
 
 
+@pytest.mark.parametrize("lies", [False, True])
 def test_a_record_that_cannot_be_written_ends_the_server(
-    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lies: bool
 ) -> None:
+    """Where the load is refused, too: a moment later the disk is free, the engine is not whole."""
     (tmp_path / "shared").mkdir()
-    version = publish(tmp_path / "one")
+    version = publish(tmp_path / "one", lies=lies)
     condemned: list[bool] = []
     live = live_on(
         engine, tmp_path, shared=tmp_path / "shared", condemn=lambda: condemned.append(True)
     )
 
     def full(path: Path, content: bytes) -> None:
-        if "load one" in engine.events:
+        if "load one" in engine.events and not (lies and condemned):
             raise InputError("No space left on device", file=path)
         write_bytes(path, content)
 
@@ -566,7 +602,7 @@ def test_a_record_that_cannot_be_written_ends_the_server(
     with pytest.raises(InputError, match="No space left"):
         asyncio.run(live.load(tmp_path / "one", version))
     assert condemned == [True]
-    assert not live.fit, "nobody is served by what nobody knows"
+    assert lies or not live.fit, "nobody is served by what nobody knows"
 
 
 def test_released_weights_come_back_verified(engine: FakeEngine, tmp_path: Path) -> None:
