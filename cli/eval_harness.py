@@ -11,7 +11,7 @@ import typer
 from cli.client import EngineModel, OwnUrl
 from cli.pool import TrustRemoteCode
 
-NO_HARNESS = "needs lm_eval, the evaluation harness: pip install 'jostle[harness]'"
+NO_HARNESS = "needs lm_eval, the evaluation harness: pip install jostle's wheel with [harness]"
 
 PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 """What typer must know of a command whose other arguments are another's."""

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from engine.errors import InputError
 from engine.tasks import Record, Task
+from engine.validation import first_fault
 
 LIMITS_VARIABLE = "JOSTLE_LIMITS"
 """Environment variable: a JSON object with the limits that differ from the defaults."""
@@ -122,6 +123,5 @@ def parse_limits(settings: Sequence[str]) -> Limits:
 
 
 def _refused(error: ValidationError, source: str) -> InputError:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    return InputError(first["msg"], file=source, field=name or None)
+    problem, field = first_fault(error)
+    return InputError(problem, file=source, field=field)

@@ -13,7 +13,7 @@ from engine.measures.instruction_difficulty import DIFFICULTY_MEASURES, GOLD_ANS
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.score_config import ScoreConfig
-from engine.questions.pair_plan import Pair, TaskPlan, check_length
+from engine.questions.pair_plan import Pair, TaskPlan, check_length, missing_gold
 from engine.questions.question import Asked, Counts, Question, QuestionRow
 from engine.tasks import Instance, Task
 from engine.variance.analysis import Moves
@@ -50,11 +50,7 @@ class DifficultyQuestion(Question):
 
     def fault(self, task: Task, config: ScoreConfig) -> InputError | None:
         """Every measured instance needs a gold output."""
-        for instance in task.sample_instances(config.n_instances, config.seed):
-            if not instance.golds:
-                record, problem = f"{task.id}/{instance.id}", "has no gold output to score"
-                return InputError(problem, record=record, field="outputs")
-        return None
+        return missing_gold(task, config)
 
     def n_asked(self, task: Task, config: ScoreConfig) -> Counts:
         return Counts(pairs=3 * min(len(task.instances), config.n_instances))

@@ -96,6 +96,15 @@ class TaskPlan:
         return sum(len(each) for one in self.originals for each in (one.token_ids, *one.also))
 
 
+def missing_gold(task: Task, config: ScoreConfig) -> InputError | None:
+    """The fault of the first instance that is measured and has no gold output; None without one."""
+    for instance in task.sample_instances(config.n_instances, config.seed):
+        if not instance.golds:
+            record = f"{task.id}/{instance.id}"
+            return InputError("has no gold output to score", record=record, field="outputs")
+    return None
+
+
 def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPlan:
     """Samples the instances and encodes their original prompts.
 
@@ -109,14 +118,8 @@ def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPl
     check_task(task)
     task = builder.clean(task)
     instances = task.sample_instances(config.n_instances, config.seed)
-    if config.reference == "gold":
-        for instance in instances:
-            if not instance.outputs:
-                raise InputError(
-                    "has no gold output to score",
-                    record=f"{task.id}/{instance.id}",
-                    field="outputs",
-                )
+    if config.reference == "gold" and (fault := missing_gold(task, config)):
+        raise fault
     perturbation = make_perturbation(config.perturbation, config.seed)
     rendered = config.fitted if perturbation.lengthens else range(0)
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from engine.errors import InputError
+from engine.validation import first_fault
 from engine.weights.manifest import read_safetensors_header
 
 if TYPE_CHECKING:
@@ -139,9 +140,8 @@ def read_config(folder: Path) -> AdapterConfig:
     except FileNotFoundError:
         raise InputError("holds no adapter_config.json", file=folder) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(first["msg"], file=file, field=field or None) from error
+        problem, field = first_fault(error)
+        raise InputError(problem, file=file, field=field) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"cannot be read: {error}", file=file) from error
     for key, unfit in (

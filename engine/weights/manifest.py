@@ -21,6 +21,7 @@ from engine.errors import InputError
 from engine.protocol.api import TokenIds
 from engine.protocol.weights_state import WeightsKind
 from engine.tasks import Record
+from engine.validation import first_fault
 
 MANIFEST_NAME = "manifest.json"
 """File name inside a checkpoint folder. It is written last: a folder without it is unfinished."""
@@ -142,9 +143,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(first["msg"], file=path, field=field or None) from error
+        problem, field = first_fault(error)
+        raise InputError(problem, file=path, field=field) from error
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:

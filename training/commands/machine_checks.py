@@ -21,6 +21,7 @@ from engine.process.settings import installed_version
 from engine.weights.models import default_cache
 
 LEAST_PYTHON = (3, 11)
+INSTALL = "make install in a clone, or pip install the wheel with [cuda] or [cpu]"
 LEAST_MEMORY = 4.0
 """GB that the bundled model needs: an engine, a trainer, and their libraries."""
 LEAST_DISK = 5.0
@@ -85,7 +86,7 @@ def check_torch() -> Finding:
         mend = "pip uninstall torchvision: beside the CPU build it breaks transformers"
         return Finding("torch", "problem", f"{version} with torchvision", mend)
     if "+cpu" in version and visible_gpus():
-        mend = "make install takes the CUDA build where nvidia-smi answers"
+        mend = f"{INSTALL}; make takes the CUDA build where nvidia-smi answers"
         return Finding("torch", "warning", f"{version} on a machine with a GPU", mend)
     return Finding("torch", "ok", version)
 
@@ -108,7 +109,7 @@ def check_vllm() -> Finding:
 def check_libraries() -> Finding:
     """The other libraries a run imports."""
     if missing := [name for name in LIBRARIES if installed_version(name) is None]:
-        return Finding("libraries", "problem", f"without {', '.join(missing)}", "make install")
+        return Finding("libraries", "problem", f"without {', '.join(missing)}", INSTALL)
     told = ", ".join(f"{name} {installed_version(name)}" for name in LIBRARIES[:4])
     return Finding("libraries", "ok", told)
 
@@ -207,4 +208,4 @@ def check_free_port(port: int) -> Finding:
 
 
 def _absent(name: str) -> Finding:
-    return Finding(name, "problem", "not installed", "make install")
+    return Finding(name, "problem", "not installed", INSTALL)

@@ -24,6 +24,7 @@ from engine.pools.writing import write_left_out
 from engine.protocol.api import SkippedTask
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
+from engine.questions.pair_plan import missing_gold
 from engine.questions.question_registry import find_question
 from engine.tasks import Task, check_task, digest_tasks
 from training.tables.journaled_scoring import JournaledScoring
@@ -121,11 +122,8 @@ def _measurable(pool: LazyPool, config: ScoreConfig) -> LazyPool:
         check_task(task)
         if question and (fault := question.fault(task, config)):
             raise fault
-        if config.reference == "gold":
-            for instance in task.sample_instances(config.n_instances, config.seed):
-                if not instance.golds:
-                    record = f"{task.id}/{instance.id}"
-                    raise InputError("has no gold output to score", record=record, field="outputs")
+        if config.reference == "gold" and (fault := missing_gold(task, config)):
+            raise fault
 
     return pool.where(check)
 
