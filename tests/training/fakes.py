@@ -17,6 +17,7 @@ from engine.questions.question_registry import find_question
 from engine.tasks import Instance, Pool, Task
 from engine.weights.manifest import Probe, read_manifest
 from tests.engine.weights.served import SERVED, live
+from training.trainer.resume import fingerprint
 from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
 
 ANSWERS = {"sky": "blue", "grass": "green", "blood": "red", "abc": "cba"}
@@ -201,6 +202,7 @@ def fake_trainer(events: list[str]) -> Callable[..., TrainResult]:
             seconds_per_step=0.5,
             losses=(2.0, 1.5),
             probes=tuple(_probe(pair) for pair in job.probes),
+            fingerprint=fingerprint(job),
         )
         job.result.write_text(result.model_dump_json())
         return result

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from engine.variance.overlap import repeat_in_words
-from engine.weights.models import BUNDLED_MODEL, resolve_model
+from engine.weights.models import BUNDLED_MODEL
 from training.commands.launch import run_config
 from training.commands.sweep_runs import RunOne, config_of, fork, kept_engine, shared_steps
 from training.config.run_config import PoolConfig, RunConfig
 from training.report.comparison import beside_random
 from training.report.display import RichProgress, shown_path, summary_table
 from training.report.progress_lines import open_progress
+from training.run.base_model import base_location
 from training.run.run_folder import RunFolder
 from training.run.run_pools import BUNDLED, Pools, check_pools, load_pools
 from training.run.state import RunStep, read_state
@@ -138,8 +139,8 @@ def run_demo(
         trust_remote_code=trust_remote_code,
     )
     config, pools = fit_to_pool(config)
-    location = str(resolve_model(model))
     folder = choose_folder(run_dir, config)
+    location = base_location(folder, model)
     _announce(console, config, pools, folder)
     started = time.monotonic()
     with open_progress(console) as progress, kept_engine(folder, n_trainers=2) as engine:

@@ -22,10 +22,11 @@ from engine.process.settings import EngineSettings, flag_value
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
 from engine.weights.checkpoint_check import check_whole
-from engine.weights.models import local_folder, model_name, resolve_model
+from engine.weights.models import local_folder, model_name
 from training.config.run_config import EngineConfig, ModelConfig, RunConfig
 from training.report.after_round import ReportAfterRounds
 from training.report.display import RichProgress
+from training.run.base_model import base_location, check_base
 from training.run.device_plan import DevicePlan, plan_device, read_model_size
 from training.run.finetune import Train
 from training.run.fleet import Fleet
@@ -339,11 +340,11 @@ def run_config(
         engine: Opens the engine; `open_engine` when none.
 
     Raises:
-        InputError: If the folder is held by another process or belongs to another run.
+        InputError: If another process holds the folder, or it belongs to another run or model.
         EngineError: If an engine fails.
         TrainingError: If the trainer fails.
     """
-    location = location or str(resolve_model(config.model.name))
+    location = location or base_location(folder, config.model.name)
     with RunLock(folder.lock):
         if config.pool.skip_faulty:
             pools = leave_out_unfit(pools, config, make_builder(location, config))
@@ -351,6 +352,7 @@ def run_config(
         state = find_state(folder, config, pools.pool, pools.held_out)
         if state is not None and state.is_done(n_steps):
             return
+        check_base(state, location)
         check_whole(location, flag_value(config.engine.flags, "load-format"))
         builder = make_builder(location, config)
         races = plan_races(config, pools, builder, progress)

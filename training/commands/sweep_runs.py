@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -26,6 +27,7 @@ from training.commands.launch import OpenEngine, open_engine
 from training.config.run_config import RunConfig, TrainConfig
 from training.report.comparison import Comparison
 from training.report.display import RichProgress
+from training.run.base_model import base_location
 from training.run.finetune import Train
 from training.run.live_engine import go_back
 from training.run.round_scoring import check_selection
@@ -128,21 +130,33 @@ def run_sweep(
     for seed in seeds:
         validated(TrainConfig, {"seed": seed}, "sweep")
     check_run(config, folder)
+    location = base_location(_begun(folder, seeds), config.model.name)
     with RunLock(folder / "sweep.lock"), kept_engine(RunFolder(folder)) as engine:
+        go = partial(run_one, location=location, engine=engine)
         for seed in seeds:
             shared_config = config_of(config, SHARED_STRATEGY, seed)
             pools = load_pools(shared_config)
-            shared = RunFolder(folder / f"shared-seed-{seed}")
-            n_steps = shared_steps(config)
-            run_one(shared, shared_config, pools, progress, n_steps=n_steps, engine=engine)
+            shared = shared_folder(folder, seed)
+            go(shared, shared_config, pools, progress, n_steps=shared_steps(config))
             for strategy in strategies:
                 target = run_folder(folder, strategy, seed)
                 own = config_of(config, strategy, seed)
                 fork(shared, target, shared_config, own)
-                run_one(target, own, pools, progress, engine=engine)
+                go(target, own, pools, progress)
         result = sweep_result(folder, strategies, seeds)
         write_json(folder / "sweep.json", result.model_dump(mode="json"))
     return result
+
+
+def shared_folder(folder: Path, seed: int) -> RunFolder:
+    """The folder of the steps that all runs of a seed share."""
+    return RunFolder(folder / f"shared-seed-{seed}")
+
+
+def _begun(folder: Path, seeds: Sequence[int]) -> RunFolder:
+    """The first shared steps that have begun, if there are such: all start from their model."""
+    shared = [shared_folder(folder, seed) for seed in seeds]
+    return next((each for each in shared if each.state.is_file()), shared[0])
 
 
 def run_folder(folder: Path, strategy: str, seed: int) -> RunFolder:
@@ -208,6 +222,8 @@ def _link(source: str, target: str) -> str:
 def kept_engine(folder: RunFolder, n_trainers: int = 0) -> Iterator[OpenEngine]:
     """Opens one engine for all runs, when the first asks for it; the others find the base model.
 
+    So does the first where earlier runs have left their last weights in an engine at a URL.
+
     Args:
         folder: Holds the engine's log, and all the runs' folders.
         n_trainers: See `training.commands.launch.open_engine`.
@@ -217,16 +233,24 @@ def kept_engine(folder: RunFolder, n_trainers: int = 0) -> Iterator[OpenEngine]:
 
         @contextmanager
         def open_once(
-            location: str, _folder: RunFolder, config: RunConfig, progress: RichProgress
+            location: str, run: RunFolder, config: RunConfig, progress: RichProgress
         ) -> Iterator[tuple[Engine, Train]]:
-            if opened:
-                go_back(opened[0][0])
-            else:
+            again = bool(opened)
+            if not again:
                 own = open_engine(location, folder, config, progress, n_trainers)
                 opened.append(stack.enter_context(own))
+            if again or (config.engine.urls and _needs_base(run, folder)):
+                go_back(opened[0][0])
             yield opened[0]
 
         yield open_once
+
+
+def _needs_base(run: RunFolder, folder: RunFolder) -> bool:
+    """Whether a run needs the base model in place of what another run of the folder has left."""
+    if run.state.is_file():
+        return read_state(run).live_round is None
+    return any(folder.path.glob("*/state.json"))
 
 
 def sweep_result(folder: Path, strategies: Sequence[str], seeds: Sequence[int]) -> SweepResult:

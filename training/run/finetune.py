@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,14 @@ from training.config.run_config import RunConfig
 from training.run.run_folder import RunFolder
 from training.run.summary import RowsSummary
 from training.tables.record_files import write_parquet
-from training.trainer.resume import fingerprint, newest_checkpoint, remove_attempts
+from training.trainer.resume import (
+    fingerprint,
+    left_result,
+    newest_checkpoint,
+    remove_attempts,
+    remove_outputs,
+    start_of,
+)
 from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
 from training.trainer.training_rows import TrainingRows, build_rows, choose_probes
 
@@ -52,7 +58,8 @@ def fine_tune(
     """Write rows and job of a round, and run the trainer on them.
 
     A training that was interrupted goes on from its newest whole checkpoint, if it is the same
-    training: same rows, same start, same config.
+    training: same rows, same start, same config. One that has ended and is not published yet is
+    not done again.
 
     Raises:
         InputError: If a task has no usable row.
@@ -94,16 +101,9 @@ def train_rows(
     """
     rows = _rows_of(tasks, builder, config)
     work.mkdir(parents=True, exist_ok=True)
-    for stale in work.glob("output-*"):
-        shutil.rmtree(stale)
-    write_parquet(work / "rows.parquet", rows.frame)
-    summary = RowsSummary(
-        tasks=tuple(task.id for task in tasks),
-        rows=rows.frame.height,
-        tokens=rows.n_tokens,
-        too_long=rows.too_long,
-    )
-    write_json(work / "rows.json", summary.model_dump(mode="json"))
+    left = left_result(work)
+    remove_outputs(work, keep=left.output if left else None)  # first: the disk may be full
+    _write_rows(work, rows, tasks)
     if len(validation):
         chosen = _rows_of(validation, builder, config, config.train.validation_instances)
         write_parquet(work / "validation.parquet", chosen.frame)
@@ -111,6 +111,7 @@ def train_rows(
     attempt = secrets.token_hex(4)
     job = TrainJob(
         model=model,
+        start=start_of(model),
         trust_remote_code=config.model.trust_remote_code,
         config=config.train,
         rows=work / "rows.parquet",
@@ -121,6 +122,10 @@ def train_rows(
         progress=work / "progress.jsonl",
         result=work / "result.json",
     )
+    if left is not None and left.fingerprint == fingerprint(job):
+        remove_attempts(work)
+        return left
+    remove_outputs(work)
     resume_from = newest_checkpoint(work, fingerprint(job))
     remove_attempts(work, keep=fingerprint(job))
     result = train(
@@ -131,6 +136,17 @@ def train_rows(
     )
     remove_attempts(work)
     return result
+
+
+def _write_rows(work: Path, rows: TrainingRows, tasks: Pool) -> None:
+    write_parquet(work / "rows.parquet", rows.frame)
+    summary = RowsSummary(
+        tasks=tuple(task.id for task in tasks),
+        rows=rows.frame.height,
+        tokens=rows.n_tokens,
+        too_long=rows.too_long,
+    )
+    write_json(work / "rows.json", summary.model_dump(mode="json"))
 
 
 def _rows_of(

@@ -8,9 +8,9 @@ from engine.errors import EngineError, InputError
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
 from engine.protocol.weights_state import WeightsState
-from engine.weights.identity import weights_identity
 from engine.weights.manifest import MANIFEST_NAME, read_manifest
 from engine.weights.models import local_folder
+from training.run.base_model import weights_here
 from training.run.run_folder import RunFolder
 from training.run.state import RunState
 
@@ -62,7 +62,7 @@ def check_prompts(weights: WeightsState, builder: PromptBuilder, model: str, *, 
             f"is {builder.max_model_len} tokens, the context of the engine {served.max_model_len}",
             field="model.max_model_len",
         )
-    own = weights_identity(folder)
+    own = weights_here(model)
     if weights.is_base and own not in (None, served.weights):
         raise InputError(
             f"the engine serves {served.model} ({served.weights[:12]}), whose weights are not "

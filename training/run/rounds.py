@@ -17,6 +17,7 @@ from engine.tasks import Pool
 from engine.variance.overlap import repeat_in_words
 from training.config.run_config import RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
+from training.run.base_model import check_base
 from training.run.finetune import Train, fine_tune
 from training.run.live_engine import check_model, check_version, make_live, require_live
 from training.run.progress import Progress, Silent
@@ -109,7 +110,7 @@ class Run:
             n_steps: Stop when so many steps of the plan are done; none: at its end.
 
         Raises:
-            InputError: If a record cannot be read or written.
+            InputError: If a record cannot be read or written, or the base model has changed.
             EngineError: If the engine fails, or other weights are live than ought to be.
             TrainingError: If the trainer fails.
         """
@@ -186,6 +187,7 @@ class Run:
 
     def _train(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, RunStep.TRAIN, None, "steps")
+        check_base(self.state, self.base_model)
         result = fine_tune(
             self.folder,
             self.config,

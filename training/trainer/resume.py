@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from engine.errors import InputError
+from engine.errors import InputError, TrainingError
 from engine.files import write_json
 from engine.tasks import Record
+from engine.weights.identity import weights_identity
 from engine.weights.manifest import file_digest
+from engine.weights.models import local_folder
 from training.tables.record_files import read_json
-
-if TYPE_CHECKING:
-    from training.trainer.trainer_process import TrainJob
+from training.trainer.trainer_process import TrainJob, TrainResult
 
 _WITHOUT_EFFECT = {
     "launcher",
@@ -31,7 +30,7 @@ _WITHOUT_EFFECT = {
 }
 
 MARKER = "jostle.json"
-ATTEMPTS = "attempt-*"
+ATTEMPTS, OUTPUTS = "attempt-*", "output-*"
 
 
 class CheckpointMarker(Record):
@@ -56,11 +55,65 @@ def fingerprint(job: TrainJob) -> str:
     digest = hashlib.sha256()
     step = job.config.batch_size * job.config.gradient_accumulation_steps
     config = job.config.model_dump_json(exclude=_WITHOUT_EFFECT)
-    for part in (job.model, str(job.trust_remote_code), config, str(step)):
+    for part in (job.model, job.start or "", str(job.trust_remote_code), config, str(step)):
         digest.update(part.encode() + b"\n")
     for rows in (job.rows, job.validation_rows):
         digest.update((file_digest(rows) if rows else "none").encode() + b"\n")
     return digest.hexdigest()
+
+
+def start_of(model: str) -> str:
+    """What a training starts from, told by content: weights of a folder, a commit of the hub.
+
+    The hub is not asked: it is the commit of the copy that is here, whole or not.
+
+    Args:
+        model: Folder or hub id.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    folder = local_folder(model)
+    weights = weights_identity(folder) if Path(model).is_dir() else None
+    return weights or folder.name
+
+
+def check_start(job: TrainJob) -> None:
+    """That the model which has been loaded is the one that the job was written for.
+
+    Raises:
+        TrainingError: If it has been replaced meanwhile.
+    """
+    if job.start is not None and start_of(job.model) != job.start:
+        raise TrainingError(f"{job.model} was changed just before the training; start it again")
+
+
+def left_result(work: Path) -> TrainResult | None:
+    """The result of the training that ended well, if what it wrote has not been published.
+
+    Args:
+        work: The round's `training/` folder.
+    """
+    try:
+        result = read_json(work / "result.json", TrainResult)
+    except InputError:
+        return None
+    # A copy of a run's folder names the outputs of the first.
+    here = result.output.resolve().parent == work.resolve() and result.output.is_dir()
+    return result if here else None
+
+
+def remove_outputs(work: Path, keep: Path | None = None) -> None:
+    """Remove what trainings have written, but for one of them.
+
+    Each is renamed first, so that nobody takes half of one for a whole one, a trainer that outlived
+    its parent included.
+    """
+    for going in work.glob(f".{OUTPUTS}"):  # of a removal that was cut off
+        shutil.rmtree(going)
+    for output in work.glob(OUTPUTS):
+        if keep is None or output.name != keep.name:
+            shutil.rmtree(output.rename(output.with_name(f".{output.name}")))
 
 
 def mark_checkpoint(checkpoint: Path, marker: CheckpointMarker) -> None:

@@ -30,7 +30,7 @@ from engine.weights.probing import probe_logprobs
 from training.config.run_config import TrainConfig
 from training.tables.record_files import read_json
 from training.trainer.patched_trl import project_completion_rows_only
-from training.trainer.resume import fingerprint
+from training.trainer.resume import check_start, fingerprint
 from training.trainer.sft_progress import ProgressWriter
 from training.trainer.trained_model import (
     gather_state,
@@ -243,6 +243,7 @@ def train(job: TrainJob) -> TrainResult | None:
     writer.write(TrainProgress(phase="loading"))
     model = load_model(job)
     tokenizer = AutoTokenizer.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
+    check_start(job)
     # TRL writes special tokens into both; the published checkpoint keeps the model's own.
     configs = copy.deepcopy((model.config, model.generation_config))
     if reason := project_completion_rows_only(device):
@@ -284,6 +285,7 @@ def train(job: TrainJob) -> TrainResult | None:
         ),
         best_step=trainer.state.best_global_step if job.validation_rows is not None else None,
         probes=probe_logprobs(whole, job.probes),
+        fingerprint=writer.fingerprint,
     )
 
 

@@ -50,6 +50,7 @@ class TrainJob(Record):
 
     Attributes:
         model: Folder or hub id to start from.
+        start: What it held when the job was written, see `training.trainer.resume.start_of`.
         trust_remote_code: Whether code that comes with the model may run.
         config: How to train.
         rows: Parquet file with the columns of `training.trainer.training_rows.ROW_COLUMNS`.
@@ -63,6 +64,7 @@ class TrainJob(Record):
     """
 
     model: str
+    start: str | None = None
     trust_remote_code: bool = False
     config: TrainConfig
     rows: Path
@@ -116,6 +118,7 @@ class TrainResult(Record):
         validation_losses: Optimiser step and mean loss on the validation tasks, if there are any.
         best_step: The step whose weights were kept, where validation chose them.
         probes: The job's pairs with their log-probabilities.
+        fingerprint: Of the training, see `training.trainer.resume.fingerprint`.
     """
 
     output: Path
@@ -129,6 +132,7 @@ class TrainResult(Record):
     validation_losses: tuple[tuple[int, float], ...] = ()
     best_step: int | None = None
     probes: tuple[Probe, ...]
+    fingerprint: str | None = None
 
     @property
     def summary(self) -> str:

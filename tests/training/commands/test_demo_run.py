@@ -19,6 +19,7 @@ from tests.training.commands.test_sweep_runs import Runs
 from tests.training.fakes import KilledError, make_pool
 from tests.training.report.made_run import make_records, make_tasks
 from tests.training.report.page_data import page_data
+from tests.training.run.test_base_model import begin, place_model
 from training.commands.demo_run import (
     DEMO,
     DemoResult,
@@ -229,6 +230,33 @@ def test_random_tasks_go_beside_the_chosen_ones(tmp_path: Path, die_at: int | No
     assert "the same with 3 random tasks" in said
     assert max(map(len, said.splitlines())) <= 80 + len(str(tmp_path))
     assert demo()[0].folder.path == tmp_path / "run-2"
+
+
+def test_a_demo_that_goes_on_keeps_to_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub may answer today what it did not yesterday."""
+    first, second = place_model(tmp_path / "first"), place_model(tmp_path / "second", 2)
+    write_pool(make_pool(8), tmp_path / "pool.jsonl")
+    seen: list[str] = []
+
+    def begun(folder: RunFolder, config: RunConfig, *, location: str, **_: object) -> None:
+        seen.append(location)
+        begin(folder.path, Path(location), config)
+        raise KilledError
+
+    for found in (first, second):
+        monkeypatch.setattr(
+            "training.run.base_model.resolve_model", lambda name, found=found: found
+        )
+        with pytest.raises(KilledError):
+            run_demo(
+                pool=tmp_path / "pool.jsonl",
+                run_dir=tmp_path / "run",
+                console=Console(file=io.StringIO()),
+                run_one=begun,
+            )
+    assert seen == [str(first)] * 2
 
 
 def test_the_state_of_a_new_run_says_what_is_next(tmp_path: Path) -> None:

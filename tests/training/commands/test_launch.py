@@ -17,9 +17,10 @@ from engine.errors import EngineError, InputError
 from engine.pools import open_pool
 from engine.process.gpu_memory import GIB, Gpu
 from engine.protocol.completions import TokenPair
+from engine.weights.identity import weights_identity
 from tests.engine.client.canned_server import Answer, Server
 from tests.engine.weights.served import live
-from tests.training.fakes import FakeEngine, fake_trainer, make_pool
+from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.run.test_kills import write_pool
 from tests.training.tiny import make_tokenizer
 from training.commands import launch
@@ -179,6 +180,8 @@ def test_a_sweep_starts_one_engine_for_all_its_runs(
     config_file: Path, tmp_path: Path, fakes: FakeEngine
 ) -> None:
     """Every run begins with the base model, whatever the one before left in the engine."""
+    weights = weights_identity(tmp_path / "model")
+    fakes.served = fakes.served.model_copy(update={"weights": weights})
     fakes.version = fakes.served.version
     config = read_config(config_file)
     progress = RichProgress(silent())
@@ -228,6 +231,57 @@ def test_the_engine_may_stop_while_the_trainer_works(
     )
     order = [event.split()[0] for event in fakes.events if event.split()[0] in STOPS]
     assert order == ["start", *["stop", "train", "start"] * 2, "stop"]
+
+
+def test_an_engine_that_does_not_start_after_the_training_costs_no_training(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process: Any = launch.EngineProcess
+    train = fake_trainer(fakes.events)
+
+    def last_start(job: TrainJob, **options: Any) -> Any:
+        process.fails = True
+        return train(job, **options)
+
+    def run() -> None:
+        commands.run_from_file(
+            config_file,
+            run_dir=tmp_path / "run",
+            overrides=["engine.while_training=stop"],
+            console=silent(),
+        )
+
+    monkeypatch.setattr(launch, "run_trainer", last_start)
+    with pytest.raises(EngineError, match="did not answer"):
+        run()
+    process.fails = False
+    monkeypatch.setattr(launch, "run_trainer", train)
+    run()
+    assert fakes.events.count("train from model") == 2, "one each round"
+
+
+def test_a_model_that_was_replaced_is_told_before_the_engine_is_started(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_identity(tmp_path / "model")
+    fakes.served = fakes.served.model_copy(update={"weights": weights})
+    fakes.version = fakes.served.version
+
+    def killed(job: TrainJob, **options: Any) -> Any:
+        raise KilledError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(launch, "run_trainer", killed)
+        with pytest.raises(KilledError):
+            commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
+    fakes.events.clear()
+    file = tmp_path / "model" / "model.safetensors"
+    save_file({"w": np.ones(1000, np.uint8)}, file)
+    with pytest.raises(InputError, match=r"field 'model.name': .*model holds other weights"):
+        commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
+    assert fakes.events == []
+    save_file({"w": np.zeros(1000, np.uint8)}, file)
+    commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
 
 
 STOPS = ("start", "stop", "train")
@@ -373,6 +427,30 @@ def test_training_alone_publishes_a_checkpoint(
     tasks.write_text("")
     with pytest.raises(InputError, match="names no task"):
         single.train_on(config, tasks, tmp_path / "other", RichProgress(silent()))
+
+
+def test_a_training_alone_that_could_not_be_published_is_not_done_again(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(single, "run_trainer", fake_trainer(events))
+    tasks, config = tmp_path / "tasks.txt", read_config(config_file)
+    tasks.write_text("pool-01\n")
+
+    def train() -> None:
+        single.train_on(config, tasks, tmp_path / "out", RichProgress(silent()))
+
+    with monkeypatch.context() as dying:
+        dying.setattr(single, "publish", killed)
+        with pytest.raises(KilledError):
+            train()
+    train()
+    assert events == ["train from model"]
+    assert (tmp_path / "out" / "checkpoint" / "manifest.json").is_file()
 
 
 def test_evaluation_alone_leaves_outputs_for_a_judge(config_file: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,16 +12,25 @@ from rich.console import Console
 
 from engine.errors import InputError
 from engine.pools.writing import write_pool
+from engine.weights.models import BUNDLED_MODEL
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
+from tests.training.run.test_base_model import begin, place_model
 from tests.training.run.test_initial_and_pruning import INITIAL
 from tests.training.run.test_rounds import BUILDER, CONFIG
 from training.commands.launch import OpenEngine
-from training.commands.sweep_runs import curve_table, run_folder, run_sweep, shared_steps
-from training.config.run_config import PoolConfig, RunConfig
+from training.commands.sweep_runs import (
+    curve_table,
+    kept_engine,
+    run_folder,
+    run_sweep,
+    shared_steps,
+)
+from training.config.run_config import EngineConfig, PoolConfig, RunConfig
 from training.report.display import RichProgress
 from training.run.rounds import Run
 from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools
+from training.run.state import RunState, save_state
 
 PROGRESS = RichProgress(Console(file=io.StringIO()))
 
@@ -49,6 +60,7 @@ class Runs:
         pools: Pools,
         progress: RichProgress,
         *,
+        location: str = "base-folder",
         n_steps: int | None = None,
         engine: OpenEngine | None = None,
     ) -> None:
@@ -63,12 +75,18 @@ class Runs:
             held_out=pools.held_out,
             engine=FakeEngine(events=self.events),
             builder=BUILDER,
-            base_model="base-folder",
+            base_model=location,
             train=fake_trainer(self.events),
         ).run(n_steps)
 
     def count(self, what: str) -> int:
         return sum(event.startswith(what) for event in self.events)
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked where a model is."""
+    monkeypatch.setattr("training.run.base_model.resolve_model", lambda name: name)
 
 
 STRATEGIES = ["prompt_uncertainty", "random"]
@@ -154,3 +172,75 @@ def test_every_run_has_the_pools_of_its_seed(tmp_path: Path) -> None:
         assert len({tuple(scored[name]) for name in names}) == 1
     assert len({tuple(tasks) for tasks in scored.values()}) > 1
     assert {tuple(held) for _, held in seen.values()} == {("held-0", "held-1")}
+
+
+def test_all_seeds_start_from_the_model_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the model's name leads when a sweep goes on."""
+    first, second = place_model(tmp_path / "first"), place_model(tmp_path / "second", 2)
+    named = CONFIG.model.model_copy(update={"name": BUNDLED_MODEL})
+    config = on_files(CONFIG.model_copy(update={"model": named}), tmp_path)
+    seen: list[str] = []
+
+    def begun(folder: RunFolder, *_: object, location: str, **__: object) -> None:
+        seen.append(location)
+        begin(folder.path, Path(location))
+        raise KilledError
+
+    for found in (first, second):
+        monkeypatch.setattr(
+            "training.run.base_model.resolve_model", lambda name, found=found: found
+        )
+        with pytest.raises(KilledError):
+            run_sweep(config, STRATEGIES, [0, 1], tmp_path / "sweep", PROGRESS, begun)
+    assert seen == [str(first)] * 2
+
+
+def reloaded(state: RunState) -> RunState:
+    """As it is after the first reload."""
+    while state.live_round is None:
+        state = state.complete(1.0, "round-00-abc")
+    return state
+
+
+@pytest.mark.parametrize(
+    ("urls", "begun", "run", "goes_back"),
+    [
+        (("http://a:1",), True, "none", True),
+        (("http://a:1",), True, "forked", True),
+        (("http://a:1",), True, "reloaded", False),  # its own weights are loaded anyway
+        (("http://a:1",), False, "none", False),  # nobody asked for it: the run is refused
+        ((), True, "none", False),
+    ],
+)
+def test_a_sweep_that_goes_on_finds_the_base_model(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    urls: tuple[str, ...],
+    begun: bool,
+    run: str,
+    goes_back: bool,
+) -> None:
+    engine, events = FakeEngine(version="round-01-abc"), list[str]()
+    config = CONFIG.model_copy(update={"engine": EngineConfig(urls=urls)})
+
+    @contextmanager
+    def opened(*_: object) -> Iterator[object]:
+        yield engine, fake_trainer(events)
+
+    monkeypatch.setattr("training.commands.sweep_runs.open_engine", opened)
+    model = place_model(tmp_path / "model")
+    if begun:
+        begin(tmp_path / "sweep" / "shared-seed-0", model)
+    folder = RunFolder(tmp_path / "sweep" / "random-seed-1")
+    if run != "none":
+        state = begin(folder.path, model)
+        save_state(folder, reloaded(state) if run == "reloaded" else state)
+    base = engine.served.version
+    with kept_engine(RunFolder(tmp_path / "sweep")) as open_one:
+        with open_one("base-folder", folder, config, PROGRESS):
+            assert (engine.version == base) == goes_back
+        engine.version = "round-01-abc"
+        with open_one("base-folder", folder, config, PROGRESS):
+            assert engine.version == base, "every other finds it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from pathlib import Path
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from engine.errors import InputError
+from engine.files import write_json
 from engine.measures import map_categories
 from engine.variance.rank_intervals import rank_intervals
 from tests.training.report.made_run import NASTY, make_records, make_tasks
@@ -178,10 +180,20 @@ def test_a_report_is_written_anew_when_a_step_has_been_done(tmp_path: Path) -> N
     tasks = make_tasks(8)
     folder = make_records(tmp_path / "run", tasks)
     path = refresh_run_report(folder, tasks)
-    path.write_text("seen")
-    assert refresh_run_report(folder, tasks).read_text() == "seen"
-    folder.state.write_bytes(folder.state.read_bytes())
-    assert refresh_run_report(folder, tasks).read_text() != "seen"
+    written = path.stat().st_ino
+    os.utime(folder.state, (2e9, 2e9))
+    assert refresh_run_report(folder, tasks).stat().st_ino == written
+    # A clock that is set back changes nothing.
+    state = read_json(folder.state, RunState)
+    write_json(
+        folder.state, state.model_copy(update={"config_digest": "x"}).model_dump(mode="json")
+    )
+    os.utime(folder.state, (0, 0))
+    assert refresh_run_report(folder, tasks).stat().st_ino != written
+    assert ["config", "x"] in page_data(path)["facts"]
+    for broken in ("<p>edited</p>", '<script type="text/plain" id="data">eA==</script>'):
+        path.write_text(broken)
+        assert ["config", "x"] in page_data(refresh_run_report(folder, tasks))["facts"]
     with pytest.raises(InputError, match="holds no run"):
         write_run_report(RunFolder(tmp_path / "none"))
 

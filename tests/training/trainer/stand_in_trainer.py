@@ -70,6 +70,7 @@ def main() -> None:
         seconds_per_step=0.1,
         losses=tuple(losses),
         probes=probes,
+        fingerprint=fingerprint(job),
     )
     write_json(job.result, result.model_dump(mode="json"))
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from engine.errors import TrainingError
 from engine.protocol.completions import TokenPair
 from training.config.run_config import TrainConfig
 from training.trainer.resume import (
     CheckpointMarker,
+    check_start,
     fingerprint,
     mark_checkpoint,
     newest_checkpoint,
     remove_attempts,
     remove_older,
+    start_of,
 )
 from training.trainer.trainer_process import TrainJob
 
@@ -58,10 +63,10 @@ def test_useless_attempts_are_removed(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_fingerprint_holds_all_that_decides_the_outcome(tmp_path: Path) -> None:
-    (tmp_path / "rows").write_bytes(b"1")
-    job = TrainJob(
-        model="m",
+def make_job(tmp_path: Path, model: str) -> TrainJob:
+    return TrainJob(
+        model=model,
+        start=start_of(model),
         config=TrainConfig(),
         rows=tmp_path / "rows",
         attempt=tmp_path / "attempt-0",
@@ -70,9 +75,32 @@ def test_the_fingerprint_holds_all_that_decides_the_outcome(tmp_path: Path) -> N
         progress=tmp_path / "progress",
         result=tmp_path / "result",
     )
+
+
+def test_the_fingerprint_holds_all_that_decides_the_outcome(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(b"1")
+    job = make_job(tmp_path, "m")
     first = fingerprint(job)
     assert fingerprint(job.model_copy(update={"attempt": tmp_path / "attempt-1"})) == first
     assert fingerprint(job.model_copy(update={"model": "n"})) != first
+    assert fingerprint(job.model_copy(update={"start": "another commit"})) != first
     assert fingerprint(job.model_copy(update={"config": TrainConfig(seed=1)})) != first
     (tmp_path / "rows").write_bytes(b"2")
     assert fingerprint(job) != first
+
+
+def test_a_start_is_told_by_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.bin").write_bytes(b"1")
+    job = make_job(tmp_path, str(model))
+    check_start(job)
+    (model / "model.bin").write_bytes(b"2")
+    assert start_of(str(model)) != job.start
+    with pytest.raises(TrainingError, match="was changed just before the training"):
+        check_start(job)
+    check_start(job.model_copy(update={"start": None}))
+    # A model of the hub by its commit, whether its weights have been downloaded yet or not.
+    monkeypatch.setattr("training.trainer.resume.local_folder", lambda model: tmp_path / "c0ffee")
+    assert start_of("org/model") == "c0ffee"

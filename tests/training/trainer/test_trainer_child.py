@@ -22,7 +22,7 @@ from tests.training.fakes import make_task
 from tests.training.tiny import make_tokenizer, save_tiny_model
 from training.config.run_config import LoraConfig, RunConfig, TrainConfig
 from training.trainer.checkpoint import publish
-from training.trainer.resume import fingerprint, newest_checkpoint
+from training.trainer.resume import fingerprint, newest_checkpoint, start_of
 from training.trainer.trainer_process import (
     TrainJob,
     TrainProgress,
@@ -58,6 +58,7 @@ def make_job(folder: Path, *, tied: bool, **train: object) -> TrainJob:
     rows.frame.write_parquet(folder / "rows.parquet")
     return TrainJob(
         model=str(folder / "base"),
+        start=start_of(str(folder / "base")),
         config=CONFIG.train.model_copy(update=train),
         rows=folder / "rows.parquet",
         probes=choose_probes(rows.frame, 4),
@@ -116,6 +117,7 @@ def test_training_writes_a_checkpoint_that_proves_itself(tmp_path: Path, tied: b
     result, seen = run_job(job, tmp_path, WaitingTrainer(job.model) if tied else None)
 
     assert result.rows == 8
+    assert result.fingerprint == fingerprint(job)
     assert result.steps == len(result.losses) == 30
     assert result.losses[-1] < 0.5 * result.losses[0]
     assert seen[0].phase == "loading"
