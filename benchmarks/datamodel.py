@@ -198,10 +198,13 @@ def constant_row(chosen: EvidencePool) -> dict[str, Any]:
 def write(chosen: EvidencePool) -> None:
     """Adds the runs of the journal to the file, by number, and the best constant answers."""
     known = known_runs(chosen)
+    if len({run["model"] for run in known.values() if run.get("model")}) > 1:
+        raise SystemExit(f"{journal(chosen)} holds runs of several models; move it away")
     known[CONSTANT] = constant_row(chosen)
     if chosen.runs.exists() and not known.keys() >= {*pl.read_parquet(chosen.runs)["run"]}:
         raise SystemExit(f"{chosen.runs} holds runs of another pool or design; move it away first")
-    table = pl.DataFrame([record for _, record in sorted(known.items())])
+    rows = [record for _, record in sorted(known.items())]
+    table = pl.DataFrame(rows, infer_schema_length=None)
     table.write_parquet(chosen.runs, compression="zstd", compression_level=19)
     print(f"{table.height} runs, {chosen.runs.stat().st_size} bytes: {chosen.runs}")
 

@@ -70,6 +70,7 @@ def collect(journal: Path, seconds: float) -> None:
         builder = PromptBuilder(tokenizer, config.prompt, 2048)
         file = journal / f"{setting}.jsonl"
         key = laboratory_key(model, config.model_dump_json(), training_pool().digest())
+        check_one_key([*read_lines(file), {"key": key}], file)
         done = {record["task_id"] for record in read_lines(file, key)}
         for task in training_pool():
             if task.id in done:

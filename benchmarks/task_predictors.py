@@ -109,6 +109,7 @@ def collect(chosen: EvidencePool, seconds: float, part: tuple[int, int] = (1, 1)
     began, pool = time.monotonic(), chosen.pool
     model, tokenizer = load_model()
     key = laboratory_key(model, SCORED.model_dump_json(), pool.digest())
+    check_one_key([*read_lines(journal(chosen)), {"key": key}], journal(chosen))
     done = {record["task_id"] for record in read_lines(journal(chosen), key)}
     builder = PromptBuilder(tokenizer, SCORED.prompt, 2048)
     for task in list(pool)[part[0] - 1 :: part[1]]:

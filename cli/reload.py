@@ -34,8 +34,8 @@ def reload(
     """Make a checkpoint live; returns when the engine has verified it.
 
     A checkpoint may be an adapter alone, as its manifest then says; the engine merges it into the
-    weights it was trained on. The weights of the start are proved by the probes of what took their
-    place, as the engine scored them then.
+    weights it was trained on. The weights of the start are proved by their manifest, or else by the
+    probes of what took their place, as the engine scored them then.
     """
     from engine.errors import InputError
     from engine.weights.manifest import MANIFEST_NAME, read_manifest

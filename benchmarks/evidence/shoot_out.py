@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from benchmarks.common.lines import append_line, read_lines
+from benchmarks.common.lines import append_line, check_one_key, read_lines
 from benchmarks.evidence.laboratory import Laboratory, device_name, laboratory_key
 from benchmarks.evidence.pack_scoring import ScoredTask, score_task
 from benchmarks.evidence.task_subsets import given
@@ -92,6 +92,7 @@ class ShootOut:
         self.key = laboratory_key(
             laboratory.model, laboratory.config.digest(), pool.digest(), held_out.digest(), design
         )
+        check_one_key([*read_lines(journal), {"key": self.key}], journal)
         self.done = {
             (record["contestant"], record["seed"], record["round"]): record
             for record in read_lines(journal, self.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -45,6 +46,12 @@ class WeightsState(Record):
     def is_base(self) -> bool:
         """Whether these are the weights of the start, and they carry no manifest."""
         return self.version == self.served.version
+
+    @property
+    def is_start(self) -> bool:
+        """Whether these are the weights of the start, with a manifest or without."""
+        at_start = self.base is None and self.path == str(Path(self.served.model))
+        return self.is_base or at_start
 
     def difference(self, other: WeightsState) -> str | None:
         """Why a load of weights alone cannot turn one into the other; None if it can.

@@ -30,17 +30,12 @@ class LastGood(Record):
     base: str | None = None
     served_as: str | None = None
 
-    def check(self, name: str, file: Path) -> None:
-        """That a server of a model may start on them.
+    def check(self, file: Path) -> None:
+        """That they are still there.
 
         Raises:
-            InputError: If they belong to a model of another name, or are gone.
+            InputError: If they are gone.
         """
-        if self.served_as not in (None, name):
-            problem = (
-                f"names weights of {self.served_as}, not of {name}; remove it, or name another"
-            )
-            raise InputError(problem, file=file)
         for folder in filter(None, (self.path, self.base)):
             if looks_like_path(folder) and not Path(folder).is_dir():
                 problem = (

@@ -144,6 +144,12 @@ def part_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def is_being_written(part: Path) -> bool:
+    """Whether a folder is one of `part_folder` whose process lives, as far as one can tell here."""
+    *_, number, ending = ("", *part.name.split("."))
+    return ending == "part" and number.isdecimal() and Path(f"/proc/{number}").exists()
+
+
 def published_files(folder: Path) -> list[Path]:
     """The files of a trainer's output that belong into a published checkpoint.
 

@@ -95,8 +95,8 @@ FAULTS = (
     Fault(
         PLANNER,
         "the instances do not depend on the seed",
-        "task.sample_instances(config.n_instances, config.seed)",
-        "task.sample_instances(config.n_instances, 0)",
+        "instances = task.sample_instances(config.n_instances, config.seed)",
+        "instances = task.sample_instances(config.n_instances, 0)",
         OF_PLANNER,
     ),
     Fault(

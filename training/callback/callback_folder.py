@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.weights.manifest import check_files, read_manifest
+from engine.weights.publishing import is_being_written
 
 
 class CallbackFolder:
@@ -25,7 +26,8 @@ class CallbackFolder:
         digest = hashlib.sha256("\n".join(sorted(urls)).encode()).hexdigest()
         self.path = parent / digest[:8]
         # Hidden are those that a killed process had not yet finished, or was about to remove.
-        self._held = {*self.path.glob("step-*"), *self.path.glob(".step-*")}
+        left = (each for each in self.path.glob(".step-*") if not is_being_written(each))
+        self._held = {*self.path.glob("step-*"), *left}
 
     def place(self, part: Path, version: str) -> Path:
         """Renames a sealed folder to its version, unless that is there and whole already.

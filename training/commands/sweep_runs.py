@@ -130,7 +130,7 @@ def run_sweep(
     for seed in seeds:
         validated(TrainConfig, {"seed": seed}, "sweep")
     check_run(config, folder)
-    location = base_location(_begun(folder, seeds), config.model.name)
+    location = base_location(_begun(folder), config.model.name)
     with RunLock(folder / "sweep.lock"), kept_engine(RunFolder(folder)) as engine:
         go = partial(run_one, location=location, engine=engine)
         for seed in seeds:
@@ -153,10 +153,10 @@ def shared_folder(folder: Path, seed: int) -> RunFolder:
     return RunFolder(folder / f"shared-seed-{seed}")
 
 
-def _begun(folder: Path, seeds: Sequence[int]) -> RunFolder:
-    """The first shared steps that have begun, if there are such: all start from their model."""
-    shared = [shared_folder(folder, seed) for seed in seeds]
-    return next((each for each in shared if each.state.is_file()), shared[0])
+def _begun(folder: Path) -> RunFolder:
+    """Shared steps that have begun, if there are such: all seeds start from their model."""
+    begun = sorted(folder.glob("shared-seed-*/state.json"))
+    return RunFolder(begun[0].parent) if begun else shared_folder(folder, 0)
 
 
 def run_folder(folder: Path, strategy: str, seed: int) -> RunFolder:

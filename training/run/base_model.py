@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from engine.weights.models import (
 from training.run.run_folder import RunFolder
 from training.run.state import RunState, read_state
 
+_COMMIT = re.compile("[0-9a-f]{40}")
 _ENDINGS = PICKLES | {".safetensors", ".gguf"}
 
 
@@ -65,6 +67,9 @@ def check_base(state: RunState | None, model: str) -> None:
         manifest = folder / MANIFEST_NAME
         found = read_manifest(folder).version if manifest.is_file() else None
         begun = base.version
+    commits = {path.name for path in (folder, Path(base.path)) if _COMMIT.fullmatch(path.name)}
+    if found is None and len(commits) == 2:  # not here yet, and another commit of the hub
+        found = folder.name
     if found not in (None, begun):
         raise InputError(
             f"{model} holds other weights ({found[:12]}) than the run began with, "
@@ -80,10 +85,10 @@ def weights_here(model: str) -> str | None:
         InputError: If a file cannot be read.
     """
     folder = local_folder(model)
+    # Of a model of the hub there may be a tokenizer alone, or what a killed download left.
+    if not any(path.suffix in _ENDINGS for path in folder.glob("*")):
+        return None
     if not Path(model).is_dir():
-        # Of a model of the hub there may be a tokenizer alone, or what a killed download left.
-        if not any(path.suffix in _ENDINGS for path in folder.glob("*")):
-            return None
         try:
             check_whole(str(folder))
         except InputError:

@@ -99,10 +99,10 @@ def go_back(engine: Engine) -> None:
         EngineError: If the load fails, or the engine names another version afterwards.
     """
     weights = engine.weights()
-    if not weights.is_base:
+    if not weights.is_start:
         engine.load_weights(Path(weights.served.model), weights.served.version)
-        found = engine.weights().version
-        check_version(found, weights.served.version, "the engine after the reload")
+        if not (found := engine.weights()).is_start:
+            raise EngineError(f"the engine serves {found.in_words()} after it was to go back")
 
 
 def check_readable(checkpoint: Path, version: str) -> None:

@@ -278,14 +278,16 @@ def train(job: TrainJob) -> TrainResult | None:
         seconds=writer.seconds,
         seconds_per_step=writer.seconds / steps,
         losses=tuple(float(entry["loss"]) for entry in history if "loss" in entry),
-        validation_losses=tuple(
-            (int(entry["step"]), float(entry["eval_loss"]))
-            for entry in history
-            if "eval_loss" in entry
-        ),
+        validation_losses=_validation_losses(history),
         best_step=trainer.state.best_global_step if job.validation_rows is not None else None,
         probes=probe_logprobs(whole, job.probes),
         fingerprint=writer.fingerprint,
+    )
+
+
+def _validation_losses(history: Sequence[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
+    return tuple(
+        (int(entry["step"]), float(entry["eval_loss"])) for entry in history if "eval_loss" in entry
     )
 
 

@@ -15,7 +15,7 @@ from engine.server.http.answers import error_response
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.live_weights import LiveWeights
 
-WEIGHTS_PATH = "/v1/weights"
+WEIGHTS_PATH, RESPONSES_PATH = "/v1/weights", "/v1/responses"
 SCORING_PATHS = frozenset({"/v1/prompt_uncertainty", "/v1/completion_logprobs"})
 
 RELEASED = "the weights are released; PUT /v1/weights brings them back"
@@ -23,7 +23,8 @@ _UNUSABLE = "a load of weights failed half way; the engine is being restarted"
 
 
 class GateMiddleware:
-    """Every POST but the one that changes weights is a reader of the gate, vLLM's own included.
+    """Every POST is a reader of the gate, vLLM's own included, but for the one that changes weights
+    and those that cancel what a load may be waiting for.
 
     A request stays inside until its last byte is sent, and until what it has left to run in the
     background has ended, so no answer mixes two sets of weights.
@@ -45,7 +46,7 @@ class GateMiddleware:
         path = get_route_path(scope)
         if path == "/health" and not _live(scope).usable:
             await error_response(503, _UNUSABLE)(scope, receive, send)
-        elif scope["method"] != "POST" or path == WEIGHTS_PATH:
+        elif scope["method"] != "POST" or path == WEIGHTS_PATH or _cancels(path):
             await self.app(scope, receive, send)
         else:
             await self._gated(scope, receive, send)
@@ -57,7 +58,8 @@ class GateMiddleware:
                 if live.fit:
                     before = _in_background(scope)
                     await self.app(scope, receive, send)
-                    if left := _in_background(scope) - before:
+                    left = _in_background(scope) - before
+                    if left and get_route_path(scope) == RESPONSES_PATH:
                         await asyncio.wait(left)
                     return
         except GateTimeoutError:
@@ -129,6 +131,10 @@ def _too_large(limit: int) -> JSONResponse:
         f"the body exceeds the server's limit of {limit:,} bytes (--limit body_bytes=N)",
         headers={"Connection": "close"},
     )
+
+
+def _cancels(path: str) -> bool:
+    return path.startswith(f"{RESPONSES_PATH}/") and path.endswith("/cancel")
 
 
 def _in_background(scope: Scope) -> set[asyncio.Task[None]]:

@@ -18,7 +18,7 @@ from engine.process.settings import flag_value
 from engine.protocol.limits import Limits
 from engine.server.keep_running.watch import Watcher, WatchSettings
 from engine.weights.checkpoint_check import check_whole
-from engine.weights.live_file import LastGood
+from engine.weights.live_file import LastGood, read_last_good
 from engine.weights.models import model_name, resolve_model
 
 
@@ -57,10 +57,9 @@ def serve(
     resolved = str(resolve_model(model))
     check_whole(resolved, flag_value(extra_args, "load-format"))
     name = flag_value(extra_args, "served-model-name") or model_name(model)
+    _check_live_file(live_file, name, say)
 
     def start(last: LastGood | None) -> EngineProcess:
-        if last:
-            last.check(name, record)
         engine = EngineProcess.start(
             last.model if last else resolved,
             weights_root=weights_root,
@@ -84,6 +83,14 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
         record = live_file or Path(folder) / "live.json"
         Watcher(start, record, told_to_stop.wait, say, watch or WatchSettings()).run()
+
+
+def _check_live_file(file: Path | None, name: str, say: Callable[[str], None]) -> None:
+    last = read_last_good(file) if file else None
+    if file and last:
+        last.check(file)
+        if last.served_as not in (None, name):
+            say(f"{file} names weights of {last.served_as}, which are served as {name} now")
 
 
 def _check_address(host: str, port: int, extra_args: Sequence[str]) -> str | None:

@@ -32,6 +32,7 @@ class Admission:
     def __init__(self, root: Path | None, start: Path) -> None:
         self._root = root.resolve() if root else None
         self._start = start
+        self._admitted: dict[str, tuple[int, int, int]] = {}
 
     def check(
         self, path: Path, version: str, kind: WeightsKind | None, live: WeightsState
@@ -73,6 +74,7 @@ class Admission:
                 problem = f"is an adapter; jostle publish {folder} makes it loadable"
                 raise InputError(problem, file=folder, field="kind")
             published_files(folder)
+            self._admitted = _written(folder)
             check_weights(folder, self._comparable(live))
             found = unverified_version(folder)
             if version not in (None, found):
@@ -93,8 +95,8 @@ class Admission:
         )
 
     def check_unchanged(self, loaded: WeightsState) -> None:
-        """`InputError` if an unpublished folder holds other weights than when it was admitted."""
-        if unverified_version(Path(loaded.path)) != loaded.version:
+        """`InputError` if an unpublished folder was written since it was admitted."""
+        if _written(Path(loaded.path)) != self._admitted:
             raise InputError("was written while it was loaded", file=loaded.path)
 
     def check_files(self, folder: Path, manifest: Manifest, live: WeightsState) -> WeightsState:
@@ -119,8 +121,8 @@ class Admission:
             served=live.served,
         )
 
-    def check_start(self, path: Path, live: WeightsState) -> WeightsState:
-        """The weights that the server was started with, which need no manifest.
+    def check_start(self, path: Path, live: WeightsState) -> None:
+        """That the weights which the server was started with are still there.
 
         Args:
             path: Their folder, or what the server calls them.
@@ -137,7 +139,6 @@ class Admission:
         if weights_identity(self._start) != served.weights:
             problem = "no longer holds what the server was started with"
             raise InputError(problem, file=start, field="path")
-        return WeightsState(version=served.version, path=start, served=served)
 
     def _allowed(self, path: Path) -> Path:
         """The folder, links followed: a link below the root may point out of it."""
@@ -167,6 +168,14 @@ class Admission:
             file=folder,
             field="base_digest",
         )
+
+
+def _written(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Of each file of a folder what changes when it is written."""
+    return {
+        each.name: (each.stat().st_size, each.stat().st_mtime_ns, each.stat().st_ino)
+        for each in folder.iterdir()
+    }
 
 
 @contextmanager

@@ -44,8 +44,8 @@ class LiveRecord(Record):
         usable: Whether the engine can score with them; if not, it must end.
         loading: Whether others are being loaded. Found by somebody who has passed the gate, the
             process that was loading them is dead, and nobody knows what the engine holds.
-        of_start: Proof of weights of the start without a manifest: what the engine gave the probes
-            of the first others that were loaded. None as long as no others were.
+        of_start: Proof of the weights of the start: their manifest, or what the engine gave the
+            probes of the first others that were loaded. None where nothing is known.
     """
 
     state: WeightsState

@@ -62,7 +62,7 @@ class LiveWeights:
     ) -> None:
         self._client = client
         self._admission = Admission(root, Path(first.path))
-        self._limits = limits
+        self._first, self._limits = first, limits
         self._live_file = live_file
         self._condemn = condemn
         self._shared = shared is not None
@@ -180,14 +180,15 @@ class LiveWeights:
             if of_start is None:
                 problem = "nothing is known that would prove them live; start the server again"
                 raise InputError(problem, field="version")
-            return self._admission.check_start(path, live), of_start
+            self._admission.check_start(path, live)
+            return self._first, of_start
         target, manifest = self._admission.check(path, version, kind, live)
         return target, Proof.of(manifest)
 
     async def _make_live(self, target: WeightsState, proof: Proof, started: float) -> None:
         before, now = self.state, self.state
+        self._note(loading=True)
         try:
-            self._note(loading=True)
             await self._swap(target, proof)
             now = target.model_copy(update={"seconds": time.monotonic() - started})
         finally:
@@ -274,10 +275,10 @@ class LiveWeights:
         if not self._record.begun:
             if manifest is not None:
                 await self._prover.check(Proof.of(manifest), "at the start")
-                self._note(of_start=Proof.of(manifest))
             if adapter is not None:
                 await self._start_with(adapter)
-            self._note()
+            else:
+                self._note(of_start=Proof.of(manifest) if manifest else None)
         show_version(self.state.version)
 
     async def _start_with(self, adapter: Path) -> None:
@@ -296,7 +297,7 @@ class LiveWeights:
         try:
             await self._load(target)
             if target.verified == "files":
-                await asyncio.to_thread(self._admission.check_unchanged, target)
+                self._admission.check_unchanged(target)
             # Loaded once more, the live weights do not change; a version names one set of them.
             new = target.version != self.state.version
             await self._prover.check(proof, "after the load", before if new else ())

@@ -236,7 +236,7 @@ def test_the_engine_may_stop_while_the_trainer_works(
 def test_an_engine_that_does_not_start_after_the_training_costs_no_training(
     config_file: Path, tmp_path: Path, fakes: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process: Any = launch.EngineProcess
+    process: Any = launch.EngineProcess  # type: ignore[attr-defined]
     train = fake_trainer(fakes.events)
 
     def last_start(job: TrainJob, **options: Any) -> Any:

@@ -71,6 +71,12 @@ def test_a_hub_id_is_its_copy_of_then_where_the_hub_has_another(
     (now / "tokenizer.json").write_text("{}")
     assert weights_here("org/model") is None, "its weights have not been downloaded"
     check_base(state, "org/model")
+    heads["org/model"] = now.rename(tmp_path / ("c" * 40))
+    check_base(state, "org/model")
+    state_of_commit = begin(tmp_path / "other", place_model(tmp_path / ("b" * 40)))
+    with pytest.raises(InputError, match=r"org/model holds other weights \(cccccccccccc\)"):
+        check_base(state_of_commit, "org/model")
+    heads["org/model"] = heads["org/model"].rename(now)
     place_model(now, 2)
     assert base_location(run, "org/model") == str(then)
     with pytest.raises(InputError, match=r"field 'model.name': org/model holds other weights"):

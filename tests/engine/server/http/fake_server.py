@@ -143,11 +143,12 @@ class FakeLiveWeights(LiveWeights):
         limits: Limits,
         *,
         start: Path = Path("base"),
+        version: str = "base",
         **more: Any,
     ) -> None:
         self.fake = WeightedBackend(engine=engine)
         self.salts: list[str] = []
-        super().__init__(engine, root, live("base", str(start)), limits, **more)  # type: ignore[arg-type]
+        super().__init__(engine, root, live(version, str(start)), limits, **more)  # type: ignore[arg-type]
 
     def pretend(self, **changes: Any) -> None:
         """Changes what is known of the live weights."""

@@ -214,8 +214,7 @@ def test_what_nobody_vouches_for_has_to_agree_with_itself_and_to_differ(
 ) -> None:
     monkeypatch.setattr(admission, "published_files", lambda folder: [])
     monkeypatch.setattr(admission, "check_weights", lambda *_: engine.events.append("check"))
-    versions = {"raw": "unverified-1"}
-    monkeypatch.setattr(admission, "unverified_version", lambda folder: versions[folder.name])
+    monkeypatch.setattr(admission, "unverified_version", lambda folder: "unverified-1")
     monkeypatch.chdir(tmp_path)
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -242,8 +241,13 @@ def test_what_nobody_vouches_for_has_to_agree_with_itself_and_to_differ(
         asyncio.run(live.load(raw, "unverified-2", verify="files"))
     engine.events.clear()
     if how == "written":
-        written = iter(("unverified-1", "unverified-2"))
-        monkeypatch.setattr(admission, "unverified_version", lambda _: next(written))
+        load = FakeEngine.collective_rpc
+
+        async def write(self: FakeEngine, method: str, args: tuple[str, ...]) -> None:
+            (raw / "model.safetensors").write_text("others")
+            await load(self, method, args)
+
+        monkeypatch.setattr(FakeEngine, "collective_rpc", write)
     if message is not None:
         with pytest.raises(EngineError, match=message):
             asyncio.run(live.load(raw, None, verify="files"))
@@ -411,8 +415,7 @@ def test_the_weights_of_the_start_come_back_proved(
     found = [SERVED.weights]
     monkeypatch.setattr(admission, "weights_identity", lambda folder: found[0])
     one, two = publish(tmp_path / "one"), publish(tmp_path / "two")
-    live = live_on(engine, tmp_path, live_file=tmp_path / "live")
-    live.pretend(state=live.state.model_copy(update={"version": SERVED.version}))
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live", version=SERVED.version)
 
     async def run() -> None:
         with pytest.raises(InputError, match="nothing is known"):
@@ -522,10 +525,10 @@ def test_a_published_checkpoint_that_a_server_starts_on_comes_back(
     engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "weights_identity", lambda folder: SERVED.weights)
-    publish(tmp_path / "start")
+    start = publish(tmp_path / "start")
     version = publish(tmp_path / "one")
     engine.loaded = str(tmp_path / "start")
-    live = live_on(engine, tmp_path, start=tmp_path / "start")
+    live = live_on(engine, tmp_path, start=tmp_path / "start", version=start)
 
     async def run() -> None:
         await live.start(read_manifest(tmp_path / "start"))
@@ -533,7 +536,7 @@ def test_a_published_checkpoint_that_a_server_starts_on_comes_back(
         await live.load(tmp_path / "start", SERVED.version)
 
     asyncio.run(run())
-    assert live.state.is_base
+    assert live.state.version == start, "by the same name as before"
     assert engine.loaded == str(tmp_path / "start")
 
 
