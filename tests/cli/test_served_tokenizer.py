@@ -100,6 +100,7 @@ def test_a_tokenizer_that_is_nowhere_is_asked_for(
 
 def test_a_run_at_an_engine_of_another_model_is_refused(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "own", OWN)
+    (folder / "model.safetensors").write_bytes(b"weights")
     builder = PromptBuilder(OWN, PromptConfig(), 512)
     served = SERVED.model_copy(
         update={

@@ -74,15 +74,14 @@ def serve(
             extra_args=extra_args,
         )
         where = f"{engine.settings.device}, {socket_file or engine.url}"
-        say(f"model {last.path if last else resolved}, {where}")
-        for reason in engine.settings.reasons:
-            say(f"  {reason}")
+        reasons = (f"  {reason}" for reason in engine.settings.reasons)
+        for line in (f"model {last.path if last else resolved}, {where}", *reasons):
+            say(line)
         return engine
 
-    told_to_stop = _told_to_stop()
     with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
         record = live_file or Path(folder) / "live.json"
-        Watcher(start, record, told_to_stop.wait, say, watch or WatchSettings()).run()
+        Watcher(start, record, _told_to_stop().wait, say, watch or WatchSettings()).run()
 
 
 def _check_live_file(file: Path | None, name: str, say: Callable[[str], None]) -> None:
