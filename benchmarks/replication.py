@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common.lines import check_one_key, read_lines
+from benchmarks.evidence.evidence_pools import share
 from benchmarks.evidence.laboratory import Laboratory, load_model
 from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, N_PER_ROUND, N_ROUNDS, ShootOut
 from engine.pools.bundled import held_out_pool, training_pool
@@ -43,13 +44,15 @@ CONFIG = RunConfig.model_validate(
 )
 
 
-def run(journal: Path, seconds: float, contestants: list[str], n_seeds: int) -> None:
+def run(
+    journal: Path, seconds: float, contestants: list[str], n_seeds: int, part: tuple[int, int]
+) -> None:
     """As many rounds as fit the time."""
     began, longest = time.monotonic(), 0.0
     pool, held_out = training_pool(), held_out_pool()
     laboratory = Laboratory(*load_model(), CONFIG, held_out)
     shoot_out = ShootOut(laboratory, pool, held_out, journal)
-    for name, seed, index in shoot_out.rounds(contestants, n_seeds):
+    for name, seed, index in shoot_out.rounds(contestants, n_seeds, part):
         if time.monotonic() - began + longest > seconds:
             break
         record = shoot_out.run(name, seed, index)
@@ -191,6 +194,9 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=RESULT)
     parser.add_argument("--seconds", type=float, default=560.0, help="no round is begun beyond it")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--share", type=share, default=(1, 1), help="1/2: of two processes side by side, the first"
+    )
     parser.add_argument("--contestants", default=",".join(CONTESTANTS))
     parser.add_argument("--dry-run", action="store_true")
     chosen = parser.parse_args()
@@ -200,7 +206,7 @@ def main() -> None:
     if chosen.dry_run:
         print(plan(names, chosen.seeds))
     elif chosen.what == "run":
-        run(chosen.journal, chosen.seconds, names, chosen.seeds)
+        run(chosen.journal, chosen.seconds, names, chosen.seeds, chosen.share)
     else:
         console = Console(width=116, record=True)
         check_one_key(records := read_lines(chosen.journal), chosen.journal)

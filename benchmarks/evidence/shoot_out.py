@@ -100,9 +100,15 @@ class ShootOut:
         self._base_scores: dict[int, list[ScoredTask]] = {}
         self._trained: tuple[int, list[str]] | None = None
 
-    def rounds(self, contestants: list[str], n_seeds: int) -> Iterator[tuple[str, int, int]]:
-        """Of all that is not done, what comes next; seeds first, so that any end is balanced."""
-        for seed in range(n_seeds):
+    def rounds(
+        self, contestants: list[str], n_seeds: int, part: tuple[int, int] = (1, 1)
+    ) -> Iterator[tuple[str, int, int]]:
+        """Of all that is not done, what comes next; seeds first, so that any end is balanced.
+
+        Args:
+            part: Which of how many processes side by side this is: each takes seeds of its own.
+        """
+        for seed in range(part[0] - 1, n_seeds, part[1]):
             for name in [BASE, *contestants] if seed == 0 else contestants:
                 for index in range(N_ROUNDS if name != BASE else 1):
                     if (name, seed, index) not in self.done:

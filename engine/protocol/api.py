@@ -153,9 +153,10 @@ class Usage(Record):
 
     @property
     def reuse_share(self) -> float:
-        """Share of the reusable tokens that were reused, in [0, 1]; 1 if there were none.
+        """Share of the reusable tokens that were reused; 1 if there were none.
 
-        The cache works in blocks, so up to a block per request stays below 1.
+        Where the cache works in blocks, up to a block per request stays below 1; what other tasks
+        have brought lifts it above.
         """
         return self.tokens_reused / self.tokens_reusable if self.tokens_reusable else 1.0
 

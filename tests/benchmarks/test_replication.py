@@ -87,6 +87,8 @@ def test_an_interrupted_shoot_out_ends_with_the_same_records(pool: Pool, tmp_pat
         whole.run(*place)
     for n_rounds in (4, 2, 100):
         game = new_game(pool, tmp_path / "cut.jsonl")
+        parts = [list(game.rounds(names, 2, (part, 2))) for part in (1, 2)]
+        assert sorted(parts[0] + parts[1]) == sorted(game.rounds(names, 2))
         for place in list(game.rounds(names, 2))[:n_rounds]:
             game.run(*place)
     whole_records, cut = (
