@@ -31,6 +31,7 @@ from benchmarks.common.lines import append_line, check_one_key, read_lines
 from benchmarks.evidence.datamodel_tables import CONSTANT
 from benchmarks.evidence.evidence_pools import (
     NAMES,
+    SHARE_HELP,
     EvidencePool,
     evidence_pool,
     predictors_file,
@@ -102,8 +103,8 @@ def known_runs(chosen: EvidencePool, model: str | None = None) -> dict[int, dict
             made before it was written down.
     """
     records = pl.read_parquet(chosen.runs).to_dicts() if chosen.runs.exists() else []
-    records += read_lines(journal(chosen))
     key = runs_key(chosen)
+    records += read_lines(journal(chosen), key)
     return {
         record["run"]: record
         for record in records
@@ -231,9 +232,7 @@ def main() -> None:
     parser.add_argument("--pool", choices=NAMES, default="bundled")
     parser.add_argument("--seconds", type=float, default=560.0, help="no run is begun beyond it")
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument(
-        "--share", type=share, default=(1, 1), help="1/2: of two processes side by side, the first"
-    )
+    parser.add_argument("--share", type=share, default=(1, 1), help=SHARE_HELP)
     parser.add_argument("--results", type=Path, default=RESULTS, help="a folder")
     asked = parser.parse_args()
     if asked.what == "analyse":

@@ -19,7 +19,8 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from benchmarks.common.lines import append_line, check_one_key, read_lines
+from benchmarks.common.lines import append_line, read_lines
+from benchmarks.evidence.evidence_pools import SHARE_HELP, share
 from benchmarks.evidence.perturbation_tables import (
     DEFAULT,
     grids_of,
@@ -57,20 +58,23 @@ def config_of(setting: str) -> ScoreConfig:
     return ScoreConfig.model_validate(changes)
 
 
-def collect(journal: Path, seconds: float) -> None:
-    """Scores what the journal does not hold, a file per setting and a line per task."""
+def collect(journal: Path, seconds: float, part: tuple[int, int] = (1, 1)) -> None:
+    """Scores what the journal does not hold, a file per setting and a line per task.
+
+    Args:
+        part: Which of how many processes side by side this is: each takes its own settings.
+    """
     from benchmarks.evidence.laboratory import laboratory_key, load_model
-    from benchmarks.evidence.pack_scoring import score_task
+    from benchmarks.evidence.pack_scoring import score_tasks
     from engine.prompts import PromptBuilder
 
     began, longest = time.monotonic(), 0.0
     model, tokenizer = load_model()
-    for setting in SETTINGS:
+    for setting in list(SETTINGS)[part[0] - 1 :: part[1]]:
         config = config_of(setting)
         builder = PromptBuilder(tokenizer, config.prompt, 2048)
         file = journal / f"{setting}.jsonl"
         key = laboratory_key(model, config.model_dump_json(), training_pool().digest())
-        check_one_key([*read_lines(file), {"key": key}], file)
         done = {record["task_id"] for record in read_lines(file, key)}
         for task in training_pool():
             if task.id in done:
@@ -78,7 +82,7 @@ def collect(journal: Path, seconds: float) -> None:
             started = time.monotonic()
             if started - began + longest > seconds:
                 return
-            scored = score_task(model, task, config, builder)
+            (scored,) = score_tasks(model, [task], config, builder)
             record = {
                 "key": key,
                 "task_id": task.id,
@@ -96,7 +100,7 @@ def write(journal: Path, target: Path) -> None:
     parts = []
     for setting in SETTINGS:
         file = journal / f"{setting}.jsonl"
-        check_one_key(records := read_lines(file), file)
+        records = read_lines(file)
         if {record["task_id"] for record in records} == {task.id for task in training_pool()}:
             for record in records:
                 tokens = record["original_tokens"] + record["perturbed_tokens"]
@@ -135,11 +139,12 @@ def main() -> None:
     parser.add_argument("what", choices=["collect", "write", "analyse"])
     parser.add_argument("--journal", type=Path, default=JOURNAL)
     parser.add_argument("--seconds", type=float, default=560.0, help="no task is begun beyond it")
+    parser.add_argument("--share", type=share, default=(1, 1), help=SHARE_HELP)
     parser.add_argument("--data", type=Path, default=STORED)
     parser.add_argument("--target", type=Path, default=RESULT)
     chosen = parser.parse_args()
     if chosen.what == "collect":
-        collect(chosen.journal, chosen.seconds)
+        collect(chosen.journal, chosen.seconds, chosen.share)
     elif chosen.what == "write":
         write(chosen.journal, chosen.data)
     else:

@@ -20,11 +20,11 @@ import numpy as np
 import polars as pl
 import torch
 
-from benchmarks.common.lines import append_line, check_one_key, read_lines
+from benchmarks.common.lines import append_line, read_lines
 from benchmarks.common.stored_pairs import StoredTask
-from benchmarks.evidence.evidence_pools import NAMES, EvidencePool, evidence_pool, share
+from benchmarks.evidence.evidence_pools import NAMES, SHARE_HELP, EvidencePool, evidence_pool, share
 from benchmarks.evidence.laboratory import laboratory_key, load_model
-from benchmarks.evidence.pack_scoring import score_task
+from benchmarks.evidence.pack_scoring import score_tasks
 from benchmarks.evidence.shared_prefix import Pack, output_logprobs
 from engine.measures.compute import compute_measures
 from engine.prompts import PromptBuilder
@@ -72,17 +72,16 @@ def difficulty(model: Any, task: Task, config: ScoreConfig, builder: PromptBuild
 def score(model: Any, task: Task, builder: PromptBuilder) -> dict[str, Any]:
     """What takes a model: the flip rate, and what gold outputs say."""
     gold = SCORED.model_copy(update={"reference": "gold"})
-    originals = gold.model_copy(update={"n_perturbations": 1, "instances_per_perturbation": None})
-    pairs = score_task(model, task, SCORED, builder).table()
-    of_gold = score_task(model, task, originals, builder).table()
-    (own,) = compute_measures(pairs, names=["flip_rate"]).iter_rows(named=True)
-    (golden,) = compute_measures(of_gold, names=["perplexity"]).iter_rows(named=True)
+    (pairs,) = score_tasks(model, [task], SCORED, builder)
+    (of_gold,) = score_tasks(model, [task], gold, builder, perturbed=False)
+    (own,) = compute_measures(pairs.table(), names=["flip_rate"]).iter_rows(named=True)
+    (golden,) = compute_measures(of_gold.table(), names=["perplexity"]).iter_rows(named=True)
     return {
         "task_id": task.id,
         "flip_rate": own["flip_rate"],
         "gold_log_perplexity": math.log(golden["perplexity"]),
         "instruction_following_difficulty": difficulty(model, task, gold, builder),
-        "gold_tokens": of_gold.filter(pl.col("perturbation") == 0)["n_tokens"].mean(),
+        "gold_tokens": of_gold.table()["n_tokens"].mean(),
     }
 
 
@@ -109,7 +108,6 @@ def collect(chosen: EvidencePool, seconds: float, part: tuple[int, int] = (1, 1)
     began, pool = time.monotonic(), chosen.pool
     model, tokenizer = load_model()
     key = laboratory_key(model, SCORED.model_dump_json(), pool.digest())
-    check_one_key([*read_lines(journal(chosen)), {"key": key}], journal(chosen))
     done = {record["task_id"] for record in read_lines(journal(chosen), key)}
     builder = PromptBuilder(tokenizer, SCORED.prompt, 2048)
     for task in list(pool)[part[0] - 1 :: part[1]]:
@@ -128,7 +126,7 @@ def write(chosen: EvidencePool, *, scored: bool) -> None:
     Args:
         scored: Whether with what a model had to be asked for; else what is known without.
     """
-    check_one_key(records := read_lines(journal(chosen)) if scored else [], journal(chosen))
+    records = read_lines(journal(chosen)) if scored else []
     done = {record["task_id"]: record for record in records}
     like_held_out = similarity(chosen.pool, chosen.held_out)
     rows = [
@@ -159,9 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pool", choices=NAMES, default="bundled")
     parser.add_argument("--seconds", type=float, default=540.0, help="no task is begun beyond it")
-    parser.add_argument(
-        "--share", type=share, default=(1, 1), help="1/2: of two processes, the first"
-    )
+    parser.add_argument("--share", type=share, default=(1, 1), help=SHARE_HELP)
     parser.add_argument("--stored", action="store_true", help="ask no model")
     asked = parser.parse_args()
     chosen = evidence_pool(asked.pool)

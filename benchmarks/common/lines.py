@@ -13,13 +13,17 @@ def read_lines(file: Path, key: str | None = None) -> list[dict[str, Any]]:
     """The records of a file, if there is one.
 
     Args:
-        key: Those of the same `key` alone: records of another model, pool or config are left.
+        key: What the records that are to be added will have in common.
+
+    Raises:
+        SystemExit: If they are of several models, pools or configs, or of another than `key`.
     """
     records = []
     for line in file.read_text().splitlines() if file.exists() else ():
         with suppress(json.JSONDecodeError):
             records.append(json.loads(line))
-    return [each for each in records if key is None or each.get("key") == key]
+    check_one_key(records if key is None else [*records, {"key": key}], file)
+    return records
 
 
 def check_one_key(records: Sequence[Mapping[str, Any]], file: Path) -> None:

@@ -60,9 +60,17 @@ def runs_file(name: str) -> Path:
     return _DATA / f"datamodel_{name}.parquet"
 
 
+def rounds_file(name: str) -> Path:
+    """The rounds of the shoot-out on a pool."""
+    return _DATA / f"replication_{name}.parquet"
+
+
 def predictors_file(name: str) -> Path:
     """What is known of a pool's tasks before any training."""
     return _DATA / f"predictors_{name}.parquet"
+
+
+SHARE_HELP = "1/2: of two processes side by side, the first"
 
 
 def share(text: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.evidence.shared_prefix import Answering, Pack, train_step
+from benchmarks.evidence.shared_prefix import Answering, Pack, side_by_side, train_step
 from benchmarks.evidence.task_subsets import Subset
 from engine.prompts import PromptBuilder
-from engine.tasks import Pool, Task
+from engine.tasks import Pool
 from engine.weights.models import BUNDLED_MODEL, resolve_model
 from training.config.run_config import RunConfig
 from training.evaluation.evaluator import Evaluator, build_evaluation_set
@@ -24,9 +24,6 @@ from training.trainer.training_rows import build_rows
 
 ROWS_PER_PACK = 4
 PACKS_PER_STEP = 3
-PACKS_TOGETHER, TOKENS_TOGETHER = 8, 5_000
-"""Most held-out tasks that are answered side by side, and most tokens with the padding; a task
-alone may have more."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +99,7 @@ class Laboratory:
                      for prompt, instance in zip(prompts, task.instances, strict=True)])
             for task, prompts in zip(data.tasks, data.prompts, strict=True)
         ]  # fmt: skip
-        self.questions = sorted(
-            zip(data.tasks, packs, strict=True), key=lambda each: len(each[1].tokens)
-        )
+        self.questions = list(zip(data.tasks, packs, strict=True))
 
     def packs(self, tasks: Pool, seed: int) -> list[Pack]:
         """Training rows in a drawn order, some of one task in each pack."""
@@ -180,18 +175,6 @@ class Laboratory:
             evaluate_s=time.monotonic() - trained,
             device=device_name(),
         )
-
-
-def side_by_side(questions: Sequence[tuple[Task, Pack]]) -> Iterator[list[tuple[Task, Pack]]]:
-    """Groups in the order given, which is that of their lengths: the last is the longest."""
-    group: list[tuple[Task, Pack]] = []
-    for question in questions:
-        n_tokens = (len(group) + 1) * len(question[1].tokens)
-        if group and (len(group) == PACKS_TOGETHER or n_tokens > TOKENS_TOGETHER):
-            yield group
-            group = []
-        group.append(question)
-    yield group
 
 
 def device_name() -> str:

@@ -5,6 +5,7 @@ For models that are trained and scored in turns: no engine is started and no wei
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 import polars as pl
 import torch
 
-from benchmarks.evidence.shared_prefix import Answering, Pack, output_rows
+from benchmarks.evidence.shared_prefix import Answering, Pack, output_rows, side_by_side
 from engine.prompts import PromptBuilder
 from engine.protocol.api import PairScore
 from engine.protocol.score_config import ScoreConfig
-from engine.questions.pair_plan import TaskPlan, plan_pairs, plan_task
+from engine.questions.pair_plan import Pair, TaskPlan, plan_pairs, plan_task
 from engine.tasks import Task
 from training.tables.score_tables import pair_table
 
@@ -41,14 +42,34 @@ class ScoredTask:
         return pair_table([(self.task_id, self.pairs, "in this process")])
 
 
-def score_task(model: Any, task: Task, config: ScoreConfig, builder: PromptBuilder) -> ScoredTask:
-    """What `jostle score` computes of a task."""
-    plan = plan_task(task, config, builder)
-    outputs = _outputs(model, plan, config, builder)
-    pairs = plan_pairs(plan, outputs, config, builder)
+def score_tasks(
+    model: Any,
+    tasks: Iterable[Task],
+    config: ScoreConfig,
+    builder: PromptBuilder,
+    *,
+    perturbed: bool = True,
+) -> list[ScoredTask]:
+    """What `jostle score` computes of tasks.
+
+    Args:
+        perturbed: Whether of perturbed prompts, too; else of the originals alone.
+    """
+    plans = [plan_task(task, config, builder) for task in tasks]
+    return [
+        _scored(model, plan, plan_pairs(plan, outputs, config, builder), config, perturbed)
+        for plan, outputs in zip(plans, _outputs(model, plans, config, builder), strict=True)
+    ]
+
+
+def _scored(
+    model: Any, plan: TaskPlan, pairs: list[Pair], config: ScoreConfig, perturbed: bool
+) -> ScoredTask:
     found: list[PairScore] = []
     tokens = {True: 0, False: 0}
     for j, of_j in groupby(pairs, key=lambda pair: pair.perturbation):
+        if j and not perturbed:
+            break
         rows = list(of_j)
         pack = Pack.of([(pair.prompt, pair.output) for pair in rows])
         tokens[j == 0] += len(pack.tokens)
@@ -67,20 +88,29 @@ def score_task(model: Any, task: Task, config: ScoreConfig, builder: PromptBuild
             found.append(
                 PairScore.of(pair.instance_id, j, len(pair.prompt), logprobs[place], is_greedy)
             )
-    return ScoredTask(task.id, found, tokens[True], tokens[False])
+    return ScoredTask(plan.task.id, found, tokens[True], tokens[False])
 
 
 def _outputs(
-    model: Any, plan: TaskPlan, config: ScoreConfig, builder: PromptBuilder
-) -> list[tuple[int, ...]]:
-    """The reference outputs."""
+    model: Any, plans: list[TaskPlan], config: ScoreConfig, builder: PromptBuilder
+) -> list[list[tuple[int, ...]]]:
+    """The reference outputs of each task."""
     if config.reference == "gold":
-        return [builder.completion(instance.outputs[0]) for instance in plan.instances]
-    prompts = [original.token_ids for original in plan.originals]
-    pack = Pack.of([(prompt, (builder.end,)) for prompt in prompts])
-    most = config.max_output_tokens
-    (answers,) = Answering(model, [pack], builder.end).run(most)
-    return [
-        tuple(output) if len(output) == most else (*output, builder.end)
-        for output in answers.outputs
+        return [
+            [builder.completion(instance.outputs[0]) for instance in plan.instances]
+            for plan in plans
+        ]
+    packs = [
+        Pack.of([(original.token_ids, (builder.end,)) for original in plan.originals])
+        for plan in plans
     ]
+    most = config.max_output_tokens
+    found: dict[int, list[tuple[int, ...]]] = {}
+    for group in side_by_side(enumerate(packs)):
+        answers = Answering(model, [pack for _, pack in group], builder.end).run(most)
+        for (at, _), answer in zip(group, answers, strict=True):
+            found[at] = [
+                tuple(output) if len(output) == most else (*output, builder.end)
+                for output in answer.outputs
+            ]
+    return [found[at] for at in range(len(plans))]

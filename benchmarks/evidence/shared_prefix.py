@@ -8,9 +8,9 @@ itself. Losses, gradients and outputs are those of separate rows, up to rounding
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import DynamicCache
@@ -18,6 +18,11 @@ from transformers import DynamicCache
 from engine.prompts.seams import shared_prefix
 
 PREFIX, NOBODY = -2, -1
+PACKS_TOGETHER, TOKENS_TOGETHER = 8, 5_000
+"""Most packs that are answered side by side, and most tokens with the padding; one pack alone may
+have more."""
+
+_About = TypeVar("_About")
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,21 @@ def train_step(model: Any, optimiser: Any, packs: Sequence[Pack]) -> float:
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return total
+
+
+def side_by_side(
+    packs: Iterable[tuple[_About, Pack]],
+) -> Iterator[list[tuple[_About, Pack]]]:
+    """Groups of packs of about one length, each with what it is about."""
+    group: list[tuple[_About, Pack]] = []
+    for about, pack in sorted(packs, key=lambda each: len(each[1].tokens)):
+        n_tokens = (len(group) + 1) * len(pack.tokens)
+        if group and (len(group) == PACKS_TOGETHER or n_tokens > TOKENS_TOGETHER):
+            yield group
+            group = []
+        group.append((about, pack))
+    if group:
+        yield group
 
 
 @dataclass

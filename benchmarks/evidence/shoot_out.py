@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
+import torch
 
-from benchmarks.common.lines import append_line, check_one_key, read_lines
+from benchmarks.common.lines import append_line, read_lines
 from benchmarks.evidence.laboratory import Laboratory, device_name, laboratory_key
-from benchmarks.evidence.pack_scoring import ScoredTask, score_task
+from benchmarks.evidence.pack_scoring import ScoredTask, score_tasks
 from benchmarks.evidence.task_subsets import given
 from benchmarks.task_predictors import similarity
 from engine.design.ranking_columns import ranking_columns
@@ -24,6 +26,8 @@ from training.selection import parse_strategy, select
 N_ROUNDS = 3
 N_PER_ROUND = 4
 BASE = "base"
+SCORED_IN = torch.bfloat16
+"""Precision of the copy that tasks are scored with; trainings and evaluations are in float32."""
 
 Asks = Literal["nothing", "originals", "pairs"]
 """What a strategy has scored before it chooses: it pays for no more."""
@@ -61,43 +65,54 @@ figure 7; `like_held_out` knows the definitions of the held-out tasks, which no 
 paper's disagreement of outputs is the flip rate here, which is read off the same pairs."""
 
 
-def score_table(scored: list[ScoredTask], pool: Pool, like_held_out: list[float]) -> pl.DataFrame:
-    """A row per scored task, with all that contestants go by."""
+def score_table(scored: list[ScoredTask], asks: Asks) -> pl.DataFrame:
+    """A row per scored task, with all that contestants go by who ask so much."""
     pairs = pl.concat([each.table() for each in scored])
-    table = compute_measures(pairs).join(ranking_columns(pairs), on="task_id", how="left")
-    about = pl.DataFrame({"task_id": [task.id for task in pool], "similarity": like_held_out})
-    table = table.join(about, on="task_id", maintain_order="left")
+    if asks == "originals":
+        pairs = pairs.filter(pl.col("perturbation") == 0)
+    table = compute_measures(pairs).with_columns(weights_version=pl.lit("in this process"))
+    if asks == "originals":
+        return table.with_columns(prompt_uncertainty=0.0)
+    table = table.join(ranking_columns(pairs), on="task_id", how="left")
     left = given(
         *(table[name].to_numpy() for name in ("prompt_uncertainty", "prediction_probability"))
     )
     return table.with_columns(
-        weights_version=pl.lit("in this process"),
         uncertainty_given_probability=pl.Series(left),
         map_category=map_categories(table).cast(pl.String),
     )
 
 
 class ShootOut:
-    """Runs the rounds that are not in the journal.
+    """Runs the rounds that are not known.
 
     Args:
         pool: What is chosen from.
         held_out: What is evaluated on.
+        journal: Where rounds are written down.
+        known: Rounds that have been before; those of another model, pool or design are left.
     """
 
-    def __init__(self, laboratory: Laboratory, pool: Pool, held_out: Pool, journal: Path) -> None:
+    def __init__(
+        self,
+        laboratory: Laboratory,
+        pool: Pool,
+        held_out: Pool,
+        journal: Path,
+        known: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
         self.laboratory, self.pool, self.journal = laboratory, pool, journal
         self.like_held_out = similarity(pool, held_out)
-        design = repr((N_ROUNDS, N_PER_ROUND, CONTESTANTS))
+        design = repr((N_ROUNDS, N_PER_ROUND, CONTESTANTS, SCORED_IN))
         self.key = laboratory_key(
             laboratory.model, laboratory.config.digest(), pool.digest(), held_out.digest(), design
         )
-        check_one_key([*read_lines(journal), {"key": self.key}], journal)
         self.done = {
             (record["contestant"], record["seed"], record["round"]): record
-            for record in read_lines(journal, self.key)
+            for record in [*known, *read_lines(journal, self.key)]
+            if record["key"] == self.key
         }
-        self._base_scores: dict[int, list[ScoredTask]] = {}
+        self._base_scores: tuple[int, list[ScoredTask]] | None = None
         self._trained: tuple[int, list[str]] | None = None
 
     def rounds(
@@ -106,11 +121,12 @@ class ShootOut:
         """Of all that is not done, what comes next; seeds first, so that any end is balanced.
 
         Args:
-            part: Which of how many processes side by side this is: each takes seeds of its own.
+            part: Which of how many processes side by side this is: each has contestants of its own.
         """
-        for seed in range(part[0] - 1, n_seeds, part[1]):
-            for name in [BASE, *contestants] if seed == 0 else contestants:
-                for index in range(N_ROUNDS if name != BASE else 1):
+        names = [BASE, *contestants][part[0] - 1 :: part[1]]
+        for seed in range(n_seeds):
+            for name in names:
+                for index in range(N_ROUNDS if name != BASE else seed == 0):
                     if (name, seed, index) not in self.done:
                         yield name, seed, index
 
@@ -148,6 +164,7 @@ class ShootOut:
         before = self.done[name, seed, index - 1]["tasks"] if index else []
         contestant = CONTESTANTS[name]
         left = Pool([task for task in self.pool if task.id not in before], self.pool.source)
+        scored: list[ScoredTask] = []
         if contestant.asks == "nothing":
             ids = [task.id for task in self.pool]
             alike = dict(zip(ids, self.like_held_out, strict=True))
@@ -159,10 +176,9 @@ class ShootOut:
                     "weights_version": "in this process",
                 }
             )
-            scored = []
         else:
-            scored = self._scores(left, before, seed)
-            table = score_table(scored, self.pool, self.like_held_out)
+            scored = self._scores(left, before, seed, perturbed=contestant.asks == "pairs")
+            table = score_table(scored, contestant.asks)
         strategy = parse_strategy(contestant.strategy)
         chosen = select(table, strategy, N_PER_ROUND, 1_000 * index + seed)
         tokens = sum(
@@ -171,17 +187,24 @@ class ShootOut:
         )
         return {"tasks": [*before, *chosen.task_ids], "scoring_tokens": tokens}
 
-    def _scores(self, left: Pool, before: list[str], seed: int) -> list[ScoredTask]:
-        """Of the tasks that are left, under the weights of the round before."""
-        lab = self.laboratory
-        config = lab.config.score.model_copy(update={"seed": seed})
-        if not before and seed in self._base_scores:
-            return self._base_scores[seed]
+    def _scores(
+        self, left: Pool, before: list[str], seed: int, *, perturbed: bool
+    ) -> list[ScoredTask]:
+        """Of the tasks that are left, under the weights of the round before; those of the base
+        model are kept for all contestants of a seed.
+        """
+        if not before and self._base_scores and self._base_scores[0] == seed:
+            return self._base_scores[1]
         if self._trained != (seed, before):  # as after an interruption
             self._train(before, seed)
-        scored = [score_task(lab.model, task, config, lab.builder) for task in left]
+        lab = self.laboratory
+        config = lab.config.score.model_copy(update={"seed": seed})
+        model = copy.deepcopy(lab.model)
+        for parameter in model.parameters():  # and no buffer: positions stay in float32
+            parameter.data = parameter.data.to(SCORED_IN)
+        scored = score_tasks(model, left, config, lab.builder, perturbed=perturbed or not before)
         if not before:
-            self._base_scores[seed] = scored
+            self._base_scores = seed, scored
         return scored
 
     def _train(self, tasks: list[str], seed: int) -> int:

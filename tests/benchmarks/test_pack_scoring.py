@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from benchmarks.evidence.pack_scoring import score_task
+from benchmarks.evidence.pack_scoring import score_tasks
 from benchmarks.peers.padded_backend import PaddedBackend
 from engine.measures.compute import compute_measures
 from engine.prompts import PromptBuilder
@@ -32,7 +32,9 @@ def test_scores_are_those_of_the_scorer(reference: str) -> None:
         return found
 
     expected = asyncio.run(scored())
-    found = score_task(model, task, config, PromptBuilder(tokenizer, config.prompt, 256))
+    other = make_task("u", "name the opposite of word and say it")
+    builder = PromptBuilder(tokenizer, config.prompt, 256)
+    found, _ = score_tasks(model, [task, other], config, builder)
     by_place = {(pair.instance_id, pair.perturbation): pair for pair in found.pairs}
     assert len(found.pairs) == len(expected.pairs)
     for pair in expected.pairs:
@@ -42,4 +44,7 @@ def test_scores_are_those_of_the_scorer(reference: str) -> None:
         assert mine.is_greedy == pair.is_greedy
     (measures,) = compute_measures(found.table()).iter_rows(named=True)
     assert measures["prompt_uncertainty"] == pytest.approx(expected.prompt_uncertainty, abs=1e-5)
+    alone, _ = score_tasks(model, [task, other], config, builder, perturbed=False)
+    assert alone.pairs == [pair for pair in found.pairs if pair.perturbation == 0]
+    assert (alone.original_tokens, alone.perturbed_tokens) == (found.original_tokens, 0)
     assert found.perturbed_tokens < sum(pair.n_prompt_tokens for pair in found.pairs)
