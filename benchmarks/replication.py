@@ -34,7 +34,14 @@ from benchmarks.evidence.evidence_pools import (
 )
 from benchmarks.evidence.laboratory import Laboratory, load_model
 from benchmarks.evidence.replication_tables import draw_curves, draw_map, show, show_together
-from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, N_PER_ROUND, N_ROUNDS, ShootOut
+from benchmarks.evidence.shoot_out import (
+    BASE,
+    CONTESTANTS,
+    EVERYTHING,
+    N_PER_ROUND,
+    N_ROUNDS,
+    ShootOut,
+)
 from training.config.run_config import RunConfig
 
 RESULTS = Path("benchmarks/results")
@@ -81,7 +88,7 @@ def run(
 
 def write(name: str) -> None:
     """Adds the rounds of the journal to the file of the repository."""
-    target, order = rounds_file(name), [BASE, *CONTESTANTS]
+    target, order = rounds_file(name), [BASE, EVERYTHING, *CONTESTANTS]
     records = [*stored_rounds(name), *read_lines(journal(name))]
     if not records:
         raise SystemExit(f"{journal(name)}: no round has ended yet; run goes on")
@@ -104,20 +111,21 @@ def analyse(name: str, results: Path) -> None:
     target = results / f"replication_{name}.txt"
     target.write_text(console.export_text())
     draw_curves(records, target.with_suffix(".png"))
-    draw_map(records, predictors, target.with_name(f"replication_{name}_map.png"))
+    draw_map(records, target.with_name(f"replication_{name}_map.png"))
 
 
 def plan(contestants: list[str], n_seeds: int, n_tasks: int) -> str:
     """What all rounds take."""
-    rounds = n_seeds * N_ROUNDS * len(contestants)
+    trainings = n_seeds * (N_ROUNDS * len(contestants) + 1)
     scorings = n_seeds * (
         any(CONTESTANTS[name].asks != "nothing" for name in contestants)
         + (N_ROUNDS - 1) * sum(CONTESTANTS[name].asks != "nothing" for name in contestants)
     )
     sizes = ", ".join(str((index + 1) * N_PER_ROUND) for index in range(N_ROUNDS))
     return (
-        f"{len(contestants)} strategies, {n_seeds} seeds, {N_ROUNDS} rounds: {rounds} trainings on "
-        f"{sizes} tasks, {rounds + 1} evaluations, {scorings} scorings of up to {n_tasks} tasks"
+        f"{len(contestants)} strategies, {n_seeds} seeds, {N_ROUNDS} rounds: {trainings} trainings "
+        f"on {sizes} tasks or all, {trainings + 1} evaluations, {scorings} scorings of up to "
+        f"{n_tasks} tasks"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -16,20 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.evidence.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs
-from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, N_ROUNDS
+from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, EVERYTHING, N_ROUNDS
 from training.evaluation.bootstrap import MeanDifference, crossed_difference
 from training.report.charts.picture import write_picture
 
-OUTCOMES = {"rouge_l": ("ROUGE-L", 1), "gold_logprob": ("log-probability of gold tokens", 3)}
+OUTCOMES = {"rouge_l": ("ROUGE-L", 1), "gold_logprob": ("gold log-probability", 2)}
 """What is compared, its name and the digits it is shown with."""
 
 RANDOM = "random"
-HIGH_U = (
-    "prompt_uncertainty",
-    "ranking_estimate",
-    "uncertainty_given_probability",
-    "ambiguous",
-)
+HIGH_U = ("prompt_uncertainty", "uncertainty_given_probability", "ambiguous")
 """The strategies that look for high prompt uncertainty."""
 
 LAST = N_ROUNDS - 1
@@ -45,7 +39,7 @@ class Curves:
         outcome: One of `OUTCOMES`.
 
     Attributes:
-        names: The contestants that have rounds.
+        names: The contestants that have rounds beside random ones of the same seed.
     """
 
     def __init__(self, records: Sequence[Mapping[str, Any]], outcome: str) -> None:
@@ -53,23 +47,21 @@ class Curves:
             (each["contestant"], each["round"], each["seed"]): each for each in records
         }
         self.outcome = outcome
-        known = {each["contestant"] for each in records}
-        self.names = [name for name in CONTESTANTS if name in known]
+        self.names = [name for name in CONTESTANTS if self.seeds(name, 0)]
 
     def seeds(self, name: str, index: int) -> list[int]:
-        """Those that have got so far."""
-        return sorted(s for n, i, s in self.by_place if (n, i) == (name, index))
+        """Those that have got so far, and random tasks with them."""
+        known = [{s for n, i, s in self.by_place if (n, i) == (of, index)} for of in (name, RANDOM)]
+        return sorted(known[0] if name in (BASE, EVERYTHING) else known[0] & known[1])
 
     def mean(self, name: str, index: int) -> float:
         """Over seeds and held-out tasks."""
         seeds = self.seeds(name, index)
         return fmean(fmean(self.by_place[name, index, seed][self.outcome]) for seed in seeds)
 
-    def n_tasks(self, name: str, index: int) -> float:
-        """Chosen up to a round, mean over seeds: of a map category there may be too few."""
-        return fmean(
-            len(self.by_place[name, index, seed]["tasks"]) for seed in self.seeds(name, index)
-        )
+    def chosen(self, name: str, index: int) -> list[list[str]]:
+        """The tasks up to a round, of each seed: of a map category there may be too few."""
+        return [self.by_place[name, index, seed]["tasks"] for seed in self.seeds(name, index)]
 
     def tokens(self, name: str, index: int) -> float:
         """All scorings up to a round, and the trainings they need: mean of seeds, in scored tokens.
@@ -77,10 +69,14 @@ class Curves:
         Who scores needs the weights of every round; who does not, those of the last alone.
         """
         rounds = range(index + 1)
-        trained = rounds if CONTESTANTS[name].asks != "nothing" else [index]
+        scores = name in CONTESTANTS and CONTESTANTS[name].asks != "nothing"
         return fmean(
             sum(self.by_place[name, at, seed]["scoring_tokens"] for at in rounds)
-            + TRAINED * sum(self.by_place[name, at, seed]["training_tokens"] for at in trained)
+            + TRAINED
+            * sum(
+                self.by_place[name, at, seed]["training_tokens"]
+                for at in (rounds if scores else [index])
+            )
             for seed in self.seeds(name, index)
         )
 
@@ -88,18 +84,12 @@ class Curves:
         """The mean of contestants and rounds less that of random tasks, paired by seed and held-out
         task; of the seeds that have all of them.
         """
-        seeds = [
-            {*self.seeds(name, index)} for name in (*names, RANDOM) for index in rounds
-        ]  # fmt: skip
+        seeds = set.intersection(*({*self.seeds(name, at)} for name in names for at in rounds))
         moves = []
-        for seed in sorted(set.intersection(*seeds)):
+        for seed in sorted(seeds):
             mine, random = (
                 np.mean(
-                    [
-                        self.by_place[name, index, seed][self.outcome]
-                        for name in of
-                        for index in rounds
-                    ],
+                    [self.by_place[name, at, seed][self.outcome] for name in of for at in rounds],
                     axis=0,
                 )
                 for of in (names, [RANDOM])
@@ -109,73 +99,70 @@ class Curves:
         return crossed_difference(moves, name) if moves else None
 
 
-def holm(ps: Mapping[str, float]) -> dict[str, float]:
-    """Several p, raised so that any false finding among them is as rare as one (Holm, 1979)."""
-    adjusted, largest = {}, 0.0
-    for at, (name, p) in enumerate(sorted(ps.items(), key=lambda each: each[1])):
-        largest = max(largest, min(1.0, (len(ps) - at) * p))
-        adjusted[name] = largest
-    return adjusted
-
-
 def show(records: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Learning curves, paired differences from random ones, and what a token brought."""
+    """The planned difference, learning curves, what each strategy chose and what it took."""
     seconds = sum(each["seconds"] for each in records)
     devices = ", ".join(sorted({each["device"] for each in records}))
     console.print(f"{len(records)} rounds on {devices}, {seconds / 3600:.1f} hours in all\n")
     for outcome in OUTCOMES:
         _show(Curves(records, outcome), console)
     console.print(
-        f"tokens: scored ones and {TRAINED} times those trained on; p: of the last round, by "
-        "Holm's rule over all strategies; per million: what a million tokens more than random's "
-        "brought"
+        f"all rounds: their mean, less random; tokens: of scoring, and {TRAINED} times those of "
+        "training, in thousands; gain: of the score over the base model's, per thousand\n"
     )
 
 
 def _show(curves: Curves, console: Console) -> None:
     title, digits = OUTCOMES[curves.outcome]
-    console.print(f"{title} on the held-out tasks, and less random tasks of the same seed")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("chosen by", "tasks", "seeds", "score", "less random", "p", "tokens"):
-        table.add_column(heading, justify="left" if heading == "chosen by" else "right")
-    table.add_column("per million", justify="right")
-    found = {
-        (name, index): curves.less_random([name], [index])
-        for name in curves.names
-        for index in range(N_ROUNDS)
-        if name != RANDOM
-    }
-    ps = holm({name: each.p for (name, index), each in found.items() if each and index == LAST})
-    if curves.seeds(BASE, 0):
-        table.add_row("(base model)", "0", "-", f"{curves.mean(BASE, 0):.{digits}f}", *4 * ["-"])
-    for name in curves.names:
-        for index in range(N_ROUNDS):
-            if not (seeds := curves.seeds(name, index)):
-                continue
-            less, tokens = found.get((name, index)), curves.tokens(name, index)
-            more = tokens - curves.tokens(RANDOM, index) if less else 0.0
-            table.add_row(
-                name,
-                f"{curves.n_tasks(name, index):.3g}",
-                str(len(seeds)),
-                f"{curves.mean(name, index):.{digits}f}",
-                _interval(less, digits) if less else "-",
-                f"{ps[name]:.3f}" if less and index == LAST else "-",
-                f"{tokens:,.0f}",
-                _interval(less, digits, 1e6 / more) if less and more > 0 else "-",
-            )
-    console.print(table)
+    console.print(f"{title} on the held-out tasks")
     high = [name for name in HIGH_U if name in curves.names]
-    together = {name: [name] for name in curves.names if name != RANDOM}
-    console.print(f"{title}, mean of the {N_ROUNDS} rounds, less random")
-    for name, of in (together | {f"mean of {len(high)} that look for high U": high}).items():
-        if of and (less := curves.less_random(of, range(N_ROUNDS))):
-            console.print(f"  {name}: {_interval(less, digits)}")
-    console.print()
+    if high and (less := curves.less_random(high, range(N_ROUNDS))):
+        n_seeds = len(curves.seeds(high[-1], LAST))
+        console.print(
+            f"mean of {len(high)} strategies that look for high U and of {N_ROUNDS} rounds, less "
+            f"random, {n_seeds} seeds: {_interval(less, digits)}, "
+            f"p = {'-' if less.p is None else f'{less.p:.3f}'}"
+        )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("chosen by", "tasks", "different", "seeds", "score", "less random",
+                    "all rounds", "tokens", "gain"):  # fmt: skip
+        justify = "left" if heading == "chosen by" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for name, rounds in (
+        (BASE, [0]),
+        (EVERYTHING, [0]),
+        *((n, range(N_ROUNDS)) for n in curves.names),
+    ):
+        for index in rounds:
+            if curves.seeds(name, index):
+                table.add_row(*_row(curves, name, index))
+    console.print(table)
 
 
-def _interval(found: MeanDifference, digits: int, times: float = 1.0) -> str:
-    value, low, high = (f"{times * each:+.{digits}f}" for each in found[:3])
+def _row(curves: Curves, name: str, index: int) -> list[str]:
+    _, digits = OUTCOMES[curves.outcome]
+    chosen, tokens = curves.chosen(name, index), curves.tokens(name, index)
+    score = curves.mean(name, index)
+    aside = name in (BASE, EVERYTHING, RANDOM)
+    less = None if aside else curves.less_random([name], [index])
+    rounds = curves.less_random([name], range(N_ROUNDS)) if not aside and index == LAST else None
+    base = curves.seeds(BASE, 0)
+    gain = (score - curves.mean(BASE, 0)) / tokens if base and tokens else None
+    return [
+        name,
+        f"{fmean(map(len, chosen)):.3g}",
+        str(len({task for tasks in chosen for task in tasks})),
+        str(len(chosen)),
+        f"{score:.{digits}f}",
+        _interval(less, digits) if less else "-",
+        _interval(rounds, digits) if rounds else "-",
+        f"{tokens / 1e3:,.0f}",
+        "-" if gain is None else f"{1e3 * gain:.{digits + 2}f}",
+    ]
+
+
+def _interval(found: MeanDifference, digits: int) -> str:
+    value, low, high = (f"{each:+.{digits}f}" for each in found[:3])
     return f"{value} [{low}, {high}]"
 
 
@@ -199,6 +186,9 @@ def show_together(
 ) -> None:
     """The partial effect of U given P with the last rounds as further runs of the datamodel.
 
+    Strategies come back to the same tasks, so what a task does by itself is let vary (or, where
+    most tasks are of one family, that family's share).
+
     Args:
         runs: As `benchmarks.datamodel` stores them: of the same pool, trainings and held-out
             instances.
@@ -213,73 +203,84 @@ def show_together(
     both = Runs(pl.concat([old, more], how="vertical_relaxed"), predictors)
     console.print(
         f"partial effect of U given P over {old.height} runs of the datamodel and {more.height} "
-        f"last rounds, {len(both.of_subset)} subsets"
+        f"last rounds, {len(both.of_subset)} subsets, per standard deviation of U"
     )
     for outcome, (title, digits) in OUTCOMES.items():
-        effect = both.effect(UNCERTAINTY, outcome, PROBABILITY)
-        console.print(f"  {title}: {effect.shown(digits + 1)} per standard deviation of U")
+        if both.large_family:
+            effect, beside = both.beside_family(outcome, both.large_family), "beside its family"
+        else:
+            effect = both.as_sample(outcome, UNCERTAINTY, PROBABILITY).fixed[1]
+            beside = "tasks as a sample"
+        console.print(f"  {title}, {beside}: {effect.shown(digits + 1)}")
+
+
+_ROWS = alt.NamedData("rows")
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Of each strategy the score after each round beside that of random tasks."""
+    """Of each strategy the score after each round less that of random tasks: seeds, their mean and
+    its interval.
+    """
     rows: list[dict[str, Any]] = []
     for outcome, (title, _) in OUTCOMES.items():
         curves = Curves(records, outcome)
         for name in curves.names:
             for index in range(N_ROUNDS):
-                if name == RANDOM or not (less := curves.less_random([name], [index])):
+                less = None if name == RANDOM else curves.less_random([name], [index])
+                if less is None:
                     continue
-                random = curves.mean(RANDOM, index)
-                about = {
-                    "outcome": title,
-                    "strategy": name.replace("_", " "),
-                    "tasks": curves.n_tasks(RANDOM, index),
-                }
-                ends = {"low": random + less.low, "high": random + less.high}
-                rows += [
-                    {**about, "of": "this strategy", "score": curves.mean(name, index), **ends},
-                    {**about, "of": RANDOM, "score": random},
-                ]
+                n_tasks = fmean(map(len, curves.chosen(name, index)))
+                about = {"outcome": title, "strategy": name.replace("_", " "), "tasks": n_tasks}
+                rows.append({**about, "less": less.value, "low": less.low, "high": less.high})
+                for seed in curves.seeds(name, index):
+                    mine, random = (
+                        fmean(curves.by_place[of, index, seed][outcome]) for of in (name, RANDOM)
+                    )
+                    rows.append({**about, "of_seed": mine - random, "seed": seed})
     panels = []
     for title, _ in OUTCOMES.values():
-        base = alt.Chart(alt.NamedData("rows")).encode(x=alt.X("tasks:Q", title="tasks"))
-        scale = alt.Scale(zero=False)
-        colour = alt.Color("of:N", title=None, sort=["this strategy", RANDOM])
-        lines = base.mark_line(point=True).encode(
-            y=alt.Y("score:Q", title=title, scale=scale), color=colour
-        )
-        bars = base.mark_rule().encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
+        base = alt.Chart().encode(x=alt.X("tasks:Q", title="tasks"))
+        y = alt.Y("less:Q", title=f"{title}, less random")
+        seeds = base.mark_line(opacity=0.35, strokeWidth=1).encode(y="of_seed:Q", detail="seed:N")
+        bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q")
+        zero = alt.Chart().mark_rule(strokeDash=[3, 3]).encode(y=alt.datum(0))
         panels.append(
-            alt.layer(bars, lines)
+            alt.layer(zero, seeds, bars, base.mark_line(point=True, strokeWidth=2).encode(y=y))
             .properties(width=130, height=110)
             .transform_filter(f"datum.outcome == '{title}'")
-            .facet(alt.Facet("strategy:N", title=None, sort=None), columns=4)
+            .facet(alt.Facet("strategy:N", title=None, sort=None), columns=5, data=_ROWS)
         )
     write_picture(file, alt.vconcat(*panels), {"rows": rows})
 
 
-def draw_map(
-    records: Sequence[Mapping[str, Any]], predictors: pl.DataFrame, file: Path
-) -> None:  # fmt: skip
-    """The task map of the base model, one for each strategy: how often a task was chosen."""
-    known = predictors.select("task_id", UNCERTAINTY, PROBABILITY).to_dicts()
+def draw_map(records: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """What each strategy chose on the task map of its own round, of those that measure U."""
     rows = []
-    for name in Curves(records, "rouge_l").names:
-        last = [each for each in records if (each["contestant"], each["round"]) == (name, LAST)]
-        chosen = Counter(task for each in last for task in each["tasks"])
-        for task in known if last else ():
-            share = chosen[task["task_id"]] / len(last)
-            rows.append({"strategy": name.replace("_", " "), "share": share, **task})
-    chart = (
-        alt.Chart(alt.NamedData("rows"))
-        .mark_point(filled=True)
-        .encode(
-            x=alt.X(f"{PROBABILITY}:Q", title="P"),
-            y=alt.Y(f"{UNCERTAINTY}:Q", title="U"),
-            color=alt.Color("share:Q", title="share of seeds", scale=alt.Scale(domain=[0, 1])),
-            size=alt.Size("share:Q", legend=None, scale=alt.Scale(range=[12, 70])),
-        )
-        .properties(width=130, height=110)
-        .facet(alt.Facet("strategy:N", title=None, sort=None), columns=4)
+    for each in records:
+        contestant = CONTESTANTS.get(each["contestant"])
+        if contestant is None or contestant.asks != "pairs":
+            continue
+        scores = each["scores"]
+        columns = ("task_id", UNCERTAINTY, PROBABILITY)
+        for task_id, u, p in zip(*(scores[name] for name in columns), strict=True):
+            taken = task_id in each["tasks"]
+            rows.append(
+                {
+                    "strategy": each["contestant"].replace("_", " "),
+                    "round": f"chosen in round {each['round'] + 1}" if taken else "not chosen",
+                    "u": u,
+                    "p": p,
+                }
+            )
+    rounds = [f"chosen in round {index + 1}" for index in range(N_ROUNDS)]
+    base = alt.Chart().encode(
+        x=alt.X("p:Q", title="P", scale=alt.Scale(zero=False)), y=alt.Y("u:Q", title="U")
     )
-    write_picture(file, chart, {"rows": rows})
+    left = base.transform_filter("datum.round == 'not chosen'").mark_point(
+        filled=True, size=6, opacity=0.25, color="grey"
+    )
+    taken = base.transform_filter("datum.round != 'not chosen'").mark_point(filled=True, size=22)
+    chart = alt.layer(left, taken.encode(color=alt.Color("round:N", title=None, sort=rounds)))
+    chart = chart.properties(width=170, height=140)
+    facet = chart.facet(alt.Facet("strategy:N", title=None, sort=None), columns=3, data=_ROWS)
+    write_picture(file, facet, {"rows": rows})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -17,7 +18,7 @@ from benchmarks.evidence.laboratory import Laboratory, device_name, laboratory_k
 from benchmarks.evidence.pack_scoring import ScoredTask, score_tasks
 from benchmarks.evidence.task_subsets import given
 from benchmarks.task_predictors import similarity
-from engine.design.ranking_columns import ranking_columns
+from engine.errors import InputError
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
 from engine.tasks import Pool
@@ -25,9 +26,12 @@ from training.selection import parse_strategy, select
 
 N_ROUNDS = 3
 N_PER_ROUND = 4
-BASE = "base"
+BASE, EVERYTHING = "base", "everything"
+"""What stands beside the contestants: no task, and all tasks of the pool at once."""
 SCORED_IN = torch.bfloat16
-"""Precision of the copy that tasks are scored with; trainings and evaluations are in float32."""
+"""Precision of the layers of the copy that tasks are scored with, its logits are in float32 as
+trainings and evaluations are.
+"""
 
 Asks = Literal["nothing", "originals", "pairs"]
 """What a strategy has scored before it chooses: it pays for no more."""
@@ -49,7 +53,6 @@ def by_column(column: str, direction: str = "high", asks: Asks = "pairs") -> Con
 CONTESTANTS = {
     "random": Contestant({"name": "random"}, "nothing"),
     "prompt_uncertainty": Contestant({"name": "prompt_uncertainty"}),
-    "ranking_estimate": by_column("ranking_estimate"),
     "uncertainty_given_probability": by_column("uncertainty_given_probability"),
     "flip_rate": Contestant({"name": "flip_rate"}),
     "high_perplexity": Contestant({"name": "perplexity"}, "originals"),
@@ -65,22 +68,36 @@ figure 7; `like_held_out` knows the definitions of the held-out tasks, which no 
 paper's disagreement of outputs is the flip rate here, which is read off the same pairs."""
 
 
-def score_table(scored: list[ScoredTask], asks: Asks) -> pl.DataFrame:
-    """A row per scored task, with all that contestants go by who ask so much."""
+def score_table(scored: list[ScoredTask], asks: Asks, seed: int) -> pl.DataFrame:
+    """A row per scored task, with all that contestants go by who ask so much.
+
+    Args:
+        seed: Decides between equal flip rates, which are many.
+    """
     pairs = pl.concat([each.table() for each in scored])
     if asks == "originals":
         pairs = pairs.filter(pl.col("perturbation") == 0)
     table = compute_measures(pairs).with_columns(weights_version=pl.lit("in this process"))
     if asks == "originals":
         return table.with_columns(prompt_uncertainty=0.0)
-    table = table.join(ranking_columns(pairs), on="task_id", how="left")
     left = given(
         *(table[name].to_numpy() for name in ("prompt_uncertainty", "prediction_probability"))
     )
     return table.with_columns(
+        flip_rate=pl.col("flip_rate") + 1e-9 * np.random.default_rng([seed, 23]).random(len(left)),
         uncertainty_given_probability=pl.Series(left),
         map_category=map_categories(table).cast(pl.String),
     )
+
+
+def copy_for_scoring(model: Any) -> Any:
+    """A copy whose layers compute in `SCORED_IN`; embeddings, logits and positions in float32."""
+    twin = copy.deepcopy(model)
+    for parameter in (*twin.model.layers.parameters(), *twin.model.norm.parameters()):
+        parameter.data = parameter.data.to(SCORED_IN)
+    twin.model.embed_tokens.register_forward_hook(lambda _, __, rows: rows.to(SCORED_IN))
+    twin.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+    return twin
 
 
 class ShootOut:
@@ -123,10 +140,11 @@ class ShootOut:
         Args:
             part: Which of how many processes side by side this is: each has contestants of its own.
         """
-        names = [BASE, *contestants][part[0] - 1 :: part[1]]
+        names = [BASE, EVERYTHING, *contestants][part[0] - 1 :: part[1]]
         for seed in range(n_seeds):
             for name in names:
-                for index in range(N_ROUNDS if name != BASE else seed == 0):
+                n_rounds = {BASE: int(seed == 0), EVERYTHING: 1}.get(name, N_ROUNDS)
+                for index in range(n_rounds):
                     if (name, seed, index) not in self.done:
                         yield name, seed, index
 
@@ -135,11 +153,12 @@ class ShootOut:
         began = time.monotonic()
         record: dict[str, Any]
         if name == BASE:
-            record = {"tasks": [], "scoring_tokens": 0, "training_tokens": 0}
-            self._train([], seed)
+            record = {"tasks": [], "scoring_tokens": 0}
+        elif name == EVERYTHING:
+            record = {"tasks": [task.id for task in self.pool], "scoring_tokens": 0}
         else:
             record = self._chosen(name, seed, index)
-            record["training_tokens"] = self._train(record["tasks"], seed)
+        record["training_tokens"] = self._train(record["tasks"], seed)
         names, scores = zip(*sorted(self.laboratory.evaluate().items()), strict=True)
         rouge_l, exact_match, gold_logprob = zip(*scores, strict=True)
         record = {
@@ -178,14 +197,21 @@ class ShootOut:
             )
         else:
             scored = self._scores(left, before, seed, perturbed=contestant.asks == "pairs")
-            table = score_table(scored, contestant.asks)
+            table = score_table(scored, contestant.asks, seed)
         strategy = parse_strategy(contestant.strategy)
-        chosen = select(table, strategy, N_PER_ROUND, 1_000 * index + seed)
+        try:
+            chosen = select(table, strategy, N_PER_ROUND, 1_000 * index + seed).task_ids
+        except InputError:  # of a map category there is no task left
+            chosen = ()
         tokens = sum(
             each.original_tokens + each.perturbed_tokens * (contestant.asks == "pairs")
             for each in scored
         )
-        return {"tasks": [*before, *chosen.task_ids], "scoring_tokens": tokens}
+        measured = {
+            name: table[name].to_list() if scored else []
+            for name in ("task_id", "prompt_uncertainty", "prediction_probability")
+        }
+        return {"tasks": [*before, *chosen], "scoring_tokens": tokens, "scores": measured}
 
     def _scores(
         self, left: Pool, before: list[str], seed: int, *, perturbed: bool
@@ -199,9 +225,7 @@ class ShootOut:
             self._train(before, seed)
         lab = self.laboratory
         config = lab.config.score.model_copy(update={"seed": seed})
-        model = copy.deepcopy(lab.model)
-        for parameter in model.parameters():  # and no buffer: positions stay in float32
-            parameter.data = parameter.data.to(SCORED_IN)
+        model = copy_for_scoring(lab.model)
         scored = score_tasks(model, left, config, lab.builder, perturbed=perturbed or not before)
         if not before:
             self._base_scores = seed, scored
