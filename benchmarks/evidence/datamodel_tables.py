@@ -33,7 +33,8 @@ OUTCOMES = {"rouge_l": 2, "gold_logprob": 3}
 """What is predicted, and the digits it is shown with."""
 
 WANTED = 0.5
-"""Half width of the interval that is aimed at, in ROUGE-L per standard deviation."""
+"""Half width of the interval that is aimed at, in ROUGE-L per standard deviation, and the effect
+that would be worth a choice."""
 
 BASE, CONSTANT = -1, -2
 """Numbers of what stands beside the runs: the base model, the best constant answer to each task."""
@@ -231,7 +232,7 @@ def _show_scores(runs: Runs, console: Console) -> None:
         "sd, seed",
     ):
         table.add_column(name, justify="right" if name else "left")
-    for outcome, digits in OUTCOMES.items():
+    for outcome, digits in {**OUTCOMES, "exact_match": 2}.items():
         values = runs.frame[outcome].to_numpy()
         repeats = runs.repeats(outcome)
         table.add_row(
@@ -260,7 +261,8 @@ def _show_hypothesis(runs: Runs, console: Console) -> None:
         effect = runs.effect(UNCERTAINTY, outcome, PROBABILITY, test=True)
         gain, p = runs.curvature(outcome)
         out, beside = runs.without_each(outcome), runs.beside_each_task(outcome)
-        console.print(f"  {outcome}: {effect.shown(digits)}, p = {effect.p:.3f}: {verdict(effect)}")
+        said = verdict(effect, WANTED if outcome == "rouge_l" else None)
+        console.print(f"  {outcome}: {effect.shown(digits)}, p = {effect.p:.3f}: {said}")
         if family_name := runs.large_family:
             shown = runs.beside_family(outcome, family_name).shown(digits)
             console.print(f"    beside the share of {family_name}: {shown}")
@@ -286,11 +288,17 @@ def _show_hypothesis(runs: Runs, console: Console) -> None:
     )
 
 
-def verdict(effect: Effect) -> str:
-    """By the rule of the plan: the interval decides."""
+def verdict(effect: Effect, useful: float | None = None) -> str:
+    """By the rule of the plan: the interval decides.
+
+    Args:
+        useful: An effect below which choosing is not worth it, where the plan names one.
+    """
     if effect.low > 0:
         return "above 0"
-    return "below 0" if effect.high < 0 else "null"
+    if effect.high < 0:
+        return "below 0"
+    return "null" if useful is None or effect.high >= useful else f"useless (null, below {useful})"
 
 
 def _range(values: list[float], digits: int) -> str:

@@ -16,8 +16,15 @@ from rich.console import Console
 from benchmarks import datamodel, task_predictors
 from benchmarks.common.lines import read_lines
 from benchmarks.evidence import evidence_pools
-from benchmarks.evidence.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs, draw_picture, show
-from benchmarks.evidence.partial_effects import best_of, spread_of_repeats
+from benchmarks.evidence.datamodel_tables import (
+    PROBABILITY,
+    UNCERTAINTY,
+    Runs,
+    draw_picture,
+    show,
+    verdict,
+)
+from benchmarks.evidence.partial_effects import Effect, best_of, spread_of_repeats
 from benchmarks.evidence.task_subsets import Floats, draw, given, means
 from engine.bench.repeats import t_quantile
 from engine.tasks import Pool
@@ -78,6 +85,19 @@ def test_a_planted_effect_is_found() -> None:
     assert effect.low < 1.5 < effect.high
     assert effect.p is not None
     assert effect.p < 0.001
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.1, 0.4, "above 0"),
+        (-0.4, -0.1, "below 0"),
+        (-0.4, 0.7, "null"),
+        (-0.4, 0.4, "useless (null, below 0.5)"),
+    ],
+)
+def test_the_interval_decides_as_planned(low: float, high: float, said: str) -> None:
+    assert verdict(Effect((low + high) / 2, low, high), 0.5) == said
 
 
 def test_a_planted_null_is_not_found() -> None:
