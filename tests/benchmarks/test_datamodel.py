@@ -65,6 +65,7 @@ def made_up(
             "tasks": [[f"t{task}" for task in each.tasks] for each in subsets],
             "rouge_l": score,
             "gold_logprob": score / 100,
+            "exact_match": score,
             "held_out": [["a", "bbh_logical_deduction_1", "bbh_logical_deduction_2"]] * n_runs,
             "held_out_rouge_l": [[value, value + 1, value - 1] for value in score],
             "held_out_gold_logprob": [[value / 100] * 3 for value in score],
