@@ -212,7 +212,8 @@ def write(chosen: EvidencePool) -> None:
 
 def analyse(name: str, results: Path) -> None:
     """Prints the tables of a pool's runs, writes them down and draws the picture."""
-    from benchmarks.evidence.datamodel_tables import Runs, draw_picture, show
+    from benchmarks.evidence.datamodel_picture import draw_picture
+    from benchmarks.evidence.datamodel_tables import Runs, show
 
     check_one_key((stored := pl.read_parquet(runs_file(name))).to_dicts(), runs_file(name))
     runs = Runs(stored, pl.read_parquet(predictors_file(name)))

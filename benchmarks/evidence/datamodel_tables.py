@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
-import altair as alt
 import numpy as np
 import polars as pl
 from rich import box
@@ -25,8 +23,7 @@ from benchmarks.evidence.partial_effects import (
     task_effects,
     with_ones,
 )
-from benchmarks.evidence.task_subsets import Floats, given, means, spread_of_means
-from training.report.charts.picture import write_picture
+from benchmarks.evidence.task_subsets import Floats, means
 
 UNCERTAINTY, PROBABILITY = "prompt_uncertainty", "prediction_probability"
 OUTCOMES = {"rouge_l": 2, "gold_logprob": 3}
@@ -149,6 +146,19 @@ class Runs:
         return of_sample(
             [partial_effect(self.per_subset(part.mean(axis=1)), x, p).value for part in parts]
         )
+
+    def where_constants_fail(self, outcome: str) -> tuple[int, float, float, Effect] | None:
+        """The held-out tasks on which the best constant answer does worse than in the mean: their
+        number, what that answer and the mean run have there, and the effect on them alone; none
+        where no constant answers were given.
+        """
+        constant = np.array(self.beside.get(CONSTANT, {}).get(f"held_out_{outcome}", [None]), float)
+        if np.isnan(constant).any():
+            return None
+        hard = constant < constant.mean()
+        y = np.array(self.frame[f"held_out_{outcome}"].to_list())[:, hard].mean(axis=1)
+        effect = partial_effect(self.per_subset(y), self.x(UNCERTAINTY), self.x(PROBABILITY))
+        return int(hard.sum()), float(constant[hard].mean()), float(y.mean()), effect
 
     def beside_each_task(self, outcome: str) -> list[float]:
         """The same effect beside the share of each task of the pool in turn."""
@@ -275,6 +285,12 @@ def _show_hypothesis(runs: Runs, console: Console) -> None:
             f"{_range(out, digits)}; beside the share of any one task: {_range(beside, digits)}\n"
             f"    curvature explains {gain:.2f} of the rest, p = {p:.3f}"
         )
+        if hard := runs.where_constants_fail(outcome):
+            number, constant, mean, effect = hard
+            console.print(
+                f"    on the {number} held-out tasks where constant answers do worse than in the "
+                f"mean ({constant:.{digits}f}; the runs {mean:.{digits}f}): {effect.shown(digits)}"
+            )
     higher, gain_in_score = runs.gain_of_choosing("rouge_l")
     console.print(
         f"  the {runs.n_tasks} tasks of highest U lie {higher:.1f} standard deviations above a "
@@ -345,30 +361,3 @@ def _show_limits(runs: Runs, console: Console) -> None:
                 f"    of the variance over uniform subsets {explained.shown().replace('+', '')} is "
                 "not that of the seed"
             )
-
-
-def draw_picture(runs: Runs, file: Path) -> None:
-    """Score against U, both without what P says of them; a mark per subset."""
-    p = runs.x(PROBABILITY)
-    unit = spread_of_means(runs.column(UNCERTAINTY), runs.n_tasks)
-    kinds = [runs.frame["kind"][rows[0]] for rows in runs.of_subset.values()]
-    rows = [
-        {"u": u, "y": y, "draw": kind}
-        for u, y, kind in zip(
-            given(runs.x(UNCERTAINTY), p).tolist(),
-            given(runs.y("rouge_l"), p).tolist(),
-            kinds,
-            strict=True,
-        )
-    ]
-    base = alt.Chart(alt.NamedData("runs")).encode(
-        x=alt.X(
-            "u:Q", title=f"mean U given P, in standard deviations of uniform draws ({unit:.3f})"
-        ),
-        y=alt.Y("y:Q", title="ROUGE-L given P"),
-    )
-    chart = alt.layer(
-        base.mark_point(filled=True).encode(color=alt.Color("draw:N", title=None, sort=None)),
-        base.transform_regression("u", "y").mark_line(),
-    )
-    write_picture(file, chart.properties(width=440, height=320), {"runs": rows})

@@ -16,11 +16,11 @@ from rich.console import Console
 from benchmarks import datamodel, task_predictors
 from benchmarks.common.lines import read_lines
 from benchmarks.evidence import evidence_pools
+from benchmarks.evidence.datamodel_picture import draw_picture
 from benchmarks.evidence.datamodel_tables import (
     PROBABILITY,
     UNCERTAINTY,
     Runs,
-    draw_picture,
     show,
     verdict,
 )
