@@ -186,6 +186,16 @@ def _json(text: str) -> None:
             json.loads(line)
 
 
+def _toml(text: str) -> None:
+    """TOML; what has sections of a run's config, and no other ones, is one."""
+    from training.config.run_config import RunConfig, parse_config
+
+    values = tomllib.loads(text)
+    if values.keys() <= RunConfig.model_fields.keys():
+        for word in parse_config(values, "the page").train.launcher:
+            assert not word.endswith(".yaml") or (ROOT / word).is_file(), word
+
+
 def _yaml(text: str) -> None:
     import yaml  # type: ignore[import-untyped,unused-ignore]
 
@@ -194,7 +204,7 @@ def _yaml(text: str) -> None:
 
 CHECKS: dict[str, Callable[[str], object]] = {
     "json": _json,
-    "toml": tomllib.loads,
+    "toml": _toml,
     "yaml": _yaml,
     "csv": str,
     "jinja": str,

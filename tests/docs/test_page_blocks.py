@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,22 @@ from tests.docs.page_run import PageRun, stand_ins
 engines = pytest.fixture(scope="module")(stand_ins)
 
 
+@dataclass
+class FakeConfig:
+    """TRL's, as far as pages show it; its own `bf16` is refused on a CPU."""
+
+    output_dir: str
+    bf16: bool = True
+
+
 class FakeTrainer:
     """TRL's, as far as pages show it: that it trains is tested with the callback."""
 
-    def __init__(self, model: str, train_dataset: Any, callbacks: list[Any]) -> None:
+    def __init__(
+        self, model: str, args: FakeConfig, train_dataset: Any, callbacks: list[Any]
+    ) -> None:
         assert Path(model).is_dir()
+        assert not args.bf16
         assert {"prompt", "completion"} <= set(train_dataset.column_names)
         assert [type(each).__name__ for each in callbacks] == ["HotReload"]
 
@@ -37,7 +49,8 @@ def test_blocks_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "trl", SimpleNamespace(SFTTrainer=FakeTrainer))
+    trl = SimpleNamespace(SFTConfig=FakeConfig, SFTTrainer=FakeTrainer)
+    monkeypatch.setitem(sys.modules, "trl", trl)
     reader = PageRun(tmp_path, engines, monkeypatch, capsys)
     for block in page_blocks(page):
         if not block.real:
