@@ -26,6 +26,7 @@ from engine.pools.niv2 import load_niv2
 from engine.pools.opening import BUNDLED
 from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
+from engine.prompts.seams import shared_prefix
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
@@ -136,7 +137,7 @@ def _rows(
     prompts: dict[int, list[tuple[int, ...]]] = {}
     for pair in plan_pairs(plan, outputs, config, builder):
         prompts.setdefault(pair.perturbation, []).append(pair.prompt)
-    prefix = {j: _common(of_j) for j, of_j in prompts.items()}
+    prefix = {j: shared_prefix(min(of_j), max(of_j)) for j, of_j in prompts.items()}
     index = {instance.id: i for i, instance in enumerate(plan.instances)}
     return [
         {
@@ -152,15 +153,6 @@ def _rows(
         }
         for pair in score.pairs
     ]
-
-
-def _common(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many first tokens all prompts share."""
-    low, high = min(prompts), max(prompts)
-    for position, (a, b) in enumerate(zip(low, high, strict=False)):
-        if a != b:
-            return position
-    return min(len(low), len(high))
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ from benchmarks.evidence.shoot_out import (
     EVERYTHING,
     N_PER_ROUND,
     N_ROUNDS,
+    N_SEEDS,
     ShootOut,
 )
 from training.config.run_config import RunConfig
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("what", choices=["run", "write", "analyse"])
     parser.add_argument("--pool", choices=NAMES, default="bundled")
     parser.add_argument("--seconds", type=float, default=560.0, help="no round is begun beyond it")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=N_SEEDS)
     parser.add_argument("--share", type=share, default=(1, 1), help=SHARE_HELP)
     parser.add_argument("--contestants", default=",".join(CONTESTANTS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="a folder")

@@ -131,10 +131,7 @@ class Scoring:
         shared_tails: bool = True,
     ) -> Row:
         """The given pairs through the route for fixed completions."""
-        body = [
-            TokenPair(prompt_token_ids=tuple(prompt), completion_token_ids=tuple(output))
-            for prompt, output in zip(pairs.prompts, pairs.outputs, strict=True)
-        ]
+        body = pairs.token_pairs
         server = self.server(output_rows=output_rows, shared_tails=shared_tails)
         with server, EngineClient(server.url) as client:
             warm_up(client)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.pool import Overwrite
 from cli.run import ConfigFile, Overrides
 
 app = typer.Typer(help="Write and check config files of runs.", no_args_is_help=True)
@@ -15,7 +16,7 @@ app = typer.Typer(help="Write and check config files of runs.", no_args_is_help=
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("config.toml"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a config with every field, its default and what it means."""
     from engine.files import check_output, write_bytes

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cli.pool import TrustRemoteCode
+
 
 def demo(
     pool: Annotated[
@@ -31,24 +33,22 @@ def demo(
     perturbations: Annotated[
         int | None, typer.Option(min=1, help="Perturbed prompts per task.")
     ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Score a pool, train on its most uncertain tasks, evaluate; the same with random ones.
 
     Example: jostle demo --tasks 8
     """
-    from training.commands.demo_run import run_demo
+    from training.commands.demo_run import demo_config, run_demo
 
-    run_demo(
+    config = demo_config(
         pool=pool,
         tasks=tasks,
         rounds=rounds,
         model=model,
-        run_dir=run_dir,
         seed=seed,
         instances=instances,
         perturbations=perturbations,
         trust_remote_code=trust_remote_code,
     )
+    run_demo(config, run_dir)

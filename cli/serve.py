@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cli.pool import TrustRemoteCode
+
 
 def serve(
     model: Annotated[str, typer.Argument(help="smollm2-135m (bundled), a hub id, or a folder.")],
@@ -43,9 +45,7 @@ def serve(
     tries: Annotated[
         int, typer.Option(min=1, help="Failures within ten minutes after which to give up.")
     ] = 3,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Serve a model: vLLM's own OpenAI routes, and ours for scoring and for loading weights.
 

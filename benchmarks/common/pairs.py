@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from engine.pools.bundled import training_pool
 from engine.pools.niv2 import load_niv2
 from engine.prompts import PromptBuilder
+from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
 from engine.tasks import Pool, Task
@@ -31,6 +32,14 @@ class BenchmarkPairs(BaseModel):
     model: str
     prompts: list[list[int]]
     outputs: list[list[int]]
+
+    @property
+    def token_pairs(self) -> list[TokenPair]:
+        """As the client asks for them."""
+        return [
+            TokenPair(prompt_token_ids=tuple(prompt), completion_token_ids=tuple(output))
+            for prompt, output in zip(self.prompts, self.outputs, strict=True)
+        ]
 
     def drawn(self, n: int) -> BenchmarkPairs:
         """So many of all, at most, in their order."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.evidence.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs
-from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, EVERYTHING, N_ROUNDS
+from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, EVERYTHING, N_ROUNDS, N_SEEDS
 from training.evaluation.bootstrap import MeanDifference, crossed_difference
 from training.report.charts.picture import write_picture
 
@@ -117,17 +117,18 @@ def _show(curves: Curves, console: Console) -> None:
     console.print(f"{title} on the held-out tasks")
     high = [name for name in HIGH_U if name in curves.names]
     if high and (less := curves.less_random(high, range(N_ROUNDS))):
-        n_seeds = len(curves.seeds(high[-1], LAST))
+        n_seeds = len(set.intersection(*({*curves.seeds(name, LAST)} for name in high)))
+        tested = f"p = {less.p:.3f}" if n_seeds >= N_SEEDS else f"no test before {N_SEEDS}"
         console.print(
             f"mean of {len(high)} strategies that look for high U and of {N_ROUNDS} rounds, less "
-            f"random, {n_seeds} seeds: {_interval(less, digits)}, "
-            f"p = {'-' if less.p is None else f'{less.p:.3f}'}"
+            f"random, {n_seeds} seeds: {_interval(less, digits)} ({tested})"
         )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("chosen by", "tasks", "different", "seeds", "score", "less random",
                     "all rounds", "tokens", "gain"):  # fmt: skip
-        justify = "left" if heading == "chosen by" else "right"
-        table.add_column(heading, justify=justify, no_wrap=True)
+        table.add_column(
+            heading, justify="left" if heading == "chosen by" else "right", no_wrap=True
+        )
     for name, rounds in (
         (BASE, [0]),
         (EVERYTHING, [0]),

@@ -25,6 +25,7 @@ from engine.tasks import Pool
 from training.selection import parse_strategy, select
 
 N_ROUNDS = 3
+N_SEEDS = 5
 N_PER_ROUND = 4
 BASE, EVERYTHING = "base", "everything"
 """What stands beside the contestants: no task, and all tasks of the pool at once."""

@@ -9,7 +9,6 @@ from benchmarks.common.pairs import BenchmarkPairs, all_pairs, gold_outputs, sam
 from benchmarks.gpu_stages.gpu_stage import Bench
 from engine.client import EngineClient
 from engine.protocol.api import Usage
-from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 
@@ -54,11 +53,7 @@ class Work:
 
     def fixed(self, client: EngineClient, turn: int) -> dict[str, float]:
         """The pairs of a turn as token ids in one request."""
-        pairs = self.turns[turn]
-        body = [
-            TokenPair(prompt_token_ids=tuple(prompt), completion_token_ids=tuple(output))
-            for prompt, output in zip(pairs.prompts, pairs.outputs, strict=True)
-        ]
+        body = self.turns[turn].token_pairs
         started = time.perf_counter()
         usage = client.completion_logprobs(body).usage
         return self.facts[turn] | _spent(time.perf_counter() - started, usage)

@@ -18,7 +18,6 @@ from engine.client import EngineClient
 from engine.errors import EngineError
 from engine.process.gpu_memory import GIB, visible_gpus
 from engine.process.settings import FLOAT32_VARIABLE
-from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 
 PRECISIONS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
@@ -120,10 +119,7 @@ class PrecisionStage:
 
 def compare(client: EngineClient, pairs: BenchmarkPairs, exact: Tokens) -> dict[str, Any]:
     """How far an engine is off, and how far it moves when it is asked again."""
-    body = [
-        TokenPair(prompt_token_ids=tuple(prompt), completion_token_ids=tuple(output))
-        for prompt, output in zip(pairs.prompts, pairs.outputs, strict=True)
-    ]
+    body = pairs.token_pairs
     first, second = (client.completion_logprobs(body, tokens=True) for _ in range(2))
     one, two = ([each.token_logprobs or () for each in given.results] for given in (first, second))
     again = differences(one, two)

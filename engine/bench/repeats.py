@@ -83,3 +83,18 @@ def t_quantile(degrees: int) -> float:
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * degrees**3)
     )
+
+
+def t_beyond(t: float, degrees: int) -> float:
+    """Share of Student's t that lies farther from 0 than `t` >= 0, on both sides together.
+
+    Its finite sums for whole degrees of freedom (Abramowitz and Stegun, 1964, 26.7.3 and 26.7.4).
+    """
+    angle, odd = math.atan(t / math.sqrt(degrees)), degrees % 2
+    cosine, total = math.cos(angle), 0.0
+    term = cosine**odd
+    for power in range(odd, degrees - 1, 2):
+        total += term
+        term *= cosine**2 * (power + 1) / (power + 2)
+    within = math.sin(angle) * total
+    return max(0.0, 1 - (2 / math.pi * (angle + within) if odd else within))

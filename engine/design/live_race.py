@@ -110,9 +110,8 @@ class LiveTables:
             or step.scored.sum() < failure.moves
         ]
 
-    def _fail(self, task: SkippedTask, batch: Sequence[Extension]) -> None:
-        moves = next(int(each.scored.sum()) for each in batch if each.task_id == task.task_id)
-        failure = Failure(**task.model_dump(), moves=moves)
+    def _fail(self, task: SkippedTask, step: Extension) -> None:
+        failure = Failure(**task.model_dump(), moves=int(step.scored.sum()))
         version = self._version or self._engine.weights().version
         self._hear(RaceAnswer(weights_version=version, usage=Usage(), failed=(failure,)))
 
@@ -136,6 +135,7 @@ class LiveTables:
             assert met[-1] - met[0] == len(met) - 1, "one after the other"
             return len(new), int(met[0]) + 1, len(met), known > 0
 
+        by_task = {step.task_id: step for step in batch}
         growing = sorted((step for step in batch if shape(step)[0] > 0), key=shape)
         # Grouped first: what is measured changes the shapes.
         groups = [(key, list(of)) for key, of in groupby(growing, key=shape)]
@@ -160,9 +160,10 @@ class LiveTables:
                     )
                 )
             for each in skipped:
-                self._fail(each, batch)
+                self._fail(each, by_task[each.task_id])
 
     def _add_pairs(self, batch: Sequence[Extension]) -> None:
+        by_task = {step.task_id: step for step in batch}
         missing = (pair for step in batch for pair in self._missing(step))
         failed: set[str] = set()
         for request in _requests(missing):
@@ -173,17 +174,17 @@ class LiveTables:
                 if not self._skip_faulty:
                     raise
                 for task_id, of_task in groupby(pairs, key=lambda pair: pair.task_id):
-                    if not self._ask_alone(task_id, list(of_task), batch):
+                    if not self._ask_alone(task_id, list(of_task), by_task[task_id]):
                         failed.add(task_id)
 
-    def _ask_alone(self, task_id: str, pairs: Sequence[Pair], batch: Sequence[Extension]) -> bool:
+    def _ask_alone(self, task_id: str, pairs: Sequence[Pair], step: Extension) -> bool:
         """Pairs of one task, which fails if the engine does so and lives; whether it did not."""
         try:
             self._ask_pairs(pairs)
         except (InputError, EngineError) as error:
             if self._engine.weights().version != self._version:
                 raise
-            self._fail(SkippedTask.because(task_id, error), batch)
+            self._fail(SkippedTask.because(task_id, error), step)
             return False
         return True
 

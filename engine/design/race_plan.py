@@ -181,11 +181,10 @@ def run_race(
     """
     while batch := race.next_batch():
         measured = tables.extend(batch)
-        for step in batch:
-            if step.task_id in measured:
-                race.tell(step.task_id, measured[step.task_id])
-            else:
-                race.withdraw(step.task_id)
+        for task_id, table in measured.items():
+            race.tell(task_id, table)
+        if failed := [step.task_id for step in batch if step.task_id not in measured]:
+            race.withdraw(failed)
         if on_batch is not None:
             on_batch(race)
     return RaceResult(

@@ -27,6 +27,7 @@ itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,20 +128,22 @@ class Race:
         self._fit = None
         del self._asked[task_id]
 
-    def withdraw(self, task_id: str) -> None:
-        """Take a task out that was asked about and cannot be measured; its tokens count as spent.
+    def withdraw(self, task_ids: Sequence[str]) -> None:
+        """Take tasks out that were asked about and cannot be measured; their tokens count as spent.
 
         Raises:
-            EngineError: If it was the last one.
+            EngineError: If no task is left.
         """
-        self.tokens += self._asked.pop(task_id).tokens
-        index = next(i for i, each in enumerate(self._runners) if each.task_id == task_id)
-        self._line_up([each for each in self._runners if each.task_id != task_id])
-        if not self._runners:
+        for task_id in task_ids:
+            self.tokens += self._asked.pop(task_id).tokens
+            self._tables.pop(task_id, None)
+        gone = set(task_ids)
+        stays = [runner.task_id not in gone for runner in self._runners]
+        if not any(stays):
             raise EngineError("no task could be scored")
+        self._line_up(list(compress(self._runners, stays)))
         if self._levels is not None:
-            self._levels = np.delete(self._levels, index)
-        self._tables.pop(task_id, None)
+            self._levels = self._levels[stays]
         self._fit = None
 
     def selected(self) -> NDArray[np.bool_]:

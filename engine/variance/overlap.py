@@ -24,6 +24,7 @@ def expected_overlap(
     n_select: int,
     *,
     strata: Sequence[str] | None = None,
+    shrunk: bool = False,
     seed: int = 0,
 ) -> float:
     """Share of the top `n_select` that a repeat would select again, expected, in [0, 1].
@@ -34,13 +35,14 @@ def expected_overlap(
     Args:
         values: Measured prompt uncertainty, one per task.
         errors: Standard errors, one per task.
+        shrunk: See `repeat_model`.
         n_select: How many are selected, of each stratum if there are any; 1 <= n_select.
         strata: Tasks are selected within these; one name per task.
         seed: Of the draws.
     """
     u, s = np.asarray(values, dtype=float), np.asarray(errors, dtype=float)
     rng = np.random.default_rng(seed)
-    mean, deviation = repeat_model(u, s)
+    mean, deviation = repeat_model(u, s, shrunk=shrunk)
     names = np.asarray(strata if strata is not None else [""] * len(u))
     shared, selected = 0, 0
     for name in np.unique(names):
@@ -56,13 +58,20 @@ def expected_overlap(
     return shared / (_DRAWS * selected)
 
 
-def repeat_model(u: Floats, s: Floats) -> tuple[Floats, Floats]:
+def repeat_model(u: Floats, s: Floats, *, shrunk: bool = False) -> tuple[Floats, Floats]:
     """Mean and standard deviation of what a repeat of each measurement would give.
 
     The true value of task t has the posterior N(m + r_t (u_t - m), r_t s_t^2), where s_t is its
     standard error, m the mean of all u, v their variance less the mean s^2 (what the errors do not
     explain), and r_t = v / (v + s_t^2); a repeat adds the same error once more, s_t^2.
+
+    Args:
+        shrunk: u and s are mean and deviation d of that posterior already, as ranking estimates
+            are. Then v is their variance and the mean d^2, and s_t^2 = d_t^2 / (1 - d_t^2 / v).
     """
+    if shrunk:
+        v = max(float(u.var(ddof=1) + (s**2).mean()), np.finfo(float).tiny)
+        return u, s * np.sqrt(1 + 1 / np.maximum(1 - s**2 / v, 1e-12))
     spread = max(0.0, float(u.var(ddof=1) - (s**2).mean())) if len(u) > 1 else 0.0
     known = spread + s**2 > 0
     reliability = np.where(known, spread / np.where(known, spread + s**2, 1.0), 1.0)

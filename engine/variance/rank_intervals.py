@@ -10,7 +10,7 @@ _DRAWS = 400
 
 
 def rank_intervals(
-    values: Floats, errors: Floats, *, level: float = 0.9, seed: int = 0
+    values: Floats, errors: Floats, *, shrunk: bool = False, level: float = 0.9, seed: int = 0
 ) -> tuple[Floats, Floats]:
     """Least and most of the ranks that repeats would give, by `repeat_model` of square roots.
 
@@ -22,6 +22,7 @@ def rank_intervals(
     Args:
         values: Measured values, shape (T,), none below 0; the largest has rank 1.
         errors: Standard errors, shape (T,).
+        shrunk: See `repeat_model`.
         level: Share of the repeats whose rank lies between both.
         seed: Of the draws.
 
@@ -31,7 +32,7 @@ def rank_intervals(
     slope = 2 * np.sqrt(np.maximum(values, errors))  # of the square; no root of 0 is certain
     known = slope > 0
     roots = np.where(known, errors / np.where(known, slope, 1.0), 0.0)
-    mean, deviation = repeat_model(np.sqrt(values), roots)
+    mean, deviation = repeat_model(np.sqrt(values), roots, shrunk=shrunk)
     shape = (_DRAWS, len(values))
     repeat = mean + deviation * np.random.default_rng(seed).standard_normal(shape)
     ranks = np.empty(shape, dtype=np.int32)

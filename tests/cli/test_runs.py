@@ -112,13 +112,6 @@ def test_a_run_is_reported_mapped_and_compared(
 RUNS = {"one": 10.0, "two": 12.0}
 
 
-def test_the_doctor_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    jostle(monkeypatch, "doctor", "--folder", tmp_path)
-    assert "disk for runs" in capsys.readouterr().out
-
-
 def test_an_engine_that_is_not_there_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,20 +27,6 @@ def test_message_names_what_is_known(where: dict[str, object], message: str) -> 
     assert str(InputError("is missing", **where)) == message  # type: ignore[arg-type]
 
 
-def test_parts_can_be_read_one_by_one() -> None:
-    error = InputError("is missing", file=Path("pool.json"), record=3, field="input")
-    assert (error.problem, error.file, error.record, error.field) == (
-        "is missing",
-        "pool.json",
-        "3",
-        "input",
-    )
-
-
-def test_is_a_value_error() -> None:
-    assert issubclass(InputError, ValueError)
-
-
 def test_survives_a_process_boundary() -> None:
     error = InputError("is missing", file="pool.json", record="t1", field="input")
     again = pickle.loads(pickle.dumps(error))

@@ -58,9 +58,12 @@ def test_what_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "x.json", {"a": float("nan")})
-    assert not list(tmp_path.iterdir())
+        write_json(path, {"a": float("nan")})
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_killed_write_is_told_from_a_file(tmp_path: Path) -> None:

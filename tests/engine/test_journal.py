@@ -36,6 +36,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: bytes, kept: list[str
     path = tmp_path / "new" / "journal.jsonl"
     path.parent.mkdir()
     path.write_bytes(torn)
+    assert texts(path) == kept
     with LineJournal(path, Line) as journal:
         journal.append(Line(text="next"))
     assert texts(path) == [*kept, "next"]

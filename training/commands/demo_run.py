@@ -94,53 +94,31 @@ def _named(
 
 
 def run_demo(
+    config: RunConfig,
+    run_dir: Path,
     *,
-    pool: Path | None = None,
-    tasks: int | None = None,
-    rounds: int = 1,
-    model: str = BUNDLED_MODEL,
-    run_dir: Path = Path("runs/demo"),
-    seed: int = 0,
-    instances: int | None = None,
-    perturbations: int | None = None,
-    trust_remote_code: bool = False,
     console: Console | None = None,
     run_one: RunOne = run_config,
 ) -> DemoResult:
     """Score, select, fine-tune, reload and evaluate; the same with random tasks; write the report.
 
-    An unfinished run with the same arguments is continued; a finished one is left alone, and a new
-    one is started beside it.
+    An unfinished run of the same config is continued; a finished one is left alone, and a new one
+    is started beside it.
 
     Args:
-        pool: Folder of Super-NaturalInstructions files; the bundled pool when none.
-        tasks: Tasks scored, at most.
-        model: `smollm2-135m`, a hub id or a folder.
+        config: See `demo_config`.
         run_dir: Where the records go; `-2`, `-3`, ... is added when that is taken.
-        instances: Instances measured per task.
-        perturbations: Perturbed prompts per task.
-        trust_remote_code: Whether code that comes with the model may run.
         run_one: What goes through the rounds of a config.
 
     Raises:
-        InputError: If the pool, the model or an argument is at fault; before anything is started.
+        InputError: If the pool or the model is at fault; before anything is started.
         EngineError: If the engine fails.
         TrainingError: If the trainer fails.
     """
     console = console or Console()
-    config = demo_config(
-        pool=pool,
-        tasks=tasks,
-        rounds=rounds,
-        model=model,
-        seed=seed,
-        instances=instances,
-        perturbations=perturbations,
-        trust_remote_code=trust_remote_code,
-    )
     config, pools = fit_to_pool(config)
     folder = choose_folder(run_dir, config)
-    location = base_location(folder, model)
+    location = base_location(folder, config.model.name)
     _announce(console, config, pools, folder)
     started = time.monotonic()
     with open_progress(console) as progress, kept_engine(folder, n_trainers=2) as engine:
@@ -170,16 +148,25 @@ def _go_both(folder: RunFolder, config: RunConfig, go: RunOne, progress: RichPro
 
 def demo_config(
     *,
-    pool: Path | None,
-    tasks: int | None,
-    rounds: int,
-    model: str,
-    seed: int,
-    instances: int | None,
-    perturbations: int | None,
-    trust_remote_code: bool,
+    pool: Path | None = None,
+    tasks: int | None = None,
+    rounds: int = 1,
+    model: str = BUNDLED_MODEL,
+    seed: int = 0,
+    instances: int | None = None,
+    perturbations: int | None = None,
+    trust_remote_code: bool = False,
 ) -> RunConfig:
-    """`DEMO` with what the user asked for put in; see `run_demo`."""
+    """`DEMO` with what the user asked for put in.
+
+    Args:
+        pool: Folder of Super-NaturalInstructions files; the bundled pool when none.
+        tasks: Tasks scored, at most.
+        model: `smollm2-135m`, a hub id or a folder.
+        instances: Instances measured per task.
+        perturbations: Perturbed prompts per task.
+        trust_remote_code: Whether code that comes with the model may run.
+    """
     chosen = PoolConfig(max_tasks=tasks)
     if pool is not None:
         chosen = PoolConfig(

@@ -56,9 +56,9 @@ def run_from_file(
     started = time.monotonic()
     with open_progress(console) as progress:
         run_config(folder, config, pools, progress)
-    from training.report.run_report import refresh_run_report
+    from training.report.run_report import write_run_report
 
-    report = refresh_run_report(folder, pools.pool)
+    report = write_run_report(folder, pools.pool)
     rows = read_summary(folder)
     console.print()
     console.print(summary_table(rows))

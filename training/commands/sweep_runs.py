@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -26,7 +25,7 @@ from engine.validation import validated
 from training.commands.launch import OpenEngine, open_engine
 from training.config.run_config import RunConfig, TrainConfig
 from training.report.comparison import Comparison
-from training.report.display import RichProgress
+from training.report.display import RichProgress, plain_table
 from training.run.base_model import base_location
 from training.run.finetune import Train
 from training.run.live_engine import go_back
@@ -294,11 +293,8 @@ def learning_curves(
 
 def curve_table(points: Sequence[CurvePoint]) -> Table:
     """The learning curves of a sweep: means over seeds, with their standard deviations."""
-    table = Table(title="Held-out tasks", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("strategy", overflow="fold")
-    table.add_column("after", no_wrap=True)
-    for heading in ("trained on", "ROUGE-L", "exact match", "seeds"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("after", "trained on", "ROUGE-L", "exact match", "seeds")
+    table = plain_table("Held-out tasks", "strategy", *headings, left=2)
     for point in points:
         table.add_row(
             escape(point.strategy),
@@ -314,10 +310,7 @@ def curve_table(points: Sequence[CurvePoint]) -> Table:
 def difference_table(differences: Sequence[Difference]) -> Table:
     """Paired differences, with intervals and p."""
     title = "ROUGE-L, paired by seed and held-out task"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("difference")
-    for heading in ("mean", "95 % interval", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = plain_table(title, "difference", "mean", "95 % interval", "p")
     for each in differences:
         between = f"{each.low:+.1f} to {each.high:+.1f}"
         table.add_row(escape(each.pair), f"{each.value:+.1f}", between, f"{each.p:.3f}")

@@ -1,7 +1,8 @@
-"""Bootstrap confidence intervals (Efron, 1979) of means."""
+"""Confidence intervals of means by the bootstrap (Efron, 1979), and of shares."""
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.bench.repeats import t_quantile
+from engine.bench.repeats import t_beyond, t_quantile
 
 LEVEL = 0.95
 """Share of the resampled means inside an interval."""
@@ -20,7 +21,7 @@ _Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 def mean_interval(
     values: Sequence[float], name: str, n_samples: int = 1_000
 ) -> tuple[float, float] | None:
-    """The percentile interval of the mean, at `LEVEL`.
+    """The percentile interval of the mean, at `LEVEL`, as wide as so few values ask for.
 
     Args:
         values: What the mean is taken of; each is drawn with the same chance.
@@ -28,15 +29,38 @@ def mean_interval(
         n_samples: Resamples.
 
     Returns:
-        Lower and upper end; none for fewer than two values, which say nothing of a spread.
+        Lower and upper end, which may lie beyond all values; none for fewer than two values, which
+        say nothing of a spread.
     """
     if len(values) < 2:
         return None
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     array = np.asarray(values, dtype=np.float64)
+    array = array.mean() + _widening(len(array)) * (array - array.mean())
     picked = rng.integers(0, len(array), size=(n_samples, len(array)))
     low, high = np.quantile(array[picked].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def share_interval(hits: Sequence[bool]) -> tuple[float, float] | None:
+    """Wilson's interval (1927) of the share that is true, in percent, at `LEVEL`.
+
+    It has a width where all or none is true; none for fewer than two values.
+    """
+    n, true = len(hits), sum(hits)
+    if n < 2:
+        return None
+    centre, half = true + _Z**2 / 2, _Z * math.sqrt(true * (n - true) / n + _Z**2 / 4)
+    low, high = (100 * (centre + side) / (n + _Z**2) for side in (-half, half))
+    return max(0.0, low), min(100.0, high)
+
+
+def _widening(n: int) -> float:
+    """What deviations are multiplied by, for a draw of n values varies too little.
+
+    To their variance, and from the normal quantile to Student's.
+    """
+    return math.sqrt(n / (n - 1)) * t_quantile(n - 1) / _Z
 
 
 class MeanDifference(NamedTuple):
@@ -45,7 +69,10 @@ class MeanDifference(NamedTuple):
     Attributes:
         value: The mean.
         low, high: Its interval at `LEVEL`.
-        p: Twice the share of resampled means on the other side of 0, and 0 itself.
+        p: Of Student's t on both sides, t being the mean over the half of the interval that looks
+            towards 0, in units of the quantile at `LEVEL`: below 0.05 where the interval leaves out
+            0. Degrees of freedom are those of the seeds; of one seed those of the tasks, and then p
+            says nothing of seeds either.
     """
 
     value: float
@@ -62,7 +89,8 @@ def crossed_difference(
     Tasks are the same under all seeds, so one draw of them goes with all seeds of a resample (the
     pigeonhole bootstrap; Owen, 2007). A draw of few seeds varies too little, and its percentiles
     are those of many: what seeds differ by is widened to the variance and to Student's quantile of
-    so many. With one seed the interval says what other tasks would show, and nothing of seeds.
+    so many. With one seed it is what tasks differ by: the interval says what other tasks would
+    show, and nothing of seeds.
 
     Args:
         values: Differences, a row per seed and a column per task.
@@ -75,15 +103,16 @@ def crossed_difference(
     n_seeds, n_tasks = table.shape
     if n_tasks < 2:
         return None
-    if n_seeds > 1:
-        of_seeds = table.mean(axis=1, keepdims=True) - table.mean()
-        widened = np.sqrt(n_seeds / (n_seeds - 1)) * t_quantile(n_seeds - 1) / _Z
-        table = table + (widened - 1) * of_seeds
+    n_least = n_seeds if n_seeds > 1 else n_tasks
+    differ = table.mean(axis=int(n_seeds > 1), keepdims=True) - table.mean()
+    table = table + (_widening(n_least) - 1) * differ
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_samples) / n_seeds
     tasks = rng.multinomial(n_tasks, np.full(n_tasks, 1 / n_tasks), size=n_samples) / n_tasks
     means = ((seeds @ table) * tasks).sum(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    p = min(1.0, 2 * (1 + beyond) / (1 + n_samples))
-    return MeanDifference(float(table.mean()), float(low), float(high), p)
+    value = float(table.mean())
+    half = value - low if value > 0 else high - value
+    t = t_quantile(n_least - 1) * abs(value) / half if half > 0 else math.inf
+    p = t_beyond(t, n_least - 1) if value else 1.0
+    return MeanDifference(value, float(low), float(high), p)

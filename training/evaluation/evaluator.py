@@ -23,7 +23,7 @@ from engine.protocol.completions import TokenPair
 from engine.protocol.engine_calls import Engine
 from engine.tasks import Record, Task
 from training.config.run_config import EvaluateConfig
-from training.evaluation.bootstrap import mean_interval
+from training.evaluation.bootstrap import mean_interval, share_interval
 
 _LATIN_OR_OTHER = regex.compile(
     r"(?V1)(?P<other>[[\w]--[\p{Latin}\p{Inherited}\p{ASCII}]][[\w]--[\p{Latin}\p{ASCII}]]*)"
@@ -41,7 +41,7 @@ class Score(Record):
         n_instances: Instances evaluated.
         rouge_l_interval: Bootstrap confidence interval at 95 %; over instances for a task, over
             tasks for several. None where there are fewer than two.
-        exact_match_interval: The same for exact match.
+        exact_match_interval: The same for exact match; of a task Wilson's.
         gold_perplexity: exp of minus the mean over instances of the mean token log-probability of
             the first gold output, >= 1; the geometric mean over tasks. None if not asked for, or
             where no gold output fits the context.
@@ -281,13 +281,13 @@ def score_task(
 ) -> Score:
     """Metrics of a task from its outputs, and the perplexity of so many gold outputs."""
     rouge = [each.rouge_l for each in outputs]
-    exact = [100.0 * each.exact_match for each in outputs]
+    exact = [each.exact_match for each in outputs]
     return Score(
         rouge_l=fmean(rouge),
-        exact_match=fmean(exact),
+        exact_match=100.0 * fmean(exact),
         n_instances=len(outputs),
-        rouge_l_interval=mean_interval(rouge, name),
-        exact_match_interval=mean_interval(exact, name),
+        rouge_l_interval=_interval(rouge, name),
+        exact_match_interval=share_interval(exact),
         gold_perplexity=perplexity,
         gold_instances=golds,
     )
@@ -328,8 +328,14 @@ def _mean(name: str, scores: Sequence[Score]) -> Score:
         rouge_l=fmean(rouge),
         exact_match=fmean(exact),
         n_instances=sum(score.n_instances for score in scores),
-        rouge_l_interval=mean_interval(rouge, name),
-        exact_match_interval=mean_interval(exact, name),
+        rouge_l_interval=_interval(rouge, name),
+        exact_match_interval=_interval(exact, name),
         gold_perplexity=geometric_mean(known) if known else None,
         gold_instances=sum(counts) if counts else None,
     )
+
+
+def _interval(values: Sequence[float], name: str) -> tuple[float, float] | None:
+    """Of a mean of values in [0, 100]."""
+    found = mean_interval(values, name)
+    return found and (max(0.0, found[0]), min(100.0, found[1]))

@@ -31,6 +31,6 @@ class ReportAfterRounds:
         """A step is done; after the last of a round the report is written."""
         self._inner.end(round_index, step, seconds, summary)
         if step == RunStep.EVALUATE:
-            from training.report.run_report import refresh_run_report
+            from training.report.run_report import write_run_report
 
-            refresh_run_report(self._folder, self._tasks)
+            write_run_report(self._folder, self._tasks)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
 from engine.bench.bench_calls import STOCK
@@ -15,6 +14,7 @@ from engine.bench.bench_result import BenchResult, Reading, figure, values
 from engine.bench.repeats import Ratio, Repeated, ratio
 from training.report.charts.load_chart import load_chart
 from training.report.charts.picture import write_picture
+from training.report.display import plain_table
 
 _WORK = ("requests/s", "pairs/s", "samples/s")
 _TOKENS = ("submitted/s", "computed/s", "reused/s", "generated/s")
@@ -34,7 +34,8 @@ def _rates(result: BenchResult, names: Sequence[str], unit: str = "") -> Table:
     shown = [name for name in names if any(_mean(found, name) for _, _, found in rows)]
     if all(_mean(found, "requests/s") == _mean(found, "pairs/s") for _, _, found in rows):
         shown = [name for name in shown if name != "requests/s"]  # a request is a pair
-    table = _table(f"{unit} a second".strip().capitalize(), "way", "load", *shown)
+    title = f"{unit} a second".strip().capitalize()
+    table = plain_table(title, "way", "load", *shown, left=2)
     for way, load, readings in rows:
         cells = (figure(readings, name) for name in shown)
         table.add_row(way, str(load), *(_with_margin(cell, shown=not unit) for cell in cells))
@@ -42,7 +43,9 @@ def _rates(result: BenchResult, names: Sequence[str], unit: str = "") -> Table:
 
 
 def _times(result: BenchResult) -> Table:
-    table = _table("Seconds of a request", "way", "load", "requests", *_TIMES, "errors")
+    table = plain_table(
+        "Seconds of a request", "way", "load", "requests", *_TIMES, "errors", left=2
+    )
     for way, load, readings in result.rows():
         requests = sum(each.figures.requests for each in readings)
         errors = sum(each.figures.errors for each in readings)
@@ -74,7 +77,7 @@ def comparison_table(found: Sequence[ComparedFigure], names: Sequence[str]) -> T
     Args:
         names: What the two are called.
     """
-    table = _table("", "way", "load", "figure", *names, "ratio", "95 %")
+    table = plain_table("", "way", "load", "figure", *names, "ratio", "95 %", left=2)
     for column in table.columns[3:5]:
         column.no_wrap, column.overflow = False, "fold"
     for each in found:
@@ -131,19 +134,6 @@ def _steps(readings: Sequence[Reading]) -> str | None:
         return None
     parts = ", ".join(f"{share:.0%} {part}" for part, share in told[-1].steps.items())
     return f"time of requests in the engine, {told[-1].load}: {parts}"
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=True)
-    return table
 
 
 def _mean(readings: list[Reading], name: str) -> float | None:

@@ -144,18 +144,33 @@ class RichProgress:
         self._told = time.monotonic()
 
 
-def summary_table(rows: Sequence[SummaryRow]) -> Table:
-    """The run as a table, 80 columns wide at most; later rows show their gain over the first."""
+def plain_table(title: str, *headings: str, left: int = 1) -> Table:
+    """An empty table with a line below its headings; the first column folds where room is short.
+
+    Args:
+        left: How many columns are of words; the others are of numbers.
+    """
     table = Table(
-        title="Held-out tasks",
+        title=title or None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
     )
-    table.add_column("", no_wrap=True)
-    for heading in ("trained on", "ROUGE-L", "exact match", "steps", "s/step", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for number, heading in enumerate(headings):
+        table.add_column(
+            heading,
+            justify="left" if number < left else "right",
+            no_wrap=number > 0,
+            overflow="ellipsis" if number else "fold",
+        )
+    return table
+
+
+def summary_table(rows: Sequence[SummaryRow]) -> Table:
+    """The run as a table, 80 columns wide at most; later rows show their gain over the first."""
+    headings = ("trained on", "ROUGE-L", "exact match", "steps", "s/step", "time")
+    table = plain_table("Held-out tasks", "", *headings)
     for row in rows:
         first = row is rows[0]
         table.add_row(
@@ -173,11 +188,8 @@ def summary_table(rows: Sequence[SummaryRow]) -> Table:
 def plan_table(plan: RunPlan) -> Table:
     """What a run will take, a row per round; samples only where there are some."""
     sampled = any(each.samples for each in plan.rounds)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("", no_wrap=True)
     scoring = ("tasks", "pairs", *(("samples",) if sampled else ()), "computed tokens")
-    for heading in (*scoring, "rows", "trained tokens", "prompts"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = plain_table("", "", *scoring, "rows", "trained tokens", "prompts")
     for each in plan.rounds:
         numbers = (
             each.tasks,
@@ -213,18 +225,10 @@ def describe_plan(plan: RunPlan) -> list[str]:
 
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     """Metrics of all, of each kind and of each category, with their intervals."""
-    table = Table(
-        title=escape(name),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
     groups = {"all": evaluation.overall, **evaluation.kinds, **evaluation.categories}
     gold = any(score.gold_perplexity is not None for score in groups.values())
-    table.add_column("", overflow="fold")
-    for heading in ("ROUGE-L", "exact match", *["gold\nperplexity"] * gold, "instances"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("ROUGE-L", "exact match", *["gold\nperplexity"] * gold, "instances")
+    table = plain_table(escape(name), "", *headings)
     for group, score in groups.items():
         perplexity = score.gold_perplexity
         of_gold = "" if perplexity is None else f"{perplexity:.2f}{_of_fewer(score)}"

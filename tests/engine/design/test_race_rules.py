@@ -246,6 +246,25 @@ def test_strata_race_each_on_its_own() -> None:
     assert sorted(chosen) == ["a"] * 3 + ["b"] * 3
 
 
+def test_tasks_that_cannot_be_measured_leave_together() -> None:
+    _, tables = make_world(6, 0)
+    race = Race(
+        [Runner(str(at), COST, 40) for at in range(6)], RaceConfig(n_select=2, budget=1e5, batch=6)
+    )
+    for gone in ({"4"}, {"0", "2"}):
+        batch = race.next_batch()
+        before, cost = race.tokens, sum(step.tokens for step in batch)
+        for step in batch:
+            if step.task_id not in gone:
+                n, k = step.scored.shape
+                table = tables[int(step.task_id)][:n, :k]
+                race.tell(step.task_id, Measurement(np.where(step.scored, table, np.nan)))
+        race.withdraw([step.task_id for step in batch if step.task_id in gone])
+        assert race.tokens == pytest.approx(before + cost)
+    assert race.next_batch()
+    assert [standing.task_id for standing in race.standings()] == ["1", "3", "5"]
+
+
 def test_a_budget_below_the_start_is_refused() -> None:
     with pytest.raises(InputError, match="more than the budget"):
         Race([Runner("a", COST, 40)], RaceConfig(n_select=1, budget=100))

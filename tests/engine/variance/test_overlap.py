@@ -4,7 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from engine.variance.overlap import expected_overlap, in_words, repeat_in_words, top
+from engine.variance.overlap import (
+    expected_overlap,
+    in_words,
+    repeat_in_words,
+    repeat_model,
+    top,
+)
 
 
 @pytest.mark.slow
@@ -29,6 +35,17 @@ def test_all_noise_gives_the_overlap_of_chance() -> None:
     errors = [1.0] * 100
     values = np.random.default_rng(0).normal(0, 0.5, 100)
     assert expected_overlap(values, errors, 20) == pytest.approx(0.2, abs=0.02)
+
+
+def test_what_is_shrunk_already_is_not_shrunk_again() -> None:
+    u, s = np.random.default_rng(0).normal(0, 1, 30), np.full(30, 0.7)
+    mean, deviation = repeat_model(u, s)
+    posterior = np.sqrt(deviation**2 - s**2)
+    again = repeat_model(mean, posterior, shrunk=True)
+    assert again[0] == pytest.approx(mean)
+    assert again[1] == pytest.approx(deviation)
+    sure, equal = repeat_model(np.ones(3), np.zeros(3), shrunk=True)
+    assert (sure.tolist(), equal.tolist()) == ([1.0] * 3, [0.0] * 3)
 
 
 def test_selecting_everything_overlaps_wholly() -> None:

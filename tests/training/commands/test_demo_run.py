@@ -38,16 +38,7 @@ from training.run.summary import SummaryRow
 
 
 def make_config(tasks: int | None = None, rounds: int = 2, pool: Path | None = None) -> RunConfig:
-    return demo_config(
-        pool=pool,
-        tasks=tasks,
-        rounds=rounds,
-        model="smollm2-135m",
-        seed=3,
-        instances=2,
-        perturbations=None,
-        trust_remote_code=False,
-    )
+    return demo_config(pool=pool, tasks=tasks, rounds=rounds, seed=3, instances=2)
 
 
 def test_arguments_end_up_in_the_config() -> None:
@@ -97,9 +88,9 @@ def test_faults_are_found_before_anything_is_started(tmp_path: Path) -> None:
     pool.mkdir()
     (pool / "broken.json").write_text("{")
     with pytest.raises(InputError, match=r"broken.json: not JSON"):
-        run_demo(pool=pool, run_dir=tmp_path / "run")
+        run_demo(demo_config(pool=pool), tmp_path / "run")
     with pytest.raises(InputError, match="no such model folder"):
-        run_demo(model=str(tmp_path / "no-model"), run_dir=tmp_path / "run")
+        run_demo(demo_config(model=str(tmp_path / "no-model")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -211,8 +202,8 @@ def test_random_tasks_go_beside_the_chosen_ones(tmp_path: Path, die_at: int | No
     def demo() -> tuple[DemoResult, str]:
         console = Console(file=io.StringIO(), width=80)
         found = run_demo(
-            pool=tmp_path / "pool.jsonl",
-            run_dir=tmp_path / "run",
+            demo_config(pool=tmp_path / "pool.jsonl"),
+            tmp_path / "run",
             console=console,
             run_one=lambda folder, config, *, location, **more: runs(folder, config, **more),
         )
@@ -251,8 +242,8 @@ def test_a_demo_that_goes_on_keeps_to_its_model(
         )
         with pytest.raises(KilledError):
             run_demo(
-                pool=tmp_path / "pool.jsonl",
-                run_dir=tmp_path / "run",
+                demo_config(pool=tmp_path / "pool.jsonl"),
+                tmp_path / "run",
                 console=Console(file=io.StringIO()),
                 run_one=begun,
             )

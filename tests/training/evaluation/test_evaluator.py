@@ -100,6 +100,7 @@ def test_kinds_and_intervals() -> None:
     assert low <= 25.0 <= high
     assert low < high
     assert result.overall.exact_match_interval == (25.0, 25.0)  # all tasks score the same
+    assert all(0 <= end <= 100 for end in result.tasks["a"].rouge_l_interval or (-1,))
     assert [each.output for each in evaluator.outputs] == ["Blue."] * 12
 
 
@@ -192,13 +193,13 @@ def test_words_of_latin_letters_are_those_of_the_package(text: str) -> None:
     assert AnyScript().tokenize(text) == DefaultTokenizer(use_stemmer=True).tokenize(text)
 
 
-@pytest.mark.parametrize("n", [2, 10, 400])
+@pytest.mark.parametrize("n", [10, 400])
 def test_an_interval_shrinks_like_the_standard_error(n: int) -> None:
     values = [float(index % 2) for index in range(n)]
     found = mean_interval(values, "x", 4_000)
     assert found is not None
     expected = 2 * 1.96 * 0.5 / math.sqrt(n)
-    assert found[1] - found[0] == pytest.approx(min(expected, 1.0), rel=0.3)
+    assert found[1] - found[0] == pytest.approx(expected, rel=0.3)
     assert mean_interval(values, "x", 4_000) == found
     assert mean_interval(values[:1], "x") is None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from pathlib import Path
@@ -11,16 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from engine.errors import InputError
-from engine.files import write_json
 from engine.measures import map_categories
+from engine.variance.overlap import expected_overlap, in_words
 from engine.variance.rank_intervals import rank_intervals
 from tests.training.report.made_run import NASTY, make_records, make_tasks
 from tests.training.report.page_data import page_data
 from training.report.map_table import map_table
 from training.report.number_places import place_numbers
 from training.report.report_data import COLUMNS, cost_rows, curve_rows, rank_rows
-from training.report.run_report import DETAILED_TASKS, refresh_run_report, write_run_report
+from training.report.run_report import DETAILED_TASKS, write_run_report
 from training.report.scorings import Scoring, draw_map, marks_of, scorings_of
 from training.run.run_folder import RunFolder
 from training.run.state import RunState
@@ -128,7 +126,7 @@ def test_tasks_that_could_not_be_measured_are_counted(tmp_path: Path, n_measured
 
 def test_a_report_holds_what_the_records_say(tmp_path: Path) -> None:
     tasks = make_tasks(12, NASTY)
-    folder = make_records(tmp_path / "run", tasks)
+    folder = make_records(tmp_path / "run [1]", tasks)
     path = write_run_report(folder, tasks)
     assert path == folder.path / "report.html"
     data = page_data(path)
@@ -176,28 +174,6 @@ def test_a_report_of_a_thousand_tasks_is_small(tmp_path: Path) -> None:
     assert len(page_data(path)["detailed"]) == DETAILED_TASKS
 
 
-def test_a_report_is_written_anew_when_a_step_has_been_done(tmp_path: Path) -> None:
-    tasks = make_tasks(8)
-    folder = make_records(tmp_path / "run", tasks)
-    path = refresh_run_report(folder, tasks)
-    written = path.stat().st_ino
-    os.utime(folder.state, (2e9, 2e9))
-    assert refresh_run_report(folder, tasks).stat().st_ino == written
-    # A clock that is set back changes nothing.
-    state = read_json(folder.state, RunState)
-    write_json(
-        folder.state, state.model_copy(update={"config_digest": "x"}).model_dump(mode="json")
-    )
-    os.utime(folder.state, (0, 0))
-    assert refresh_run_report(folder, tasks).stat().st_ino != written
-    assert ["config", "x"] in page_data(path)["facts"]
-    for broken in ("<p>edited</p>", '<script type="text/plain" id="data">eA==</script>'):
-        path.write_text(broken)
-        assert ["config", "x"] in page_data(refresh_run_report(folder, tasks))["facts"]
-    with pytest.raises(InputError, match="holds no run"):
-        write_run_report(RunFolder(tmp_path / "none"))
-
-
 def test_ranks_are_those_of_the_selection_or_none(tmp_path: Path) -> None:
     folder = make_records(tmp_path / "run", make_tasks(20))
     scoring = scorings_of(folder)[0]
@@ -210,6 +186,12 @@ def test_ranks_are_those_of_the_selection_or_none(tmp_path: Path) -> None:
     assert re.fullmatch(said, found["words"])
     at_random = Scoring(scoring.name, scoring.table, scoring.thresholds, ("task-1", "task-2"))
     assert rank_rows(at_random) is None
+    raced = {"prompt_uncertainty": "ranking_estimate", "standard_error": "ranking_error"}
+    table = scoring.table.rename(raced)
+    by_estimate = rank_rows(Scoring("race", table, scoring.thresholds, scoring.selected))
+    assert by_estimate is not None
+    u, s = table.select(*raced.values()).to_numpy().T
+    assert by_estimate["words"] == in_words(expected_overlap(u, s, 4, shrunk=True), 4, 20)
 
 
 def test_sure_measurements_have_narrow_rank_intervals() -> None:

@@ -9,41 +9,23 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 ROLES = {"engine": "engine.server", "trainer": "job.json"}
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Command lines of the processes below one, by process id."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                stat = (folder / "stat").read_text()
-            except OSError:  # it has ended meanwhile
-                continue
-            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
-    below: dict[int, str] = {}
-    new = {pid}
-    while new:
-        new = {child for child, parent in parents.items() if parent in new} - below.keys()
-        for child in new:
-            try:
-                command = Path(f"/proc/{child}/cmdline").read_bytes()
-            except OSError:
-                command = b""
-            below[child] = command.replace(b"\0", b" ").decode(errors="replace")
-    return below
 
 
 def victims(pid: int) -> dict[str, int]:
     """The processes of a run that may be killed now, by role."""
     found = {"cli": pid}
-    for child, command in descendants(pid).items():
-        for role, words in ROLES.items():
-            if words in command:
-                found.setdefault(role, child)
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                command = " ".join(child.cmdline())
+                for role in (role for role, words in ROLES.items() if words in command):
+                    found.setdefault(role, child.pid)
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,6 @@ import pytest
 from engine.client.paraphrase_journal import ParaphraseJournal
 from engine.errors import InputError
 from engine.files import write_json
-from engine.process.ports import check_port
 from tests.training.fakes import FakeEngine, KilledError, make_score
 from tests.training.run.test_rounds import CONFIG, make_run, read_records
 from training.run.run_folder import RunFolder
@@ -107,16 +105,6 @@ def test_a_manifest_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
         make_run(tmp_path).run()
     manifest.write_bytes(content)
     make_run(tmp_path).run()
-
-
-def test_a_taken_port_is_told() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=rf"engine.port': port {port} of 127.0.0.1 is taken"):
-            check_port(port, field="engine.port")
-    check_port(port)
 
 
 def test_changed_tasks_and_config_are_named(tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from engine.errors import InputError
-from engine.files import write_json
 from engine.measures.compute import compute_measures
 from engine.questions.output_question import OutputQuestion
 from tests.training.fakes import make_disagreement, make_score
@@ -85,20 +83,6 @@ def test_the_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
     assert journal.read() == SCORES
 
 
-@pytest.mark.parametrize("cut", [1, 20, 400])
-def test_a_torn_last_line_is_ignored_and_then_overwritten(tmp_path: Path, cut: int) -> None:
-    journal = ScoreJournal(tmp_path / "journal", "base")
-    with journal:
-        journal.append(SCORES["a"])
-        journal.append(SCORES["b"])
-    content = journal.path.read_bytes()
-    journal.path.write_bytes(content[:-cut])
-    assert journal.read() == {"a": SCORES["a"]}
-    with journal:
-        journal.append(SCORES["c"])
-    assert journal.read() == {"a": SCORES["a"], "c": SCORES["c"]}
-
-
 def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_text("{}\n" + SCORES["a"].model_dump_json() + "\n")
@@ -111,14 +95,6 @@ def test_scores_of_other_weights_do_not_count(tmp_path: Path) -> None:
         journal.append(SCORES["a"])
         journal.append(make_score("b", 0.2, version="round-00-abc"))
     assert list(ScoreJournal(tmp_path / "journal", "base").read()) == ["a"]
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
-    write_json(path, {"value": 1})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(path, {"value": math.nan})
-    assert path.read_text() == '{\n  "value": 1\n}\n'
 
 
 def test_round_folders_are_found_in_order(tmp_path: Path) -> None:
