@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -172,9 +173,11 @@ def logprobs(
         )
         work.begin(settings)
         progress.open("score", survey.n_pairs, "pairs")
+        started = time.monotonic()
         journal = PairJournal(work.journal)
         scoring = FileScoring(pairs, survey, settings, journal, skip_faulty=skip_faulty)
         scoring.ask(engines, progress.advance)
+        progress.done("score", time.monotonic() - started, f"{survey.n_pairs:,} pairs")
         perplexities = Perplexities(group)
         written = write_results(
             pairs, journal, results, work.skipped, perplexities, skip_faulty=skip_faulty

@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+from itertools import takewhile
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -41,12 +42,30 @@ from engine.errors import EXIT_GAVE_UP, EngineError, GaveUpError, InputError, Tr
 RESUMABLE = ("demo", "run", "sweep", "score", "race", "logprobs", "train", "judge")
 """Commands that go on where they were stopped when they are called again."""
 
+KEYS = ("--api-key", "--admin-key")
+"""Options whose values are for nobody's eyes."""
+
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
 class Commands(typer.core.TyperGroup):
     """The subcommands; how to go on after Ctrl-C, or after an engine died, is said in a line."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The subcommand; of an option that is given twice the last would count alone.
+
+        Raises:
+            InputError: If that is an engine's address, and the subcommand asks one.
+        """
+        name, command, words = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            given = [word.partition("=")[0] for word in takewhile("--".__ne__, words)]
+            several = [option for each in command.params if each.multiple for option in each.opts]
+            for option in ("--url", "--engine"):
+                if given.count(option) > 1 and option not in several:
+                    raise InputError("is given twice; one engine is asked here", field=option)
+        return name, command, words
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
@@ -63,8 +82,17 @@ class Commands(typer.core.TyperGroup):
 
 
 def _again() -> str:
-    words = [word for word in sys.argv[1:] if word != "--overwrite"]  # what is begun stays
-    return f"goes on from here with: {shlex.join(['jostle', *words])}"
+    words, keys = ["jostle"], ""
+    typed = iter(sys.argv[1:])
+    for word in typed:
+        option, equals, _ = word.partition("=")
+        if option in KEYS:
+            keys += f" {option} given again,"
+            if not equals:
+                next(typed, None)
+        elif word != "--overwrite":  # what is begun stays
+            words.append(word)
+    return f"goes on from here{keys and ',' + keys} with: {shlex.join(words)}"
 
 
 app = typer.Typer(

@@ -98,21 +98,26 @@ def race(
     options = _options(format_name, column, split, subset, max_instances, asked.seed)
     left_out = LeftOut() if skip_faulty else None
     opened = open_pool(pool, options, left_out)
-    whole = Pool(list(opened), opened.source)
     served = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)
-    if url is None:
-        location = str(resolve_model(served.name))
-        _, builder = _builder(location, asked, served.max_model_len, trust_remote_code)
-    else:
-        location = ""
-        builder = builder_at(
-            url, api_key, asked.prompt, model, max_model_len, trust_remote_code=trust_remote_code
-        )
-    counted = asked.with_second_readings(dtype_at(url, api_key))
     rules = RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(files.claim(overwrite=overwrite, inputs=(pool, *opened.files, config)))
+        whole = Pool(list(opened), opened.source)
+        if url is None:
+            location = str(resolve_model(served.name))
+            _, builder = _builder(location, asked, served.max_model_len, trust_remote_code)
+        else:
+            location = ""
+            builder = builder_at(
+                url,
+                api_key,
+                asked.prompt,
+                model,
+                max_model_len,
+                trust_remote_code=trust_remote_code,
+            )
+        counted = asked.with_second_readings(dtype_at(url, api_key))
         progress = stack.enter_context(open_progress(console))
         started = time.monotonic()
         progress.open("measure prompts", len(whole), "tasks")
@@ -130,6 +135,7 @@ def race(
         where = EngineFiles(files.engine_log, files.paraphrases)
         client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))
         progress.open("race", budget, "tokens")
+        started = time.monotonic()
         result = race_on_disk(
             planned,
             tasks,
@@ -141,6 +147,7 @@ def race(
             left_out=left_out,
             on_progress=lambda tokens: progress.advance(round(tokens)),
         )
+        progress.done("race", time.monotonic() - started, f"{result.tokens:,.0f} tokens")
     pairs = sum(standing.pairs for standing in result.standings)
     typer.echo(
         f"{output}: {len(result.selected):,} of {len(tasks):,} tasks after {pairs:,} pairs and "

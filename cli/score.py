@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,6 +126,7 @@ def score(
     from engine.pools.checks import LeftOut
     from engine.questions.question_registry import find_question
     from engine.variance.rounding_noise import noise_in_words
+    from engine.weights.models import BUNDLED_MODEL, resolve_model
     from training.commands.launch import EngineFiles
     from training.report.progress_lines import note, open_progress
     from training.run.summary import uncertainty_in_words
@@ -150,38 +153,41 @@ def score(
     )
     served = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)
     choosing = design is not None or budget is not None or earlier is not None
-    location = ""
-    if url is None:
-        from engine.weights.models import resolve_model
 
-        location = str(resolve_model(served.name))
+    @cache
+    def location() -> str:
+        return "" if url is not None else str(resolve_model(served.name))
 
     def builder() -> PromptBuilder:
         if url is None:
-            return _builder(location, asked, served.max_model_len, trust_remote_code)[1]
+            return _builder(location(), asked, served.max_model_len, trust_remote_code)[1]
         return builder_at(
             url, api_key, asked.prompt, model, max_model_len, trust_remote_code=trust_remote_code
         )
 
-    if url is not None and not choosing and (model is not None or max_model_len is not None):
-        builder()  # what is named must be what is served
     console = Console(stderr=True)
-    if choosing:
-        dtype = dtype_at(url, api_key)
-        opened, asked, words = _choose(design, budget, earlier, opened, asked, builder, dtype)
-        note(words)
-    survey = survey_pool(opened, asked)
-    n_tasks = survey.tasks.height
-    sampled = f", {survey.n_samples:,} samples" if survey.n_samples else ""
-    note(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            files.claim(overwrite=overwrite, inputs=(pool, *opened.files, config, earlier))
-        )
+        inputs = (pool, *opened.files, config, earlier)
+        stack.enter_context(files.claim(overwrite=overwrite, inputs=inputs))
+        if url is not None and not choosing and (model is not None or max_model_len is not None):
+            builder()  # what is named must be what is served
+        if served.name != BUNDLED_MODEL:  # which may have to be downloaded or converted
+            location()
+        if choosing:
+            dtype = dtype_at(url, api_key)
+            opened, asked, words = _choose(design, budget, earlier, opened, asked, builder, dtype)
+            note(words)
+        survey = survey_pool(opened, asked)
+        n_tasks = survey.tasks.height
+        sampled = f", {survey.n_samples:,} samples" if survey.n_samples else ""
+        note(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}")
+        resolved = location()
         progress = stack.enter_context(open_progress(console))
         where = EngineFiles(files.engine_log, files.paraphrases)
-        client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))
+        client = stack.enter_context(engine_at(url, api_key, resolved, served, where, progress))
+        exactness = client.weights().served.exactness
         progress.open("score", n_tasks, "tasks")
+        started = time.monotonic()
         table = score_pool(
             opened,
             survey,
@@ -191,7 +197,7 @@ def score(
             on_score=lambda done, name: progress.advance(done, detail=name),
             skip_faulty=skip_faulty,
         )
-        exactness = client.weights().served.exactness
+        progress.done("score", time.monotonic() - started, f"{table.height:,} tasks")
     typer.echo(f"{output}: {uncertainty_in_words(table)}")
     typer.echo(f"{files.pairs}: their pairs")
     if question := find_question(asked):

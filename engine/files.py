@@ -237,15 +237,18 @@ class LineJournal(Generic[_R]):
         stream = self._stream
         assert stream is not None
         line = record.model_dump_json().encode() + b"\n"
-        with _locked(stream):
-            whole = _cut_torn_line(stream)
-            try:
-                while line:
-                    line = line[stream.write(line) :]
-                os.fsync(stream.fileno())
-            except OSError as error:
-                stream.truncate(whole)
-                raise cannot_write(self.path, error) from error
+        try:
+            with _locked(stream):
+                whole = _cut_torn_line(stream)
+                try:
+                    while line:
+                        line = line[stream.write(line) :]
+                    os.fsync(stream.fileno())
+                except OSError:
+                    stream.truncate(whole)
+                    raise
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
 
 @contextmanager

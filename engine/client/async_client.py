@@ -14,7 +14,7 @@ from engine.client.connection import Connection
 from engine.client.line_stream import Streamed
 from engine.client.pair_stream import pair_batches
 from engine.client.paraphrase_journal import ParaphraseJournal
-from engine.client.paraphrases import asks_for_paraphrases, fill_from
+from engine.client.paraphrases import EngineAt, asks_for_paraphrases, fill_from
 from engine.client.sampling import (
     SAMPLE_PATH,
     TOKENIZE_PATH,
@@ -52,10 +52,10 @@ _AS_IS = Encoding()
 class AsyncEngineClient(Connection):
     """Talks to one scoring server; an async context manager.
 
-    What may be tried again is: a refused connection, a 503, an answer that was cut. A stream of
-    scores that is cut is taken up with the tasks that are missing. Only a load of weights that was
-    cut is not tried again, as it may have been done; nor is a call that took too long. Calls may
-    run side by side.
+    What may be tried again is: a refused connection, a 429, 502, 503 or 504, an answer that was
+    cut. A stream of scores that is cut is taken up with the tasks that are missing. Only a load of
+    weights that was cut, or lost by a proxy (502, 504), is not tried again, as it may have been
+    done; nor is a call that took too long. Calls may run side by side.
 
     Args:
         base_url: Where the server is, such as `http://127.0.0.1:8000`; `/v1` at its end is let go.
@@ -369,5 +369,7 @@ class AsyncEngineClient(Connection):
             return config
         if not journal.is_open:  # it stays so: it may be large
             self._files.enter_context(journal)
-        url = str(self._http.base_url)
-        return await self._aside(lambda: fill_from(journal, config, tasks, url, self._api_key))
+        # As `Connection` has it: only who has ever answered is waited for.
+        patience_s = self._patience_s if self._met else 0.0
+        engine = EngineAt(str(self._http.base_url), self._api_key, patience_s)
+        return await self._aside(lambda: fill_from(journal, config, tasks, engine))

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
+
+if TYPE_CHECKING:
+    import ssl
 
 _T = TypeVar("_T")
 
@@ -50,10 +53,14 @@ async def _next(items: AsyncGenerator[_T, None]) -> _T:
 
 
 class BlockingTransport(httpx.AsyncBaseTransport):
-    """httpx's blocking transport in the form of the other."""
+    """httpx's blocking transport in the form of the other.
 
-    def __init__(self) -> None:
-        self._http = httpx.HTTPTransport(trust_env=False)
+    Args:
+        verify: See `engine.client.wire.authorities`.
+    """
+
+    def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
+        self._http = httpx.HTTPTransport(verify, trust_env=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Returns when the headers of the answer are there."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 import time
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import httpx
 
-from engine.client.wire import OPENAI_SAMPLING, SAMPLING, server_address
+from engine.client.wire import OPENAI_SAMPLING, SAMPLING, authorities, server_address
 from engine.errors import EngineError, InputError
 
 TRIES = 5
-"""How often a request is sent to a server that is busy or cannot be reached."""
+"""How often a request is sent, at least, to a server that is busy or cannot be reached."""
 
-_BUSY = frozenset({408, 409, 429, 500, 502, 503, 504})
+_AWAY = frozenset({429, 502, 503, 504})
+_BUSY = _AWAY | {408, 409, 500}
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 
@@ -36,6 +39,7 @@ class ChatClient:
         timeout_s: Longest silence of the server in the middle of an answer, in seconds.
         model: The model's name there; the first that the server lists when none.
         proxies: Whether the proxies that the environment names are used.
+        patience_s: Seconds to go on trying, beyond `TRIES`, where the server may come back.
         transport: Carries the requests in place of the network.
 
     Raises:
@@ -50,15 +54,19 @@ class ChatClient:
         model: str | None = None,
         *,
         proxies: bool = True,
+        patience_s: float = 0.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        server_address(url)
+        verify = authorities(server_address(url))
         self._url = url.rstrip("/")
         self._named = model
+        self._patience_s = patience_s
+        self._hurried = threading.Event()
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
             trust_env=proxies,
+            verify=verify,
             transport=transport,
         )
 
@@ -67,6 +75,10 @@ class ChatClient:
 
     def __exit__(self, *_error: object) -> None:
         self._http.close()
+
+    def hurry(self) -> None:
+        """Has all threads try no more than `TRIES`: nobody waits for their answers."""
+        self._hurried.set()
 
     @cached_property
     def model(self) -> str:
@@ -125,18 +137,21 @@ class ChatClient:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         url = self._url + path
-        for tries_left in reversed(range(TRIES)):
+        until = time.monotonic() + self._patience_s
+        for tries in itertools.count(1):
             try:
                 response = self._http.request(method, url, json=body)
             except httpx.HTTPError as error:
-                if not tries_left:
+                pause = _pause(tries)
+                if self._ends(tries, until - pause):
                     reason = str(error) or type(error).__name__
                     raise EngineError(f"{method} {url}: {reason}") from error
-                time.sleep(_pause(tries_left))
-                continue
-            if response.status_code not in _BUSY or not tries_left:
-                break
-            time.sleep(_pause(tries_left, response))
+            else:
+                pause = _pause(tries, response)
+                patient = until - pause if response.status_code in _AWAY else 0.0
+                if response.status_code not in _BUSY or self._ends(tries, patient):
+                    break
+            time.sleep(pause)
         if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
             raise InputError(f"{url} finds fault: {_message(response)}")
         if not response.is_success:
@@ -146,11 +161,17 @@ class ChatClient:
         except ValueError as error:
             raise EngineError(f"{url}: the server's answer is not understood") from error
 
+    def _ends(self, tries: int, until: float) -> bool:
+        """Whether so many tries are enough, after that time where the server may come back."""
+        return tries >= TRIES and (self._hurried.is_set() or time.monotonic() > until)
 
-def _pause(tries_left: int, response: httpx.Response | None = None) -> float:
-    """Seconds to wait before the next try: what the server asks for, else twice as long each."""
+
+def _pause(tries: int, response: httpx.Response | None = None) -> float:
+    """Seconds to wait before the next try: what the server asks for, else twice as long each of
+    the first `TRIES`.
+    """
     asked = response.headers.get("Retry-After", "") if response is not None else ""
-    pause = _FIRST_PAUSE_S * 2 ** (TRIES - 1 - tries_left)
+    pause = _FIRST_PAUSE_S * 2 ** (min(tries, TRIES - 1) - 1)
     return min(float(asked) if asked.isdecimal() else pause, _LONGEST_PAUSE_S)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import httpx
 
 from engine.client import wire
 from engine.client.line_stream import LineBuffer, Streamed
 from engine.tasks import Record
+
+if TYPE_CHECKING:
+    import ssl
 
 _R = TypeVar("_R", bound=Record)
 _T = TypeVar("_T")
@@ -32,14 +35,17 @@ class Connection:
         admin_key: str | None,
         patience_s: float,
     ) -> None:
+        address = wire.server_address(base_url)
+        verify = wire.authorities(address)
         self._http = httpx.AsyncClient(
-            base_url=wire.server_address(base_url),
+            base_url=address,
             headers=wire.headers(api_key, admin_key),
             timeout=httpx.Timeout(timeout_s, connect=10.0),
             # Callers bound what is under way; a queue here would be one that nobody sees.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
             trust_env=False,
-            transport=self._transport(),
+            verify=verify,
+            transport=self._transport(verify),
         )
         self._patience_s = patience_s
         self._met = False
@@ -61,7 +67,7 @@ class Connection:
 
     # What waits, and so is another thing for callers that block.
 
-    def _transport(self) -> httpx.AsyncBaseTransport | None:
+    def _transport(self, verify: ssl.SSLContext | bool) -> httpx.AsyncBaseTransport | None:
         return None
 
     async def _sleep(self, seconds: float) -> None:
@@ -141,11 +147,11 @@ class Connection:
                 return answer
 
     async def _try(self, method: str, path: str, content: str | None) -> Any:
+        # A load of weights may have been done.
+        again = path != "/v1/weights" or method == "GET"
         try:
             response = await self._http.request(method, path, content=content, headers=wire.JSON)
         except httpx.HTTPError as error:
             url = str(self._http.base_url).rstrip("/") + path
-            # A load of weights may have been done.
-            again = path != "/v1/weights" or method == "GET"
             raise wire.lost(error, f"{method} {url}", again=again) from error
-        return wire.decoded(response, path)
+        return wire.decoded(response, path, again=again)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
@@ -25,6 +25,9 @@ from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import Readiness, Verification, WeightsKind, WeightsState
 from engine.tasks import Task
 
+if TYPE_CHECKING:
+    import ssl
+
 _AS_IS = Encoding()
 _T = TypeVar("_T")
 
@@ -32,8 +35,8 @@ _T = TypeVar("_T")
 class _Blocking(AsyncEngineClient):
     """Its coroutines block and never wait."""
 
-    def _transport(self) -> httpx.AsyncBaseTransport:
-        return BlockingTransport()
+    def _transport(self, verify: ssl.SSLContext | bool) -> httpx.AsyncBaseTransport:
+        return BlockingTransport(verify)
 
     async def _sleep(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -24,6 +24,20 @@ from engine.tasks import Task
 _TEXTS_AT_ONCE = 64
 
 
+class EngineAt(NamedTuple):
+    """The scoring engine, who writes the paraphrases if a design names no other endpoint.
+
+    Attributes:
+        url: Its address, without `/v1`.
+        api_key: Its key.
+        patience_s: Seconds to wait for it when it has gone away.
+    """
+
+    url: str | None
+    api_key: str | None
+    patience_s: float = 0.0
+
+
 class _Wanted(NamedTuple):
     """A text that needs paraphrases.
 
@@ -74,7 +88,8 @@ def fill_paraphrases(
     if not asks_for_paraphrases(config):
         return config
     with ParaphraseJournal(journal) as kept:
-        return fill_from(kept, config, tasks, engine_url, engine_api_key, on_progress)
+        engine = EngineAt(engine_url, engine_api_key)
+        return fill_from(kept, config, tasks, engine, on_progress)
 
 
 def asks_for_paraphrases(config: ScoreConfig) -> bool:
@@ -86,8 +101,7 @@ def fill_from(
     journal: ParaphraseJournal,
     config: ScoreConfig,
     tasks: Iterable[Task],
-    engine_url: str | None = None,
-    engine_api_key: str | None = None,
+    engine: EngineAt,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ScoreConfig:
     """As `fill_paraphrases`, with an open journal, for one part of a pool after the other."""
@@ -98,7 +112,7 @@ def fill_from(
         most = max((len(t.positive_examples) + len(t.negative_examples) for t in known), default=0)
         shown = Shown(most, most)
     filled = [
-        _filled(step, known, shown, config, journal, (engine_url, engine_api_key), on_progress)
+        _filled(step, known, shown, config, journal, engine, on_progress)
         if isinstance(step, Paraphrase)
         else step
         for step in steps
@@ -121,7 +135,7 @@ def _filled(
     shown: Shown,
     config: ScoreConfig,
     journal: ParaphraseJournal,
-    engine: tuple[str | None, str | None],
+    engine: EngineAt,
     on_progress: Callable[[int, int], None] | None,
 ) -> Paraphrase:
     k = config.perturbations[-1]
@@ -152,6 +166,9 @@ def _filled(
                     done += 1
                     if on_progress is not None:
                         on_progress(done, total)
+            except BaseException:
+                client.hurry()
+                raise
             finally:
                 for answer in running:
                     answer.cancel()
@@ -180,9 +197,9 @@ def _batches(wanted: Sequence[_Wanted]) -> Iterator[tuple[_Wanted, ...]]:
         yield batch
 
 
-def _client(endpoint: ParaphraseEndpoint, engine: tuple[str | None, str | None]) -> ChatClient:
+def _client(endpoint: ParaphraseEndpoint, engine: EngineAt) -> ChatClient:
     """Who is asked: the endpoint, or else the engine."""
-    engine_url, key = engine
+    key = engine.api_key
     if endpoint.api_key_env is not None:
         key = os.environ.get(endpoint.api_key_env)
         if not key:
@@ -194,14 +211,21 @@ def _client(endpoint: ParaphraseEndpoint, engine: tuple[str | None, str | None])
         key = None  # the engine's key is nobody else's business
     if endpoint.url is not None:
         server_address(endpoint.url, "perturbation.endpoint.url")
-    url = endpoint.url or (f"{engine_url.rstrip('/')}/v1" if engine_url else None)
+    url = endpoint.url or (f"{engine.url.rstrip('/')}/v1" if engine.url else None)
     if url is None:
         raise InputError(
             "no endpoint is named and no engine is running that could write paraphrases",
             field="perturbation.endpoint.url",
         )
     # A proxy stands before other servers at most, not before one's own.
-    return ChatClient(url, key, endpoint.timeout_s, endpoint.model, proxies=bool(endpoint.url))
+    return ChatClient(
+        url,
+        key,
+        endpoint.timeout_s,
+        endpoint.model,
+        proxies=bool(endpoint.url),
+        patience_s=0.0 if endpoint.url else engine.patience_s,
+    )
 
 
 def _key(one: _Wanted, number: int, endpoint: ParaphraseEndpoint, model: str, seed: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -16,6 +17,9 @@ from engine.keys import ADMIN_HEADER
 from engine.protocol.limits import TooLargeError
 from engine.tasks import Record
 from engine.validation import first_fault
+
+if TYPE_CHECKING:
+    import ssl
 
 JSON = {"Content-Type": "application/json"}
 SCORE_PATH = "/v1/prompt_uncertainty"
@@ -27,13 +31,16 @@ _INPUT_ERRORS = (
     httpx.codes.REQUEST_ENTITY_TOO_LARGE,
     httpx.codes.UNPROCESSABLE_ENTITY,
 )
+_NOT_NOW = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+_LOST_BY_A_PROXY = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)
 _NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout)
 _CUT = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 
 
 class UnavailableError(EngineError):
-    """The server did not do it and may do it later: a refused connection, a 503, a cut stream.
+    """The server did not do it and may do it later: a refused connection, a cut stream, a 429,
+    502, 503 or 504.
 
     Attributes:
         retry_after: Seconds the server asked to wait.
@@ -71,6 +78,25 @@ def server_address(url: str, field: str = "url") -> str:
     return str(parsed.copy_with(path=path or "/", fragment=None)).rstrip("/")
 
 
+def authorities(url: str) -> ssl.SSLContext | bool:
+    """Who may vouch for the server at an address, as httpx takes it.
+
+    Of `https` those that the environment names (`SSL_CERT_FILE`, `SSL_CERT_DIR`), which httpx
+    itself reads only where it may use the proxies that are named there, too.
+
+    Raises:
+        InputError: If there are none in the file.
+    """
+    if httpx.URL(url).scheme != "https":
+        return True
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        problem = f"holds no certificates that can be read: {error.strerror}"
+        file = os.environ.get("SSL_CERT_FILE")
+        raise InputError(problem, file=file, field="SSL_CERT_FILE") from error
+
+
 @dataclass
 class Patience:
     """Decides how long to wait before the next try, and when to stop trying.
@@ -105,15 +131,18 @@ class Patience:
         return pause
 
 
-def decoded(response: httpx.Response, path: str) -> Any:
+def decoded(response: httpx.Response, path: str, *, again: bool = True) -> Any:
     """The JSON of an answer that is a success.
+
+    Args:
+        again: See `failure`.
 
     Raises:
         EngineError: If it is none, or no JSON.
         InputError: If the server refused the input.
     """
     if response.status_code != httpx.codes.OK:
-        raise failure(response.status_code, response.content, response.headers)
+        raise failure(response.status_code, response.content, response.headers, again=again)
     try:
         return response.json()
     except ValueError as error:
@@ -175,8 +204,15 @@ def not_understood(path: str, why: str = "") -> EngineError:
     return EngineError(f"{path}: the server's answer is not understood{why}")
 
 
-def failure(status: int, body: bytes, headers: httpx.Headers | None = None) -> Exception:
-    """The error that an answer of the server stands for."""
+def failure(
+    status: int, body: bytes, headers: httpx.Headers | None = None, *, again: bool = True
+) -> Exception:
+    """The error that an answer of the server stands for.
+
+    Args:
+        again: Whether what a proxy lost on the way, and the server may have done, may be asked for
+            again.
+    """
     record, ours = None, True
     try:
         error = json.loads(body)["error"]
@@ -194,7 +230,7 @@ def failure(status: int, body: bytes, headers: httpx.Headers | None = None) -> E
             "MODEL, or vllm serve with VLLM_PLUGINS=jostle"
         )
     message = f"the engine answered {status}: {message}"
-    if status != httpx.codes.SERVICE_UNAVAILABLE:
+    if status not in _NOT_NOW and not (again and status in _LOST_BY_A_PROXY):
         return EngineError(message)
     after = "" if headers is None else headers.get("Retry-After", "")
     return UnavailableError(message, retry_after=float(after) if after.isdecimal() else 0.0)

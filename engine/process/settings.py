@@ -81,6 +81,8 @@ def choose_settings(
     if not long_running:
         chosen.append(("--enforce-eager", "a short run does not earn back the compilation"))
     chosen.append(("--no-enable-log-requests", "prompts stay out of the log"))
+    # Whoever watches the server asks there twice a second.
+    chosen.append(("--disable-access-log-for-endpoints=/ready", ""))
     chosen += _tokenizer_flags(Path(model)) if model else []
     given = {_setting(arg) for arg in extra_args if arg.startswith("--")}
     kept = [(flag, why) for flag, why in chosen if _setting(flag) not in given]
@@ -180,9 +182,10 @@ def _tokenizer_flags(folder: Path) -> list[tuple[str, str]]:
 
 
 def _cuda_flags(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:
-    tails = _shared_tails() if os.environ.get(SHARED_TAILS_VARIABLE) == "1" else []
-    if "expandable_segments:True" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""):
-        tails = []  # vLLM starts no connector with them
+    # With expandable segments vLLM starts no connector.
+    expandable = "expandable_segments:True" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+    wanted = os.environ.get(SHARED_TAILS_VARIABLE) == "1" and not expandable
+    tails = _shared_tails() if wanted else []
     if any(gpu.capability is not None and gpu.capability < 8 for gpu in gpus):
         return [("--dtype=float16", "bfloat16 takes a GPU of compute capability 8.0"), *tails]
     return [("--dtype=bfloat16", "the usual choice on CUDA"), *tails]

@@ -57,6 +57,7 @@ def test_rows_come_out_in_order_with_all_their_columns(
     assert table["mean_logprob"].to_list() == (table["logprob"] / table["n_tokens"]).to_list()
     assert set(server.asked.values()) == {1}
     assert "700 rows, 700 pairs, 2,100 tokens" in said
+    assert "\N{CHECK MARK} score " in said
     assert not (tmp_path / "out.journal.jsonl").exists()
 
 

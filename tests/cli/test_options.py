@@ -62,6 +62,25 @@ def test_code_of_a_model_runs_only_where_it_may(
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("score", "POOL", "-o", "s.parquet", "--url", "http://a", "--url", "http://b"),
+        ("race", "POOL", "-o", "s.txt", "-n", 2, "--budget", 9, "--url=http://a", "--url=http://b"),
+        ("bench", "logprobs", "--url", "http://a", "--url=http://b"),
+        ("eval-harness", "--url", "http://a", "--tasks", "t", "--url", "http://b"),
+        ("eval", "POOL", "--engine", "http://a", "--engine", "http://b"),
+    ],
+)
+def test_a_second_engine_is_refused_where_one_is_asked(
+    words: tuple[Any, ...], jostle: Any, pool: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    code, shown = jostle(*(pool if word == "POOL" else word for word in words))
+    assert (code, "is given twice; one engine is asked here" in shown) == (2, True), shown
+
+
+@pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (("run", "c.toml", "--pairs-per-second", 3), "'--pairs-per-second': goes with --dry-run"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -59,6 +60,26 @@ def test_a_failed_engine_says_how_to_go_on(
     monkeypatch.setattr("training.report.run_report.write_run_report", fail)
     assert typed(monkeypatch, "report", "runs/none") == 1
     assert capsys.readouterr().err == "jostle: error: the engine is gone\n"
+
+
+@pytest.mark.parametrize("key", [["--api-key", "secret"], ["--api-key=secret"]])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_how_to_go_on_tells_no_key(
+    key: list[str],
+    as_json: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise EngineError("the engine is gone")
+
+    monkeypatch.setattr("engine.pools.open_pool", fail)
+    options = ["--json"] * as_json
+    assert typed(monkeypatch, *options, "score", "pool", *key, "-o", "s.parquet") == 1
+    told = capsys.readouterr().err
+    again = shlex.join(["jostle", *options, "score", "pool", "-o", "s.parquet"])
+    assert f"goes on from here, --api-key given again, with: {again}" in told
+    assert "secret" not in told
 
 
 def test_errors_are_json_where_progress_is(

@@ -108,6 +108,7 @@ def test_a_race_from_a_pool_to_task_ids(jostle: Any, command: list[Any], tmp_pat
     assert code == 0, shown
     assert "3 of 9 tasks after" in shown
     assert "measure prompts" in shown
+    assert "\N{CHECK MARK} race " in shown
     result = json.loads((tmp_path / "top.race.json").read_text())
     assert len(result["standings"]) == 9
     ids = (tmp_path / "top.txt").read_text().split()

@@ -12,6 +12,7 @@ import pytest
 
 from engine.design.measurement import perturbation_strength
 from engine.design.ranking_columns import ranking_columns
+from engine.errors import EngineError
 from engine.measures.compute import compute_measures
 from engine.pools import open_pool
 from engine.protocol.score_config import ScoreConfig
@@ -20,6 +21,7 @@ from engine.questions.output_question import OutputQuestion
 from tests.engine.weights.served import SERVED
 from tests.training.http_engine import HttpEngine, http_engine
 from tests.training.report.page_data import page_data
+from training.tables import pool_scoring
 from training.tables.question_tables import row_columns
 from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS
 
@@ -81,6 +83,55 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
     assert data["tasks"]["definition"][3] == "Say </script><b>which</b> of 3 things is blue & why."
     details = page_data(tmp_path / "map.html", "details-0")[0]
     assert len(details["0"]["pairs"]) == 9
+
+
+def test_a_scoring_that_is_done_is_done_whatever_becomes_of_the_engine(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = pool_scoring.score_pool
+
+    def score_pool(*args: Any, **options: Any) -> pl.DataFrame:
+        table = real(*args, **options)
+        monkeypatch.setattr("engine.client.EngineClient.weights", gone)
+        return table
+
+    def gone(_: object) -> None:
+        raise EngineError("connection refused")
+
+    monkeypatch.setattr(pool_scoring, "score_pool", score_pool)
+    code, shown = jostle("score", pool, "-o", tmp_path / "s.parquet", "--url", engine.url, *DESIGN)
+    assert code == 0, shown
+
+
+def test_steps_of_a_scoring_begin_and_end(
+    jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOSTLE_PROGRESS", "json")
+    code, shown = jostle("score", pool, "-o", tmp_path / "s.parquet", "--url", engine.url, *DESIGN)
+    assert code == 0, shown
+    events = [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+    assert next(event["event"] for event in events if "step" in event) == "begin"
+    (end,) = [event for event in events if event["event"] == "end"]
+    assert (end["step"], end["summary"]) == ("score", "20 tasks")
+
+
+@pytest.mark.parametrize("words", [("score",), ("race", "-n", 2, "--budget", 9_000)])
+def test_what_costs_least_is_looked_at_first(
+    words: tuple[Any, ...], jostle: Any, pool: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def find(_: object) -> None:
+        pytest.fail("looked for the model")
+
+    monkeypatch.setattr("engine.weights.models.resolve_model", find)
+    with pool.open("a") as stream:
+        stream.write('{"id": "faulty"}\n')
+    there = tmp_path / "there.parquet"
+    there.touch()
+    code, shown = jostle(*words, pool, "-o", there)
+    assert (code, "there.parquet: is there already" in shown) == (2, True), shown
+    code, shown = jostle(*words, pool, "-o", tmp_path / "new.parquet")
+    assert (code, "seed_tasks.jsonl, record" in shown) == (2, True), shown
 
 
 def test_ranking_estimates_know_how_strong_the_perturbations_were(

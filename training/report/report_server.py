@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
@@ -13,6 +14,9 @@ from training.report.run_report import write_run_report
 from training.run.run_folder import RunFolder
 from training.run.run_pools import load_pools
 from training.run.state import read_state
+
+_PAUSES = 10
+"""How many times as long as it takes the report is left as it is, within a step."""
 
 REFRESH_S = 15
 """How often a browser asks again while the run goes on."""
@@ -39,6 +43,7 @@ class ReportServer(ThreadingHTTPServer):
             raise InputError(f"cannot listen there: {error.strerror}", field="--port") from error
         self._lock = Lock()
         self._seen: tuple[int, ...] = ()
+        self._next = 0.0
         self._page = b""
 
     @property
@@ -47,17 +52,25 @@ class ReportServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
     def page(self) -> tuple[bytes, bool]:
-        """The report, written anew where a record has changed, and whether the run is finished."""
+        """The report, and whether the run is finished.
+
+        It is written anew where a step has ended; of a step that goes on, only now and then, as
+        that takes long for a large run.
+        """
         with self._lock:
             finished = read_state(self._folder).is_done()
             records = (self._folder.state, self._folder.progress)
             seen = tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in records)
-            if seen != self._seen:
+            started = time.monotonic()
+            changed = self._seen[:1] != seen[:1]
+            if changed or (self._seen != seen and started >= self._next):
                 with tempfile.TemporaryDirectory() as scratch:
                     path = Path(scratch) / "report.html"
                     write_run_report(self._folder, self._tasks, path)
                     self._page = path.read_bytes()
                 self._seen = seen
+                now = time.monotonic()
+                self._next = now + _PAUSES * (now - started)
             return self._page, finished
 
 

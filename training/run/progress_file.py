@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import suppress
 from pathlib import Path
 
+from engine.errors import InputError
 from engine.files import write_json
 from engine.tasks import Record
 from training.run.progress import Progress
@@ -50,29 +53,29 @@ class ProgressFile:
         self.path = path
         self.inner = inner
         self._now: StepProgress | None = None
-        self._written = 0.0
+        self._written = -math.inf
 
     def begin(self, round_index: int, step: RunStep, total: int | None, unit: str) -> None:
         now = time.time()
         self._now = StepProgress(
             round=round_index, step=step, total=total, unit=unit, started=now, seen=now
         )
-        self._write(now)
+        self._write()
         self.inner.begin(round_index, step, total, unit)
 
     def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
         assert self._now is not None
-        now = time.time()
-        new = {"done": done, "total": total or self._now.total, "detail": detail, "seen": now}
-        self._now = self._now.model_copy(update=new)
-        if now - self._written >= _SECONDS_BETWEEN:
-            self._write(now)
+        new = {"done": done, "total": total or self._now.total, "detail": detail}
+        self._now = self._now.model_copy(update={**new, "seen": time.time()})
+        if time.monotonic() - self._written >= _SECONDS_BETWEEN:
+            self._write()
         self.inner.advance(done, total, detail)
 
     def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
         self.inner.end(round_index, step, seconds, summary)
 
-    def _write(self, now: float) -> None:
+    def _write(self) -> None:
         assert self._now is not None
-        write_json(self.path, self._now.model_dump(mode="json"))
-        self._written = now
+        self._written = time.monotonic()
+        with suppress(InputError):  # work goes on, though nobody may see how far it is
+            write_json(self.path, self._now.model_dump(mode="json"))

@@ -95,8 +95,7 @@ class DesignScoring:
         return uncertainty_in_words(written) + skipped_in_words(len(skips.ids()))
 
     def usage(self, folder: RoundFolder, version: str) -> Usage:
-        scores = ScoreJournal(folder.journal, version).read().values()
-        return Usage.total(score.usage for score in scores)
+        return Usage.total(score.usage for score in ScoreJournal(folder.journal, version).scores())
 
 
 class RaceScoring:

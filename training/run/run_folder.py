@@ -93,4 +93,4 @@ class RoundFolder:
         """`scores.parquet`; `InputError` when it is missing."""
         if not self.scores.is_file():
             raise InputError("the file is missing", file=self.scores)
-        return pl.read_parquet(self.scores)
+        return pl.read_parquet(self.scores, glob=False)

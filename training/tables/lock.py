@@ -43,7 +43,8 @@ class RunLock:
         file: Where that is; the lock file's folder by default.
 
     Raises:
-        InputError: On entering, if another process holds it; the message names it.
+        InputError: On entering, if another process holds it, which the message names; or if the
+            file system takes no locks.
     """
 
     def __init__(self, path: Path, what: str = "run folder", file: Path | None = None) -> None:
@@ -62,7 +63,7 @@ class RunLock:
                 raise InputError(f"cannot be written: {error.strerror}", file=self.path) from error
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 stream.close()
                 tries_left -= 1
                 if tries_left:  # it may only be somebody who looks, see `live_owner`
@@ -72,6 +73,10 @@ class RunLock:
                     f"another process works on this {self._what}{_describe(read_owner(self.path))}",
                     file=self._file,
                 ) from error
+            except OSError as error:
+                stream.close()
+                problem = f"its file system takes no locks: {error.strerror}"
+                raise InputError(problem, file=self.path) from error
             if _is_at(stream, self.path):
                 break
             stream.close()  # its holder has removed it in the meantime
@@ -100,7 +105,7 @@ def _is_at(stream: IO[bytes], path: Path) -> bool:
 
 
 def live_owner(path: Path) -> Owner | None:
-    """Who holds the lock now; none if nobody does."""
+    """Who holds the lock now; none if nobody does, or can."""
     try:
         stream = path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
@@ -108,8 +113,10 @@ def live_owner(path: Path) -> Owner | None:
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return read_owner(path)
+        except OSError:  # a file system without locks
+            return None
     return None
 
 

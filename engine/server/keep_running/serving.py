@@ -22,6 +22,10 @@ from engine.weights.live_file import LastGood, read_last_good
 from engine.weights.models import model_name, resolve_model
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)  # whoever reads it through a pipe reads it now
+
+
 def serve(
     model: str,
     *,
@@ -34,7 +38,7 @@ def serve(
     limits: Limits | None = None,
     watch: WatchSettings | None = None,
     extra_args: Sequence[str] = (),
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _say,
 ) -> None:
     """Serves until it is told to stop; a server that dies or hangs is started again.
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from vllm.engine.protocol import EngineClient
+from vllm.v1.engine.exceptions import EngineGenerateError
 
 from engine.errors import EngineError
 from engine.process.settings import OUTPUT_ROWS_VARIABLE, SHARED_TAILS_VARIABLE
@@ -115,7 +116,7 @@ async def _compare_rows(client: EngineClient, rank: int) -> str | None:
             output = tuple(rng.randrange(top) for _ in range(n_output))
             expected.append(await stock.score(prompt, output, "self-test", rank))
             measured.append(await ours.score(prompt, output, "self-test", rank))
-    except EngineError as error:
+    except (EngineError, EngineGenerateError) as error:
         return f"the self-test failed: {error}"
     return _difference(client, expected, measured)
 
@@ -142,7 +143,7 @@ async def _compare_tails(client: EngineClient, rank: int, *, output_rows: bool) 
         together = [ours.score(prompt, output, "self-test", rank) for prompt, output in pairs[:-1]]
         measured = await asyncio.gather(*together)
         measured.append(await ours.score(*pairs[-1], "self-test", rank))
-    except EngineError as error:
+    except (EngineError, EngineGenerateError) as error:
         return f"the self-test failed: {error}"
     if measured[-1].n_reused != len(prefix):
         return f"{measured[-1].n_reused} of {len(prefix)} tokens were shared"

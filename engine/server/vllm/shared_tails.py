@@ -153,17 +153,16 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
         """Takes the cache whose blocks are shared, if it is of the one kind that is handled."""
         super().bind_kv_cache_manager(kv_cache_manager)
         pool = kv_cache_manager.block_pool
-        manager, *others = kv_cache_manager.coordinator.single_type_managers or (None,)
-        handled = (
-            self._safe
-            and not others
-            and type(manager) is FullAttentionManager
-            and not getattr(manager.kv_cache_spec, "non_causal", False)
+        managers = kv_cache_manager.coordinator.single_type_managers
+        if not self._safe or [*map(type, managers)] != [FullAttentionManager]:
+            return
+        (manager,) = managers
+        if (
+            not getattr(manager.kv_cache_spec, "non_causal", False)
             and manager.block_size == pool.hash_block_size
             and not manager.records_new_block_ids
             and manager.enable_caching
-        )
-        if manager is not None and handled:
+        ):
             self._size = manager.block_size
             self._pool, self._tables = pool, manager.req_to_blocks
             self._index = Index(pool, self._size)
@@ -285,14 +284,6 @@ class SharedTails(KVConnectorBase_V1, SupportsHMA):
         if self._copier:
             self._copier.end()
 
-    def copy(self, runner: Any) -> str | None:
-        """Has this worker copy from now on; why it cannot, or None."""
-        found = make_copier(runner, self._caches)
-        if isinstance(found, str):
-            return found
-        self._copier = found
-        return None
-
 
 def _may_cut_to_one(scheduler: Any) -> bool:
     """Whether a step may take one token of a prompt while it takes one of all other requests."""
@@ -302,9 +293,11 @@ def _may_cut_to_one(scheduler: Any) -> bool:
 
 def install(runner: Any) -> str | None:
     """Has the connector of this worker copy; why it cannot be done, or None."""
-    if not has_kv_transfer_group():
-        return "the engine was started without it"
-    tails = get_kv_transfer_group()
+    tails = get_kv_transfer_group() if has_kv_transfer_group() else None
     if not isinstance(tails, SharedTails):
         return "the engine was started without it"
-    return unfit(SHARED_TAILS) or tails.copy(runner)
+    found = unfit(SHARED_TAILS) or make_copier(runner, tails._caches)
+    if isinstance(found, str):
+        return found
+    tails._copier = found
+    return None

@@ -15,6 +15,7 @@ from vllm.inputs.engine import tokens_input
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, SamplingParams
+from vllm.v1.engine.exceptions import EngineGenerateError
 
 from engine.errors import EngineError
 from engine.process.settings import DRAFTS_VARIABLE
@@ -138,7 +139,8 @@ class VllmBackend:
         config names; nothing else of that config counts here.
 
         Raises:
-            EngineError: If the request is aborted or ends for an unknown reason.
+            EngineGenerateError: If the request is aborted.
+            EngineError: If it ends for an unknown reason.
         """
         params = SamplingParams(
             max_tokens=max_tokens,
@@ -170,7 +172,8 @@ class VllmBackend:
         """A sampled output, the token that ends it counted as a token of it; see `generate`.
 
         Raises:
-            EngineError: If the request is aborted or ends for an unknown reason.
+            EngineGenerateError: If the request is aborted.
+            EngineError: If it ends for an unknown reason.
         """
         params = SamplingParams(
             max_tokens=planned.max_tokens,
@@ -265,7 +268,13 @@ class VllmBackend:
         again: bool = False,
         pair: bool = False,
     ) -> RequestOutput:
-        """The final output of a request; `pair`: its parameters are those of a path."""
+        """The final output of a request; `pair`: its parameters are those of a path.
+
+        Raises:
+            EngineGenerateError: If it is aborted, which the engine does to all requests when it
+                ends or pauses: no fault of what was asked, and no `EngineError`.
+            EngineError: If it ends without an answer.
+        """
         salt = f"{self._salt}/again" if again else self._salt
         rank = group % self.n_replicas if self.n_replicas > 1 else None
         final: RequestOutput | None = None
@@ -284,5 +293,5 @@ class VllmBackend:
         if final is None or not final.finished:
             raise EngineError(f"{name}: the engine ended the request without an answer")
         if any(completion.finish_reason == "abort" for completion in final.outputs):
-            raise EngineError(f"{name}: the engine aborted the request")
+            raise EngineGenerateError(f"{name}: the engine aborted the request")
         return final

@@ -127,9 +127,24 @@ def test_what_would_fail_again_is_not_tried_again(call: Call, server: Server, st
     assert len(server.requests) == 1
 
 
-def test_a_load_that_was_cut_is_not_tried_again(call: Call, server: Server, tmp_path: Path) -> None:
-    server.answer = in_turn(Answer(chunks=[STATE[:9]], cut=True), Answer(chunks=[STATE]))
-    with pytest.raises(EngineError, match="/v1/weights: "):
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_what_a_proxy_could_not_pass_on_is_tried_again(
+    call: Call, server: Server, status: int
+) -> None:
+    server.answer = in_turn(Answer(status, [b"<html>"]), Answer(chunks=[STATE]))
+    assert call(server.url, "weights").version == "v1"
+    server.answer = in_turn(Answer(status, [b"<html>"]), well_behaved)
+    assert score(call, server) == IDS
+
+
+@pytest.mark.parametrize(
+    "lost", [Answer(chunks=[STATE[:9]], cut=True), Answer(502, [b"<html>"]), Answer(504)]
+)
+def test_a_load_that_was_cut_is_not_tried_again(
+    call: Call, server: Server, lost: Answer, tmp_path: Path
+) -> None:
+    server.answer = in_turn(lost, Answer(chunks=[STATE]))
+    with pytest.raises(EngineError, match=r"/v1/weights: |answered 50[24]: "):
         call(server.url, "load_weights", tmp_path, "v1")
     assert len(server.requests) == 1
     assert call(server.url, "weights").version == "v1"

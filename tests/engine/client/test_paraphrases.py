@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from engine.client import AsyncEngineClient, EngineClient, chat_client
-from engine.client.paraphrases import fill_paraphrases
+from engine.client.paraphrase_journal import ParaphraseJournal
+from engine.client.paraphrases import EngineAt, fill_from, fill_paraphrases
 from engine.errors import EngineError, InputError
 from engine.perturb import Compose, DropWords, Paraphrase, ResampleExamples, Typos
 from engine.perturb.base import Step
@@ -227,6 +228,43 @@ def test_a_busy_server_is_asked_again(
     server.answer = answering(Answer(429), broken, Answer(503), said("Tell me"))
     assert fill_one(server, tmp_path, Paraphrase()) == ("Tell me",)
     assert pauses == [0.5, 1.0, 2.0]
+
+
+def test_an_engine_that_is_started_again_is_waited_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("engine.client.chat_client.time.sleep", pauses.append)
+    away = [Answer(503)] * (2 * chat_client.TRIES)
+    server.answer = answering(*away, said("Tell me"), Answer(500), *[Answer(500)] * 9)
+    one = [make_task(definition="Say it")]
+    engine = EngineAt(server.url, None, patience_s=180.0)
+    with ParaphraseJournal(tmp_path / "kept") as kept:
+        assert texts(fill_from(kept, design(k=1), one, engine)) == {"Say it": ("Tell me",)}
+        assert pauses == [0.5, 1.0, 2.0, *[4.0] * 7]
+        with pytest.raises(EngineError, match="answered 500"):  # it is there, and fails at it
+            fill_from(kept, design(k=1, seed=1), one, engine)
+    assert len(questions(server)) == 11 + chat_client.TRIES
+
+
+def test_nobody_waits_for_an_engine_once_one_answer_has_failed(
+    server: Server, tmp_path: Path
+) -> None:
+    asked = threading.Event()
+
+    def answer(request: Request) -> Answer:
+        if request.method == "GET":
+            return models("writer")
+        if text_of(request) == "Name it":
+            asked.set()
+            return Answer(503)
+        asked.wait()
+        return Answer(401)
+
+    server.answer = answer
+    engine = EngineAt(server.url, None, patience_s=3_600.0)
+    with ParaphraseJournal(tmp_path / "kept") as kept, pytest.raises(EngineError, match="401"):
+        fill_from(kept, design(k=1), TASKS, engine)
 
 
 @pytest.mark.parametrize(

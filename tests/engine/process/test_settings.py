@@ -42,6 +42,9 @@ def test_a_machine_without_gpu() -> None:
     (block_size,) = [flag for flag in settings.flags if flag.startswith("--block-size=")]
     assert int(block_size.split("=")[1]) % 32 == 0, "the CPU attention takes nothing else"
     assert settings.environment["VLLM_CPU_NUM_OF_RESERVED_CPU"] == "0"
+    quiet = "--disable-access-log-for-endpoints"
+    assert f"{quiet}=/ready" in settings.flags, "where its watcher asks"
+    assert quiet not in names(choose_settings([f"{quiet}=/health"]))
 
 
 def test_a_machine_with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -47,3 +48,28 @@ def test_it_follows_the_run_and_answers_nothing_else(server: ReportServer, tmp_p
     assert not (tmp_path / "run" / "report.html").exists(), "who looks on writes nothing"
     assert get(server.url + "state.json").status_code == 404
     assert get(server.url, headers={"Host": "elsewhere.example:80"}).status_code == 404
+
+
+def test_within_a_step_it_is_written_now_and_then(
+    server: ReportServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = [time.monotonic()], 0
+
+    def write(_folder: object, _tasks: object, path: Path) -> None:
+        nonlocal written
+        written, now[0] = written + 1, now[0] + 2.0
+        path.touch()
+
+    def pages_after(seconds: float, record: str = "progress.json") -> int:
+        now[0] += seconds
+        with (tmp_path / "run" / record).open("a") as stream:
+            stream.write(" ")
+        server.page()
+        return written
+
+    monkeypatch.setattr("training.report.report_server.write_run_report", write)
+    monkeypatch.setattr("training.report.report_server.time.monotonic", lambda: now[0])
+    assert pages_after(0.0) == 1
+    assert pages_after(19.0) == 1
+    assert pages_after(2.0) == 2
+    assert pages_after(0.0, "state.json") == 3, "a step has ended"

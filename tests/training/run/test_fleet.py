@@ -92,6 +92,26 @@ def test_every_task_is_scored_once() -> None:
     assert Counter(score.task_id for score in scores) == Counter(f"task-{i}" for i in range(30))
 
 
+@pytest.mark.parametrize(("n_tasks", "most"), [(0, 0), (3, 1), (100, 13), (1000, 32)])
+def test_tasks_go_out_in_parts_that_leave_the_last_ones_to_all(n_tasks: int, most: int) -> None:
+    sizes: list[int] = []
+
+    class Counting(Mortal):
+        def score(
+            self,
+            tasks: Iterable[Task],
+            config: ScoreConfig,
+            on_skip: Callable[[SkippedTask], None] | None = None,
+        ) -> Iterator[TaskScore]:
+            some = list(tasks)
+            sizes.append(len(some))
+            return super().score(some, config, on_skip)
+
+    fleet = Fleet({"one": Counting(), "two": Counting()})
+    assert len(list(fleet.score(list(make_pool(n_tasks)), ScoreConfig()))) == n_tasks
+    assert max(sizes, default=0) == most
+
+
 @pytest.mark.parametrize("lives_for", [0, 1, 3])
 def test_the_work_of_a_dead_engine_goes_to_the_others(lives_for: int) -> None:
     one, two = Mortal(), Mortal()

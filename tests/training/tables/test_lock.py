@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -70,6 +71,23 @@ def test_a_lock_that_is_removed_by_its_holder_is_not_taken(tmp_path: Path) -> No
         with RunLock(path):
             assert path.is_file()
     assert waiting.closed
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_as_such(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "run.lock"
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(InputError, match=r"run\.lock: its file system takes no locks"),
+        RunLock(path),
+    ):
+        pass
+    assert live_owner(path) is None
 
 
 def test_nobody_owns_an_absent_run(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import socket
 
 import pytest
@@ -46,6 +48,13 @@ def test_a_taken_unix_socket(tmp_path: object) -> None:
         other.bind(path)
         with pytest.raises(InputError, match=f"{path}, field '--uds': cannot listen there"):
             serve("smollm2-135m", extra_args=["--uds", path])
+
+
+def test_what_it_says_is_read_at_once_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(pipe))
+    inspect.signature(serve).parameters["say"].default("ready")
+    assert pipe.getvalue() == b"ready\n"
 
 
 def test_a_server_that_its_watcher_could_not_ask() -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 from vllm.logprobs import FlatLogprobs
+from vllm.v1.engine.exceptions import EngineGenerateError
 
+from engine.errors import EngineError
 from engine.questions.backend import Scored
 from engine.server.vllm import shared_tails
 from engine.server.vllm.output_rows import COUNT_MARK, MARK, of_targets
@@ -80,6 +82,14 @@ def test_a_token_is_greedy_if_none_is_likelier(
     assert scored.is_greedy == (True, False, greedy)
     ((submitted, params),) = client.asked
     assert (submitted, params.logprob_token_ids) == ([1, 2, 3, 4, 5], [6])
+
+
+def test_an_aborted_request_is_no_fault_of_its_pair() -> None:
+    client = Client(None, flat([(6, -0.5, 1), (6, -0.5, 1)]))
+    client.answer.outputs[0].finish_reason = "abort"
+    with pytest.raises(EngineGenerateError, match="a pair: the engine aborted") as caught:
+        score(client, (6,))
+    assert not isinstance(caught.value, EngineError), "which --skip-faulty skips"
 
 
 def test_an_output_of_one_token_needs_no_prompt_rows() -> None:
