@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.client import EngineClient
-from engine.errors import EngineError, InputError
+from engine.errors import InputError
 from engine.pools.bundled import training_pool
 from engine.process.engine_process import EngineProcess
 from engine.prompts import PromptBuilder
@@ -173,12 +173,6 @@ def test_faults_are_named(client: EngineClient) -> None:
         list(client.score([task], CONFIG))
 
 
-def test_malformed_requests_are_refused_in_vllms_own_error_shape(server: EngineProcess) -> None:
-    answer = httpx.post(f"{server.url}/v1/prompt_uncertainty", json={"tasks": []}, timeout=600)
-    assert answer.status_code == 400
-    assert {"message", "type", "param", "code"} <= answer.json()["error"].keys()
-
-
 @pytest.mark.parametrize("value", ["x", -1, 10**9, 2.5])
 def test_marks_of_our_extensions_may_be_sent_by_anybody(
     server: EngineProcess, client: EngineClient, value: object
@@ -195,17 +189,3 @@ def test_marks_of_our_extensions_may_be_sent_by_anybody(
         assert answer.status_code == 200
         assert len(answer.json()["choices"][0]["prompt_logprobs"]) == 100
     assert client.generate([list(range(1000, 1100))], max_tokens=1)
-
-
-def test_openai_clients_are_served_too(client: EngineClient, base: Reference) -> None:
-    prompt = base.tokenizer("The capital of France is")["input_ids"]
-    (text,) = client.generate([prompt], max_tokens=4)
-    assert "Paris" in text
-
-
-def test_no_server_is_an_engine_error() -> None:
-    with (
-        EngineClient("http://127.0.0.1:9", timeout_s=5) as nobody,
-        pytest.raises(EngineError, match=r"127\.0\.0\.1:9"),
-    ):
-        nobody.weights()
