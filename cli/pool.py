@@ -106,13 +106,11 @@ def _builder(
         if trust_remote_code:
             raise InputError("goes with --model", field="--trust-remote-code")
         return None, PromptBuilder(WordTokenizer(), config.prompt, max_model_len)
-    from transformers import AutoTokenizer
-
+    from engine.weights.identity import open_tokenizer
     from engine.weights.models import resolve_model
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        str(resolve_model(model)), trust_remote_code=trust_remote_code
-    )
+    location = str(resolve_model(model))
+    tokenizer = open_tokenizer(location, "--model", trust_remote_code=trust_remote_code)
     return tokenizer, PromptBuilder(tokenizer, config.prompt, max_model_len)
 
 

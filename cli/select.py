@@ -133,7 +133,7 @@ def read_table(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise InputError("is a folder" if path.is_dir() else "no such file", file=path)
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"is no readable Parquet file: {error}", file=path) from error
     for name, kind in {**SCORE_COLUMNS, **PAIR_COLUMNS, **TASK_COLUMNS}.items():

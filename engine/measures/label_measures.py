@@ -39,10 +39,13 @@ def mutual_information(prompts: Sequence[Distribution]) -> float:
 
 
 def _mean_over_instances(
-    labels: LabelProbabilities, of_instance: Callable[[Sequence[Distribution]], float]
+    labels: LabelProbabilities,
+    of_instance: Callable[[Sequence[Distribution]], float],
+    fewest: int = 1,
 ) -> float | None:
+    """Instances with fewer prompts than `fewest` are left out."""
     instances = ([_scaled(q) for j, q in prompts.items() if j > 0] for prompts in labels.values())
-    return mean([of_instance(prompts) for prompts in instances if prompts])
+    return mean([of_instance(prompts) for prompts in instances if len(prompts) >= fewest])
 
 
 def _scaled(q: Distribution) -> Distribution:
@@ -52,7 +55,8 @@ def _scaled(q: Distribution) -> Distribution:
 
 
 def _bald(labels: LabelProbabilities) -> float | None:
-    return _mean_over_instances(labels, mutual_information)
+    # One prompt has nothing to be compared with.
+    return _mean_over_instances(labels, mutual_information, fewest=2)
 
 
 def _entropy(labels: LabelProbabilities) -> float | None:
@@ -81,13 +85,15 @@ LABEL_MEASURES = (
     Measure(
         name="label_bald",
         title="mutual information of label and prompt (BALD)",
-        formula="mean over i of H(mean over j >= 1 of q(i, j)) - mean over j >= 1 of H(q(i, j))",
+        formula="mean over i of H(mean over j >= 1 of q(i, j)) - mean over j >= 1 of H(q(i, j)); "
+        "none of a single j",
         source="Houlsby et al. (2011), arXiv 1112.5745, perturbed prompts as the ensemble",
         needs="label_probabilities",
         uncertain="high",
         lowest=0,
         highest=math.inf,
         compute=_bald,
+        may_lack=True,
     ),
     Measure(
         name="label_entropy",

@@ -85,7 +85,8 @@ class Measure:
         highest: The greatest value it can take; infinity if there is none.
         compute: The number of one task, none where it has nothing to be measured by. It is given
             what `Input.arrange` makes of the task's rows, whose order must not matter.
-        may_lack: Whether it is computed from `Input.optional`, so that a task may have none.
+        may_lack: Whether a task that has perturbed prompts may have none: it is computed from
+            `Input.optional`, or needs several prompts or samples.
     """
 
     name: str

@@ -21,8 +21,9 @@ def _stripped(samples: Outputs) -> list[dict[int, list[str]]]:
 
 
 def _consistency(samples: Outputs) -> float | None:
-    originals = [prompts[0] for prompts in _stripped(samples)]
-    return mean([outputs.count(most_frequent(outputs)) / len(outputs) for outputs in originals])
+    # A single vote always agrees with itself.
+    votes = [prompts[0] for prompts in _stripped(samples) if len(prompts[0]) > 1]
+    return mean([outputs.count(most_frequent(outputs)) / len(outputs) for outputs in votes])
 
 
 def _mean_against_original(
@@ -50,13 +51,15 @@ def _rouge_distance(samples: Outputs) -> float | None:
 
 
 def _mean_over_instances(
-    samples: Outputs, of_instance: Callable[[Sequence[Distribution]], float]
+    samples: Outputs,
+    of_instance: Callable[[Sequence[Distribution]], float],
+    is_enough: Callable[[Sequence[Sequence[str]]], bool],
 ) -> float | None:
+    """Instances whose outputs by prompt are not enough are left out."""
     instances = (
-        [_frequencies(outputs) for j, outputs in prompts.items() if j > 0]
-        for prompts in _stripped(samples)
+        [outputs for j, outputs in prompts.items() if j > 0] for prompts in _stripped(samples)
     )
-    return mean([of_instance(prompts) for prompts in instances if prompts])
+    return mean([of_instance([*map(_frequencies, each)]) for each in instances if is_enough(each)])
 
 
 def _frequencies(outputs: Sequence[str]) -> Distribution:
@@ -64,11 +67,11 @@ def _frequencies(outputs: Sequence[str]) -> Distribution:
 
 
 def _entropy(samples: Outputs) -> float | None:
-    return _mean_over_instances(samples, mixture_entropy)
+    return _mean_over_instances(samples, mixture_entropy, lambda each: sum(map(len, each)) > 1)
 
 
 def _bald(samples: Outputs) -> float | None:
-    return _mean_over_instances(samples, mutual_information)
+    return _mean_over_instances(samples, mutual_information, lambda each: len(each) > 1)
 
 
 def _by_prompt(rows: Iterable[Mapping[str, Any]]) -> Outputs:
@@ -92,13 +95,15 @@ OUTPUT_MEASURES = (
     Measure(
         name="self_consistency",
         title="self-consistency",
-        formula="mean over i of the share of samples under j = 0 that equal the most frequent one",
+        formula="mean over i of the share of samples under j = 0 that equal the most frequent one; "
+        "none of a single sample",
         source="Wang et al. (2023), arXiv 2203.11171, the votes of the majority",
         needs="samples",
         uncertain="low",
         lowest=0,
         highest=1,
         compute=_consistency,
+        may_lack=True,
     ),
     Measure(
         name="output_disagreement",
@@ -128,25 +133,28 @@ OUTPUT_MEASURES = (
         name="sample_entropy",
         title="predictive entropy of the output",
         formula="mean over i of H(mean over j >= 1 of f(i, j)), f the frequencies of outputs among "
-        "the samples; plugged in, so too low for few samples",
+        "the samples; plugged in, so too low for few samples; none of a single sample",
         source="Shannon entropy of the ensemble's mean, the first term of sample_bald",
         needs="samples",
         uncertain="high",
         lowest=0,
         highest=math.inf,
         compute=_entropy,
+        may_lack=True,
     ),
     Measure(
         name="sample_bald",
         title="mutual information of output and prompt (BALD)",
         formula="mean over i of H(mean over j >= 1 of f(i, j)) - mean over j >= 1 of H(f(i, j)), "
-        "f the frequencies of outputs among the samples; plugged in, so too high for few samples",
+        "f the frequencies of outputs among the samples; plugged in, so too high for few samples; "
+        "none of a single j",
         source="Houlsby et al. (2011), arXiv 1112.5745, perturbed prompts as the ensemble",
         needs="samples",
         uncertain="high",
         lowest=0,
         highest=math.inf,
         compute=_bald,
+        may_lack=True,
     ),
 )
 """All measures from sampled outputs."""

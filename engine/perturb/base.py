@@ -160,7 +160,7 @@ class TextStep(Step):
         def change(text: str, part: str, spans: tuple[Span, ...] = ()) -> str:
             done = self.change(text, streams.of(part), spans)
             changes.append(self._report(part, done))
-            return done.text
+            return _with_ends_of(text, done.text)
 
         if "definition" in self.targets:
             spans = label_spans(task) if self.protect_labels else ()
@@ -193,9 +193,20 @@ class TextStep(Step):
     def change(self, text: str, rng: random.Random, protected: tuple[Span, ...]) -> Changed:
         """The perturbed text; a non-empty text never becomes empty.
 
+        Blanks at its ends do not count: the perturbed prompt has those of the original.
+
         Args:
             protected: Ranges of the text that must stay as they are.
         """
+
+
+def _with_ends_of(text: str, changed: str) -> str:
+    """The changed text with the blanks at the ends of the original, which are no wording."""
+    bare = text.strip()
+    if not bare:
+        return text
+    before, _, behind = text.partition(bare)
+    return f"{before}{changed.strip()}{behind}"
 
 
 def label_spans(task: Task) -> tuple[Span, ...]:

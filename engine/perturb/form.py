@@ -44,7 +44,7 @@ class LetterCase(TextStep):
                     written = _in_style(word.text, style)
                     changed += written != word.text
             shown.append(written + word.blanks)
-        return Changed("".join(shown).strip(), changed, total)
+        return Changed("".join(shown), changed, total)
 
 
 def _in_style(word: str, style: Style) -> str:

@@ -68,7 +68,7 @@ class Paraphrase(TextStep):
     Attributes:
         endpoint: Who writes the paraphrases that `texts` lacks.
         texts: The paraphrases of each text, the first for j = 1. Those given by hand are taken as
-            they are.
+            they are, but for blanks at their ends.
     """
 
     unit: ClassVar[str] = "texts"

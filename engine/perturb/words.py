@@ -33,7 +33,7 @@ class DropWords(TextStep):
         found = list(words(text, protected))
         kept = _stay(found, self.rate, rng)
         left = [word for word, stays in zip(found, kept, strict=True) if stays]
-        joined = "".join([text + blanks for text, blanks, _ in left]).strip()
+        joined = "".join([text + blanks for text, blanks, _ in left])
         return Changed(joined, len(found) - len(left), _free(found))
 
 
@@ -56,7 +56,7 @@ class MaskWords(TextStep):
             (word.text if stays else self.mask) + word.blanks
             for word, stays in zip(found, kept, strict=True)
         ]
-        return Changed("".join(shown).strip(), kept.count(False), _free(found))
+        return Changed("".join(shown), kept.count(False), _free(found))
 
 
 class ShuffleWords(TextStep):
@@ -87,7 +87,7 @@ class ShuffleWords(TextStep):
                     index += 1
             index += 1
         shown = [one + word.blanks for one, word in zip(order, found, strict=True)]
-        return Changed("".join(shown).strip(), changed, total)
+        return Changed("".join(shown), changed, total)
 
 
 class Typos(TextStep):
@@ -116,7 +116,7 @@ class Typos(TextStep):
             shown.append(typed + word.blanks)
             changed += mistakes
             total += letters
-        return Changed("".join(shown).strip(), changed, total)
+        return Changed("".join(shown), changed, total)
 
 
 def _unparted(found: Iterable[Word]) -> Iterator[Word]:

@@ -106,13 +106,14 @@ class Checker:
         bad: Whether a fault was found.
     """
 
-    __slots__ = ("bad", "faults", "file", "record")
+    __slots__ = ("_noted", "bad", "faults", "file", "record")
 
     def __init__(self, faults: Faults, file: object, record: str | None = None) -> None:
         self.faults = faults
         self.file = file
         self.record = record
         self.bad = False
+        self._noted: set[str] = set()
 
     def fault(self, problem: str, field: str | None = None, part: str | None = None) -> None:
         """Tell a fault; `part` names a part of the record, such as `instances[3]`."""
@@ -122,8 +123,10 @@ class Checker:
         )
 
     def note(self, phrase: str) -> None:
-        """Note what is no fault of the record."""
-        self.faults.note(phrase, self.file)
+        """Note what is no fault of the record, once."""
+        if phrase not in self._noted:
+            self._noted.add(phrase)
+            self.faults.note(phrase, self.file)
 
     def _name(self, part: str | None) -> str | None:
         return ", ".join(name for name in (self.record, part) if name) or None

@@ -64,8 +64,8 @@ Format = TaskFormat | InstanceFormat
 
 
 def _parse_niv2_row(row: Row, _columns: Columns, check: Checker) -> Task | None:
-    named = row.values.get("id", row.values.get("name", row.place))
-    return parse_niv2(row.values, check.name(named, "id"), check)
+    field = "name" if "id" not in row.values and "name" in row.values else "id"
+    return parse_niv2(row.values, check.identifier(row.values.get(field, row.place), field), check)
 
 
 _OURS: tuple[Format, ...] = (

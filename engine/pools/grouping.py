@@ -7,14 +7,14 @@ which gets the rows of a few tasks.
 
 from __future__ import annotations
 
-import json
+import pickle
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from engine.pools.building import TaskBuilder
 from engine.pools.checks import Checker, Faults, IgnoredFaults
@@ -141,17 +141,16 @@ class Grouping:
         bucket_of = _buckets(survey.size)
         n_buckets = max(bucket_of.values()) + 1
         with tempfile.TemporaryDirectory(prefix="jostle-pool-") as folder:
-            files = [Path(folder) / f"{bucket}.jsonl" for bucket in range(n_buckets)]
+            files = [Path(folder) / f"{bucket}.pickle" for bucket in range(n_buckets)]
             with ExitStack() as stack:
-                streams = [stack.enter_context(file.open("w")) for file in files]
+                streams = [stack.enter_context(file.open("wb")) for file in files]
                 for keyed in rows:
-                    # Values that JSON lacks, as a table's dates, are faults all the same as texts.
-                    line = json.dumps([*keyed[:2], *keyed.row], default=str)
-                    streams[bucket_of[keyed.task_id]].write(f"{line}\n")
+                    # JSON has no form for dates and bytes of a table, which are faults.
+                    pickle.dump(keyed, streams[bucket_of[keyed.task_id]])
             for bucket, file in enumerate(files):
                 task_ids = [key for key, number in bucket_of.items() if number == bucket]
-                with file.open() as stream:
-                    yield from self._together(task_ids, map(_parse_keyed, stream), faults)
+                with file.open("rb") as stream:
+                    yield from self._together(task_ids, _unpickled(stream), faults)
                 file.unlink()
 
 
@@ -177,6 +176,9 @@ def _size(value: object) -> int:
     return sum(map(_size, value)) if isinstance(value, list) else 8
 
 
-def _parse_keyed(line: str) -> _Keyed:
-    task_id, position, *row = json.loads(line)
-    return _Keyed(task_id, position, Row(*row))
+def _unpickled(stream: BinaryIO) -> Iterator[_Keyed]:
+    while True:
+        try:
+            yield pickle.load(stream)
+        except EOFError:
+            return

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from engine.pools.checks import Checker
 from engine.pools.options import Columns
 from engine.pools.rows import Row
-from engine.pools.unused import is_empty
+from engine.pools.unused import TOOL_CALLS, Watched, is_empty, tell_unused
 
 SYSTEM = "system"
 """Name of the column that stands for the system message."""
@@ -172,14 +172,16 @@ def _message(message: Any, part: str, check: Checker) -> tuple[str, str]:
     if not isinstance(message, dict):
         check.mapping(message, part)
         return "", ""
+    message = Watched(message)
     role_name, content_name = ("from", "value") if "from" in message else ("role", "content")
     role = check.text(message.get(role_name), role_name, part)
     if role and role not in _ROLES:
         check.fault(f"unknown role {role!r}; valid: {', '.join(_ROLES)}", role_name, part)
-    for name in ("tool_calls", "function_call"):
+    for name in TOOL_CALLS:
         if not is_empty(message.get(name)):
             check.fault("calls of tools cannot be scored", name, part)
     content = message.get(content_name)
+    tell_unused(message, check, ("weight",), part)
     if isinstance(content, list):  # of OpenAI's parts, which may be images
         for index, piece in enumerate(content):
             if not isinstance(piece, dict) or piece.get("type") != "text":

@@ -9,6 +9,7 @@ from typing import Any
 from engine.errors import InputError
 from engine.pools.checks import Checker, Faults, kind
 from engine.pools.json_text import JsonError, parse_json
+from engine.pools.parts import files_ending
 from engine.pools.unused import Watched, tell_unused
 from engine.tasks import Example, Instance, Pool, Task
 
@@ -40,7 +41,12 @@ def load_niv2(folder: Path) -> Pool:
     Raises:
         InputError: Naming file, record and field, if the folder or a file cannot be read as such.
     """
-    return Pool([load_niv2_task(file) for file in task_files(folder)], source=str(folder))
+    if not folder.is_dir():
+        raise InputError("no such folder", file=folder)
+    files = task_files(folder)
+    if not files:
+        raise InputError("holds no .json files", file=folder)
+    return Pool([load_niv2_task(file) for file in files], source=str(folder))
 
 
 def load_niv2_task(file: Path) -> Task:
@@ -54,18 +60,13 @@ def load_niv2_task(file: Path) -> Task:
 
 
 def task_files(folder: Path) -> list[Path]:
-    """The task files of a folder, or of its folder `tasks`, ordered by name.
+    """The task files of a folder, or of its folder `tasks`, ordered by name; none if it has none.
 
     Raises:
-        InputError: If there is no such folder, or no task file in it.
+        InputError: If one is packed, see `engine.pools.parts.files_ending`.
     """
-    if not folder.is_dir():
-        raise InputError("no such folder", file=folder)
-    for place in (folder / "tasks", folder):
-        files = sorted(place.glob("[!.]*.json"))
-        if files:
-            return files
-    raise InputError("holds no .json files", file=folder)
+    places = [place for place in (folder / "tasks", folder) if place.is_dir()]
+    return next(filter(None, (files_ending(place, (".json",)) for place in places)), [])
 
 
 def read_niv2(files: Sequence[Path], faults: Faults) -> Iterator[Task]:
@@ -147,6 +148,7 @@ def _examples(
         if not isinstance(row, dict):
             check.mapping(row, part)
             continue
+        row = Watched(row)
         output = row.get("output")
         if isinstance(output, list) and output:
             output = output[0]
@@ -157,6 +159,7 @@ def _examples(
                 check.string(row.get("explanation", row.get("reason", "")), "explanation", part),
             )
         )
+        tell_unused(row, check, ("suggestion",), part)
     return examples
 
 
@@ -168,6 +171,7 @@ def _instance(
     if not isinstance(row, dict):
         check.mapping(row, part)
         return "", "", ()
+    row = Watched(row)
     outputs = row.get("output", [])
     if isinstance(outputs, str):
         outputs = [outputs]
@@ -175,11 +179,13 @@ def _instance(
         problem = f"expected a text or a list of texts, found {kind(outputs)}"
         check.fault(problem, "output", part)
         outputs = []
-    return (
+    found = (
         check.identifier(row.get("id", f"{task_id}-{index}"), "id", part),
         check.text(row.get("input"), "input", part),
         tuple(check.string(output, "output", part) for output in outputs),
     )
+    tell_unused(row, check, (), part)
+    return found
 
 
 def _category(raw: Mapping[str, Any], check: Checker, task_id: str) -> str | None:

@@ -26,6 +26,7 @@ from engine.pools.json_file import holds_task, read_json
 from engine.pools.lazy import LazyPool, TaskReader
 from engine.pools.niv2 import read_niv2, task_files
 from engine.pools.options import PoolOptions
+from engine.pools.parts import IS_PACKED, PACKED, files_ending
 from engine.pools.rows import Located, Row, RowReader, read_csv, read_jsonl
 from engine.pools.splits import official_names
 from engine.pools.tables import HUB, is_dataset_folder, open_dataset, read_dataset, read_parquet
@@ -42,7 +43,6 @@ READERS: dict[str, Callable[[Path, Faults], Iterator[Row]]] = {
 }
 """Readers of rows, by the ending of the file's name."""
 
-_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _LOOKED_AT = 100  # rows that show the format
 
 
@@ -156,16 +156,15 @@ def _is_niv2(path: Path, named: str | None) -> bool:
         return named == NIV2 and (path.is_dir() or path.suffix.lower() == ".json")
     if path.is_file():
         return path.suffix.lower() == ".json" and bool(holds_task(path))
-    try:
-        files = task_files(path)
-    except InputError:
-        return False
+    files = task_files(path)
     # A folder of JSON arrays is a pool in parts. One readable file tells it.
-    return next((look for look in map(holds_task, files) if look is not None), True)
+    return bool(files) and next((t for t in map(holds_task, files) if t is not None), True)
 
 
 def _open_niv2(path: Path, options: PoolOptions) -> LazyPool:
     files = task_files(path) if path.is_dir() else [path]
+    if not files:
+        raise InputError("holds no .json files", file=path)
     if options.split is not None:
         names = set(official_names(path, options.split))
         files = [file for file in files if file.stem in names]
@@ -184,19 +183,17 @@ def part_files(path: Path) -> list[Path]:
     """The files of a pool, all of one kind.
 
     Raises:
-        InputError: If there is none, or there are several kinds.
+        InputError: If there is none, one is packed, or there are several kinds.
     """
     known = ", ".join(READERS)
     if path.is_file():
         if path.suffix.lower() not in READERS:
             problem = f"unknown kind of file {path.suffix!r}; valid endings: {known}"
-            if path.suffix.lower() in _PACKED:
-                problem = "is packed; unpack it first"
+            if path.suffix.lower() in PACKED:
+                problem = IS_PACKED
             raise InputError(problem, file=path)
         return [path]
-    # What systems and editors keep beside a file begins with a dot.
-    visible = (file for file in path.iterdir() if not file.name.startswith("."))
-    files = sorted(file for file in visible if file.suffix.lower() in READERS)
+    files = files_ending(path, READERS)
     kinds = Counter(file.suffix.lower() for file in files)
     if not files:
         raise InputError(f"holds no file that ends in one of {known}", file=path)
@@ -241,30 +238,27 @@ def _task_reader(
     if isinstance(form, TaskFormat):
         return partial(_whole_tasks, read, form, options)
     column = options.columns.task
-    if column is None and any(form.task_column in row.values for row in first):
-        column = form.task_column
-    if column is None:
-        return partial(single_tasks, read, form, options)
-    _check_definition(form, first, options)
-    return partial(Grouping(form, options, column).tasks, read)
-
-
-def _check_definition(form: InstanceFormat, first: Sequence[Row], options: PoolOptions) -> None:
-    """That rows to be grouped have definitions: one complaint in the place of one per row.
-
-    Raises:
-        InputError: If none of the first rows has one.
-    """
-    checks = [(Checker(IgnoredFaults(), row.file, row.place), row) for row in first]
-    parts = [form.parse(row, options.columns, check) for check, row in checks]
-    good = [one for (check, _), one in zip(checks, parts, strict=True) if not check.bad]
-    if good and not any(one.definition for one in good):
+    if column is not None and not _have_definitions(form, first, options):
+        # One complaint in the place of one per row.
         raise InputError(
             "rows that are grouped into tasks need a definition; name the column that holds it, "
             f"one of {', '.join(first[0].values)}",
             file=first[0].file,
             field="columns.definition",
         )
+    if column is None and any(form.task_column in row.values for row in first):
+        column = form.task_column if _have_definitions(form, first, options) else None
+    if column is None:
+        return partial(single_tasks, read, form, options)
+    return partial(Grouping(form, options, column).tasks, read)
+
+
+def _have_definitions(form: InstanceFormat, first: Sequence[Row], options: PoolOptions) -> bool:
+    """Whether any of the first rows has one, as rows that are grouped must."""
+    checks = [(Checker(IgnoredFaults(), row.file, row.place), row) for row in first]
+    parts = [form.parse(row, options.columns, check) for check, row in checks]
+    good = [one for (check, _), one in zip(checks, parts, strict=True) if not check.bad]
+    return not good or any(one.definition for one in good)
 
 
 def _whole_tasks(

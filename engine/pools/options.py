@@ -23,8 +23,8 @@ class Columns(Record):
         id: Id of a row's task, or of its instance where rows are grouped; `id` if there is one,
             or else made from the file name and the row's number.
         task: The column by whose values rows are grouped into tasks. Without it each row is a task
-            of its own, except that chat messages and prompts are grouped by a column `task` if
-            there is one. `system` stands for the system message of chat messages.
+            of its own, except that chat messages and prompts with a definition are grouped by a
+            column `task` if there is one. `system` stands for the system message of chat messages.
         definition: The instruction; `instruction` in the Alpaca form, `definition` beside prompts
             and, if there is one, beside messages, which otherwise give it as system message.
         input: An instance's input; `input` in the Alpaca form, or `context` where there is no such

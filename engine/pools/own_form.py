@@ -23,7 +23,7 @@ _SECTIONS: dict[str, type[Record]] = {
 def parse_jostle(row: Row, _columns: Columns, check: Checker) -> Task | None:
     """A task in our own form, the fields of `engine.tasks.Task`; None if a fault was told."""
     try:
-        task = Task.model_validate(row.values)
+        task = Task.model_validate(_without_nulls(row.values, Task))
     except ValidationError as error:
         for wrong in error.errors():
             field, part = _location(wrong["loc"])
@@ -31,6 +31,20 @@ def parse_jostle(row: Row, _columns: Columns, check: Checker) -> Task | None:
         return None
     check.task(task, {})
     return None if check.bad else task
+
+
+def _without_nulls(values: Any, schema: type[Record]) -> Any:
+    """What is given of a record: a table has null where nothing is."""
+    if not isinstance(values, dict):
+        return values
+    optional = {name for name, field in schema.model_fields.items() if not field.is_required()}
+    given = {
+        name: value for name, value in values.items() if value is not None or name not in optional
+    }
+    for name, section in _SECTIONS.items():
+        if isinstance(given.get(name), list):
+            given[name] = [_without_nulls(one, section) for one in given[name]]
+    return given
 
 
 def _location(location: tuple[int | str, ...]) -> tuple[str, str]:
@@ -77,12 +91,14 @@ def parse_self_instruct(row: Row, columns: Columns, check: Checker) -> Task | No
         if not isinstance(value, dict):
             check.mapping(value, part)
             continue
+        value = Watched(value)
         text = value.get("input")
         if text is None:
             check.fault("missing", "input", part)
             continue
         text = check.string(text, "input", part)
         outputs = check.outputs(value.get("output"), "output", part)
+        tell_unused(value, check, (), part)
         instances.append((f"{task_id}-{index}", text, outputs))
     category = row_category(values, columns, check)
     classification = values.get("is_classification")

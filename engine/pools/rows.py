@@ -71,7 +71,10 @@ def read_jsonl(file: Path, faults: Faults) -> Iterator[Row]:
 
 
 def read_csv(file: Path, faults: Faults) -> Iterator[Row]:
-    """Rows of a CSV or, if the file's name ends in `.tsv`, a tab-separated file with a header."""
+    """Rows of a CSV or, if the file's name ends in `.tsv`, a tab-separated file with a header.
+
+    Rows without any value are passed over.
+    """
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     # A limit of the whole process, 128 KiB at first, which is less than a long document.
     csv.field_size_limit(max(csv.field_size_limit(), sys.maxsize >> 16))
@@ -84,7 +87,7 @@ def read_csv(file: Path, faults: Faults) -> Iterator[Row]:
             lines = csv.reader(stream, delimiter=delimiter, strict=True)
             header = _header(file, lines, faults)
             if header:
-                yield from _csv_rows(file, lines, header, faults)
+                yield from _csv_rows(file, lines, header, delimiter, faults)
     except OSError as error:
         faults.add(InputError(f"cannot be read: {error.strerror}", file=file))
 
@@ -94,12 +97,15 @@ def _header(file: Path, lines: Any, faults: Faults) -> list[str]:
     try:
         header: list[str] = next(lines, [])
     except csv.Error as error:
-        faults.add(InputError(f"not CSV: {error}", file=file, record="line 1"))
+        said = f"not CSV: {error}{_lost(1, lines.line_num)}"
+        faults.add(InputError(said, file=file, record="line 1"))
         return []
     names = [name.strip() for name in header]
     problem = None
     if not names:
         problem = "holds no header"
+    elif len(names) == 1 and any(mark in names[0] for mark in ",;|\t"):
+        problem = f"holds one column, {names[0]!r}; commas part columns, in .tsv files tabs"
     elif not all(names[1:]):
         problem = f"column {names.index('', 1) + 1} of the header has no name"
     elif len(set(names)) < len(names):
@@ -113,7 +119,9 @@ def _header(file: Path, lines: Any, faults: Faults) -> list[str]:
     return names
 
 
-def _csv_rows(file: Path, lines: Any, header: list[str], faults: Faults) -> Iterator[Row]:
+def _csv_rows(
+    file: Path, lines: Any, header: list[str], delimiter: str, faults: Faults
+) -> Iterator[Row]:
     name = str(file)
     while True:
         number = lines.line_num + 1  # a field may hold line breaks, so it is not the row's number
@@ -121,14 +129,21 @@ def _csv_rows(file: Path, lines: Any, header: list[str], faults: Faults) -> Iter
         try:
             values = next(lines, None)
         except csv.Error as error:
-            faults.add(InputError(f"not CSV: {error}", file=file, record=place))
+            said = f"not CSV: {error}{_lost(number, lines.line_num)}"
+            faults.add(InputError(said, file=file, record=place))
             continue
         if values is None:
             return
-        if not values:
-            continue  # a blank line
+        if not any(map(str.strip, values)):
+            continue
+        problem = None
         if len(values) != len(header):
             problem = f"has {len(values)} fields, the header has {len(header)}"
+        elif delimiter == "\t" and any("\t" in one and {*"\r\n"} & {*one} for one in values):
+            # There many take a leading quotation mark for text, which nothing closes.
+            problem = "a value holds a line break and a tab"
+        if problem:
+            problem += _lost(number, lines.line_num)
             faults.add(InputError(problem, file=file, record=place))
             continue
         broken = [column for column, value in zip(header, values, strict=True) if _broken(value)]
@@ -136,6 +151,13 @@ def _csv_rows(file: Path, lines: Any, header: list[str], faults: Faults) -> Iter
             faults.add(InputError("not UTF-8", file=file, record=place, field=column))
         if not broken:
             yield Row(name, place, number, dict(zip(header, values, strict=True)))
+
+
+def _lost(first: int, last: int) -> str:
+    """What to say of a row at fault that takes up several lines."""
+    if last <= first:
+        return ""
+    return f"; lines {first} to {last} are not read: a quotation mark that is not closed?"
 
 
 def _broken(value: str) -> bool:

@@ -10,13 +10,19 @@ from typing import Any
 from engine.pools.checks import Checker
 from engine.pools.options import Columns
 
-_CONTEXT = frozenset(
+BESIDE_MESSAGES = frozenset(
     [
-        *("system", "system_prompt", "history", "context", "documents", "tools", "functions"),
+        *("documents", "tools", "functions"),
         *("image", "images", "video", "videos", "audio", "audios"),
     ]
 )
-"""What a model is told or shown beside the prompt, in the words of known data sets."""
+"""What a model is told or shown beside chat messages, in the words of known data sets."""
+
+TOOL_CALLS = ("tool_calls", "function_call")
+"""What a message has beside or in the place of its content, and nothing here can score."""
+
+_CONTEXT = BESIDE_MESSAGES | {"system", "system_prompt", "history", "context"}
+"""What it is told or shown beside any prompt."""
 
 
 _SHORTEST = 4
@@ -44,32 +50,36 @@ class Watched(dict[str, Any]):
         return frozenset(self.asked - self.keys())
 
 
-def tell_unused(values: Watched, check: Checker, known: Collection[str] = ()) -> None:
+def tell_unused(
+    values: Watched, check: Checker, known: Collection[str] = (), part: str | None = None
+) -> None:
     """Tell of keys that nothing has asked for.
 
     Args:
         check: Is told of a fault where something would be lost that changes the meaning, be it
             that its name is misspelt.
         known: Keys that need no note.
+        part: The part of the record that the values are, such as `instances[3]`. Of a part, empty
+            keys need no note: in a table each has those of all others.
     """
     for name in values:
         if name in values.asked:
             continue
         if name in _CONTEXT and not is_empty(values[name]):
             problem = "is not used, and without it the task means another thing; put it into the "
-            check.fault(f"{problem}prompt, or leave it out", name)
-        elif name in known or is_index(name):
+            check.fault(f"{problem}prompt, or leave it out", name, part)
+        elif name in known or is_index(name) or (part and is_empty(values[name])):
             continue
         elif (meant := _meant(name, values.missing)) and not is_empty(values[name]):
             role = "input" if meant == "context" else meant
-            way = f"--column {role}={name}, " if role in Columns.model_fields else ""
+            way = f"--column {role}={name}, " if role in Columns.model_fields and not part else ""
             problem = f"is not used, and there is no {meant!r}, which it may be"
-            check.fault(f"{problem}: {way}rename it, or leave it out", name)
+            check.fault(f"{problem}: {way}rename it, or leave it out", name, part)
         else:
-            hint = (
-                "; --column task=task makes a task of rows that share it" if name == "task" else ""
-            )
-            check.note(f"{name!r} is not used{hint}")
+            of_rows = name == "task" and not part
+            hint = "; --column task=task makes a task of rows that share it" if of_rows else ""
+            where = f" in {part.partition('[')[0]}" if part else ""
+            check.note(f"{name!r}{where} is not used{hint}")
 
 
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ from engine.errors import InputError
 from engine.perturb import Shown, make_perturbation
 from engine.prompts import EncodedPrompt, PromptBuilder
 from engine.prompts.seams import shared_prefix
+from engine.prompts.special import without_end_texts
 from engine.protocol.api import Usage
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.backend import Backend, Scored
@@ -97,9 +98,13 @@ class TaskPlan:
 
 
 def missing_gold(task: Task, config: ScoreConfig) -> InputError | None:
-    """The fault of the first instance that is measured and has no gold output; None without one."""
+    """The fault of the first instance that is measured and has no gold output; None without one.
+
+    One that `PromptBuilder.clean` empties is none.
+    """
+    bare = without_end_texts if config.prompt.strip_end_tokens else str
     for instance in task.sample_instances(config.n_instances, config.seed):
-        if not instance.golds:
+        if not any(map(str.strip, map(bare, instance.golds))):
             record = f"{task.id}/{instance.id}"
             return InputError("has no gold output to score", record=record, field="outputs")
     return None

@@ -33,8 +33,6 @@ def load_tokenizer(
     Raises:
         InputError: If it is not there, or is another one than the server's.
     """
-    from transformers import AutoTokenizer
-
     from engine.weights.models import resolve_model
 
     name = model or served.tokenizer_model
@@ -49,9 +47,30 @@ def load_tokenizer(
             record=name,
             field="--model",
         ) from error
-    tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    tokenizer = open_tokenizer(location, "--model", trust_remote_code=trust_remote_code)
     served.check_tokenizer(tokenizer, name)
     return tokenizer
+
+
+def open_tokenizer(location: str, field: str, *, trust_remote_code: bool) -> Any:
+    """The tokenizer of a folder.
+
+    Args:
+        field: What named the model, for messages.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Raises:
+        InputError: If it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    from engine.prompts.faults import described
+
+    try:
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, LookupError, TypeError, ImportError) as error:
+        problem = f"its tokenizer cannot be loaded: {described(error)}"
+        raise InputError(problem, file=location, field=field) from error
 
 
 def weights_identity(folder: Path) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from cli.select import read_table
 from training.selection.strategy_testing import draw_scores
 
 
@@ -78,6 +79,12 @@ def test_what_is_wrong_is_said_at_once(
 
 
 @pytest.mark.slow
+def test_a_name_with_brackets_is_no_pattern(tmp_path: Path) -> None:
+    path = tmp_path / "s[1].parquet"
+    draw_scores(2).write_parquet(path)
+    assert read_table(path).height == 2
+
+
 @pytest.mark.parametrize(
     ("column", "values", "complaint"),
     [

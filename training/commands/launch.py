@@ -22,6 +22,7 @@ from engine.process.settings import EngineSettings, flag_value
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
 from engine.weights.checkpoint_check import check_whole
+from engine.weights.identity import open_tokenizer
 from engine.weights.models import local_folder, model_name
 from training.config.run_config import EngineConfig, ModelConfig, RunConfig
 from training.report.after_round import ReportAfterRounds
@@ -249,11 +250,8 @@ def make_client(url: str, paraphrases: Path, *, patience_s: float | None) -> Eng
 
 def make_builder(location: str, config: RunConfig) -> PromptBuilder:
     """Prompts as the engine builds them."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(
-        location, trust_remote_code=config.model.trust_remote_code
-    )
+    trusted = config.model.trust_remote_code
+    tokenizer = open_tokenizer(location, "model.name", trust_remote_code=trusted)
     return PromptBuilder(tokenizer, config.score.prompt, config.model.max_model_len)
 
 

@@ -11,12 +11,14 @@ from engine.errors import InputError
 from engine.pools.checks import NOT_UNICODE, is_unicode, kind
 from engine.pools.options import Column
 from engine.pools.rows import Row
+from engine.pools.unused import BESIDE_MESSAGES, TOOL_CALLS, is_empty
 from engine.protocol.completions import ChatPair, Message, TextPair
 from engine.tasks import Record
 
 _PROMPTS = ("prompt",)
 _COMPLETIONS = ("completion", "completions")
 _MESSAGES = ("messages",)
+_BESIDE_CONTENT = {*TOOL_CALLS, *BESIDE_MESSAGES, "thinking", "reasoning", "reasoning_content"}
 
 
 class PairColumns(Record):
@@ -109,7 +111,7 @@ class PairForm:
 
         Raises:
             InputError: Naming the row and the field, if one is missing, null, of another kind or
-                empty, or a conversation has no turn to score.
+                empty, or a conversation has no turn to score, or more than roles and contents.
         """
         return list(_Cells(row).pairs(self))
 
@@ -146,12 +148,14 @@ class _Cells:
                 yield RowPair(prompt, self._completion(completion, name))
 
     def _messages(self, field: str, *, ends: bool) -> Iterator[tuple[str, str]]:
+        self._refuse(self._row.values, BESIDE_MESSAGES)
         role = name = content = ""
         for number, message in enumerate(self._list(field)):
             name = f"{field}[{number}]"
             if not isinstance(message, dict):
                 raise self._fault(f"expected an object, found {kind(message)}", name)
             role = self._text(message.get("role"), f"{name}.role")
+            self._refuse(message, _BESIDE_CONTENT, f"{name}.")
             content = self._text(message.get("content"), f"{name}.content")
             yield role, content
         if ends and role != "assistant":
@@ -162,6 +166,13 @@ class _Cells:
         if not ends and role == "assistant":
             problem = "the last turn is the assistant's, and there is a completion to follow it"
             raise self._fault(problem, field)
+
+    def _refuse(self, values: dict[str, Any], names: Collection[str], before: str = "") -> None:
+        """That nothing of a conversation is there but roles and contents."""
+        for name in values:
+            if name in names and not is_empty(values[name]):
+                problem = "is not scored, and without it the conversation is another one; leave it "
+                raise self._fault(f"{problem}out to score that", before + name)
 
     def _completion(self, value: Any, field: str) -> str:
         text = self._text(value, field)

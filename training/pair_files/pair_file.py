@@ -191,6 +191,8 @@ def _sources(spec: str, split: str | None, subset: str | None) -> Iterator[_Sour
     if is_dataset:
         dataset = open_dataset(spec, split, subset)
         schema = dataset.features.arrow_schema
+        if any("arrow.json" in str(column.type) for column in schema):
+            schema = None  # such a column is read as what it spells
         yield _Source(spec, partial(read_dataset, dataset, spec), schema)
         return
     for field, value in (("split", split), ("subset", subset)):

@@ -58,7 +58,7 @@ def test_labels_are_scaled_to_sum_to_one_and_instances_averaged() -> None:
     )
     found = compute_measures(table, "label_probabilities").row(0, named=True)
     second = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert found["label_bald"] == pytest.approx(LN2 / 2, abs=1e-12)
+    assert found["label_bald"] == pytest.approx(LN2, abs=1e-12), "a single prompt tells nothing"
     assert found["label_entropy"] == pytest.approx((LN2 + second) / 2, abs=1e-12)
 
 
@@ -100,6 +100,24 @@ def test_output_disagreement_counts_prompts_and_instances_alike() -> None:
     )
     found = compute_measures(table, "samples").row(0, named=True)
     assert found["output_disagreement"] == pytest.approx((0.5 + 0.75) / 2, abs=1e-12)
+
+
+def test_what_has_nothing_to_be_compared_with_is_not_measured() -> None:
+    labels = label_table([{"yes": 0.5, "no": 0.5}])
+    found = compute_measures(labels, "label_probabilities").row(0, named=True)
+    assert found["label_bald"] is None
+    assert found["label_entropy"] == pytest.approx(LN2, abs=1e-12)
+    single = compute_measures(sample_table([["a"], ["b"]]), "samples").row(0, named=True)
+    assert {name for name, value in single.items() if value is None} == {
+        "self_consistency",
+        "sample_entropy",
+        "sample_bald",
+    }
+    # An instance that has enough is measured all the same.
+    table = sample_table([["a"], ["b"]], [["a", "b"], ["c", "d"]])
+    mixed = compute_measures(table, "samples").row(0, named=True)
+    assert mixed["self_consistency"] == 0.5
+    assert mixed["sample_entropy"] == pytest.approx(LN2, abs=1e-12)
 
 
 def test_information_of_samples() -> None:

@@ -156,6 +156,13 @@ SAID = ("Say it.", "x", ("y",))
             [SAID],
         ),
         ("old_mac.csv", b"instruction,input,output\rSay it.,x,y\r", [SAID]),
+        ("empty_rows.csv", "instruction,input,output\nSay it.,x,y\n,,\n , ,\n", [SAID]),
+        ("quoted.tsv", 'instruction\tinput\toutput\nSay it.\t"x"\t"y"\n', [SAID]),
+        (
+            "one_task_each.jsonl",
+            [{"task": "t", "messages": CHAT}, {"task": "t", "messages": CHAT}],
+            [("Hi", "", ("Yo",))] * 2,
+        ),
     ],
 )  # fmt: skip
 def test_a_good_file_and_its_tasks(
@@ -198,6 +205,24 @@ HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
         ("a.json", {"what": 1}, "field 'format': unknown format: its records have the keys 'what'"),
         ("a.csv", "a,,b\n1,2,3\n", "record line 1: column 2 of the header has no name"),
         ("a.csv", "a,b\n1\n", "record line 2: has 1 fields, the header has 2"),
+        ("a.csv", "a;b\n1;2\n", "record line 1: holds one column, 'a;b'; commas part columns"),
+        ("a.tsv", "a,b\n1,2\n", "record line 1: holds one column, 'a,b'; commas part columns"),
+        (
+            "a.csv",
+            'instruction,output\na,b\nc,"d\ne,f\n',
+            "record line 3: not CSV: unexpected end of data; lines 3 to 4 are not read: a quota",
+        ),
+        ("a.csv", 'a,"b\n1,2\n', "record line 1: not CSV: unexpected end of data; lines 1 to 2"),
+        (
+            "a.csv",
+            'instruction,output\na,"b\nc",d\n',
+            "record line 2: has 3 fields, the header has 2; lines 2 to 3 are not read",
+        ),
+        (
+            "a.tsv",
+            'instruction\toutput\n"a\tb\nc"\td\n',
+            "record line 2: a value holds a line break and a tab; lines 2 to 3 are not read",
+        ),
         ("a.jsonl", [ALPACA | {"tools": "[{}]"}], f"record line 1, field 'tools': {LOST}"),
         ("a.jsonl", [ALPACA | {"images": ["a.png"]}], f"record line 1, field 'images': {LOST}"),
         ("a.jsonl", [ALPACA | {"context": "c"}], f"record line 1, field 'context': {LOST}"),
@@ -246,6 +271,13 @@ HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
             [{"messages": [CHAT[0] | {"content": [{"type": "image_url"}]}, CHAT[1]]}],
             "record line 1, messages[0], field 'content[0]': only parts of text can be read",
         ),
+        (
+            "a.jsonl",
+            [{"messages": [CHAT[0] | {"images": ["a.png"]}, CHAT[1]]}],
+            f"record line 1, messages[0], field 'images': {LOST}",
+        ),
+        ("a.jsonl", [NIV1 | {"id": " a"}], "record line 1, field 'id': an id must not begin or"),
+        ("a.jsonl", [NIV1 | {"name": "a\0"}], "record line 1, field 'name': an id must not hold a"),
         ("a.jsonl", [ALPACA | {"id": "a\nb"}], "record line 1, field 'id': an id must not hold a"),
         ("a.jsonl", [ALPACA | {"id": "a "}], "record line 1, field 'id': an id must not begin or"),
         ("a.jsonl", [ALPACA | {"id": "a\u2029b"}], "record line 1, field 'id': an id must not"),
@@ -351,6 +383,18 @@ def test_what_is_not_used_is_named(tmp_path: Path) -> None:
     assert found(write(tmp_path, "c.jsonl", turns))[1] == (
         "of several answers in a conversation the last alone is a gold output: 1 record(s)",
     )
+    more: dict[str, Any] = {"thinking": "Hm.", "refusal": None}
+    thoughts = [{"messages": [more | one for one in CHAT]}]
+    assert found(write(tmp_path, "d.jsonl", thoughts))[1] == (
+        "'thinking' in messages is not used: 1 record(s)",
+    )
+    instances = [{"input": "", "output": "", "source": "here"}]
+    seed = {"id": "t", "instruction": "i", "instances": instances}
+    assert found(write(tmp_path, "e.jsonl", [seed]))[1][0] == (
+        "'source' in instances is not used: 1 record(s)"
+    )
+    rows = [{"task": "t", "prompt": "a", "completion": "b"}]
+    assert "'task' is not used; --column task=task" in found(write(tmp_path, "f.jsonl", rows))[1][0]
 
 
 def test_what_systems_keep_beside_a_file_is_not_read(tmp_path: Path) -> None:
@@ -367,6 +411,35 @@ def test_a_packed_file_is_no_pool(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(json.dumps(ALPACA).encode()))
     with pytest.raises(InputError, match=r"a\.jsonl\.gz: is packed; unpack it first"):
         open_pool(path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.jsonl", [ALPACA]), ("t.json", NIV1)])
+def test_a_packed_part_is_not_left_out(name: str, content: Any, tmp_path: Path) -> None:
+    write(tmp_path, name, content)
+    packed = tmp_path / f"Z{name.upper()}.gz"
+    packed.write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    with pytest.raises(InputError, match=rf"{packed.name}: is packed; unpack it first"):
+        open_pool(tmp_path)
+    packed.with_suffix("").write_bytes((tmp_path / name).read_bytes())
+    assert len(read(tmp_path)) == 2, "one that is there unpacked is; endings may be in upper case"
+
+
+def test_columns_of_a_data_set_that_are_decoded(tmp_path: Path) -> None:
+    from datasets import (  # type: ignore[import-untyped]
+        Dataset,
+        Features,
+        Image,
+        Json,
+        List,
+    )
+
+    images = [None, {"bytes": b"no image", "path": None}]
+    rows = {"messages": [CHAT, [CHAT[0] | {"name": "x"}, CHAT[1]]], "image": images}
+    features = Features(messages=List(Json()), image=Image())
+    Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "set")
+    faults, _, n_tasks = found(tmp_path / "set")
+    assert n_tasks == 1
+    assert [told.startswith(f"record row 2, field 'image': {LOST}") for told in faults] == [True]
 
 
 def test_examples_of_the_first_natural_instructions(tmp_path: Path) -> None:
@@ -386,7 +459,7 @@ def test_a_row_at_fault_leaves_the_rest_of_its_task(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_wants_to_run_a_script_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
     def load(*_: object) -> None:
         raise RuntimeError("Dataset scripts are no longer supported, but found old.py")

@@ -63,6 +63,19 @@ def test_what_is_too_large_to_hold_goes_through_files(
 
 
 @pytest.mark.parametrize("bucket", [40, 1 << 20])
+def test_bytes_are_no_text_however_large_the_pool_is(
+    bucket: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pools.grouping._BUCKET_BYTES", bucket)
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame([row | {"output": b"x"} for row in ROWS]).write_parquet(path)
+    faults, _, n_tasks = found(path, columns=BY_KIND)
+    assert n_tasks == 0
+    assert len(faults) == len(ROWS)
+    assert all("expected a text or a list of texts, found a bytes" in told for told in faults)
+
+
+@pytest.mark.parametrize("bucket", [40, 1 << 20])
 def test_a_sample_of_each_task_is_that_of_scoring(
     bucket: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

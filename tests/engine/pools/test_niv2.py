@@ -182,6 +182,7 @@ def test_faults_that_no_task_may_have_go_by_the_names_of_the_format(tmp_path: Pa
         ({"input": "red", "id": "a\nb"}, "id", "an id must not hold a line break or a control"),
         ({"input": "red", "id": " a"}, "id", "an id must not begin or end with a blank: ' a'"),
         ({"input": "red", "id": ""}, "id", "empty"),
+        ({"input": "red", "outputs": ["x"]}, "outputs", "is not used, and there is no 'output'"),
     ],
 )
 def test_faults_of_an_instance(tmp_path: Path, row: object, where: str, message: str) -> None:
@@ -201,6 +202,7 @@ def test_faults_of_an_instance(tmp_path: Path, row: object, where: str, message:
         ({"input": "x", "output": []}, "output", "expected a text, found a list"),
         ({"input": "x", "output": " "}, "output", "empty"),
         ({"input": "x", "output": "y", "explanation": 1}, "explanation", "expected a text, found"),
+        ({"input": "x", "output": "y", "images": [1]}, "images", "is not used, and without it"),
     ],
 )
 def test_faults_of_an_example(

@@ -36,6 +36,17 @@ def test_our_own_form_holds_all_of_a_task(tmp_path: Path) -> None:
     assert found(path)[0] == []
 
 
+def test_null_is_nothing_where_nothing_is_needed(tmp_path: Path) -> None:
+    """As in a table, whose rows have all columns."""
+    rows = [
+        {"id": "s", "definition": "d", "instances": [{"id": "1", "input": "", "outputs": None}]},
+        OWN | {"positive_examples": [{"input": "a", "output": "b", "explanation": None}]},
+    ]
+    rows[0] |= dict.fromkeys(OWN.keys() - rows[0].keys())
+    faults, _, n_tasks = found(write(tmp_path, "own.jsonl", rows))
+    assert (faults, n_tasks) == ([], 2)
+
+
 def test_a_task_of_self_instruct(tmp_path: Path) -> None:
     (task,) = open_pool(write(tmp_path, "seed.jsonl", [SELF_INSTRUCT]))
     assert (task.id, task.definition, task.classification) == ("t", "Do it.", True)

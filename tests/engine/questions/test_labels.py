@@ -142,6 +142,8 @@ def test_certain_labels_tell_nothing_or_all() -> None:
     assert same == {"label_bald": 0, "label_entropy": 0}
     assert apart.values["label_bald"] == pytest.approx(math.log(2))
     assert np.all(np.isfinite(information_table(LabelQuestion().arrange(apart.rows))))
+    single = measured(scores(0.5))
+    assert (single.values["label_bald"], single.standard_error) == (None, None)
     with pytest.raises(ValueError, match="the same labels"):
         measured(scores(1, 0)[:-1])
 

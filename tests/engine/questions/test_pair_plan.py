@@ -15,7 +15,7 @@ from engine.perturb import DropWords, Shown, make_perturbation
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.score_config import ScoreConfig
-from engine.questions.pair_plan import Pair, check_length, plan_pairs, plan_task
+from engine.questions.pair_plan import Pair, check_length, missing_gold, plan_pairs, plan_task
 from engine.tasks import Task
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import chat, gpt2
@@ -181,6 +181,15 @@ def test_gold_needs_gold_outputs() -> None:
     assert (caught.value.record, caught.value.field) == ("colors/i1", "outputs")
     generated = design(n=3)
     assert len(plan_task(task, generated, make_builder(generated)).instances) == 2
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_an_end_token_is_a_gold_output_unless_it_is_stripped(strip: bool) -> None:
+    config = design(n=1, reference="gold", prompt=PromptConfig(strip_end_tokens=strip))
+    (one,) = make_task(n_instances=1).instances
+    ended = one.model_copy(update={"outputs": (" </s>",)})
+    fault = missing_gold(make_task().model_copy(update={"instances": (ended,)}), config)
+    assert (fault is not None) == strip
 
 
 def test_a_task_without_instances_is_refused() -> None:

@@ -17,6 +17,7 @@ from engine.measures.compute import compute_measures
 from engine.measures.stability import map_stability
 from engine.perturb import DropWords, LetterCase, OrderExamples, Paraphrase, ResampleExamples
 from engine.perturb.base import Step
+from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.question_registry import find_question
 from engine.tasks import Task
@@ -60,6 +61,12 @@ def test_prompts_that_never_change_measure_nothing(task: Task, step: Step) -> No
     assert {pair.perturbation for pair in score.pairs} == {0}
     assert score.usage.pairs == 0
     assert 0 < score.prediction_probability < 1
+
+
+def test_blanks_at_the_ends_are_no_wording() -> None:
+    prompt = PromptConfig(layout="template", template="{{ definition }}{{ input }}")
+    (score,) = score_all([bare(" Translate\n")], design(prompt=prompt))
+    assert score.prompt_uncertainty is None
 
 
 def test_perturbations_that_happen_to_change_nothing_are_moves_of_zero() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.protocol.served_model import template_identity, tokenizer_identity
-from engine.weights.identity import weights_identity
+from engine.weights.identity import open_tokenizer, weights_identity
 from tests.engine.small_tokenizers import gpt2
 from tests.engine.weights.served import SERVED, live
 
@@ -40,6 +40,16 @@ def test_the_same_weights_elsewhere_are_the_same(tmp_path: Path) -> None:
     assert weights_identity(single) != weights_identity(one)
     (two / "config.json").unlink()
     assert weights_identity(two) not in (None, weights_identity(one))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_tokenizer_that_cannot_be_loaded_is_told(file: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / file).write_text("{")
+    with pytest.raises(InputError, match="its tokenizer cannot be loaded: ") as caught:
+        open_tokenizer(str(tmp_path), "--model", trust_remote_code=False)
+    assert (caught.value.file, caught.value.field) == (str(tmp_path), "--model")
+    assert "\n" not in str(caught.value)
 
 
 def test_other_weights_are_others(tmp_path: Path) -> None:

@@ -91,6 +91,23 @@ def test_faults_of_a_conversation(messages: Any, said: str) -> None:
     assert said in str(fault.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"messages": [USER, ASSISTANT | {"tool_calls": [{}]}]}, "messages[1].tool_calls"),
+        ({"messages": [USER | {"images": ["a.png"]}, ASSISTANT]}, "messages[0].images"),
+        ({"messages": [USER, ASSISTANT | {"thinking": "Hm."}]}, "messages[1].thinking"),
+        ({"messages": [USER, ASSISTANT], "tools": [{"name": "search"}]}, "tools"),
+    ],
+)
+def test_another_conversation_is_not_scored(values: dict[str, Any], field: str) -> None:
+    with pytest.raises(InputError) as fault:
+        pairs_of(row(**values))
+    assert fault.value.field == field
+    assert "without it the conversation is another one" in fault.value.problem
+    assert pairs_of(row(messages=[USER | {"tool_calls": None}, ASSISTANT], tools="[]"))
+
+
 def test_a_fault_in_a_list_of_completions_names_the_place() -> None:
     each = row(prompt="Q", completions=["a", ""])
     with pytest.raises(InputError, match=r"field 'completions\[1\]': empty"):
