@@ -40,6 +40,8 @@ _INCIDENTAL = frozenset(
         "bos_token_id",
         "eos_token_id",
         "pad_token_id",
+        "output_router_logits",
+        "router_aux_loss_coef",
     }
 )
 

@@ -24,6 +24,7 @@ from engine.weights.models import local_folder
 from engine.weights.probing import probe_logprobs, text_pairs
 from training.callback.engine_loads import EngineLoads, LoadReport, Snapshot
 from training.trainer.trained_model import (
+    active_adapter,
     gather_state,
     save_adapter_files,
     save_model_files,
@@ -40,7 +41,7 @@ class HotReload(TrainerCallback):
 
     At every epoch or so many steps, and at the end, the weights are copied, with log-probabilities
     that the live model gives to some pairs. The training goes on while a thread publishes them and
-    the engines load and verify them. Of a peft model the adapter alone is published. What came of
+    the engines load and verify them. Of a peft model the active adapter is published. What came of
     it goes to `reports`, to the trainer's log history, and, until its reporters end, to where its
     `report_to` says. At the end the training waits for the last weights. An engine that fails and
     weights that are not finite are told of, and the training goes on.
@@ -101,7 +102,8 @@ class HotReload(TrainerCallback):
         """Looks at the engines, and at whether the model can be published at all."""
         self._last, self._reporters_listen = None, True
         processing_class = more["processing_class"]
-        _check_adapter(unwrapped(more["model"]))
+        model = unwrapped(more["model"])
+        _check_adapter(model)
         if processing_class is None:
             raise InputError("the trainer was given no tokenizer", field="processing_class")
         if self._pairs is None:
@@ -109,6 +111,11 @@ class HotReload(TrainerCallback):
             self._pairs = text_pairs(partial(encode, add_special_tokens=False))
         if not state.is_world_process_zero:
             return
+        if any(getattr(model, f"is_loaded_in_{bits}bit", False) for bits in (4, 8)):
+            logger.warning(
+                "the model is loaded in 4 or 8 bits: an engine merges the adapter into the weights "
+                "that it serves, and gives other log-probabilities if these are not quantised"
+            )
         folder = self._folder or Path(args.output_dir) / "_hot-reload"
         self._loads = EngineLoads(
             self._urls, folder, self._patience_s, self._tasks, self._design, self._keys
@@ -183,8 +190,10 @@ class HotReload(TrainerCallback):
             self._loads.refuse(LoadReport(state.global_step, blocked, faults={"": fault}))
             return
         base = str(bare.name_or_path)
-        write: Callable[[Path], None] = partial(save_adapter_files, bare, state=copy)
-        if not adapter:
+        write: Callable[[Path], None]
+        if adapter:
+            write = partial(save_adapter_files, bare, name=active_adapter(bare), state=copy)
+        else:
             base = str(local_folder(base)) if base else ""
             write = partial(
                 save_model_files, bare, base=base, state=copy, tokenizer=processing_class
@@ -239,16 +248,14 @@ def _check_adapter(model: Any) -> None:
     configs = getattr(model, "peft_config", None)
     if configs is None:
         return
-    if len(configs) > 1:
-        raise InputError(f"has {len(configs)} adapters, of which one can be loaded", field="model")
     with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
-        next(iter(configs.values())).save_pretrained(folder)
+        configs[active_adapter(model)].save_pretrained(folder)
         read_config(Path(folder))
 
 
 def _precision(args: Any, model: Any) -> Precision:
     """The coarsest of what the weights are and what the forward pass computes in."""
-    mixed = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
+    mixed = {"no": "float32", "fp16": "float16"}.get(args.mixed_precision, "bfloat16")
     own = str(model.dtype).removeprefix("torch.")
     if own not in _COARSE:
         raise InputError(f"holds weights in {own}, which cannot be verified", field="model")

@@ -78,7 +78,7 @@ class TrainConfig(Record):
         gradient_accumulation_steps: Batches per optimiser step.
         instances_per_task: Instances of each selected task, at most.
         max_length: Longest row in tokens, prompt and completion; longer rows are left out and
-            reported, never cut. The model's context length when unset.
+            reported, never cut. One less than the model's context length when unset.
         precision: `auto` is float32 on CPU and bfloat16 on CUDA. With bfloat16 the optimiser still
             keeps float32 weights; what is written and probed is bfloat16.
         gradient_checkpointing: Trade time (a third more) for memory.
@@ -89,7 +89,8 @@ class TrainConfig(Record):
             steps; unset, an interrupted training starts over. Costs three times the float32 weights
             on disk while the training lasts.
         validation_tasks: Tasks of the pool that are never trained on; the weights of the epoch (or
-            of the `checkpoint_steps`) with the lowest loss on them are kept. 0: the last weights.
+            of the `checkpoint_steps`) with the lowest loss on them, the mean over rows, are kept.
+            0: the last weights.
         validation_instances: Instances of each validation task, at most.
         packing: Put several rows into one sequence; only with an attention implementation that
             keeps them apart (`attention`), so that the result is exact.

@@ -103,10 +103,12 @@ def train_rows(
     work.mkdir(parents=True, exist_ok=True)
     left = left_result(work)
     remove_outputs(work, keep=left.output if left else None)  # first: the disk may be full
-    _write_rows(work, rows, tasks)
+    too_long = rows.too_long
     if len(validation):
         chosen = _rows_of(validation, builder, config, config.train.validation_instances)
         write_parquet(work / "validation.parquet", chosen.frame)
+        too_long += chosen.too_long
+    _write_rows(work, rows, tasks, too_long)
     # Folders per attempt: a trainer left over from a killed run writes elsewhere.
     attempt = secrets.token_hex(4)
     job = TrainJob(
@@ -138,13 +140,13 @@ def train_rows(
     return result
 
 
-def _write_rows(work: Path, rows: TrainingRows, tasks: Pool) -> None:
+def _write_rows(work: Path, rows: TrainingRows, tasks: Pool, too_long: tuple[str, ...]) -> None:
     write_parquet(work / "rows.parquet", rows.frame)
     summary = RowsSummary(
         tasks=tuple(task.id for task in tasks),
         rows=rows.frame.height,
         tokens=rows.n_tokens,
-        too_long=rows.too_long,
+        too_long=too_long,
     )
     write_json(work / "rows.json", summary.model_dump(mode="json"))
 

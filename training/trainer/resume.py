@@ -40,11 +40,13 @@ class CheckpointMarker(Record):
         fingerprint: Of the training, see `fingerprint`.
         step: Optimiser steps done.
         seconds: Time of these steps.
+        processes: How many trained; None: not known.
     """
 
     fingerprint: str
     step: int
     seconds: float
+    processes: int | None = None
 
 
 def fingerprint(job: TrainJob) -> str:

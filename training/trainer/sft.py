@@ -18,7 +18,8 @@ from typing import Any
 import polars as pl
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -33,6 +34,8 @@ from training.trainer.patched_trl import project_completion_rows_only
 from training.trainer.resume import check_start, fingerprint
 from training.trainer.sft_progress import ProgressWriter
 from training.trainer.trained_model import (
+    active_adapter,
+    cast,
     gather_state,
     is_sharded,
     save_adapter_files,
@@ -46,6 +49,15 @@ from training.trainer.trainer_process import (
     TrainProgress,
     TrainResult,
 )
+
+_VALIDATION: dict[str, Any] = {
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "eval_loss",
+    "greater_is_better": False,
+    # The loss of a batch is a mean over its tokens, that of the rows a mean over batches.
+    "per_device_eval_batch_size": 1,
+    "prediction_loss_only": True,
+}
 
 
 def load_rows(path: Path) -> Dataset:
@@ -112,14 +124,9 @@ def training_arguments(
     if config.checkpoint_steps is not None:
         chosen |= dict.fromkeys(("save_steps", "eval_steps"), config.checkpoint_steps)
     if validated:
-        chosen |= {
-            "eval_strategy": saving,
-            "load_best_model_at_end": True,
-            "metric_for_best_model": "eval_loss",
-            "greater_is_better": False,
-            "per_device_eval_batch_size": config.batch_size,
-            "prediction_loss_only": True,
-        }
+        chosen |= _VALIDATION | {"eval_strategy": saving}
+    # A config of accelerate has a word for the precision as well; that of `config` counts.
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     try:
         return SFTConfig(**(chosen | config.arguments))
     except (TypeError, ValueError) as error:
@@ -176,6 +183,14 @@ def adapter_config(config: TrainConfig) -> Any | None:
     )
 
 
+def check_spread(trainer: Any, config: TrainConfig) -> None:
+    """`TrainingError` if adapters are to be trained on weights spread over processes."""
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    zero3 = plugin is not None and plugin.zero_stage == 3
+    if config.lora is not None and (trainer.is_fsdp_enabled or zero3):
+        raise TrainingError("train.lora cannot be combined with FSDP or DeepSpeed's ZeRO-3")
+
+
 def gather_model(trainer: Any, job: TrainJob) -> Any | None:
     """The trained model, whole, its adapters still apart; nothing but in the first process.
 
@@ -185,11 +200,11 @@ def gather_model(trainer: Any, job: TrainJob) -> Any | None:
     first = trainer.is_world_process_zero()
     if not is_sharded(trainer.model):
         return unwrapped(trainer.model) if first else None
-    if job.config.lora is not None:
-        raise TrainingError("train.lora cannot be combined with FSDP or DeepSpeed")
     state = gather_state(trainer.model, first=first)
     if state is None:
         return None
+    # As long as that is set, all processes would have to load the model together.
+    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
     model = load_model(job)
     model.load_state_dict(state)
     return model
@@ -216,10 +231,10 @@ def finish(model: Any, job: TrainJob, dtype: torch.dtype, configs: tuple[Any, An
     """
     check_finite(model)
     if job.config.publish == "adapter":
-        save_adapter_files(model, job.output)
+        save_adapter_files(model, job.output, active_adapter(model))
     whole = model if job.config.lora is None else model.merge_and_unload()
     whole.config, whole.generation_config = configs
-    whole.to(dtype)
+    cast(whole, dtype)
     if job.config.publish == "merged":
         save_model_files(whole, job.output, job.model, trust_remote_code=job.trust_remote_code)
     return whole
@@ -227,7 +242,6 @@ def finish(model: Any, job: TrainJob, dtype: torch.dtype, configs: tuple[Any, An
 
 def train(job: TrainJob) -> TrainResult | None:
     """Do the job; the result, or nothing in a process that is not the launcher's first."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = computed_dtype(job.config)
     rows = load_rows(job.rows)
     validation = None if job.validation_rows is None else load_rows(job.validation_rows)
@@ -244,9 +258,11 @@ def train(job: TrainJob) -> TrainResult | None:
     model = load_model(job)
     tokenizer = AutoTokenizer.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
     check_start(job)
-    # TRL writes special tokens into both; the published checkpoint keeps the model's own.
+    # TRL writes special tokens into both, and at a checkpoint transformers may refuse to save the
+    # second, which it has loaded; what is published keeps the model's own.
     configs = copy.deepcopy((model.config, model.generation_config))
-    if reason := project_completion_rows_only(device):
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    if reason := project_completion_rows_only("cuda" if torch.cuda.is_available() else "cpu"):
         print(f"prompt rows are projected as well, which is slower: {reason}", flush=True)
     trainer = SFTTrainer(
         model=model,
@@ -257,10 +273,11 @@ def train(job: TrainJob) -> TrainResult | None:
         callbacks=[writer],
         peft_config=adapter_config(job.config),
     )
+    check_spread(trainer, job.config)
     kept: Any = trainer.train_dataset
     assert job.config.packing or len(kept) == len(rows), "TRL dropped rows"
     if job.resume_from is not None:
-        writer.go_on_from(job.resume_from)
+        writer.go_on_from(job.resume_from, arguments.world_size)
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
     steps = trainer.state.global_step
     writer.write(TrainProgress(phase="saving", step=steps, total=steps))

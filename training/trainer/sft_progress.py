@@ -85,21 +85,36 @@ class ProgressWriter(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Mark the checkpoint that has just been written. Older ones go only then: transformers
-        itself removes them before, so that a kill in between leaves none that is whole.
+        itself removes them before, so that a kill in between leaves none that is whole. One at the
+        end of a training that ends within an epoch is none to go on from: transformers 5.19 would
+        train another step.
         """
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the other processes write parts of it
-        if self.active:
+        ends_within = state.global_step >= state.max_steps and state.epoch % 1 > 0
+        if self.active and not ends_within:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             marker = CheckpointMarker(
-                fingerprint=self.fingerprint, step=state.global_step, seconds=self.seconds
+                fingerprint=self.fingerprint,
+                step=state.global_step,
+                seconds=self.seconds,
+                processes=args.world_size,
             )
             mark_checkpoint(checkpoint, marker)
             remove_older(checkpoint, state.best_model_checkpoint)
 
-    def go_on_from(self, checkpoint: Path) -> None:
-        """Count the time of the steps that an earlier attempt has done."""
+    def go_on_from(self, checkpoint: Path, processes: int) -> None:
+        """Count the time of the steps that an earlier attempt has done.
+
+        Raises:
+            TrainingError: If it had another number of processes, whose steps held other rows.
+        """
         marker = read_marker(checkpoint)
         assert marker is not None, "only whole checkpoints are gone on from"
+        if marker.processes not in (None, processes):
+            raise TrainingError(
+                f"{checkpoint} is of a training by {marker.processes} processes, this one has "
+                f"{processes}; go on with {marker.processes}, or remove {checkpoint.parent}"
+            )
         self.seconds = marker.seconds
         self._n_timed = marker.step

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
+from engine.errors import InputError
 from engine.weights.publishing import TOKENIZER_FILES
 
 _KEPT_FILES = ("generation_config.json", *TOKENIZER_FILES)
@@ -77,6 +80,18 @@ def _gather_zero3(model: Any, part: str) -> Mapping[str, Tensor]:
     return {name: state[name] for name in model.state_dict() if name in state}
 
 
+def cast(model: Any, dtype: torch.dtype) -> None:
+    """Cast a model as transformers loads it in this type: no buffers, such as the frequencies of
+    rotary embeddings, and no parameters that it keeps in float32.
+    """
+    kept: Mapping[str, Any] = getattr(model, "_get_dtype_plan", lambda _: {})(dtype)
+    patterns = [pattern.replace("*", ".*") for pattern in kept]
+    for name, parameter in model.named_parameters():
+        floating = parameter.is_floating_point()
+        if floating and not any(re.search(pattern, name) for pattern in patterns):
+            parameter.data = parameter.data.to(dtype)
+
+
 def save_model_files(
     model: Any,
     folder: Path,
@@ -94,7 +109,14 @@ def save_model_files(
         state: Weights to write in place of those in memory.
         tokenizer: Written where `base` is no folder; None: the one of that name.
     """
-    model.save_pretrained(folder, state_dict=None if state is None else dict(state))
+    # save_pretrained refuses generation configs that from_pretrained takes. A twin has another one:
+    # a training may be using the model. FSDP's classes cannot be copied.
+    twin = object.__new__(type(model))
+    vars(twin).update(vars(model), generation_config=GenerationConfig())  # type: ignore[no-untyped-call]
+    twin.save_pretrained(folder, state_dict=None if state is None else dict(state))
+    if model.can_generate():
+        file = folder / "generation_config.json"
+        model.generation_config.to_json_file(file, keys_to_pop=["compile_config"])
     if not (base and Path(base).is_dir()):
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(
             base, trust_remote_code=trust_remote_code
@@ -107,13 +129,32 @@ def save_model_files(
                 shutil.copyfile(source, folder / source.name)
 
 
+def active_adapter(model: Any) -> str:
+    """Name of a peft model's adapter: others may lie beside it, such as TRL's frozen `ref`.
+
+    Raises:
+        InputError: If not exactly one is active.
+    """
+    found = model.active_adapters
+    names = found() if callable(found) else found  # it is a method of transformers' own models
+    if len(names) != 1:
+        problem = f"has {len(names)} active adapters, of which one can be loaded"
+        raise InputError(problem, field="model")
+    return str(names[0])
+
+
 def save_adapter_files(
-    model: Any, folder: Path, *, state: Mapping[str, Tensor] | None = None
+    model: Any, folder: Path, name: str, *, state: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write a peft model's adapter, without the weights it belongs to."""
+    """Write an adapter of a peft model, without the weights it belongs to."""
     told = {} if state is None else {"state_dict": dict(state)}
-    model.save_pretrained(folder, save_embedding_layers=False, **told)
+    model.save_pretrained(folder, selected_adapters=[name], save_embedding_layers=False, **told)
     (folder / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+    own = folder / name  # where peft writes one that is not called "default"
+    if own.is_dir():
+        for file in own.iterdir():
+            file.rename(folder / file.name)
+        own.rmdir()
 
 
 def unwrapped(model: Any) -> Any:

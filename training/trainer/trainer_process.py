@@ -115,7 +115,8 @@ class TrainResult(Record):
         seconds: Time of all steps together.
         seconds_per_step: The mean.
         losses: Loss of every step.
-        validation_losses: Optimiser step and mean loss on the validation tasks, if there are any.
+        validation_losses: Optimiser step and loss on the validation tasks, if there are any: the
+            mean over their rows of a row's mean loss per completion token.
         best_step: The step whose weights were kept, where validation chose them.
         probes: The job's pairs with their log-probabilities.
         fingerprint: Of the training, see `training.trainer.resume.fingerprint`.
@@ -295,6 +296,9 @@ def _environment(model: str, launcher: Sequence[str]) -> dict[str, str]:
         environment[OWNER_VARIABLE] = f"{socket.gethostname()} {os.getpid()}"
     else:
         environment[PARENT_VARIABLE] = str(os.getpid())
+        # One process trains on one GPU: of several, transformers would make one nn.DataParallel.
+        visible = environment.get("CUDA_VISIBLE_DEVICES", "0")
+        environment["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
     if Path(model).is_dir():
         # A folder has all that is needed; asking the hub about it would only cost time-outs.
         environment.setdefault("HF_HUB_OFFLINE", "1")

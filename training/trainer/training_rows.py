@@ -54,7 +54,8 @@ def build_rows(
     """Rows of the tasks: a seeded sample of instances that have a gold output, the first of them.
 
     The prompt is laid out exactly as in scoring, with the same number of examples. Rows that are
-    longer than `config.max_row_length` are left out and reported.
+    longer than `config.max_row_length`, that fill the context to its last token, which an engine
+    could not score, or whose prompt alone is too long are left out and reported.
 
     Args:
         instances_per_task: Instances of each task, at most; `config.train` says it when unset.
@@ -64,6 +65,8 @@ def build_rows(
     """
     rows: list[dict[str, object]] = []
     too_long: list[str] = []
+    longest = min(config.max_row_length, config.model.max_model_len - 1)
+    room = config.score.max_output_tokens
     for task in map(builder.clean, tasks):
         answered = [instance for instance in task.instances if instance.outputs]
         if not answered:
@@ -75,9 +78,15 @@ def build_rows(
         for instance in with_gold.sample_instances(
             instances_per_task or config.train.instances_per_task, config.train.seed
         ):
-            prompt = builder.prompt(task, instance, config.score.max_output_tokens).token_ids
+            try:
+                prompt = builder.prompt(task, instance, room).token_ids
+            except InputError as error:
+                if error.field != "input":
+                    raise
+                too_long.append(f"{task.id}/{instance.id}")
+                continue
             completion = builder.completion(instance.outputs[0])
-            if len(prompt) + len(completion) > config.max_row_length:
+            if len(prompt) + len(completion) > longest:
                 too_long.append(f"{task.id}/{instance.id}")
                 continue
             rows.append(
@@ -89,7 +98,9 @@ def build_rows(
                 }
             )
         if len(rows) == before:
-            problem = f"every row is longer than {config.max_row_length} tokens"
+            problem = (
+                f"every row is longer than {longest} tokens, or leaves no room for {room} more"
+            )
             raise InputError(problem, record=task.id, field="instances")
     return TrainingRows(pl.DataFrame(rows, schema=ROW_COLUMNS), tuple(too_long))
 

@@ -10,12 +10,14 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from datasets import Dataset  # type: ignore[import-untyped]
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 from transformers.integrations import integration_utils
 from trl.trainer.sft_config import SFTConfig
@@ -31,9 +33,10 @@ from engine.weights.manifest import check_files, read_manifest
 from engine.weights.probing import probe_logprobs
 from tests.engine.weights.served import live
 from tests.training.fakes import make_score, make_task
-from tests.training.tiny import make_tokenizer, save_tiny_model
+from tests.training.tiny import make_tiny_model, make_tokenizer, save_tiny_model
 from training.callback import HotReload, engine_loads
 from training.callback.callback_folder import CallbackFolder
+from training.callback.hot_reload import _precision
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +126,7 @@ def train(
     reload: HotReload,
     *beside: TrainerCallback,
     peft: LoraConfig | None = None,
+    model: Any = None,
     **arguments: Any,
 ) -> SFTTrainer:
     chosen: dict[str, Any] = {
@@ -137,7 +141,7 @@ def train(
         "bf16": False,
     }
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base),
+        model=model or AutoModelForCausalLM.from_pretrained(base),
         args=SFTConfig(**(chosen | arguments)),
         train_dataset=Dataset.from_list(ROWS),
         processing_class=make_tokenizer(),
@@ -308,6 +312,56 @@ def test_of_a_peft_model_the_adapter_goes(base: Path, engine: FakeEngine) -> Non
     dora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=True)
     with pytest.raises(InputError, match=r"use_dora.*cannot be merged"):
         train(base, HotReload("http://one"), peft=dora)
+
+
+@pytest.mark.parametrize("name", ["default", "mine"])
+def test_of_several_adapters_the_active_one_goes(base: Path, engine: FakeEngine, name: str) -> None:
+    """TRL lays a frozen `ref` beside the one that it trains."""
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora, name)
+    model.add_adapter("ref", lora)
+    reload = HotReload("http://one", every=1_000)
+    train(base, reload, model=model)
+    assert [report.faults for report in reload.reports] == [{}]
+    (folder,) = engine.folders.values()
+    written = load_file(folder / "adapter_model.safetensors")
+    assert all(tensor.any() for tensor in written.values()), "those of `ref` begin, and stay, at 0"
+    assert {path.name for path in folder.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    }
+    model.base_model.set_adapter([name, "ref"])
+    with pytest.raises(InputError, match="has 2 active adapters, of which one can be loaded"):
+        train(base, HotReload("http://one"), model=model)
+
+
+def test_a_base_in_few_bits_is_warned_of(
+    tmp_path: Path, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_tiny_model(tied=True)
+    for bits in (None, 4):
+        if bits:
+            model.is_loaded_in_4bit = True
+        reload = HotReload("http://one")
+        reload.on_train_begin(
+            SimpleNamespace(output_dir=str(tmp_path)),
+            SimpleNamespace(is_world_process_zero=True),
+            None,
+            model=model,
+            processing_class=make_tokenizer(),
+        )
+        reload._close()
+        assert ("loaded in 4 or 8 bits" in caplog.text) is bool(bits)
+
+
+@pytest.mark.parametrize(
+    ("mixed", "precision"), [("no", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")]
+)
+def test_the_precision_may_be_that_of_an_accelerate_config(mixed: str, precision: str) -> None:
+    """Its launcher puts it into the environment, and transformers into its arguments."""
+    arguments = SimpleNamespace(mixed_precision=mixed, bf16=False, fp16=False)
+    assert _precision(arguments, make_tiny_model(tied=True)) == precision
 
 
 def test_the_best_weights_are_the_last_ones(base: Path, engine: FakeEngine) -> None:

@@ -11,6 +11,7 @@ from engine.errors import TrainingError
 from engine.protocol.completions import TokenPair
 from tests.engine.process.test_engine_process import wait_until_gone
 from training.config.run_config import TrainConfig
+from training.trainer import trainer_process
 from training.trainer.trainer_process import TrainJob, TrainProgress, WaitingTrainer, run_trainer
 
 
@@ -94,6 +95,22 @@ def test_a_child_that_waits_gets_the_job_or_another_is_started(
         assert told == [str(tmp_path / "job.json"), str(tmp_path / "log")]
     else:
         assert started[-1] == str(tmp_path / "job.json")
+
+
+@pytest.mark.parametrize(
+    ("visible", "first"),
+    [(None, "0"), ("2,3", "2"), ("", ""), ("-1", "-1"), ("GPU-5f,GPU-a0", "GPU-5f")],
+)
+@pytest.mark.parametrize("launcher", [(), ("torchrun",)])
+def test_without_a_launcher_one_gpu_is_seen(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, first: str, launcher: tuple[str, ...]
+) -> None:
+    """TRL refuses to train one process on several."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = trainer_process._environment("model", launcher).get("CUDA_VISIBLE_DEVICES")
+    assert found == (visible if launcher else first)
 
 
 def test_progress_is_passed_on_whole_lines_only(tmp_path: Path) -> None:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import torch
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers.integrations import deepspeed
 
+from engine.errors import TrainingError
 from engine.weights.probing import probe_logprobs, text_pairs
-from tests.training.tiny import make_tiny_model, make_tokenizer
-from training.trainer.trained_model import copied, gather_state, is_sharded, unwrapped
+from tests.training.tiny import make_tiny_model, make_tokenizer, save_tiny_model
+from training.config.run_config import LoraConfig, TrainConfig
+from training.trainer.trained_model import (
+    cast,
+    copied,
+    gather_state,
+    is_sharded,
+    save_model_files,
+    unwrapped,
+)
 
 
 @pytest.fixture
@@ -44,7 +58,7 @@ def wrap(model: Any, how: str) -> Any:
 
 @pytest.mark.parametrize("how", ["FSDP", "FSDP2"])
 @pytest.mark.usefixtures("one_process")
-def test_fsdp(how: str) -> None:
+def test_fsdp(how: str, tmp_path: Path) -> None:
     model = make_tiny_model(tied=True)
     expected = copied(model.state_dict())
     ids = make_tokenizer()
@@ -57,12 +71,13 @@ def test_fsdp(how: str) -> None:
     same(gather_state(spread, first=True), expected)
     assert gather_state(spread, first=False) is None
     assert probe_logprobs(spread, pairs) == probes
+    state = gather_state(spread, first=True)
+    save_model_files(unwrapped(spread), tmp_path, "", state=state, tokenizer=ids)
+    same(AutoModelForCausalLM.from_pretrained(tmp_path).state_dict(), expected)
 
 
-def test_zero3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process calls for each parameter, as DeepSpeed wants it."""
-    model = make_tiny_model(tied=True)
-    expected = copied(model.state_dict())
+def spread_by_zero3(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Takes a model's weights away as DeepSpeed does; what has been gathered of them."""
     whole = {id(parameter): parameter.data for parameter in model.parameters()}
     for parameter in model.parameters():
         parameter.ds_id = id(parameter)
@@ -82,6 +97,14 @@ def test_zero3(monkeypatch: pytest.MonkeyPatch) -> None:
     zero.GatheredParameters = gather  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "deepspeed", ModuleType("deepspeed"))
     monkeypatch.setitem(sys.modules, "deepspeed.zero", zero)
+    return gathered
+
+
+def test_zero3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process calls for each parameter, as DeepSpeed wants it."""
+    model = make_tiny_model(tied=True)
+    expected = copied(model.state_dict())
+    gathered = spread_by_zero3(model, monkeypatch)
     assert is_sharded(model)
     same(gather_state(model, first=True), expected)
     calls = list(gathered)
@@ -105,3 +128,78 @@ def test_copies_share_what_was_shared() -> None:
 def test_the_first_process_alone_copies(tmp_path: Path) -> None:
     model = make_tiny_model(tied=False)
     assert gather_state(model, first=False) is None
+
+
+class Zero3Config:
+    """Stands for DeepSpeed's, of which transformers has all processes load a model together."""
+
+    def is_zero3(self) -> bool:
+        return True
+
+
+def test_the_first_process_alone_loads_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.trainer.sft import gather_model
+
+    save_tiny_model(tmp_path, tied=True, seed=1)
+    model = make_tiny_model(tied=True)
+    expected = copied(model.state_dict())
+    spread_by_zero3(model, monkeypatch)
+    config = Zero3Config()
+    monkeypatch.setattr(deepspeed, "_hf_deepspeed_config_weak_ref", weakref.ref(config))
+    trainer = SimpleNamespace(model=model, is_world_process_zero=lambda: True)
+    job: Any = SimpleNamespace(model=str(tmp_path), trust_remote_code=False, config=TrainConfig())
+    found = gather_model(trainer, job)
+    assert found is not None
+    same(found.state_dict(), expected)
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "stage", "refused"), [(True, None, True), (False, 3, True), (False, 2, False)]
+)
+def test_adapters_are_not_trained_on_weights_that_are_spread(
+    fsdp: bool, stage: int | None, refused: bool
+) -> None:
+    from training.trainer.sft import check_spread
+
+    plugin = SimpleNamespace(zero_stage=stage) if stage else None
+    state = SimpleNamespace(deepspeed_plugin=plugin)
+    trainer = SimpleNamespace(is_fsdp_enabled=fsdp, accelerator=SimpleNamespace(state=state))
+    check_spread(trainer, TrainConfig())
+    if refused:
+        with pytest.raises(TrainingError, match=r"train\.lora cannot be combined with FSDP"):
+            check_spread(trainer, TrainConfig(lora=LoraConfig()))
+    else:
+        check_spread(trainer, TrainConfig(lora=LoraConfig()))
+
+
+def test_a_cast_model_is_the_one_that_transformers_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny_model(tmp_path, tied=True)
+    monkeypatch.setattr(LlamaForCausalLM, "_keep_in_fp32_modules_strict", {"input_*norm"})
+    ours: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    cast(ours, torch.bfloat16)
+    for kind in ("named_parameters", "named_buffers"):
+        same(copied(dict(getattr(ours, kind)())), copied(dict(getattr(theirs, kind)())))
+    assert {each.dtype for each in ours.parameters()} == {torch.bfloat16, torch.float32}
+    assert {each.dtype for each in ours.buffers()} == {torch.float32}
+
+
+@pytest.mark.parametrize("base_is_here", [True, False])
+def test_a_generation_config_that_transformers_would_not_save(
+    tmp_path: Path, base_is_here: bool
+) -> None:
+    """It loads what it refuses to save: a temperature without `do_sample`."""
+    base, folder = tmp_path / "base", tmp_path / "saved"
+    save_tiny_model(base, tied=True)
+    own = {"temperature": 0.6, "top_p": 0.9, "eos_token_id": [2, 5]}
+    (base / "generation_config.json").write_text(json.dumps(own))
+    model: Any = AutoModelForCausalLM.from_pretrained(base)
+    save_model_files(model, folder, str(base) if base_is_here else "", tokenizer=make_tokenizer())
+    found = json.loads((folder / "generation_config.json").read_text())
+    assert found == (own if base_is_here else own | {"transformers_version": ANY})
+    assert model.generation_config.temperature == 0.6
+    same(AutoModelForCausalLM.from_pretrained(folder).state_dict(), copied(model.state_dict()))

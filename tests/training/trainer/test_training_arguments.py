@@ -36,6 +36,9 @@ def test_checkpoints_and_validation_go_together(tmp_path: Path) -> None:
     assert (chosen.save_strategy, chosen.eval_strategy) == ("epoch", "epoch")
     assert chosen.load_best_model_at_end
     assert (chosen.metric_for_best_model, chosen.greater_is_better) == ("eval_loss", False)
+    assert chosen.per_device_eval_batch_size == 1, (
+        "the loss is that of rows, however many per batch"
+    )
     both = arguments(tmp_path, validated=True, checkpoint_steps=7)
     assert (both.eval_strategy, both.eval_steps, both.save_steps) == ("steps", 7, 7)
 
@@ -50,6 +53,18 @@ def test_any_argument_is_passed_on_and_wrong_ones_are_told(tmp_path: Path) -> No
     assert arguments(tmp_path, arguments={"weight_decay": 0.1}).weight_decay == 0.1
     with pytest.raises(TrainingError, match=r"train.arguments.wait_decay: no such argument"):
         arguments(tmp_path, arguments={"wait_decay": 1})
+
+
+@pytest.mark.parametrize(
+    ("precision", "more", "mixed"),
+    [("float32", {}, "no"), ("bfloat16", {}, "bf16"), ("float32", {"fp16": True}, "fp16")],
+)
+def test_the_precision_is_that_of_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, more: Any, mixed: str
+) -> None:
+    """Whatever the config of accelerate says, which its launcher puts into the environment."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no" if mixed == "bf16" else "bf16")
+    assert arguments(tmp_path, precision=precision, arguments=more).mixed_precision == mixed
 
 
 def test_adapters_are_pefts(tmp_path: Path) -> None:

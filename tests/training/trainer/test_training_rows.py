@@ -6,6 +6,7 @@ import pytest
 from engine.errors import InputError
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
+from engine.questions.pair_plan import check_fits
 from engine.tasks import Instance
 from tests.training.fakes import ANSWERS, make_task
 from tests.training.tiny import make_tokenizer
@@ -60,9 +61,31 @@ def test_long_rows_are_left_out_and_told() -> None:
     assert rows.frame.height == 4
     only = task.model_copy(update={"instances": (long,)})
     with pytest.raises(
-        InputError, match="record a, field 'instances': every row is longer than 64"
+        InputError, match="record a, field 'instances': every row is longer than 63"
     ):
         build_rows([only], BUILDER, CONFIG)
+
+
+def test_a_prompt_that_is_too_long_alone_is_left_out_and_told() -> None:
+    long = Instance(id="long", input="sky " * 60, outputs=("blue",))
+    task = make_task("a").model_copy(update={"instances": (long, *make_task("a").instances)})
+    rows = build_rows([task], BUILDER, CONFIG)
+    assert (rows.too_long, rows.frame.height) == (("a/long",), 4)
+
+
+@pytest.mark.parametrize(("words", "fits"), [(0, True), (1, False)])
+def test_a_row_leaves_room_for_the_token_that_an_engine_generates(words: int, fits: bool) -> None:
+    """The engine could not verify it as a probe, see `engine.questions.pair_plan.check_fits`."""
+    task = make_task("a")
+    taken = len(BUILDER.prompt(task, task.instances[0], 8).token_ids) + 1  # the end token
+    output = "word " * (63 - taken + words)
+    row = task.instances[0].model_copy(update={"outputs": (output,)})
+    task = task.model_copy(update={"instances": (row, *task.instances[1:])})
+    rows = build_rows([task], BUILDER, CONFIG)
+    assert rows.too_long == (() if fits else ("a/sky",))
+    for row_ids in rows.frame.iter_rows(named=True):
+        n_tokens = len(row_ids["prompt_token_ids"]) + len(row_ids["completion_token_ids"])
+        check_fits(n_tokens, 64, row_ids["instance_id"])
 
 
 @pytest.mark.parametrize(("n_rows", "n_probes"), [(1, 1), (3, 3), (8, 8), (40, 8)])
