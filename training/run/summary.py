@@ -19,7 +19,7 @@ class RowsSummary(Record):
         tasks: Tasks trained on.
         rows: Rows, one per instance.
         tokens: Tokens of one epoch, prompts and completions together.
-        too_long: `task/instance` of rows left out for their length, those of the validation as well.
+        too_long: `task/instance` of rows left out for their length, also of the validation.
     """
 
     tasks: tuple[str, ...]
