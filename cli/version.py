@@ -14,7 +14,7 @@ def version() -> None:
     """Show the versions of jostle and of what its results depend on."""
     from engine.process.settings import installed_version
 
-    typer.echo(f"jostle {installed_version('jostle')}")
+    typer.echo(f"jostle {installed_version('jostle') or 'not installed'}")
     typer.echo(f"python {platform.python_version()}")
     for name in _SHOWN:
         if found := installed_version(name):

@@ -152,7 +152,10 @@ class Runs:
         number, what that answer and the mean run have there, and the effect on them alone; none
         where no constant answers were given.
         """
-        constant = np.array(self.beside.get(CONSTANT, {}).get(f"held_out_{outcome}", [None]), float)
+        beside = self.beside.get(CONSTANT, {})
+        values = beside.get(f"held_out_{outcome}") or ()
+        of_task = dict(zip(beside.get("held_out", ()), values, strict=bool(values)))
+        constant = np.array([of_task.get(name) for name in self.frame["held_out"][0]], float)
         if np.isnan(constant).any():
             return None
         hard = constant < constant.mean()

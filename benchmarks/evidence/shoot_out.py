@@ -202,8 +202,10 @@ class ShootOut:
         strategy = parse_strategy(contestant.strategy)
         try:
             chosen = select(table, strategy, N_PER_ROUND, 1_000 * index + seed).task_ids
-        except InputError:  # of a map category there is no task left
-            chosen = ()
+        except InputError:
+            if strategy.name != "map_category":
+                raise
+            chosen = ()  # no task of the category is left
         tokens = sum(
             each.original_tokens + each.perturbed_tokens * (contestant.asks == "pairs")
             for each in scored

@@ -233,7 +233,11 @@ def failure(
     if status not in _NOT_NOW and not (again and status in _LOST_BY_A_PROXY):
         return EngineError(message)
     after = "" if headers is None else headers.get("Retry-After", "")
-    return UnavailableError(message, retry_after=float(after) if after.isdecimal() else 0.0)
+    return UnavailableError(
+        message,
+        retry_after=float(after) if after.isdecimal() else 0.0,
+        there=status not in _LOST_BY_A_PROXY,  # it is the proxy's answer
+    )
 
 
 def lost(error: httpx.HTTPError, doing: str, *, again: bool = True) -> EngineError:

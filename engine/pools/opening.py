@@ -196,6 +196,8 @@ def part_files(path: Path) -> list[Path]:
     files = files_ending(path, READERS)
     kinds = Counter(file.suffix.lower() for file in files)
     if not files:
+        if packed := sorted(file for file in path.iterdir() if file.suffix.lower() in PACKED):
+            raise InputError(IS_PACKED, file=packed[0])
         raise InputError(f"holds no file that ends in one of {known}", file=path)
     if len(kinds) > 1:
         found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))

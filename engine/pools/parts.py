@@ -19,12 +19,15 @@ def files_ending(folder: Path, endings: Collection[str]) -> list[Path]:
     What systems and editors keep beside a file, whose name begins with a dot, is left out.
 
     Raises:
-        InputError: If one is packed and not there unpacked too, for it would be left out.
+        InputError: If one more of their kind is packed and not there unpacked too, for it would be
+            left out.
     """
     visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    files = [file for file in visible if file.suffix.lower() in endings]
+    kinds = {file.suffix.lower() for file in files}
     for file in visible:
         unpacked = file.with_suffix("")
-        is_part = file.suffix.lower() in PACKED and unpacked.suffix.lower() in endings
+        is_part = file.suffix.lower() in PACKED and unpacked.suffix.lower() in kinds
         if is_part and not unpacked.exists():
             raise InputError(IS_PACKED, file=file)
-    return [file for file in visible if file.suffix.lower() in endings]
+    return files

@@ -73,7 +73,7 @@ def read_jsonl(file: Path, faults: Faults) -> Iterator[Row]:
 def read_csv(file: Path, faults: Faults) -> Iterator[Row]:
     """Rows of a CSV or, if the file's name ends in `.tsv`, a tab-separated file with a header.
 
-    Rows without any value are passed over.
+    Rows without any value are passed over at the end, where spreadsheets leave them.
     """
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     # A limit of the whole process, 128 KiB at first, which is less than a long document.
@@ -123,6 +123,7 @@ def _csv_rows(
     file: Path, lines: Any, header: list[str], delimiter: str, faults: Faults
 ) -> Iterator[Row]:
     name = str(file)
+    empty: list[Row] = []
     while True:
         number = lines.line_num + 1  # a field may hold line breaks, so it is not the row's number
         place = f"line {number}"
@@ -134,14 +135,20 @@ def _csv_rows(
             continue
         if values is None:
             return
-        if not any(map(str.strip, values)):
+        if not values:
+            continue  # a blank line
+        if len(values) == len(header) and not any(map(str.strip, values)):
+            empty.append(Row(name, place, number, dict(zip(header, values, strict=True))))
             continue
+        yield from empty
+        empty.clear()
         problem = None
         if len(values) != len(header):
             problem = f"has {len(values)} fields, the header has {len(header)}"
-        elif delimiter == "\t" and any("\t" in one and {*"\r\n"} & {*one} for one in values):
-            # There many take a leading quotation mark for text, which nothing closes.
-            problem = "a value holds a line break and a tab"
+        elif delimiter == "\t" and any(
+            _holds_rows(value, column, len(header) - 1) for column, value in enumerate(values)
+        ):
+            problem = "a value holds ends of rows"
         if problem:
             problem += _lost(number, lines.line_num)
             faults.add(InputError(problem, file=file, record=place))
@@ -151,6 +158,14 @@ def _csv_rows(
             faults.add(InputError("not UTF-8", file=file, record=place, field=column))
         if not broken:
             yield Row(name, place, number, dict(zip(header, values, strict=True)))
+
+
+def _holds_rows(value: str, column: int, last: int) -> bool:
+    """Whether a value has its lines' tabs where rows have them: in `.tsv` files many take a leading
+    quotation mark for text, which nothing closes until another row has one.
+    """
+    tabs = [line.count("\t") for line in value.splitlines()]
+    return len(tabs) > 1 and tabs == [last - column, *[last] * (len(tabs) - 2), column]
 
 
 def _lost(first: int, last: int) -> str:

@@ -107,8 +107,11 @@ def read_dataset(dataset: Any, name: str, _faults: Faults) -> Iterator[Row]:
         _store_media(feature)
         features[column] = feature  # what has to be decoded is found out anew
     tables = dataset.with_format("arrow")
-    for offset in range(0, len(tables), _DATASET_ROWS):
-        rows = tables[offset : offset + _DATASET_ROWS].to_pylist()
+    stored = dataset.data
+    per_row = max(1, stored.nbytes // max(1, stored.num_rows))
+    per_slice = max(1, min(_DATASET_ROWS, _SLICE_BYTES // per_row))
+    for offset in range(0, len(tables), per_slice):
+        rows = tables[offset : offset + per_slice].to_pylist()
         for number, values in enumerate(rows, start=offset + 1):
             yield Row(name, f"row {number}", number, features.decode_example(values))
 

@@ -71,7 +71,8 @@ def repeat_model(u: Floats, s: Floats, *, shrunk: bool = False) -> tuple[Floats,
     """
     if shrunk:
         v = max(float(u.var(ddof=1) + (s**2).mean()), np.finfo(float).tiny)
-        return u, s * np.sqrt(1 + 1 / np.maximum(1 - s**2 / v, 1e-12))
+        # A task that is known less than others may have a d near v: of its error no more is asked.
+        return u, s * np.sqrt(1 + 1 / np.maximum(1 - s**2 / v, 0.1))
     spread = max(0.0, float(u.var(ddof=1) - (s**2).mean())) if len(u) > 1 else 0.0
     known = spread + s**2 > 0
     reliability = np.where(known, spread / np.where(known, spread + s**2, 1.0), 1.0)

@@ -88,6 +88,17 @@ def test_a_planted_effect_is_found() -> None:
     assert effect.p < 0.001
 
 
+def test_constant_answers_are_found_by_the_name_of_their_task() -> None:
+    runs = made_up(0, of_u=0.5, of_p=1.0)
+    names = runs.frame["held_out"][0].to_list()
+    runs.beside[-2] = {"held_out": names[::-1], "held_out_rouge_l": [90.0, 80.0, 10.0]}
+    found = runs.where_constants_fail("rouge_l")
+    assert found is not None
+    first = np.array(runs.frame["held_out_rouge_l"].to_list())[:, 0]
+    assert found[:3] == (1, 10.0, pytest.approx(first.mean()))
+    assert runs.where_constants_fail("gold_logprob") is None
+
+
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [

@@ -78,13 +78,13 @@ def test_what_is_wrong_is_said_at_once(
     assert shown.count("\n") == 1 or "pairs\n" in shown
 
 
-@pytest.mark.slow
 def test_a_name_with_brackets_is_no_pattern(tmp_path: Path) -> None:
     path = tmp_path / "s[1].parquet"
     draw_scores(2).write_parquet(path)
     assert read_table(path).height == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "values", "complaint"),
     [

@@ -18,7 +18,9 @@ from engine.tasks import Record
 _PROMPTS = ("prompt",)
 _COMPLETIONS = ("completion", "completions")
 _MESSAGES = ("messages",)
-_BESIDE_CONTENT = {*TOOL_CALLS, *BESIDE_MESSAGES, "thinking", "reasoning", "reasoning_content"}
+_BESIDE_CONTENT = {*TOOL_CALLS, *BESIDE_MESSAGES}
+_THOUGHTS = ("thinking", "reasoning", "reasoning_content")
+"""What templates leave out of all turns but the last."""
 
 
 class PairColumns(Record):
@@ -135,6 +137,7 @@ class _Cells:
     def pairs(self, form: PairForm) -> Iterator[RowPair]:
         prompt: str | tuple[tuple[str, str], ...]
         if form.messages is not None:
+            self._refuse(self._row.values, BESIDE_MESSAGES - {form.messages, form.completion})
             prompt = tuple(self._messages(form.messages, ends=form.completion is None))
         else:
             prompt = self._text(self._cell(form.prompt), form.prompt) if form.prompt else ""
@@ -148,8 +151,8 @@ class _Cells:
                 yield RowPair(prompt, self._completion(completion, name))
 
     def _messages(self, field: str, *, ends: bool) -> Iterator[tuple[str, str]]:
-        self._refuse(self._row.values, BESIDE_MESSAGES)
         role = name = content = ""
+        message: dict[str, Any] = {}
         for number, message in enumerate(self._list(field)):
             name = f"{field}[{number}]"
             if not isinstance(message, dict):
@@ -162,6 +165,7 @@ class _Cells:
             problem = f"the last turn is the {role}'s; an assistant turn is what is scored"
             raise self._fault(problem, field)
         if ends:
+            self._refuse(message, _THOUGHTS, f"{name}.")
             self._completion(content, f"{name}.content")
         if not ends and role == "assistant":
             problem = "the last turn is the assistant's, and there is a completion to follow it"

@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 _TASKS_AT_ONCE = 32
-_PARTS = 4  # of an engine's share of the tasks, at least: the others wait for its last one
 _PROMPTS_AT_ONCE = 32
 _PAIRS_AT_ONCE = 8
 
@@ -92,10 +91,9 @@ class Fleet:
             assert on_skip is not None
             on_skip(SkippedTask.because(tasks[fault.index].id, fault))
 
-        part = -(-len(tasks) // (_PARTS * len(self.names())))
         answers = self._spread(
             len(tasks),
-            max(1, min(_TASKS_AT_ONCE, part)),
+            _TASKS_AT_ONCE,
             ask,
             lambda index: tasks[index].id,
             skip if on_skip else None,

@@ -84,15 +84,19 @@ class Spreading(Generic[_Answer]):
         """Yields the answer to each item once, as they come.
 
         Args:
-            at_once: How many make a part.
+            at_once: How many make a part at most. The last parts are smaller, so that all end at
+                about the same time (guided self-scheduling; Polychronopoulos and Kuck, 1987).
 
         Raises:
             FaultyItemError: If two engines failed at an item.
             EngineError: If no engine is left that could be asked.
         """
         self._left = set(range(n_items))
-        starts = range(0, n_items, at_once)
-        self._waiting.extend(tuple(range(n_items)[start : start + at_once]) for start in starts)
+        start = 0
+        while start < n_items:
+            fair = -(-(n_items - start) // (2 * len(self.engines)))
+            self._waiting.append(tuple(range(n_items)[start : start + min(at_once, fair)]))
+            start += len(self._waiting[-1])
         try:
             while self._left:
                 self._hand_out()

@@ -63,7 +63,7 @@ class RunLock:
                 raise InputError(f"cannot be written: {error.strerror}", file=self.path) from error
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            except (BlockingIOError, PermissionError) as error:  # the second on SMB
                 stream.close()
                 tries_left -= 1
                 if tries_left:  # it may only be somebody who looks, see `live_owner`
@@ -113,7 +113,7 @@ def live_owner(path: Path) -> Owner | None:
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):
             return read_owner(path)
         except OSError:  # a file system without locks
             return None

@@ -56,13 +56,14 @@ _VALIDATION: dict[str, Any] = {
     "greater_is_better": False,
     # The loss of a batch is a mean over its tokens, that of the rows a mean over batches.
     "per_device_eval_batch_size": 1,
+    "eval_packing": False,
     "prediction_loss_only": True,
 }
 
 
 def load_rows(path: Path) -> Dataset:
     """The rows as TRL takes pre-tokenised ones: `input_ids` and a mask of the completion."""
-    frame = pl.read_parquet(path)
+    frame = pl.read_parquet(path, glob=False)
     prompts = frame["prompt_token_ids"].to_list()
     completions = frame["completion_token_ids"].to_list()
     pairs = list(zip(prompts, completions, strict=True))

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from engine.errors import InputError, TrainingError
 from engine.files import write_json
+from engine.process.gpu_memory import visible_gpus
 from engine.process.settings import KEEP_MEMORY
 from engine.protocol.completions import TokenPair
 from engine.tasks import Record
@@ -297,8 +298,10 @@ def _environment(model: str, launcher: Sequence[str]) -> dict[str, str]:
     else:
         environment[PARENT_VARIABLE] = str(os.getpid())
         # One process trains on one GPU: of several, transformers would make one nn.DataParallel.
-        visible = environment.get("CUDA_VISIBLE_DEVICES", "0")
-        environment["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
+        # The last, as the engine is on the first.
+        last = str(max(0, len(visible_gpus()) - 1))
+        visible = environment.get("CUDA_VISIBLE_DEVICES", last)
+        environment["CUDA_VISIBLE_DEVICES"] = visible.rpartition(",")[2]
     if Path(model).is_dir():
         # A folder has all that is needed; asking the hub about it would only cost time-outs.
         environment.setdefault("HF_HUB_OFFLINE", "1")

@@ -205,6 +205,11 @@ HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
         ("a.json", {"what": 1}, "field 'format': unknown format: its records have the keys 'what'"),
         ("a.csv", "a,,b\n1,2,3\n", "record line 1: column 2 of the header has no name"),
         ("a.csv", "a,b\n1\n", "record line 2: has 1 fields, the header has 2"),
+        (
+            "a.csv",
+            "instruction,output\n,\nSay it.,x\n",
+            "record line 2, field 'instruction': empty",
+        ),
         ("a.csv", "a;b\n1;2\n", "record line 1: holds one column, 'a;b'; commas part columns"),
         ("a.tsv", "a,b\n1,2\n", "record line 1: holds one column, 'a,b'; commas part columns"),
         (
@@ -221,7 +226,7 @@ HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
         (
             "a.tsv",
             'instruction\toutput\n"a\tb\nc"\td\n',
-            "record line 2: a value holds a line break and a tab; lines 2 to 3 are not read",
+            "record line 2: a value holds ends of rows; lines 2 to 3 are not read",
         ),
         ("a.jsonl", [ALPACA | {"tools": "[{}]"}], f"record line 1, field 'tools': {LOST}"),
         ("a.jsonl", [ALPACA | {"images": ["a.png"]}], f"record line 1, field 'images': {LOST}"),
@@ -418,6 +423,7 @@ def test_a_packed_part_is_not_left_out(name: str, content: Any, tmp_path: Path) 
     write(tmp_path, name, content)
     packed = tmp_path / f"Z{name.upper()}.gz"
     packed.write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    (tmp_path / "others.csv.zip").write_bytes(b"")
     with pytest.raises(InputError, match=rf"{packed.name}: is packed; unpack it first"):
         open_pool(tmp_path)
     packed.with_suffix("").write_bytes((tmp_path / name).read_bytes())

@@ -106,6 +106,9 @@ def test_another_conversation_is_not_scored(values: dict[str, Any], field: str) 
     assert fault.value.field == field
     assert "without it the conversation is another one" in fault.value.problem
     assert pairs_of(row(messages=[USER | {"tool_calls": None}, ASSISTANT], tools="[]"))
+    assert pairs_of(row(messages=[USER, ASSISTANT | {"thinking": "Hm."}, USER, ASSISTANT]))
+    columns = PairForm(None, "messages", "functions")
+    assert columns.pairs(row(messages=[USER], functions="f()"))
 
 
 def test_a_fault_in_a_list_of_completions_names_the_place() -> None:

@@ -98,19 +98,20 @@ def test_a_child_that_waits_gets_the_job_or_another_is_started(
 
 
 @pytest.mark.parametrize(
-    ("visible", "first"),
-    [(None, "0"), ("2,3", "2"), ("", ""), ("-1", "-1"), ("GPU-5f,GPU-a0", "GPU-5f")],
+    ("visible", "last"),
+    [(None, "1"), ("2,3", "3"), ("", ""), ("-1", "-1"), ("GPU-5f,GPU-a0", "GPU-a0")],
 )
 @pytest.mark.parametrize("launcher", [(), ("torchrun",)])
 def test_without_a_launcher_one_gpu_is_seen(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, first: str, launcher: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, last: str, launcher: tuple[str, ...]
 ) -> None:
     """TRL refuses to train one process on several."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(trainer_process, "visible_gpus", lambda: [None, None])
     found = trainer_process._environment("model", launcher).get("CUDA_VISIBLE_DEVICES")
-    assert found == (visible if launcher else first)
+    assert found == (visible if launcher else last)
 
 
 def test_progress_is_passed_on_whole_lines_only(tmp_path: Path) -> None:
