@@ -21,7 +21,7 @@ def evaluate(
             show_default="what the engine names",
         ),
     ] = None,
-    engine: EngineUrl = "http://127.0.0.1:8000",
+    url: EngineUrl = "http://127.0.0.1:8000",
     api_key: ApiKey = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for evaluation.json and outputs.jsonl.")
@@ -69,10 +69,10 @@ def evaluate(
     )
     prompt = _config(config, {}, {}).prompt
     builder = builder_at(
-        engine, api_key, prompt, model, max_model_len, trust_remote_code=trust_remote_code
+        url, api_key, prompt, model, max_model_len, trust_remote_code=trust_remote_code
     )
     with (
-        connect(engine, api_key) as client,
+        connect(url, api_key) as client,
         open_progress(Console(stderr=True)) as progress,
     ):
         progress.open("evaluate", None, "tasks")

@@ -62,9 +62,8 @@ class Commands(typer.core.TyperGroup):
         if command is not None and not ctx.resilient_parsing:
             given = [word.partition("=")[0] for word in takewhile("--".__ne__, words)]
             several = [option for each in command.params if each.multiple for option in each.opts]
-            for option in ("--url", "--engine"):
-                if given.count(option) > 1 and option not in several:
-                    raise InputError("is given twice; one engine is asked here", field=option)
+            if given.count("--url") > 1 and "--url" not in several:
+                raise InputError("is given twice; one engine is asked here", field="--url")
         return name, command, words
 
     def invoke(self, ctx: Any) -> Any:

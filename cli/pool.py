@@ -161,7 +161,7 @@ def stats(
     pairs_per_second: Annotated[
         float | None, typer.Option(help="Rate of the engine, to reckon time with.")
     ] = None,
-    engine: Annotated[
+    url: Annotated[
         str | None, typer.Option(help="URL of a running engine, to measure its rate.")
     ] = None,
     engine_tasks: Annotated[int, typer.Option(min=1, max=32, help="Tasks it is measured on.")] = 8,
@@ -178,8 +178,8 @@ def stats(
     from engine.pools.stats import collect_stats
     from engine.protocol.score_config import ScoreConfig
 
-    if engine is not None and pairs_per_second is not None:
-        raise typer.BadParameter("give either --engine or --pairs-per-second")
+    if url is not None and pairs_per_second is not None:
+        raise typer.BadParameter("give either --url or --pairs-per-second")
     config = ScoreConfig(
         n_instances=instances,
         n_perturbations=perturbations,
@@ -191,8 +191,8 @@ def stats(
     opened = open_pool(pool, _options(format_name, column, split, subset, max_instances, seed))
     tokenizer, builder = _builder(model, config, max_model_len, trust_remote_code)
     found, sample = collect_stats(opened, config, tokenizer)
-    if engine is not None:
-        with connect(engine, api_key) as client:
+    if url is not None:
+        with connect(url, api_key) as client:
             rate = measure_rate(client, sample[:engine_tasks], config)
     taken = estimate(
         found.measured_instances,

@@ -27,7 +27,7 @@ def reload(
             "--unverified", help="Load a folder that is not published; its version says so."
         ),
     ] = False,
-    engine: EngineUrl = "http://127.0.0.1:8000",
+    url: EngineUrl = "http://127.0.0.1:8000",
     api_key: ApiKey = None,
     admin_key: AdminKey = None,
 ) -> None:
@@ -53,7 +53,7 @@ def reload(
 
         publish_folder(checkpoint)
     version = read_manifest(checkpoint).version if checkpoint and not unverified else ""
-    with connect(engine, api_key, admin_key) as client:
+    with connect(url, api_key, admin_key) as client:
         if checkpoint and unverified:
             client.load_weights(checkpoint, None, verify="files")
         elif checkpoint:

@@ -88,7 +88,7 @@ def _estimate(estimate: Estimate) -> list[tuple[str, str]]:
             )
         )
     if estimate.seconds is None or estimate.rate is None:
-        rows.append(("time", "not estimated: give --pairs-per-second or --engine"))
+        rows.append(("time", "not estimated: give --pairs-per-second or --url"))
         return rows
     rate = estimate.rate
     rows.append(("time", f"about {_duration(estimate.seconds)}, the engine's start not included"))

@@ -68,7 +68,7 @@ def test_code_of_a_model_runs_only_where_it_may(
         ("race", "POOL", "-o", "s.txt", "-n", 2, "--budget", 9, "--url=http://a", "--url=http://b"),
         ("bench", "logprobs", "--url", "http://a", "--url=http://b"),
         ("eval-harness", "--url", "http://a", "--tasks", "t", "--url", "http://b"),
-        ("eval", "POOL", "--engine", "http://a", "--engine", "http://b"),
+        ("eval", "POOL", "--url", "http://a", "--url", "http://b"),
     ],
 )
 def test_a_second_engine_is_refused_where_one_is_asked(

@@ -85,7 +85,7 @@ def test_what_is_in_a_pool_is_counted(jostle: Any, pool: Path) -> None:
     assert rows["tasks"] == "20"
     assert rows["instances"] == f"{n_instances} (0 with an empty input)"
     assert rows["classifications"] == "8 tasks"
-    assert rows["time"] == "not estimated: give --pairs-per-second or --engine"
+    assert rows["time"] == "not estimated: give --pairs-per-second or --url"
 
 
 def test_categories_and_repetitions_are_counted(jostle: Any, tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_time_is_reckoned_from_a_rate_and_money_from_time(jostle: Any, pool: Pat
     assert found["pairs"] == (8 * 10 + 12 * 3) * 2
     assert found["seconds"] == found["pairs"] / 2
     assert found["cost"] == pytest.approx(3 * found["seconds"] / 3600)
-    code, shown = jostle("pool", "stats", pool, *rate, "--engine", "http://127.0.0.1:9")
+    code, shown = jostle("pool", "stats", pool, *rate, "--url", "http://127.0.0.1:9")
     assert code == 2
-    assert "either --engine or --pairs-per-second" in shown
+    assert "either --url or --pairs-per-second" in shown
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def engine() -> Iterator[HttpEngine]:
 
 
 def test_the_rate_of_an_engine_is_measured(jostle: Any, engine: HttpEngine, pool: Path) -> None:
-    asked = ("--instances", 2, "--perturbations", 2, "--engine", engine.url, "--engine-tasks", 3)
+    asked = ("--instances", 2, "--perturbations", 2, "--url", engine.url, "--engine-tasks", 3)
     code, shown = jostle("pool", "stats", pool, "--json", *asked)
     assert code == 0, shown
     rate = json.loads(shown)["estimate"]["rate"]

@@ -117,10 +117,10 @@ def test_an_engine_that_is_not_there_is_told(
 ) -> None:
     make_run(tmp_path).run()
     checkpoint = tmp_path / "round-01" / "checkpoint"
-    code = jostle(monkeypatch, "reload", checkpoint, "--engine", "http://127.0.0.1:9")
+    code = jostle(monkeypatch, "reload", checkpoint, "--url", "http://127.0.0.1:9")
     assert code == 1
     assert "http://127.0.0.1:9/v1/weights" in capsys.readouterr().err
-    assert jostle(monkeypatch, "reload", tmp_path, "--engine", "http://127.0.0.1:9") == 2
+    assert jostle(monkeypatch, "reload", tmp_path, "--url", "http://127.0.0.1:9") == 2
     assert "no manifest.json" in capsys.readouterr().err
 
 

@@ -50,7 +50,7 @@ def commands(engine: HttpEngine, pool: Path, folder: Path) -> dict[str, tuple[ob
     url = ("--url", engine.url)
     budget = ("--budget", 9_999)
     return {
-        "eval": ("eval", pool, "--engine", engine.url),
+        "eval": ("eval", pool, "--url", engine.url),
         "race": ("race", pool, "-o", folder / "top.txt", "-n", 2, *budget, *url),
         "score": ("score", pool, "-o", folder / "s.parquet", *url),
         "design": ("score", pool, "-o", folder / "s.parquet", "--design", "auto", *budget, *url),
