@@ -44,7 +44,8 @@ class UnavailableError(EngineError):
 
     Attributes:
         retry_after: Seconds the server asked to wait.
-        there: Whether there was a server to begin with.
+        there: Whether it was the server that told: a refused connection and a proxy's own answer do
+            not tell that there is one.
     """
 
     def __init__(self, message: str, *, retry_after: float = 0.0, there: bool = True) -> None:

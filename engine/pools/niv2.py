@@ -9,7 +9,7 @@ from typing import Any
 from engine.errors import InputError
 from engine.pools.checks import Checker, Faults, kind
 from engine.pools.json_text import JsonError, parse_json
-from engine.pools.parts import files_ending
+from engine.pools.parts import files_ending, refuse_packed
 from engine.pools.unused import Watched, tell_unused
 from engine.tasks import Example, Instance, Pool, Task
 
@@ -63,10 +63,14 @@ def task_files(folder: Path) -> list[Path]:
     """The task files of a folder, or of its folder `tasks`, ordered by name; none if it has none.
 
     Raises:
-        InputError: If one is packed, see `engine.pools.parts.files_ending`.
+        InputError: If one is packed, see `engine.pools.parts`.
     """
-    places = [place for place in (folder / "tasks", folder) if place.is_dir()]
-    return next(filter(None, (files_ending(place, (".json",)) for place in places)), [])
+    tasks = folder / "tasks"
+    if tasks.is_dir():
+        if files := files_ending(tasks, (".json",)):
+            return files
+        refuse_packed(tasks, (".json",))
+    return files_ending(folder, (".json",)) if folder.is_dir() else []
 
 
 def read_niv2(files: Sequence[Path], faults: Faults) -> Iterator[Task]:

@@ -26,7 +26,7 @@ from engine.pools.json_file import holds_task, read_json
 from engine.pools.lazy import LazyPool, TaskReader
 from engine.pools.niv2 import read_niv2, task_files
 from engine.pools.options import PoolOptions
-from engine.pools.parts import IS_PACKED, PACKED, files_ending
+from engine.pools.parts import IS_PACKED, PACKED, files_ending, refuse_packed
 from engine.pools.rows import Located, Row, RowReader, read_csv, read_jsonl
 from engine.pools.splits import official_names
 from engine.pools.tables import HUB, is_dataset_folder, open_dataset, read_dataset, read_parquet
@@ -196,8 +196,7 @@ def part_files(path: Path) -> list[Path]:
     files = files_ending(path, READERS)
     kinds = Counter(file.suffix.lower() for file in files)
     if not files:
-        if packed := sorted(file for file in path.iterdir() if file.suffix.lower() in PACKED):
-            raise InputError(IS_PACKED, file=packed[0])
+        refuse_packed(path, READERS)
         raise InputError(f"holds no file that ends in one of {known}", file=path)
     if len(kinds) > 1:
         found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))

@@ -22,12 +22,19 @@ def files_ending(folder: Path, endings: Collection[str]) -> list[Path]:
         InputError: If one more of their kind is packed and not there unpacked too, for it would be
             left out.
     """
-    visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-    files = [file for file in visible if file.suffix.lower() in endings]
-    kinds = {file.suffix.lower() for file in files}
-    for file in visible:
+    files = [file for file in _visible(folder) if file.suffix.lower() in endings]
+    refuse_packed(folder, {file.suffix.lower() for file in files})
+    return files
+
+
+def refuse_packed(folder: Path, endings: Collection[str]) -> None:
+    """`InputError` where a file with one of these endings is packed, and not there unpacked too."""
+    for file in _visible(folder):
         unpacked = file.with_suffix("")
-        is_part = file.suffix.lower() in PACKED and unpacked.suffix.lower() in kinds
+        is_part = file.suffix.lower() in PACKED and unpacked.suffix.lower() in endings
         if is_part and not unpacked.exists():
             raise InputError(IS_PACKED, file=file)
-    return files
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if not file.name.startswith("."))

@@ -7,6 +7,7 @@ stop at the first of them.
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,7 +124,7 @@ def _csv_rows(
     file: Path, lines: Any, header: list[str], delimiter: str, faults: Faults
 ) -> Iterator[Row]:
     name = str(file)
-    empty: list[Row] = []
+    empty: list[int] = []
     while True:
         number = lines.line_num + 1  # a field may hold line breaks, so it is not the row's number
         place = f"line {number}"
@@ -135,12 +136,12 @@ def _csv_rows(
             continue
         if values is None:
             return
-        if not values:
-            continue  # a blank line
-        if len(values) == len(header) and not any(map(str.strip, values)):
-            empty.append(Row(name, place, number, dict(zip(header, values, strict=True))))
-            continue
-        yield from empty
+        if not any(map(str.strip, values)):
+            if len(values) == len(header):
+                empty.append(number)
+            continue  # else a blank line
+        for each in empty:
+            yield Row(name, f"line {each}", each, dict.fromkeys(header, ""))
         empty.clear()
         problem = None
         if len(values) != len(header):
@@ -164,8 +165,15 @@ def _holds_rows(value: str, column: int, last: int) -> bool:
     """Whether a value has its lines' tabs where rows have them: in `.tsv` files many take a leading
     quotation mark for text, which nothing closes until another row has one.
     """
-    tabs = [line.count("\t") for line in value.splitlines()]
-    return len(tabs) > 1 and tabs == [last - column, *[last] * (len(tabs) - 2), column]
+    first, *rest = re.split(r"\r\n?|\n", value)
+    if not (last and rest):
+        return False
+    *inner, end = rest
+    return (
+        first.count("\t") == last - column
+        and end.count("\t") == column
+        and all(line.count("\t") == last for line in inner if line)
+    )
 
 
 def _lost(first: int, last: int) -> str:

@@ -67,7 +67,8 @@ def repeat_model(u: Floats, s: Floats, *, shrunk: bool = False) -> tuple[Floats,
 
     Args:
         shrunk: u and s are mean and deviation d of that posterior already, as ranking estimates
-            are. Then v is their variance and the mean d^2, and s_t^2 = d_t^2 / (1 - d_t^2 / v).
+            are. Then v is their variance and the mean d^2, and s_t^2 = d_t^2 / (1 - d_t^2 / v), at
+            most 10 d_t^2.
     """
     if shrunk:
         v = max(float(u.var(ddof=1) + (s**2).mean()), np.finfo(float).tiny)

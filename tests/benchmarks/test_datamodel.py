@@ -95,7 +95,8 @@ def test_constant_answers_are_found_by_the_name_of_their_task() -> None:
     found = runs.where_constants_fail("rouge_l")
     assert found is not None
     first = np.array(runs.frame["held_out_rouge_l"].to_list())[:, 0]
-    assert found[:3] == (1, 10.0, pytest.approx(first.mean()))
+    assert found[:2] == (1, 10.0)
+    assert found[2] == pytest.approx(first.mean())
     assert runs.where_constants_fail("gold_logprob") is None
 
 

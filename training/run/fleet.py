@@ -97,6 +97,7 @@ class Fleet:
             ask,
             lambda index: tasks[index].id,
             skip if on_skip else None,
+            at_least=1,
         )
         with closing(answers):
             for _, answer in answers:
@@ -213,12 +214,14 @@ class Fleet:
         ask: Ask[_Answer],
         name_of: Callable[[int], str],
         on_fault: Callable[[FaultyItemError], None] | None = None,
+        *,
+        at_least: int | None = None,
     ) -> Generator[tuple[int, _Answer], None, None]:
         """See `training.run.spreading.Spreading`; an item at fault is a named `InputError`."""
         engines = {name: self.engine(name) for name in self.names()}
         work = Spreading(engines, ask, self.drop, on_fault)
         try:
-            yield from work.run(n_items, at_once)
+            yield from work.run(n_items, at_once, at_once if at_least is None else at_least)
         except FaultyItemError as fault:
             raise InputError(str(fault), record=name_of(fault.index)) from fault
 

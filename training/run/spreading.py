@@ -80,12 +80,14 @@ class Spreading(Generic[_Answer]):
     _stopped: bool = False
     _last_error: EngineError | None = None
 
-    def run(self, n_items: int, at_once: int) -> Iterator[tuple[int, _Answer]]:
+    def run(self, n_items: int, at_once: int, at_least: int) -> Iterator[tuple[int, _Answer]]:
         """Yields the answer to each item once, as they come.
 
         Args:
-            at_once: How many make a part at most. The last parts are smaller, so that all end at
-                about the same time (guided self-scheduling; Polychronopoulos and Kuck, 1987).
+            at_once: How many make a part at most.
+            at_least: How many make a part at least, but for the last one. Where it is less than
+                `at_once` parts shrink, so that all engines end at about the same time (guided
+                self-scheduling; Polychronopoulos and Kuck, 1987).
 
         Raises:
             FaultyItemError: If two engines failed at an item.
@@ -94,7 +96,7 @@ class Spreading(Generic[_Answer]):
         self._left = set(range(n_items))
         start = 0
         while start < n_items:
-            fair = -(-(n_items - start) // (2 * len(self.engines)))
+            fair = max(at_least, -(-(n_items - start) // (2 * len(self.engines))))
             self._waiting.append(tuple(range(n_items)[start : start + min(at_once, fair)]))
             start += len(self._waiting[-1])
         try:

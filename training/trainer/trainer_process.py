@@ -299,9 +299,10 @@ def _environment(model: str, launcher: Sequence[str]) -> dict[str, str]:
         environment[PARENT_VARIABLE] = str(os.getpid())
         # One process trains on one GPU: of several, transformers would make one nn.DataParallel.
         # The last, as the engine is on the first.
-        last = str(max(0, len(visible_gpus()) - 1))
-        visible = environment.get("CUDA_VISIBLE_DEVICES", last)
-        environment["CUDA_VISIBLE_DEVICES"] = visible.rpartition(",")[2]
+        n_seen = max(1, len(visible_gpus()))
+        every = ",".join(map(str, range(n_seen)))
+        names = environment.get("CUDA_VISIBLE_DEVICES", every).split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = names[:n_seen][-1]
     if Path(model).is_dir():
         # A folder has all that is needed; asking the hub about it would only cost time-outs.
         environment.setdefault("HF_HUB_OFFLINE", "1")

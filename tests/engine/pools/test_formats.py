@@ -156,7 +156,7 @@ SAID = ("Say it.", "x", ("y",))
             [SAID],
         ),
         ("old_mac.csv", b"instruction,input,output\rSay it.,x,y\r", [SAID]),
-        ("empty_rows.csv", "instruction,input,output\nSay it.,x,y\n,,\n , ,\n", [SAID]),
+        ("empty_rows.csv", "instruction,input,output\nSay it.,x,y\n,,\n , ,\n  \n", [SAID]),
         ("quoted.tsv", 'instruction\tinput\toutput\nSay it.\t"x"\t"y"\n', [SAID]),
         (
             "one_task_each.jsonl",
@@ -227,6 +227,11 @@ HUGE = b'{"id": ' + b"9" * 5_000 + b', "instruction": "a", "output": "b"}'
             "a.tsv",
             'instruction\toutput\n"a\tb\nc"\td\n',
             "record line 2: a value holds ends of rows; lines 2 to 3 are not read",
+        ),
+        (
+            "a.tsv",
+            'instruction\toutput\n"Say\ta\n\nb\tc\nHe"\td\n',
+            "record line 2: a value holds ends of rows; lines 2 to 5 are not read",
         ),
         ("a.jsonl", [ALPACA | {"tools": "[{}]"}], f"record line 1, field 'tools': {LOST}"),
         ("a.jsonl", [ALPACA | {"images": ["a.png"]}], f"record line 1, field 'images': {LOST}"),
@@ -428,6 +433,14 @@ def test_a_packed_part_is_not_left_out(name: str, content: Any, tmp_path: Path) 
         open_pool(tmp_path)
     packed.with_suffix("").write_bytes((tmp_path / name).read_bytes())
     assert len(read(tmp_path)) == 2, "one that is there unpacked is; endings may be in upper case"
+
+
+def test_a_packed_task_leads_to_no_other_pool(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/t.json.gz").write_bytes(b"")
+    write(tmp_path, "held_out.json", NIV1)
+    with pytest.raises(InputError, match=r"t\.json\.gz: is packed; unpack it first"):
+        open_pool(tmp_path)
 
 
 def test_columns_of_a_data_set_that_are_decoded(tmp_path: Path) -> None:
