@@ -106,7 +106,7 @@ def analyse(name: str, results: Path) -> None:
     if not (records := stored_rounds(name)):
         raise SystemExit(f"{rounds_file(name)}: no rounds are stored; write comes first")
     predictors = pl.read_parquet(predictors_file(name))
-    console = Console(width=116, record=True)
+    console = Console(width=140, record=True)
     show(records, console)
     show_together(records, pl.read_parquet(runs_file(name)), predictors, console)
     target = results / f"replication_{name}.txt"

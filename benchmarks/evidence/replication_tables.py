@@ -246,7 +246,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], file: Path) -> None:
     panels = []
     for title, _ in OUTCOMES.values():
         base = alt.Chart().encode(x=alt.X("tasks:Q", title="tasks"))
-        y = alt.Y("less:Q", title=f"{title}, less random")
+        y = alt.Y("less:Q", title=None)
         of_seeds = base.transform_filter("isValid(datum.of_seed)").encode(detail="seed:N")
         seeds = of_seeds.mark_line(opacity=0.35, strokeWidth=1).encode(y="of_seed:Q")
         means = base.transform_filter("isValid(datum.less)").encode(y=y)
@@ -257,6 +257,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], file: Path) -> None:
             .properties(width=130, height=110)
             .transform_filter(f"datum.outcome == '{title}'")
             .facet(alt.Facet("strategy:N", title=None, sort=None), columns=5, data=_ROWS)
+            .properties(title=f"{title}, less random tasks")
         )
     write_picture(file, alt.vconcat(*panels), {"rows": rows})
 
