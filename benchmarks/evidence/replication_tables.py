@@ -54,6 +54,12 @@ class Curves:
         known = [{s for n, i, s in self.by_place if (n, i) == (of, index)} for of in (name, RANDOM)]
         return sorted(known[0] if name in (BASE, EVERYTHING) else known[0] & known[1])
 
+    def common(self, names: Sequence[str], rounds: Sequence[int]) -> list[int]:
+        """The seeds that have all of these."""
+        return sorted(
+            set.intersection(*({*self.seeds(name, at)} for name in names for at in rounds))
+        )
+
     def mean(self, name: str, index: int) -> float:
         """Over seeds and held-out tasks."""
         seeds = self.seeds(name, index)
@@ -84,9 +90,8 @@ class Curves:
         """The mean of contestants and rounds less that of random tasks, paired by seed and held-out
         task; of the seeds that have all of them.
         """
-        seeds = set.intersection(*({*self.seeds(name, at)} for name in names for at in rounds))
         moves = []
-        for seed in sorted(seeds):
+        for seed in self.common(names, rounds):
             mine, random = (
                 np.mean(
                     [self.by_place[name, at, seed][self.outcome] for name in of for at in rounds],
@@ -117,7 +122,7 @@ def _show(curves: Curves, console: Console) -> None:
     console.print(f"{title} on the held-out tasks")
     high = [name for name in HIGH_U if name in curves.names]
     if high and (less := curves.less_random(high, range(N_ROUNDS))):
-        n_seeds = len(set.intersection(*({*curves.seeds(name, LAST)} for name in high)))
+        n_seeds = len(curves.common(high, range(N_ROUNDS)))
         tested = f"no test before {N_SEEDS}"
         if curves.outcome != "rouge_l":
             tested = "not tested"

@@ -33,6 +33,7 @@ class Mortal(FakeEngine):
     def __init__(self, version: str = "base") -> None:
         super().__init__(version=version)
         self.asked: list[int] = []
+        self.scored: list[int] = []
         self.gone = threading.Event()
 
     def score(
@@ -41,6 +42,8 @@ class Mortal(FakeEngine):
         config: ScoreConfig,
         on_skip: Callable[[SkippedTask], None] | None = None,
     ) -> Iterator[TaskScore]:
+        tasks = list(tasks)
+        self.scored.append(len(tasks))
         if self.waits_for is not None:
             self.waits_for.gone.wait()
         for count, score in enumerate(super().score(tasks, config)):
@@ -94,22 +97,10 @@ def test_every_task_is_scored_once() -> None:
 
 @pytest.mark.parametrize(("n_tasks", "most"), [(0, 0), (3, 1), (100, 25), (1000, 32)])
 def test_tasks_go_out_in_parts_that_leave_the_last_ones_to_all(n_tasks: int, most: int) -> None:
-    sizes: list[int] = []
-
-    class Counting(Mortal):
-        def score(
-            self,
-            tasks: Iterable[Task],
-            config: ScoreConfig,
-            on_skip: Callable[[SkippedTask], None] | None = None,
-        ) -> Iterator[TaskScore]:
-            some = list(tasks)
-            sizes.append(len(some))
-            return super().score(some, config, on_skip)
-
-    fleet = Fleet({"one": Counting(), "two": Counting()})
+    one, two = Mortal(), Mortal()
+    fleet = Fleet({"one": one, "two": two})
     assert len(list(fleet.score(list(make_pool(n_tasks)), ScoreConfig()))) == n_tasks
-    assert max(sizes, default=0) == most
+    assert max([*one.scored, *two.scored], default=0) == most
 
 
 @pytest.mark.parametrize("lives_for", [0, 1, 3])
