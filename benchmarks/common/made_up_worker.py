@@ -54,6 +54,7 @@ class MadeUpWorker(WorkerBase):
         self.counts = {"steps": 0, "tokens": 0, "requests": 0, "projections": 0}
         self.model_runner: Any = SimpleNamespace(
             model_config=self.model_config,
+            lora_config=None,
             prompt_logprobs_worker=prompt_logprob.PromptLogprobsWorker(
                 config.scheduler_config.max_num_seqs, self.device
             ),

@@ -72,6 +72,7 @@ class Model(NamedTuple):
         generation: What its generation config says.
         prompt: How its prompts are laid out.
         family: What it is built like.
+        flags: What its engine is started with.
     """
 
     tokenizer: Callable[[], Any]
@@ -79,12 +80,22 @@ class Model(NamedTuple):
     generation: dict[str, Any]
     prompt: dict[str, Any]
     family: str = "llama"
+    flags: tuple[str, ...] = ()
 
+
+# Both have logits of their own, and requests of their own beside pairs.
+ADAPTERS_AND_DRAFTS = (
+    "--enable-lora",
+    "--max-lora-rank=8",
+    '--speculative-config={"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}',
+)
 
 MODELS = {
     "turn_end": Model(gemma, "<end_of_turn>", {}, {}),
     "penalty": Model(chat, "<|im_end|>", QWEN, {"strip_end_tokens": True}, "qwen2"),
-    "no_template": Model(gpt2, "<|endoftext|>", {}, {"layout": "alpaca"}),
+    "no_template": Model(
+        gpt2, "<|endoftext|>", {}, {"layout": "alpaca"}, flags=ADAPTERS_AND_DRAFTS
+    ),
     "gpt2": Model(gpt2, "<|endoftext|>", {}, {"layout": "alpaca"}, "gpt2"),
 }
 
@@ -184,7 +195,10 @@ def test_a_model_goes_all_the_way(name: str, tmp_path: Path) -> None:
     tasks = [make_task(f"task-{number}", model.end) for number in range(3)]
     held_out = make_task("held-out", model.end)
     with EngineProcess.start(
-        str(tmp_path / "model"), weights_root=tmp_path, log_file=tmp_path / "engine.log"
+        str(tmp_path / "model"),
+        weights_root=tmp_path,
+        log_file=tmp_path / "engine.log",
+        extra_args=model.flags,
     ) as engine:
         engine.wait_ready(300)
         config = make_config(model, tmp_path / "model", engine.url)

@@ -11,7 +11,8 @@ written for, and only kept if a self-test gives the stock path's numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,7 +183,8 @@ def _fill(runner: Any, hidden_states: torch.Tensor, spans: list[_Span]) -> None:
     ).to(device)
     vocabulary = runner.model_config.get_vocab_size()
     block = max(1, _LOGITS_BYTES // (4 * vocabulary))
-    values = project(runner.model.compute_logits, hidden_states, rows, targets, block).cpu()
+    with without_adapters(runner.get_model() if runner.lora_config else None):
+        values = project(runner.model.compute_logits, hidden_states, rows, targets, block).cpu()
     for span, of_span in zip(
         spans, torch.split(values, [span.n_rows for span in spans]), strict=True
     ):
@@ -190,6 +192,39 @@ def _fill(runner: Any, hidden_states: torch.Tensor, spans: list[_Span]) -> None:
         first = span.first_row - span.first_wanted
         results.logprobs[first : first + span.n_rows, 0] = of_span[:, 0]
         results.selected_token_ranks[first : first + span.n_rows] = 1 + (of_span[:, 1] < 0)
+
+
+@contextmanager
+def without_adapters(model: torch.nn.Module | None) -> Iterator[None]:
+    """Projections of a model served with `--enable-lora`, without the part of adapters.
+
+    vLLM adds that of each request to one row, the first to the first row and so on. A pair has any
+    number of rows, and no adapter.
+
+    Args:
+        model: The model; None where no adapters are served.
+    """
+    if model is None:
+        yield
+        return
+    from vllm.lora.layers.logits_processor import LogitsProcessorWithLoRA
+
+    heads: list[Any] = [
+        module for module in model.modules() if isinstance(module, LogitsProcessorWithLoRA)
+    ]
+
+    def plain(base: Any) -> Callable[..., Any]:
+        return lambda hidden_states, head, *more, **named: base._get_logits(
+            hidden_states, getattr(head, "base_layer", head), *more, **named
+        )
+
+    for head in heads:
+        head._get_logits = plain(head.base_layer)
+    try:
+        yield
+    finally:
+        for head in heads:
+            del head._get_logits
 
 
 def project(

@@ -21,7 +21,7 @@ from vllm.utils.platform_utils import is_pin_memory_available
 from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.worker.gpu.sample.prompt_logprob import PromptLogprobsWorker
 
-from engine.server.vllm.output_rows import MARK, OUTPUT_MARK, project
+from engine.server.vllm.output_rows import MARK, OUTPUT_MARK, project, without_adapters
 
 _LOGITS_BYTES = 256 * 2**20
 """Largest block of logits in float32. There are three of them at once."""
@@ -43,12 +43,16 @@ class OutputRowsWorker(PromptLogprobsWorker):
         stock: The object it stands in for. They share what they hold, so they can be swapped
             while requests are under way.
         vocabulary: Tokens of the model.
+        model: The model, where adapters are served with it.
     """
 
-    def __init__(self, stock: PromptLogprobsWorker, vocabulary: int) -> None:
+    def __init__(
+        self, stock: PromptLogprobsWorker, vocabulary: int, model: torch.nn.Module | None = None
+    ) -> None:
         self.__dict__.update(vars(stock))
         self.stock = stock
         self._vocabulary = vocabulary
+        self._model = model
         self._block = max(1, _LOGITS_BYTES // (4 * vocabulary))
         self._wanted: dict[str, _Wanted] = {}
 
@@ -86,7 +90,8 @@ class OutputRowsWorker(PromptLogprobsWorker):
         index[0] = np.concatenate([np.arange(row, row + len(ids)) for _, row, ids, _ in spans])
         index[1] = np.concatenate([ids for _, _, ids, _ in spans])
         rows, targets = async_tensor_h2d(index, self.device)
-        values = project(logits_fn, hidden_states, rows, targets, self._block)
+        with without_adapters(self._model):
+            values = project(logits_fn, hidden_states, rows, targets, self._block)
         done: list[str] = []
         parts: list[torch.Tensor] = []
         for (req_id, _, _, is_last), part in zip(spans, torch.split(values, counts), strict=True):
@@ -147,7 +152,8 @@ def install(runner: Any) -> str | None:
     if runner.model_config.logprobs_mode not in ("raw_logprobs", "processed_logprobs"):
         return f"logprobs mode {runner.model_config.logprobs_mode} is not handled"
     vocabulary = runner.model_config.get_vocab_size()
-    runner.prompt_logprobs_worker = OutputRowsWorker(stock, vocabulary)
+    model = runner.get_model() if runner.lora_config else None
+    runner.prompt_logprobs_worker = OutputRowsWorker(stock, vocabulary, model)
     return None
 
 

@@ -63,6 +63,8 @@ class SampledLast:
 
     Args:
         ours: Whether `engine.server.vllm.output_rows` is installed and may be asked.
+        drafts: Whether the engine decodes speculatively: it tells nothing of chosen ids for the
+            token that it samples then, so the last one is submitted too.
         block: If given, what is submitted is filled up to blocks of so many tokens, with tokens
             that nothing follows from: the cache knows only full blocks.
         longest: Tokens that can be submitted.
@@ -70,9 +72,16 @@ class SampledLast:
     """
 
     def __init__(
-        self, *, ours: bool, block: int = 0, longest: int = 0, complete: Complete = as_it_is
+        self,
+        *,
+        ours: bool,
+        drafts: bool = False,
+        block: int = 0,
+        longest: int = 0,
+        complete: Complete = as_it_is,
     ) -> None:
         self._ours = ours
+        self._drafts = drafts
         self._block = block
         self._longest = longest
         self._params = complete(one_token(flat_logprobs=True))
@@ -80,7 +89,9 @@ class SampledLast:
     def ask(self, prompt: Tokens, output: Tokens, marks: Marks) -> tuple[Tokens, SamplingParams]:
         """See `PairPath`."""
         params = copy.copy(self._params)
-        submitted = self._filled(prompt + output[:-1], output[-1])
+        submitted = prompt + output
+        if not self._drafts:
+            submitted = self._filled(submitted[:-1], output[-1])
         behind = len(submitted) - len(prompt)
         params.prompt_logprobs = 0 if behind else None
         if behind < len(output):
@@ -188,7 +199,9 @@ def one_token(*, flat_logprobs: bool = False) -> SamplingParams:
 
 
 def row_logprob(rows: FlatLogprobs, position: int, token_id: int) -> float | None:
-    """The log-probability of a token at its position, looked up by its id."""
+    """The log-probability of a token at its position, by its id; None if the engine gave none."""
+    if position >= len(rows):
+        return None
     for entry in range(rows.start_indices[position], rows.end_indices[position]):
         if rows.token_ids[entry] == token_id:
             return rows.logprobs[entry]

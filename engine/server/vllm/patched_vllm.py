@@ -11,8 +11,13 @@ from importlib import import_module
 
 from engine.process.settings import SUPPORTED_VLLM
 
-OUTPUT_ROWS = ("vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict",)
-"""Replaced by `engine.server.vllm.output_rows`."""
+_ADAPTERS = "vllm.lora.layers.logits_processor:LogitsProcessorWithLoRA._get_logits"
+
+OUTPUT_ROWS = (
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict",
+    _ADAPTERS,
+)
+"""Replaced by `engine.server.vllm.output_rows`, the second for the time of a projection."""
 
 OUTPUT_ROWS_V2 = (
     *(
@@ -21,9 +26,10 @@ OUTPUT_ROWS_V2 = (
     ),
     "vllm.v1.worker.gpu.async_utils:AsyncOutput",
     "vllm.utils.torch_utils:async_tensor_h2d",
+    _ADAPTERS,
 )
 """Extended by `engine.server.vllm.output_rows_v2`, which relies on when the fourth waits for what
-and calls the last."""
+and calls the fifth; the last as above."""
 
 SEEDED_DRAWS = ("vllm.v1.worker.gpu_model_runner:GPUModelRunner._bookkeeping_sync",)
 """Wrapped by `engine.server.vllm.seeded_draws`."""

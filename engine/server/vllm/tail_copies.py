@@ -170,17 +170,21 @@ def make_copier(runner: Any, caches: Mapping[str, torch.Tensor]) -> Copier | str
     layers = runner.compilation_config.static_forward_context.values()
     kinds = {type(layer.impl) for layer in layers if hasattr(layer, "impl")}
     if runner.device.type == "cpu":
-        return _block_copies(kinds, caches)
+        return _block_copies(runner.vllm_config, kinds, caches)
     return _unlike_slots(runner.vllm_config, kinds, caches) or SlotCopies(caches, runner.device)
 
 
-def _block_copies(kinds: set[type], caches: Mapping[str, torch.Tensor]) -> Copier | str:
+def _block_copies(
+    config: Any, kinds: set[type], caches: Mapping[str, torch.Tensor]
+) -> Copier | str:
     if reason := unfit(BLOCK_COPIES):
         return reason
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl as Attention
 
     if kinds - {Attention}:
         return "on a CPU only vLLM's own attention is handled"
+    if config.speculative_config is not None:
+        return "steps with drafts are not handled"
     if not hasattr(Attention, _STOCK):
         setattr(Attention, _STOCK, getattr(Attention, _UPDATE))
         setattr(Attention, _UPDATE, _update)

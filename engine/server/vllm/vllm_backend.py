@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm.engine.protocol import EngineClient
+from vllm.exceptions import MaxQueuedTokensError, QueueOverflowError
 from vllm.inputs.engine import tokens_input
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, SamplingParams
 from vllm.v1.engine.exceptions import EngineGenerateError
 
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
 from engine.process.settings import DRAFTS_VARIABLE
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import shared_tails
@@ -33,6 +34,9 @@ from engine.server.vllm.pair_paths import (
     row_logprob,
 )
 from engine.server.vllm.rounding import engine_precision
+
+_FULL_SECONDS = 0.05
+"""Between two tries to place a request that `--max-num-queued-reqs` or `-tokens` keeps out."""
 
 _request_numbers = itertools.count()
 # Several API server processes must not all begin with the same rank.
@@ -55,10 +59,11 @@ class Extensions:
 NONE = Extensions()
 
 
-def _path(complete: Complete, *, v2_runner: bool, output_rows: bool) -> PairPath:
-    if v2_runner:
-        return OurRows(complete) if output_rows else FixedIds(complete)
-    return SampledLast(ours=output_rows, complete=complete)
+def _path(config: Any, extensions: Extensions, complete: Complete) -> PairPath:
+    if config.use_v2_model_runner:
+        return OurRows(complete) if extensions.output_rows else FixedIds(complete)
+    drafts = config.speculative_config is not None
+    return SampledLast(ours=extensions.output_rows, drafts=drafts, complete=complete)
 
 
 def _filling_path(config: Any, extensions: Extensions, complete: Complete) -> PairPath | None:
@@ -105,11 +110,7 @@ class VllmBackend:
         self._extensions, self._mark = extensions, shared_tails.mark_of(config)
         self._direct = direct_requests(client)
         complete = self._direct.prepared if self._direct else as_it_is
-        self._path = _path(
-            complete,
-            v2_runner=bool(config.use_v2_model_runner),
-            output_rows=extensions.output_rows,
-        )
+        self._path = _path(config, extensions, complete)
         self._filling = _filling_path(config, extensions, complete)
         self._client = client
         self._salt = salt
@@ -239,7 +240,15 @@ class VllmBackend:
         """How likely each of some tokens is right after others.
 
         vLLM tells those of chosen ids for the token that it samples, and for no other.
+
+        Raises:
+            InputError: If the engine decodes speculatively, which tells none.
         """
+        if self._client.vllm_config.speculative_config is not None:
+            raise InputError(
+                "the engine decodes speculatively, and tells no candidates then",
+                field="candidate_token_ids",
+            )
         found: list[float | None] = []
         submitted = reused = 0
         for first in range(0, len(ids), MAX_LOGPROB_TOKEN_IDS):
@@ -279,17 +288,22 @@ class VllmBackend:
         rank = group % self.n_replicas if self.n_replicas > 1 else None
         final: RequestOutput | None = None
         async with self._slots:
-            if pair and self._direct:
-                final = await self._direct.run(list(token_ids), params, salt, rank)
-            else:
-                stream = self._client.generate(
-                    tokens_input(prompt_token_ids=list(token_ids), cache_salt=salt),
-                    params,
-                    request_id=f"jostle-{next(_request_numbers)}",
-                    data_parallel_rank=rank,
-                )
-                async for output in stream:
-                    final = output
+            while True:
+                try:
+                    if pair and self._direct:
+                        final = await self._direct.run(list(token_ids), params, salt, rank)
+                        break
+                    stream = self._client.generate(
+                        tokens_input(prompt_token_ids=list(token_ids), cache_salt=salt),
+                        params,
+                        request_id=f"jostle-{next(_request_numbers)}",
+                        data_parallel_rank=rank,
+                    )
+                    async for output in stream:
+                        final = output
+                    break
+                except (QueueOverflowError, MaxQueuedTokensError):
+                    await asyncio.sleep(_FULL_SECONDS)
         if final is None or not final.finished:
             raise EngineError(f"{name}: the engine ended the request without an answer")
         if any(completion.finish_reason == "abort" for completion in final.outputs):

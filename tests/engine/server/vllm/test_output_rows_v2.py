@@ -11,12 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vllm.lora.layers.logits_processor import LogitsProcessorWithLoRA
 from vllm.sampling_params import SamplingParams
 from vllm.v1.worker.gpu.sample import prompt_logprob
 from vllm.v1.worker.gpu.sample.prompt_logprob import PromptLogprobsWorker
 
 from engine.server.vllm import output_rows_v2
-from engine.server.vllm.output_rows import MARK, OUTPUT_MARK
+from engine.server.vllm.output_rows import MARK, OUTPUT_MARK, without_adapters
 from engine.server.vllm.output_rows_v2 import OutputRowsWorker
 
 VOCABULARY, WIDTH = 50, 8
@@ -56,6 +57,7 @@ class Runner:
         self.model_config = SimpleNamespace(
             logprobs_mode="raw_logprobs", get_vocab_size=lambda: VOCABULARY
         )
+        self.lora_config: Any = None
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         self.projections += 1
@@ -201,3 +203,31 @@ def test_it_is_put_in_place_and_taken_out_again() -> None:
     runner.model_config.logprobs_mode = "raw_logits"
     assert output_rows_v2.install(runner) == "logprobs mode raw_logits is not handled"
     assert output_rows_v2.install(SimpleNamespace(prompt_logprobs_worker=None)) is None
+
+
+class Base:
+    """A logits processor, and a head for it."""
+
+    tp_size = 1
+
+    def _get_logits(self, hidden: torch.Tensor, head: Any, bias: Any = None) -> torch.Tensor:
+        assert head == "the head, unwrapped"
+        return hidden + 1
+
+    def forward(self, head: Any, hidden: torch.Tensor) -> torch.Tensor:
+        return self._get_logits(hidden, head, None)
+
+
+def test_pairs_are_projected_without_the_part_of_adapters() -> None:
+    """Of which vLLM has one row for each request of the step."""
+    served = LogitsProcessorWithLoRA.__new__(LogitsProcessorWithLoRA)
+    torch.nn.Module.__init__(served)
+    served.__dict__["base_layer"] = Base()
+    model, head = torch.nn.Sequential(served), SimpleNamespace(base_layer="the head, unwrapped")
+    hidden = torch.zeros(5, 3)
+    with without_adapters(model):
+        assert (served(head, hidden) == 1).all()
+    with pytest.raises(AttributeError):
+        served(head, hidden)  # vLLM's own, which asks for what this one lacks
+    with without_adapters(None):
+        pass

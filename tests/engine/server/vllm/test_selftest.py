@@ -25,6 +25,7 @@ class Engine:
         self.n_ranks = n_ranks
         self.vllm_config = SimpleNamespace(
             use_v2_model_runner=v2,
+            speculative_config=None,
             kv_transfer_config=None,
             model_config=SimpleNamespace(dtype=f"torch.{dtype}", get_vocab_size=lambda: 1000),
             device_config=SimpleNamespace(device_type="cpu"),

@@ -343,6 +343,13 @@ def test_what_slots_cannot_be_copied_for_is_told(changes: dict[str, Any], reason
     assert reason in found
 
 
+def test_steps_with_drafts_are_not_handled_on_a_cpu() -> None:
+    made = runner(drafts=object())
+    made.device = torch.device("cpu")
+    made.compilation_config.static_forward_context = {}
+    assert make_copier(made, made.caches) == "steps with drafts are not handled"
+
+
 def test_what_slots_are_copied_for() -> None:
     for attention in ("FlashAttentionImpl", "TritonAttentionImpl"):
         made = runner(attention=attention)

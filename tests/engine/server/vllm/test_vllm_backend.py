@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from vllm.exceptions import MaxQueuedTokensError, QueueOverflowError
 from vllm.logprobs import FlatLogprobs
 from vllm.v1.engine.exceptions import EngineGenerateError
 
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
 from engine.questions.backend import Scored
-from engine.server.vllm import shared_tails
+from engine.server.vllm import shared_tails, vllm_backend
 from engine.server.vllm.output_rows import COUNT_MARK, MARK, of_targets
 from engine.server.vllm.pair_paths import SampledLast
 from engine.server.vllm.vllm_backend import Extensions, VllmBackend
@@ -48,6 +49,7 @@ class Client:
         self.vllm_config = SimpleNamespace(
             kv_transfer_config=None,
             use_v2_model_runner=False,
+            speculative_config=None,
             model_config=SimpleNamespace(max_model_len=100, dtype="torch.bfloat16"),
             device_config=SimpleNamespace(device_type="cpu"),
             scheduler_config=SimpleNamespace(max_num_seqs=4),
@@ -169,3 +171,44 @@ def test_candidates_are_chosen_ids_of_the_token_that_is_sampled() -> None:
     ]
     assert {tuple(prompt) for prompt, _ in client.asked} == {(1, 2, 3)}
     assert (found.n_submitted, found.n_reused) == (6, 2)
+
+
+def test_an_engine_with_drafts_scores_the_last_token_as_a_row_of_the_prompt() -> None:
+    """For the token that it samples it tells nothing of chosen ids."""
+    prompt_rows = flat(*[[(token, -float(token), 1)] for token in (2, 3, 4, 5, 6)])
+    client: Any = Client(prompt_rows, flat())
+    client.vllm_config.speculative_config = object()
+    scored = score(client, (4, 5, 6))
+    assert (scored.token_logprobs, scored.is_greedy) == ((-4.0, -5.0, -6.0), (True,) * 3)
+    assert client.asked[0][0] == [1, 2, 3, 4, 5, 6]
+    assert score(client, (6,)).token_logprobs == (-6.0,)
+    with pytest.raises(InputError, match="decodes speculatively"):
+        asyncio.run(VllmBackend(client, "salt").candidates((1, 2), (3,), "a place", 0))
+
+
+def test_a_last_token_that_the_engine_tells_nothing_of_is_told() -> None:
+    with pytest.raises(EngineError, match="a pair"):
+        score(Client(None, flat()), (6,))
+
+
+@pytest.mark.parametrize("full", [QueueOverflowError, MaxQueuedTokensError])
+def test_a_full_queue_of_the_engine_is_waited_for(
+    full: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_backend, "_FULL_SECONDS", 0.001)
+
+    class Full(Client):
+        """Refuses twice."""
+
+        refused = 0
+
+        async def generate(self, prompt: Any, params: Any, **named: Any) -> AsyncIterator[Any]:
+            if self.refused < 2:
+                self.refused += 1
+                raise full
+            async for answer in super().generate(prompt, params, **named):
+                yield answer
+
+    client = Full(None, flat([(6, -0.5, 1), (6, -0.5, 1)]))
+    assert score(client, (6,)).token_logprobs == (-0.5,)
+    assert client.refused == 2
