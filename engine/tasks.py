@@ -9,12 +9,13 @@ import hashlib
 import random
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from engine.errors import InputError
 from engine.schema_text import describe
+from engine.unicode_text import NOT_UNICODE, is_unicode
 
 _LABELS = 10  # distinct outputs that a task without named labels has, at most, to be one
 _PER_LABEL = 5  # instances per distinct output, at least
@@ -38,6 +39,11 @@ def _checked_id(text: str) -> str:
 
 
 Id = Annotated[str, Field(min_length=1), AfterValidator(_checked_id)]
+
+_T = TypeVar("_T")
+
+Several = Annotated[tuple[_T, ...], Field(fail_fast=True)]
+"""A list that anybody may send: its first fault is told, and not one for each of millions."""
 
 
 class Record(BaseModel):
@@ -71,7 +77,7 @@ class Instance(Record):
 
     id: Id
     input: str
-    outputs: tuple[str, ...] = ()
+    outputs: Several[str] = ()
 
     @property
     def golds(self) -> tuple[str, ...]:
@@ -95,11 +101,11 @@ class Task(Record):
 
     id: Id
     definition: Annotated[str, Field(min_length=1)]
-    positive_examples: tuple[Example, ...] = ()
-    negative_examples: tuple[Example, ...] = ()
-    instances: tuple[Instance, ...] = ()
+    positive_examples: Several[Example] = ()
+    negative_examples: Several[Example] = ()
+    instances: Several[Instance] = ()
     category: str | None = None
-    labels: tuple[str, ...] = ()
+    labels: Several[str] = ()
     classification: bool | None = None
 
     @property
@@ -158,6 +164,22 @@ def task_faults(task: Task) -> Iterator[TaskFault]:
         for index, example in enumerate(getattr(task, name)):
             if not example.output.strip():
                 yield TaskFault("empty", "output", f"{name}[{index}]")
+    for text, field, part in _texts(task):
+        if not is_unicode(text):
+            yield TaskFault(NOT_UNICODE, field, part)
+
+
+def _texts(task: Task) -> Iterator[tuple[str, str, str]]:
+    """Each text of a task, its field, and the part of the task it is in."""
+    for field, given in task:
+        for index, one in enumerate(given if isinstance(given, tuple) else [given]):
+            if isinstance(one, str):
+                yield one, field, ""
+            elif isinstance(one, Record):
+                part = f"{field}[{index}]"
+                for name, value in one:
+                    for text in value if isinstance(value, tuple) else [value]:
+                        yield text, name, part
 
 
 def check_task(task: Task, source: object | None = None) -> None:

@@ -117,6 +117,7 @@ def test_engine_and_training_keep_their_files_in_folders() -> None:
         "validation",
         "keys",
         "schema_text",
+        "unicode_text",
         "registry",
         "__init__",
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 from typing import Any
 
 from engine.errors import InputError
@@ -12,6 +13,10 @@ from engine.prompts.chat_template import ChatTemplate
 from engine.prompts.special import CUT
 from engine.prompts.text_encoder import TextEncoder
 from engine.protocol.completions import ChatPair, Encoding, Pair, TextPair, TokenPair
+from engine.unicode_text import NOT_UNICODE, is_unicode
+
+CANDIDATES_AT_ONCE = 128
+"""Candidates that an engine tells in one request: `vllm.sampling_params.MAX_LOGPROB_TOKEN_IDS`."""
 
 _SHOWN = 12  # characters on each side of a border
 
@@ -25,7 +30,8 @@ class EncodedPair:
         prompt: The prompt, at least one token.
         completion: The completion, at least one token.
         special_as_text: Whether the text of a special token stands in it and does not act as one.
-        candidates: For each token of the completion others to score in its place; none if none are.
+        candidates: For each token of the completion others to score in its place, or one list for
+            all of them; none if none are.
     """
 
     index: int
@@ -42,8 +48,16 @@ class EncodedPair:
     @property
     def n_submitted(self) -> int:
         """Tokens of all that is asked of the engine."""
-        places = range(len(self.candidates))
-        return self.n_tokens + sum(len(self.prompt) + place for place in places)
+        return self.n_tokens + sum(
+            (len(self.prompt) + place) * ceil(len(ids) / CANDIDATES_AT_ONCE)
+            for place, ids in enumerate(self.candidates_of_places)
+        )
+
+    @property
+    def candidates_of_places(self) -> tuple[tuple[int, ...], ...]:
+        """A list for each token of the completion; none if there are no candidates."""
+        once = len(self.candidates) == 1
+        return self.candidates * (len(self.completion) if once else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +122,9 @@ class PairEncoder:
     def _laid(self, pair: Pair, index: int) -> _Laid | EncodedPair:
         if isinstance(pair, TokenPair):
             return EncodedPair(index, pair.prompt_token_ids, pair.completion_token_ids)
+        for field, text in _texts(pair):
+            if not is_unicode(text):
+                raise InputError(NOT_UNICODE, field=field)
         return self._text(pair) if isinstance(pair, TextPair) else self._conversation(pair)
 
     def _text(self, pair: TextPair) -> _Laid:
@@ -220,7 +237,7 @@ class PairEncoder:
 def _with_candidates(
     pair: EncodedPair, lists: tuple[tuple[int, ...], ...]
 ) -> EncodedPair | InputError:
-    """The pair with its candidates, a list for each token of the completion or one for all."""
+    """The pair with its candidates."""
     n_tokens = len(pair.completion)
     if len(lists) not in (1, n_tokens):
         return InputError(
@@ -228,7 +245,17 @@ def _with_candidates(
             record=_name(pair.index),
             field="candidate_token_ids",
         )
-    return replace(pair, candidates=lists * (n_tokens if len(lists) == 1 else 1))
+    return replace(pair, candidates=lists)
+
+
+def _texts(pair: TextPair | ChatPair) -> Iterator[tuple[str, str]]:
+    """Each text of a pair behind the field it is in."""
+    if isinstance(pair, TextPair):
+        yield "prompt", pair.prompt
+    else:
+        for place, message in enumerate(pair.messages):
+            yield f"messages[{place}].content", message.content
+    yield "completion", pair.completion or ""
 
 
 def _name(index: int) -> str:

@@ -132,7 +132,7 @@ class PairScorer:
         name, backend = f"pairs[{pair.index}]", self._backend
         try:
             asked = [await backend.score(pair.prompt, pair.completion, name, group)]
-            for place, ids in enumerate(pair.candidates):
+            for place, ids in enumerate(pair.candidates_of_places):
                 before = pair.prompt + pair.completion[:place]
                 asked.append(await backend.candidates(before, ids, f"{name}, place {place}", group))
         except EngineError as error:

@@ -9,10 +9,9 @@ from typing import Any
 
 from engine.errors import InputError
 from engine.tasks import Task, id_fault, task_faults
+from engine.unicode_text import NOT_UNICODE, is_unicode
 
 logger = logging.getLogger(__name__)
-
-NOT_UNICODE = "not Unicode: holds half a surrogate pair"
 
 
 class Faults:
@@ -202,17 +201,6 @@ class Checker:
             section, bracket, index = part.partition("[")
             part = names.get(section, section) + bracket + index
             self.fault(problem, names.get(field, field), part)
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def kind(value: Any) -> str:

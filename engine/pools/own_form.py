@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import NoneType
 from typing import Any
 
 from pydantic import ValidationError
 
-from engine.pools.checks import NOT_UNICODE, Checker, kind
+from engine.pools.checks import Checker, kind
 from engine.pools.options import Columns
 from engine.pools.rows import Row
 from engine.pools.unused import Watched, tell_unused
 from engine.tasks import Example, Instance, Record, Task
+from engine.unicode_text import NOT_UNICODE
 
 _SECTIONS: dict[str, type[Record]] = {
     "positive_examples": Example,
@@ -22,15 +24,31 @@ _SECTIONS: dict[str, type[Record]] = {
 
 def parse_jostle(row: Row, _columns: Columns, check: Checker) -> Task | None:
     """A task in our own form, the fields of `engine.tasks.Task`; None if a fault was told."""
+    values = _without_nulls(row.values, Task)
     try:
-        task = Task.model_validate(_without_nulls(row.values, Task))
+        task = Task.model_validate(values)
     except ValidationError as error:
-        for wrong in error.errors():
+        for wrong in _every_fault(values, error):
             field, part = _location(wrong["loc"])
             check.fault(_problem(wrong, part), field, part)
         return None
     check.task(task, {})
     return None if check.bad else task
+
+
+def _every_fault(values: Any, error: ValidationError) -> Iterator[Any]:
+    """What pydantic finds: of a list it tells the first fault, so each part is looked at alone."""
+    for wrong in error.errors():
+        if len(wrong["loc"]) < 2 or wrong["loc"][0] not in _SECTIONS:
+            yield wrong
+    for name, section in _SECTIONS.items():
+        parts = values.get(name) if isinstance(values, dict) else None
+        for index, one in enumerate(parts if isinstance(parts, list) else ()):
+            try:
+                section.model_validate(one)
+            except ValidationError as inner:
+                for wrong in inner.errors():
+                    yield {**wrong, "loc": (name, index, *wrong["loc"])}
 
 
 def _without_nulls(values: Any, schema: type[Record]) -> Any:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import InputError
-from engine.pools.checks import Faults, is_unicode, kind
+from engine.pools.checks import Faults, kind
 from engine.pools.encodings import file_encoding
 from engine.pools.json_text import JsonError, parse_json
 from engine.tasks import Task
+from engine.unicode_text import is_unicode
 
 
 class Row(NamedTuple):

@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from engine.protocol.score_config import ScoreConfig
-from engine.tasks import Record, Task
+from engine.tasks import Record, Several, Task
 
-TokenIds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+TokenIds = Annotated[Several[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 CacheSalt = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._:+=-]+$")]
 """What vLLM's own routes take as one, and no more than ASCII."""
 
@@ -35,7 +35,7 @@ class PromptUncertaintyRequest(Record):
             routes.
     """
 
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    tasks: Annotated[Several[Task], Field(min_length=1)]
     config: ScoreConfig = ScoreConfig()
     stream: bool = False
     on_fault: Literal["error", "skip"] = "error"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from engine.protocol.api import CacheSalt, TokenIds, Usage
-from engine.tasks import Record
+from engine.tasks import Record, Several
 
 
 class _Pair(Record):
@@ -23,7 +23,7 @@ class _Pair(Record):
             the completion: a list for each, or a single one for all of them.
     """
 
-    candidate_token_ids: Annotated[tuple[TokenIds, ...], Field(min_length=1)] | None = None
+    candidate_token_ids: Annotated[Several[TokenIds], Field(min_length=1)] | None = None
 
 
 class TokenPair(_Pair):
@@ -71,7 +71,7 @@ class ChatPair(_Pair):
         completion: The answer to it. Null: the last message, an assistant's, is the answer.
     """
 
-    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
+    messages: Annotated[Several[Message], Field(min_length=1)]
     completion: str | None = None
 
 
@@ -141,7 +141,7 @@ class CompletionLogprobsRequest(Encoding):
             routes.
     """
 
-    pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
+    pairs: Annotated[Several[Pair], Field(min_length=1)]
     tokens: bool = False
     stream: bool = False
     on_fault: Literal["error", "skip"] = "error"

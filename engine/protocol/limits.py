@@ -33,10 +33,12 @@ class Limits(Record):
         tokens: Tokens of one request: of all pairs, or of all prompts under all perturbations with
             the longest outputs allowed.
         requests: Scoring requests at once, in each API process; further ones get a 503.
-        wait_seconds: How long a request is held back while weights are loaded before it gets a 503.
+        wait_seconds: How long a request is held back while weights are loaded before it gets a 503,
+            and how long the next part of its body may take before it gets a 408.
         drain_seconds: How long a load waits for requests in flight before it is given up. Less than
             `wait_seconds`, so that no slow reader has other requests refused. None: half of it.
-        load_seconds: How long the engine may take to load weights before the load counts as failed.
+        load_seconds: How long the engine may take to load weights before the load counts as failed,
+            and a client to take the next part of an answer before that is broken off.
         start_seconds: How long the server may take until it can score, the download of its model
             included, before it is ended.
         hang_seconds: Silence of an idle engine after which it counts as hanging and is ended; one

@@ -154,6 +154,24 @@ TWICE = (Instance(id="1", input="x"), Instance(id="1", input="y"))
             {"positive_examples": (Example(input="x", output=" "),)},
             "record t, positive_examples[0], field 'output': empty",
         ),
+        ({"definition": "a \ud83d"}, "record t, field 'definition': not Unicode: holds half a"),
+        ({"category": "\ud83d"}, "record t, field 'category': not Unicode"),
+        (
+            {"labels": ("\ud83d",), "instances": (Instance(id="1", input="x"),)},
+            "record t, field 'labels': not Unicode",
+        ),
+        (
+            {"instances": (Instance(id="1", input="\ud83d"),)},
+            "record t, instances[0], field 'input': not Unicode",
+        ),
+        (
+            {"instances": (Instance(id="1", input="", outputs=("x", "\ud83d")),)},
+            "record t, instances[0], field 'outputs': not Unicode",
+        ),
+        (
+            {"negative_examples": (Example(input="x", output="y", explanation="\ud83d"),)},
+            "record t, negative_examples[0], field 'explanation': not Unicode",
+        ),
     ],
 )
 def test_what_no_task_may_have(change: dict[str, object], message: str) -> None:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from engine.errors import InputError
-from engine.pools.checks import NOT_UNICODE, is_unicode, kind
+from engine.pools.checks import kind
 from engine.pools.options import Column
 from engine.pools.rows import Row
 from engine.pools.unused import BESIDE_MESSAGES, TOOL_CALLS, is_empty
 from engine.protocol.completions import ChatPair, Message, TextPair
 from engine.tasks import Record
+from engine.unicode_text import NOT_UNICODE, is_unicode
 
 _PROMPTS = ("prompt",)
 _COMPLETIONS = ("completion", "completions")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.keys import ADMIN_HEADER, ADMIN_KEY_VARIABLE, Keys
@@ -36,6 +37,9 @@ class AccessMiddleware:
     /metrics answer anybody. Without any key everything is open, which `engine.keys.check_exposure`
     allows on loopback only. Once there is an API key, the admin routes want an admin key; if none
     was configured they are closed.
+
+    What a browser asks before a request of another origin's (`--allowed-origins`) never has a key.
+    It is let through to vLLM's `CORSMiddleware`, which answers it before any route.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
@@ -58,9 +62,9 @@ class AccessMiddleware:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         path = get_route_path(scope).rstrip("/") or "/"
-        if path in OPEN_PATHS:
-            return None
         headers = Headers(scope=scope)
+        if path in OPEN_PATHS or _is_preflight(scope, headers):
+            return None
         if self._keys.api:
             scheme, _, key = headers.get("Authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not self._keys.opens(key):
@@ -74,3 +78,13 @@ class AccessMiddleware:
         if not self._keys.opens_admin(headers.get(ADMIN_HEADER, "")):
             return 403, f"the admin key is needed in the header {ADMIN_HEADER}"
         return None
+
+
+def _is_preflight(scope: Scope, headers: Headers) -> bool:
+    """Whether `CORSMiddleware` answers it: by what it goes by, and if it is there."""
+    return (
+        scope.get("method") == "OPTIONS"
+        and "Origin" in headers
+        and "Access-Control-Request-Method" in headers
+        and any(each.cls is CORSMiddleware for each in scope["app"].user_middleware)
+    )

@@ -21,6 +21,7 @@ _KINDS = {
     403: "PermissionDeniedError",
     404: "NotFoundError",
     405: "MethodNotAllowedError",
+    408: "RequestTimeoutError",
     413: "RequestTooLargeError",
     500: "EngineError",
     503: "ServiceUnavailableError",

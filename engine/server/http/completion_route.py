@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
@@ -19,10 +19,11 @@ from engine.protocol.completions import (
     PairTotals,
     SkippedPair,
 )
-from engine.server.http.answers import json_response, limits_of, live_of
+from engine.server.http.answers import json_response, kept_alive, limits_of, live_of
 from engine.server.http.failures import (
     FAILURES,
     CheckedRoute,
+    FewFaults,
     answers,
     cancelled_with_its_client,
     failure_line,
@@ -48,7 +49,9 @@ router = APIRouter(tags=["jostle"], route_class=CheckedRoute)
     },
 )
 @cancelled_with_its_client
-async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Request) -> Any:
+async def completion_logprobs(
+    body: Annotated[CompletionLogprobsRequest, FewFaults], raw_request: Request
+) -> Any:
     """Log-probabilities of fixed completions after fixed prompts, exact to the token id.
 
     A pair is token ids, two texts, or a conversation and its answer; `encoding` in the answer says
@@ -65,7 +68,7 @@ async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Requ
         await scorer.check(functools.partial(limits.check, "tokens", field="pairs"))
         if body.stream:
             return StreamingResponse(
-                _lines(scorer, body, version), media_type="application/x-ndjson"
+                kept_alive(_lines(scorer, body, version)), media_type="application/x-ndjson"
             )
         async with aclosing(scorer.score()) as outcomes:
             async for outcome, cost in outcomes:
@@ -92,7 +95,7 @@ async def completion_logprobs(body: CompletionLogprobsRequest, raw_request: Requ
 
 async def _lines(
     scorer: PairScorer, body: CompletionLogprobsRequest, version: str
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """One line per finished pair, then the totals; an error is the last line instead."""
     usage, skipped = Usage(), 0
     try:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from http import HTTPStatus
 
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.protocol.limits import Limits
 from engine.server.http.answers import error_response
+from engine.server.http.observe import request_id
 from engine.server.reload.gate import GateTimeoutError
 from engine.server.reload.live_weights import LiveWeights
+
+logger = logging.getLogger("vllm.jostle")
 
 WEIGHTS_PATH, RESPONSES_PATH = "/v1/weights", "/v1/responses"
 SCORING_PATHS = frozenset({"/v1/prompt_uncertainty", "/v1/completion_logprobs"})
@@ -75,7 +81,7 @@ class GateMiddleware:
 class LimitMiddleware:
     """Refuses bodies that are too large, and scoring requests beyond what is taken at once.
 
-    A refused request costs no memory: its body is not read.
+    A refused request costs no memory: its body is not read. A client that stalls is given up.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
@@ -84,7 +90,7 @@ class LimitMiddleware:
         self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 413 or 503."""
+        """Passes the request on, or answers 408, 413 or 503."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
@@ -105,24 +111,79 @@ class LimitMiddleware:
         if declared.isdecimal() and len(declared) < 20 and int(declared) > limit:
             await _too_large(limit)(scope, receive, send)
             return
-        received, refused = 0, False
+        watched = _Watched(receive, send, self._limits)
+        try:
+            await self.app(scope, watched.receive, watched.send)
+        except ClientDisconnect:  # of a route that reads the body itself
+            if not watched.refusal:
+                raise
+        if watched.refusal:
+            await watched.refusal(scope, receive, send)
 
-        async def counting() -> Message:
-            nonlocal received, refused
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received <= limit:
+
+class _Watched:
+    """The messages of one request, counted and timed: a load waits for all that are in the gate.
+
+    A body that is too large or does not come, and an answer that nobody takes, are to the route a
+    client that has gone away: it gives up, whatever it is.
+
+    Attributes:
+        refusal: What to answer in the place of what the route says.
+    """
+
+    def __init__(self, receive: Receive, send: Send, limits: Limits) -> None:
+        self.refusal: JSONResponse | None = None
+        self._receive, self._send, self._limits = receive, send, limits
+        self._received = 0
+        self._whole = self._started = self._gone = False
+        self._waiting = asyncio.timeout(None)  # of the latest `receive`
+
+    async def receive(self) -> Message:
+        """What comes next: a part of the body, or that the client has gone."""
+        limits = self._limits
+        while not self._gone:
+            # Behind a body nothing comes but the end of the connection, which may take hours.
+            seconds = None if self._whole else limits.wait_seconds
+            try:
+                async with asyncio.timeout(seconds) as self._waiting:
+                    message = await self._receive()
+            except TimeoutError:
+                if not self._gone:
+                    self._refuse(_too_slow(limits.wait_seconds))
+                continue
+            self._whole = not message.get("more_body", False)
+            self._received += len(message.get("body", b""))
+            if self._received <= limits.body_bytes:
                 return message
-            refused = True
-            return {"type": "http.disconnect"}  # the route gives up reading, whatever it is
+            self._refuse(_too_large(limits.body_bytes))
+        return {"type": "http.disconnect"}
 
-        async def sending(message: Message) -> None:
-            if not refused:
-                await send(message)
+    async def send(self, message: Message) -> None:
+        """Sends a message, if anybody takes it."""
+        if self._gone:
+            return
+        seconds = self._limits.load_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                self._started = True
+                await self._send(message)
+        except TimeoutError:
+            told = "%s broke off: its client took nothing of the answer for %.0f s"
+            logger.warning(told, request_id.get(), seconds)
+            self._gone = True
+            with contextlib.suppress(RuntimeError):  # it is over: the next one will tell
+                self._waiting.reschedule(0)
 
-        await self.app(scope, counting, sending)
-        if refused:
-            await _too_large(limit)(scope, receive, send)
+    def _refuse(self, refusal: JSONResponse) -> None:
+        self.refusal, self._gone = None if self._started else refusal, True
+
+
+def _too_slow(seconds: float) -> JSONResponse:
+    return error_response(
+        HTTPStatus.REQUEST_TIMEOUT,
+        f"nothing of the body came for {seconds:.0f} s",
+        headers={"Connection": "close"},
+    )
 
 
 def _too_large(limit: int) -> JSONResponse:

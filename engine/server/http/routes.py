@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
@@ -33,6 +33,7 @@ from engine.server.http.answers import (
 from engine.server.http.failures import (
     FAILURES,
     CheckedRoute,
+    FewFaults,
     answers,
     cancelled_with_its_client,
     failure_line,
@@ -60,7 +61,9 @@ router = APIRouter(tags=["jostle"], route_class=CheckedRoute)
     },
 )
 @cancelled_with_its_client
-async def prompt_uncertainty(body: PromptUncertaintyRequest, raw_request: Request) -> Any:
+async def prompt_uncertainty(
+    body: Annotated[PromptUncertaintyRequest, FewFaults], raw_request: Request
+) -> Any:
     """Prompt uncertainty and prediction probability of each task, with all scored pairs.
 
     Where `config.measure` asks a question on top, what it brought is in `answers`.
@@ -139,7 +142,7 @@ async def live_weights(raw_request: Request) -> WeightsState:
     response_model=WeightsState,
     responses=_WEIGHTS_ANSWERS,
 )
-async def load_weights(body: LoadWeightsRequest, raw_request: Request) -> Any:
+async def load_weights(body: Annotated[LoadWeightsRequest, FewFaults], raw_request: Request) -> Any:
     """Makes a checkpoint or adapter live. Answers when verified, or why it is not."""
     try:
         return await live_of(raw_request).load(

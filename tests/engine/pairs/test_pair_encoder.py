@@ -155,6 +155,15 @@ def test_token_ids_are_left_alone() -> None:
     assert encode(llama2(), pair, **encoding) == EncodedPair(0, (3, 4), (5,))
 
 
+def test_one_list_of_candidates_is_kept_once() -> None:
+    ids = {"prompt_token_ids": (3,), "completion_token_ids": (5, 6, 7)}
+    found = encode(gpt2(), TokenPair(**ids, candidate_token_ids=((8, 9),)))
+    assert found.candidates == ((8, 9),)
+    assert found.candidates_of_places == ((8, 9),) * 3
+    found = encode(gpt2(), TokenPair(**ids, candidate_token_ids=((8,), (9,), (1,))))
+    assert found.candidates_of_places == ((8,), (9,), (1,))
+
+
 @pytest.mark.parametrize(
     ("tokenizer", "pair", "field", "problem"),
     [
@@ -165,6 +174,10 @@ def test_token_ids_are_left_alone() -> None:
         (chat, said("Say", "x", completion="y"), "messages", "and there is a completion too"),
         (chat, said("Say", ""), "messages[1].content", "is empty"),
         (chat, said("Say", completion=""), "completion", "is empty"),
+        (gpt2, text("Say \ud83d", " x"), "prompt", "not Unicode: holds half a surrogate pair"),
+        (gpt2, text("Say", "\udc00"), "completion", "not Unicode"),
+        (chat, said("Say", "x", "\ud83d", "y"), "messages[2].content", "not Unicode"),
+        (chat, said("Say", completion="\ud83d"), "completion", "not Unicode"),
         (
             chat,
             ChatPair(messages=(Message(role="assistant", content="x"),)),

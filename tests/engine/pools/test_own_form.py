@@ -59,6 +59,17 @@ def test_a_task_of_self_instruct(tmp_path: Path) -> None:
 LINE = "record line 2"
 
 
+def test_every_fault_of_a_list_is_told(tmp_path: Path) -> None:
+    bad = OWN | {"labels": 3, "instances": [3, {"id": "1", "input": 3}, {"id": "2"}]}
+    faults, _, _ = found(write(tmp_path, "own.jsonl", [OWN | {"id": "first"}, bad]))
+    assert faults == [
+        f"{LINE}, field 'labels': expected a list, found a number",
+        f"{LINE}, instances[0]: expected an object, found a number",
+        f"{LINE}, instances[1], field 'input': expected a text, found a number",
+        f"{LINE}, instances[2], field 'input': missing",
+    ]
+
+
 @pytest.mark.parametrize(
     ("good", "change", "fault"),
     [

@@ -39,6 +39,9 @@ class FakeEngine:
         sleeps: Whether it was started with `--enable-sleep-mode`.
         connector_keeps: Whether what lies outside the device cannot be given up.
         load_format: How vLLM was told to load weights.
+        moves_experts: Whether it was started with `--enable-eplb`.
+        drafts: Method of its `--speculative-config`; None: it was started without.
+        kept: Names of its `--sleep-preserve-parameter-names`.
         encoders_reset: How often the scheduler was told that no image is encoded any more.
     """
 
@@ -54,6 +57,9 @@ class FakeEngine:
     encoders_reset: int = 0
     connector_keeps: bool = False
     load_format: str = "auto"
+    moves_experts: bool = False
+    drafts: str | None = None
+    kept: tuple[str, ...] = ()
 
     @property
     def vllm_config(self) -> Any:
@@ -62,11 +68,15 @@ class FakeEngine:
             served_model_name="tiny",
             get_vocab_size=lambda: 50_000,
             enable_sleep_mode=self.sleeps,
+            sleep_preserve_parameter_names=self.kept,
         )
+        drafts = SimpleNamespace(method=self.drafts) if self.drafts else None
         return SimpleNamespace(
             model_config=model,
             device_config=SimpleNamespace(device_type=self.device),
             load_config=LoadConfig(load_format=self.load_format),
+            parallel_config=SimpleNamespace(enable_eplb=self.moves_experts),
+            speculative_config=drafts,
         )
 
     async def collective_rpc(self, method: str, args: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -35,7 +36,7 @@ GUARDED = [
 ]
 
 
-def served(keys: Keys, root: str = "") -> TestClient:
+def served(keys: Keys, root: str = "", origins: list[str] | None = None) -> TestClient:
     async def answer(request: Request) -> PlainTextResponse:
         return PlainTextResponse("answered")
 
@@ -51,6 +52,8 @@ def served(keys: Keys, root: str = "") -> TestClient:
             Route("/{rest:path}", answer, methods=methods),
         ]
     )
+    if origins is not None:
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"])
     app.add_middleware(AccessMiddleware, keys=keys)
     return TestClient(app, headers={"Origin": "http://elsewhere"}, root_path=root)
 
@@ -110,6 +113,26 @@ def test_what_changes_the_server_wants_the_second_key(method: str, path: str) ->
 
 def test_reading_which_weights_are_live_wants_the_first_key_only() -> None:
     assert served(BOTH).get("/v1/weights", headers={"Authorization": "Bearer k"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_a_browser_may_ask_whether_it_may_ask(path: str) -> None:
+    asking = {"Access-Control-Request-Method": "POST"}
+    cases: list[tuple[list[str] | None, int]] = [
+        (["http://elsewhere"], 200),
+        ([], 400),
+        (None, 401),
+    ]
+    for origins, status in cases:
+        client = served(ONLY_API, origins=origins)
+        answer = client.options(path, headers=asking)
+        assert answer.status_code == status, "without CORSMiddleware a route would answer"
+        assert answer.text != "answered"
+        allowed = answer.headers.get("Access-Control-Allow-Origin")
+        assert (allowed == "http://elsewhere") is (status == 200)
+        assert client.options(path).status_code == 401
+        assert client.post(path, headers=asking).status_code == 401
+        assert client.options(path, headers=asking | {"Origin": ""}).text != "answered"
 
 
 def test_web_sockets_too() -> None:

@@ -7,10 +7,13 @@ import math
 from typing import Any
 
 import pytest
+from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS
 
+from engine.pairs.pair_encoder import CANDIDATES_AT_ONCE, EncodedPair
 from engine.protocol.api import PromptUncertaintyRequest
 from engine.protocol.completions import Encoding
 from engine.protocol.limits import Limits
+from engine.server.http import answers
 from tests.engine.questions.fake_backend import LIKELIEST, output_logprobs, token_logprob
 from tests.engine.server.http.test_routes import ask, server
 from tests.engine.small_tokenizers import chat
@@ -126,6 +129,45 @@ def test_candidates_are_scored_in_the_place_of_each_token() -> None:
     ]
     assert "candidate_logprobs" not in none
     assert answer["usage"]["tokens_submitted"] == 3 * 4 + 2 * (2 + 3)
+
+
+def test_candidates_count_as_often_as_the_engine_is_asked() -> None:
+    assert CANDIDATES_AT_ONCE == MAX_LOGPROB_TOKEN_IDS
+    many = tuple(range(CANDIDATES_AT_ONCE + 1))
+    pair = EncodedPair(0, prompt=(1,) * 10, completion=(2,) * 3, candidates=(many,))
+    assert pair.n_submitted == 13 + 2 * (10 + 11 + 12)
+    assert pair.candidates_of_places == (many,) * 3
+    body = IDS | {"candidate_token_ids": [list(many)]}
+    status, answer = post({"pairs": [body]}, Limits(tokens=13))
+    assert status == 413
+    assert "14 tokens, the server's limit is 13" in answer["error"]["message"]
+
+
+def test_a_stream_of_pairs_is_not_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers.kept_alive, "__defaults__", (0.001,))
+    live, app = server()
+    live.fake.latency = lambda: 2_000  # rounds of the event loop
+    answer = ask(app, "POST", PATH, json={"pairs": [IDS], "stream": True})
+    result, totals = answer.text.split()
+    assert "" in answer.text.splitlines()
+    assert (json.loads(result)["index"], json.loads(totals)["pairs"]) == (0, 1)
+
+
+def test_half_a_surrogate_pair_is_the_fault_of_its_pair() -> None:
+    live, app = server()
+    live.fake.tokenizer = chat()
+    body: Any = {"pairs": [TEXT, TEXT | {"completion": " a \ud83d"}, CHAT]}
+
+    def sent(body: Any) -> Any:
+        headers = {"Content-Type": "application/json"}
+        return ask(app, "POST", PATH, content=json.dumps(body), headers=headers).json()
+
+    assert sent(body)["error"]["message"] == (
+        "record pairs[1], field 'completion': not Unicode: holds half a surrogate pair"
+    )
+    answer = sent(body | {"on_fault": "skip"})
+    assert [each["index"] for each in answer["results"]] == [0, 2]
+    assert [each["index"] for each in answer["skipped"]] == [1]
 
 
 def test_an_answer_that_is_no_probability_is_named_or_skipped() -> None:

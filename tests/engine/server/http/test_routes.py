@@ -14,8 +14,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
+from pydantic import ValidationError
 
 from engine.keys import read_keys
+from engine.protocol.api import PromptUncertaintyRequest
+from engine.protocol.completions import CompletionLogprobsRequest
 from engine.protocol.limits import Limits
 from engine.questions import scorer as scoring
 from engine.questions.pair_plan import plan_task
@@ -529,6 +532,76 @@ def test_nonsense_is_a_400(path: str, body: bytes) -> None:
     error = answer.json()["error"]
     assert {"message", "type", "param", "code"} <= error.keys()
     assert len(answer.content) < 20_000
+
+
+FAULTY: list[Any] = [-100] * 5_000
+PAIR = PAIRS["pairs"][0]
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        FAULTY,
+        [PAIR | {"prompt_token_ids": FAULTY}],
+        [PAIR | {"candidate_token_ids": FAULTY}],
+        [PAIR | {"candidate_token_ids": [FAULTY]}],
+        [PAIR | {"candidate_token_ids": [FAULTY] * 5_000}] * 5,
+        [{"messages": FAULTY}],
+    ],
+)
+def test_one_fault_of_a_list_is_told(pairs: Any) -> None:
+    with pytest.raises(ValidationError) as found:
+        CompletionLogprobsRequest.model_validate({"pairs": pairs})
+    assert found.value.error_count() < 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: FAULTY} for name in ("positive_examples", "negative_examples", "instances")),
+        {"labels": FAULTY},
+        {"instances": [{"id": "1", "input": "", "outputs": FAULTY}] * 5},
+    ],
+)
+def test_one_fault_of_a_list_of_a_task_is_told(change: dict[str, Any]) -> None:
+    faulty = [make_task("a").model_dump() | change] * 5
+    for sent in (faulty, FAULTY):
+        with pytest.raises(ValidationError) as found:
+            PromptUncertaintyRequest.model_validate({"tasks": sent})
+        assert found.value.error_count() < 5
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("completion_logprobs", PAIRS | {"x": 1}, "field 'x': is no field of this record"),
+        ("completion_logprobs", PAIRS, "the body holds 1,001 unknown fields"),
+        ("prompt_uncertainty", tasks("a"), "the body holds 1,001 unknown fields"),
+        ("weights", {"path": "/x", "version": "v"}, "the body holds 1,001 unknown fields"),
+    ],
+)
+def test_millions_of_faults_are_told_as_one(path: str, body: Any, message: str) -> None:
+    many = {} if "x" in body else {f"x{n}": 0 for n in range(1_001)}
+    answer = ask(server()[1], "POST", f"/v1/{path}", json=body | many)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(message)
+
+
+def test_half_a_surrogate_pair_is_the_fault_of_its_task() -> None:
+    _, app = server()
+    body = tasks("a", "b")
+    body["tasks"][0]["instances"][0]["input"] = "half \ud83d"
+    headers = {"Content-Type": "application/json"}
+    fault = "record a, instances[0], field 'input': not Unicode"
+
+    def sent(body: Any) -> Any:
+        content = json.dumps(body)
+        return ask(app, "POST", "/v1/prompt_uncertainty", content=content, headers=headers).json()
+
+    assert sent(body)["error"]["message"].startswith(fault)
+    answer = sent(body | {"on_fault": "skip"})
+    assert answer["skipped"][0]["reason"].startswith(fault)
+    assert [score["task_id"] for score in answer["scores"]] == ["b"]
 
 
 def test_no_such_route_has_the_same_shape() -> None:
