@@ -185,9 +185,10 @@ def engines_at(
         EngineError: If one does not answer, or does not come up.
     """
     from engine.client import AsyncEngineClient
+    from engine.client.wire import UNSUPERVISED_PATIENCE_S
     from engine.errors import InputError
     from engine.keys import client_keys
-    from training.commands.launch import UNSUPERVISED_PATIENCE_S, OwnEngine
+    from training.commands.launch import OwnEngine
 
     def maker(url: str, *, supervised: bool) -> Callable[[], AsyncEngineClient]:
         if supervised:

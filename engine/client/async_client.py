@@ -12,7 +12,7 @@ from typing import Any
 from engine.client import wire
 from engine.client.connection import Connection
 from engine.client.line_stream import Streamed
-from engine.client.pair_stream import pair_batches
+from engine.client.pair_stream import PairBatches
 from engine.client.paraphrase_journal import ParaphraseJournal
 from engine.client.paraphrases import EngineAt, asks_for_paraphrases, fill_from
 from engine.client.sampling import (
@@ -24,6 +24,7 @@ from engine.client.sampling import (
     tokens_of,
 )
 from engine.client.score_stream import Batch
+from engine.client.sendable import sendable_tasks
 from engine.errors import EngineError, InputError
 from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.completions import (
@@ -60,8 +61,8 @@ class AsyncEngineClient(Connection):
     Args:
         base_url: Where the server is, such as `http://127.0.0.1:8000`; `/v1` at its end is let go.
         api_key: Sent as bearer token, if given.
-        timeout_s: Longest silence of the server in the middle of an answer, in seconds. A load of
-            weights or the first task of a large request may take long; nothing may take for ever.
+        timeout_s: Longest silence of the server in the middle of an answer, in seconds; a load of
+            weights may take long. What comes all at once, as outputs do, may take any time.
         tasks_per_request: Tasks sent at once. Bounds the memory of both sides.
         paraphrases: The file that keeps paraphrases. With it, those that a design lacks are asked
             for before its tasks are scored; see `engine.client.paraphrases`.
@@ -69,7 +70,7 @@ class AsyncEngineClient(Connection):
         patience_s: Seconds to go on trying without any progress, once the server has answered at
             all: long enough for an engine to be started again. 0: one try. A server that was given
             up is not waited for again until it answers.
-        pairs_per_request: Pairs sent at once by `logprobs`, fewer where they are long.
+        pairs_per_request: Pairs sent at once by `logprobs`, fewer where the server takes no more.
 
     Raises:
         InputError: If `base_url` is no address.
@@ -133,7 +134,8 @@ class AsyncEngineClient(Connection):
             EngineError: If the server cannot be reached, fails, or its answer breaks off.
         """
         patience = self._patience()
-        waiting, size = iter(tasks), self._tasks_per_request
+        waiting = sendable_tasks(tasks, config.n_instances, config.seed, on_skip)
+        size = self._tasks_per_request
         while some := tuple(itertools.islice(waiting, size)):
             missing = {task.id: task for task in some}
             design = await self._with_paraphrases(config, some)
@@ -180,13 +182,9 @@ class AsyncEngineClient(Connection):
             EngineError: If the server cannot be reached, fails, or its answer breaks off.
         """
         patience = self._patience()
-        for batch in pair_batches(
-            pairs,
-            encoding,
-            tokens=tokens,
-            on_fault="skip" if on_skip else "error",
-            most_pairs=self._pairs_per_request,
-        ):
+        most = self._pairs_per_request
+        batches = PairBatches(pairs, encoding, tokens=tokens, on_skip=on_skip, most_pairs=most)
+        for batch in batches:
             answers: Streamed[CompletionLogprobs | SkippedPair] = batch
             try:
                 async with aclosing(self._all(answers, patience)) as results:
@@ -196,8 +194,9 @@ class AsyncEngineClient(Connection):
                         elif on_skip is not None:
                             on_skip(result)
             except (InputError, EngineError) as error:
-                batch.renumber(error)
-                raise
+                if not batches.cut(batch, error):
+                    batch.renumber(error)
+                    raise
 
     async def completion_logprobs(
         self, pairs: Sequence[Pair], encoding: Encoding = _AS_IS, *, tokens: bool = False
@@ -352,9 +351,8 @@ class AsyncEngineClient(Connection):
 
     async def _tokens(self, model: str, prompts: Iterable[Prompt]) -> list[list[int]]:
         """Token ids of prompts, for which vLLM is asked one by one, of all at once."""
-        calls = (
-            self._call("POST", TOKENIZE_PATH, tokenize_body(model, prompt)) for prompt in prompts
-        )
+        bodies = [tokenize_body(model, prompt) for prompt in prompts]
+        calls = (self._call("POST", TOKENIZE_PATH, body) for body in bodies)
         return [tokens_of(answer) for answer in await self._together(calls)]
 
     async def _model_name(self) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
 
+from engine.client.wire import KEEP_ALIVE
+
 if TYPE_CHECKING:
     import ssl
 
@@ -60,7 +62,7 @@ class BlockingTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
-        self._http = httpx.HTTPTransport(verify, trust_env=False)
+        self._http = httpx.HTTPTransport(verify, trust_env=False, socket_options=KEEP_ALIVE)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Returns when the headers of the answer are there."""

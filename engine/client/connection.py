@@ -11,10 +11,16 @@ import httpx
 
 from engine.client import wire
 from engine.client.line_stream import LineBuffer, Streamed
+from engine.client.sampling import SAMPLE_PATH
+from engine.client.sendable import as_json
 from engine.tasks import Record
 
 if TYPE_CHECKING:
     import ssl
+
+_CONNECT_S = 10.0
+_ALL_AT_ONCE = frozenset({SAMPLE_PATH, wire.COMPLETIONS_PATH})
+"""Routes that, unless they stream, send nothing before all is done, however long that takes."""
 
 _R = TypeVar("_R", bound=Record)
 _T = TypeVar("_T")
@@ -40,13 +46,11 @@ class Connection:
         self._http = httpx.AsyncClient(
             base_url=address,
             headers=wire.headers(api_key, admin_key),
-            timeout=httpx.Timeout(timeout_s, connect=10.0),
-            # Callers bound what is under way; a queue here would be one that nobody sees.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
+            timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
             trust_env=False,
-            verify=verify,
             transport=self._transport(verify),
         )
+        self._unhurried = httpx.Timeout(timeout_s, connect=_CONNECT_S, read=None)
         self._patience_s = patience_s
         self._met = False
 
@@ -67,8 +71,14 @@ class Connection:
 
     # What waits, and so is another thing for callers that block.
 
-    def _transport(self, verify: ssl.SSLContext | bool) -> httpx.AsyncBaseTransport | None:
-        return None
+    def _transport(self, verify: ssl.SSLContext | bool) -> httpx.AsyncBaseTransport:
+        return httpx.AsyncHTTPTransport(
+            verify,
+            # Callers bound what is under way; a queue here would be one that nobody sees.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
+            trust_env=False,
+            socket_options=wire.KEEP_ALIVE,
+        )
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -132,7 +142,7 @@ class Connection:
         await self._sleep(seconds)
 
     async def _ask(self, method: str, path: str, body: Record | None, kind: type[_R]) -> _R:
-        answer = await self._call(method, path, body.model_dump_json() if body else None)
+        answer = await self._call(method, path, as_json(body) if body else None)
         return wire.parsed(answer, kind, path)
 
     async def _call(self, method: str, path: str, content: str | None = None) -> Any:
@@ -149,8 +159,11 @@ class Connection:
     async def _try(self, method: str, path: str, content: str | None) -> Any:
         # A load of weights may have been done.
         again = path != "/v1/weights" or method == "GET"
+        timeout = self._unhurried if path in _ALL_AT_ONCE else self._http.timeout
         try:
-            response = await self._http.request(method, path, content=content, headers=wire.JSON)
+            response = await self._http.request(
+                method, path, content=content, headers=wire.JSON, timeout=timeout
+            )
         except httpx.HTTPError as error:
             url = str(self._http.base_url).rstrip("/") + path
             raise wire.lost(error, f"{method} {url}", again=again) from error

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from engine.client.line_stream import parsed_line
+from engine.client.sendable import as_json
 from engine.client.wire import COMPLETIONS_PATH, UnavailableError, not_understood
 from engine.errors import EngineError, InputError
 from engine.protocol.api import Usage
 from engine.protocol.completions import CompletionLogprobs, Encoding, Pair, PairTotals, SkippedPair
+from engine.protocol.limits import TooLargeError
 
 _MOST_BYTES = 8 * 2**20
 """Of one request's pairs, a quarter of what a server takes unless told otherwise."""
@@ -42,6 +44,20 @@ class PairBatch:
         self._asked: list[int] = []
         self._received = 0
         self.usage: Usage | None = None
+
+    @classmethod
+    def of(cls, pairs: Mapping[int, str], settings: str) -> PairBatch:
+        """The request of pairs by their places among all of a call."""
+        batch = cls(0, (), settings)
+        batch._pairs, batch._n_pairs = dict(pairs), len(pairs)
+        return batch
+
+    def halves(self) -> list[PairBatch]:
+        """What is missing, as two requests; none where one pair is all of it."""
+        missing = [*self._pairs.items()]
+        middle = len(missing) // 2
+        parts = (missing[:middle], missing[middle:]) if middle else ()
+        return [self.of(dict(part), self._settings) for part in parts]
 
     def request(self) -> str:
         """The body that asks for what is still missing."""
@@ -79,6 +95,11 @@ class PairBatch:
         return UnavailableError(f"scoring broke off after {arrived} of {self._n_pairs} pairs")
 
     @property
+    def n_missing(self) -> int:
+        """Pairs whose results have not arrived."""
+        return len(self._pairs)
+
+    @property
     def complete(self) -> bool:
         """Whether every pair's result has arrived."""
         return not self._pairs
@@ -97,29 +118,62 @@ class PairBatch:
         return PAIR_NAME.sub(place, text)
 
 
-def pair_batches(
-    pairs: Iterable[Pair],
-    encoding: Encoding,
-    *,
-    tokens: bool,
-    on_fault: Literal["error", "skip"],
-    most_pairs: int,
-) -> Iterator[PairBatch]:
-    """The requests of a call, none larger than a server takes.
+class PairBatches:
+    """The requests of a call, none larger than a server takes; an iterator.
 
     Args:
+        on_skip: Takes the pairs that cannot be sent; without it, such a pair is an error, and the
+            server is told the same.
         most_pairs: Pairs of one request at most; fewer where they are long.
     """
-    given = {**encoding.model_dump(), "tokens": tokens, "stream": True, "on_fault": on_fault}
-    settings = json.dumps(given)[1:-1]
-    some: list[str] = []
-    size, first = 0, 0
-    for number, pair in enumerate(pairs):
-        text = pair.model_dump_json(exclude_none=True)
-        if some and (len(some) == most_pairs or size + len(text) > _MOST_BYTES):
-            yield PairBatch(first, some, settings)
-            some, size, first = [], 0, number
-        some.append(text)
-        size += len(text)
-    if some:
-        yield PairBatch(first, some, settings)
+
+    def __init__(
+        self,
+        pairs: Iterable[Pair],
+        encoding: Encoding,
+        *,
+        tokens: bool,
+        on_skip: Callable[[SkippedPair], None] | None,
+        most_pairs: int,
+    ) -> None:
+        on_fault = "skip" if on_skip else "error"
+        given = {**encoding.model_dump(), "tokens": tokens, "stream": True, "on_fault": on_fault}
+        self._settings = json.dumps(given)[1:-1]
+        self._on_skip = on_skip
+        self._most_pairs = most_pairs
+        self._cut: deque[PairBatch] = deque()
+        self._whole = self._batches(pairs)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        return self
+
+    def __next__(self) -> PairBatch:
+        return self._cut.popleft() if self._cut else next(self._whole)
+
+    def cut(self, batch: PairBatch, error: Exception) -> bool:
+        """Whether what a batch lacks comes in smaller ones, as it was too large."""
+        if not isinstance(error, TooLargeError) or error.record is not None:
+            return False
+        self._most_pairs = max(1, batch.n_missing // 2)
+        halves = batch.halves()
+        self._cut.extendleft(reversed(halves))
+        return bool(halves)
+
+    def _batches(self, pairs: Iterable[Pair]) -> Iterator[PairBatch]:
+        some: dict[int, str] = {}
+        size = 0
+        for number, pair in enumerate(pairs):
+            try:
+                text = as_json(pair, f"pairs[{number}]", exclude_none=True)
+            except InputError as error:
+                if self._on_skip is None:
+                    raise
+                self._on_skip(SkippedPair(index=number, reason=str(error), field=error.field))
+                continue
+            if some and (len(some) >= self._most_pairs or size + len(text) > _MOST_BYTES):
+                yield PairBatch.of(some, self._settings)
+                some, size = {}, 0
+            some[number] = text
+            size += len(text)
+        if some:
+            yield PairBatch.of(some, self._settings)

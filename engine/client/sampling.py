@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.client.wire import not_understood
+from engine.errors import InputError
 from engine.protocol.completions import Message
 from engine.protocol.samples import Sample
+from engine.unicode_text import NOT_UNICODE, is_unicode
 
 TOKENIZE_PATH = "/tokenize"
 SAMPLE_PATH = "/v1/completions"
@@ -18,7 +20,10 @@ Prompt = str | Sequence[Message]
 
 
 def tokenize_body(model: str, prompt: Prompt) -> str:
-    """A request for the token ids of a prompt."""
+    """A request for the token ids of a prompt; `InputError` if it is not Unicode."""
+    texts = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
+    if not all(map(is_unicode, texts)):
+        raise InputError(f"{NOT_UNICODE}: {prompt!a:.80}", field="prompt")
     if isinstance(prompt, str):
         return json.dumps({"model": model, "prompt": prompt})
     messages = [message.model_dump() for message in prompt]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
 JSON = {"Content-Type": "application/json"}
 SCORE_PATH = "/v1/prompt_uncertainty"
 COMPLETIONS_PATH = "/v1/completion_logprobs"
+UNSUPERVISED_PATIENCE_S = 10.0
+"""How long to wait for an engine that nobody starts again, in seconds: it may only be busy."""
+
+KEEP_ALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 8))
+        if hasattr(socket, name)
+    ),
+]
+"""By which a server whose machine is gone is noticed, though its answer may take any time."""
 
 _R = TypeVar("_R", bound=Record)
 _INPUT_ERRORS = (

@@ -7,9 +7,11 @@ that the pairs are the same and so are the accuracies.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 from lm_eval.api.model import TemplateLM  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -25,6 +27,8 @@ from lm_eval.utils import (  # type: ignore[import-untyped,import-not-found,unus
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 from engine.errors import EngineError, InputError
+from engine.harness.asking_threads import answers_in_order
+from engine.harness.model_arguments import check_arguments
 from engine.harness.prompt_groups import PromptGroup, group_prompts
 from engine.protocol.completions import TokenPair
 from engine.session.scoring_session import Scorer
@@ -38,7 +42,10 @@ REQUESTS_AT_ONCE = 3
 
 PAIRS_PER_REQUEST = 512
 
-_Ids = tuple[int, ...]
+_Part = TypeVar("_Part")
+_Answer = TypeVar("_Answer")
+_TokenIds = tuple[tuple[int, ...], tuple[int, ...]]
+"""Of the context and of the continuation."""
 _Named = tuple[tuple[str, str] | None, list[int], list[int]]
 """What the harness asks: its own key of the request, tokens of the context, of the continuation."""
 
@@ -67,7 +74,8 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
         batch_size: Of no meaning here; neither are `max_batch_size` and `device`.
 
     Raises:
-        InputError: If the model is not there, or the tokenizer is not the engine's.
+        InputError: If an argument is unknown or of another kind, the model is not there, or the
+            tokenizer is not the engine's.
         EngineError: If the engine does not come up or does not answer.
     """
 
@@ -90,7 +98,17 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         device: str | None = None,
+        **unknown: Any,
     ) -> None:
+        check_arguments(
+            unknown,
+            max_length=max_length,
+            prefix_token_id=prefix_token_id,
+            max_gen_toks=max_gen_toks,
+            chat_template_args=chat_template_args,
+            think_end_token=think_end_token,
+            engine_args=engine_args,
+        )
         super().__init__()
         model = model or pretrained
         if url is None:
@@ -174,8 +192,8 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of each whole text, in the harness' own windows."""
-        windows: list[_Named] = []
-        owners: list[int] = []
+        windows: list[list[_TokenIds]] = []
+        owners: defaultdict[_TokenIds, set[int]] = defaultdict(set)
         for number, (text,) in enumerate(request.args for request in requests):
             rolling = get_rolling_token_windows(
                 token_list=self.tok_encode(text),
@@ -183,15 +201,20 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
                 max_seq_len=self.max_length - 2,  # a token before, and one that vLLM generates
                 context_len=1,
             )
-            for context, continuation in map(make_disjoint_window, rolling):
-                windows.append((None, context, continuation))
-                owners.append(number)
+            windows.append([self._fitting(*make_disjoint_window(each)) for each in rolling])
+            for pair in windows[number]:
+                owners[pair].add(number)
+        missing = [len({*pairs}) for pairs in windows]
         totals = [0.0] * len(requests)
-        scored = self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm)
-        for number, (logprob, _) in zip(owners, scored, strict=True):
-            totals[number] += logprob
-        for request, total in zip(requests, totals, strict=True):
-            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
+        found: dict[_TokenIds, float] = {}
+        for pair, (logprob, _) in self._answers(owners, disable_tqdm):
+            found[pair] = logprob
+            for number in owners[pair]:
+                missing[number] -= 1
+                if not missing[number]:
+                    totals[number] = sum(found[each] for each in windows[number])
+                    key = requests[number].args
+                    self.cache_hook.add_partial("loglikelihood_rolling", key, totals[number])
         return totals
 
     def _loglikelihood_tokens(
@@ -199,28 +222,48 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
     ) -> list[tuple[float, bool]]:
         """Log-probability of each continuation, and whether each of its tokens is a likeliest one.
 
-        Pairs are asked in the order of their tokens, so that shared prefixes are computed once, and
-        equal ones once.
+        What has been answered is in the harness' cache, whatever becomes of the rest.
         """
         pairs = [self._fitting(context, continuation) for _, context, continuation in requests]
-        answers = dict.fromkeys(pairs, (0.0, True))
-        distinct = sorted(answers, key=lambda pair: pair[0] + pair[1])
+        keys: defaultdict[_TokenIds, list[tuple[str, str]]] = defaultdict(list)
+        for (key, *_ids), pair in zip(requests, pairs, strict=True):
+            keys[pair] += [] if key is None else [key]
+        found: dict[_TokenIds, tuple[float, bool]] = {}
+        for pair, answer in self._answers(keys, disable_tqdm):
+            found[pair] = answer
+            for key in keys[pair]:
+                self.cache_hook.add_partial("loglikelihood", key, answer)
+        return [found[pair] for pair in pairs]
+
+    def _answers(
+        self, pairs: Iterable[_TokenIds], disable_tqdm: bool
+    ) -> Iterator[tuple[_TokenIds, tuple[float, bool]]]:
+        """Each pair with its log-probability and whether it is greedy, as they come.
+
+        Pairs, each of them once, are asked in the order of their tokens, so that shared prefixes
+        are computed once.
+        """
+        distinct = sorted(pairs, key=lambda pair: pair[0] + pair[1])
         cuts = range(0, len(distinct), PAIRS_PER_REQUEST)
         parts = [distinct[start : start + PAIRS_PER_REQUEST] for start in cuts]
-        with (
-            tqdm(total=len(distinct), disable=disable_tqdm, desc="Scoring pairs") as bar,
-            ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool,
-        ):
-            for part, scored in zip(parts, pool.map(self._score, parts), strict=True):
-                answers.update(zip(part, scored, strict=True))
-                bar.update(len(part))
-        results = [answers[pair] for pair in pairs]
-        for request, result in zip(requests, results, strict=True):
-            if request[0] is not None:  # one that was asked for, and no window
-                self.cache_hook.add_partial("loglikelihood", request[0], result)
-        return results
+        bar = tqdm(total=len(distinct), disable=disable_tqdm, desc="Scoring pairs")
+        for part, scored in zip(parts, self._asked(self._score, parts, bar), strict=True):
+            yield from zip(part, scored, strict=True)
 
-    def _fitting(self, context: list[int], continuation: list[int]) -> tuple[_Ids, _Ids]:
+    def _asked(
+        self, ask: Callable[[_Part], list[_Answer]], parts: list[_Part], bar: Any
+    ) -> Iterator[list[_Answer]]:
+        """The answers of each part, in order, as they come."""
+        with (
+            bar,
+            self._scorer.explaining(),
+            closing(answers_in_order(ask, parts, REQUESTS_AT_ONCE)) as answers,
+        ):
+            for answer in answers:
+                yield answer
+                bar.update(len(answer))
+
+    def _fitting(self, context: list[int], continuation: list[int]) -> _TokenIds:
         """The pair, its context cut from the left as the harness cuts it."""
         if not continuation:
             raise InputError("a continuation has no tokens")
@@ -234,7 +277,7 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
             logger.warning("a context of %d tokens is cut to the last %d", len(context), room)
         return tuple(context[-room:]), tuple(continuation)
 
-    def _score(self, pairs: list[tuple[_Ids, _Ids]]) -> list[tuple[float, bool]]:
+    def _score(self, pairs: list[_TokenIds]) -> list[tuple[float, bool]]:
         asked = [
             TokenPair(prompt_token_ids=prompt, completion_token_ids=completion)
             for prompt, completion in pairs
@@ -260,15 +303,11 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
             self.max_length,
             self._truncation_side,
         )
-        with (
-            tqdm(total=len(requests), disable=disable_tqdm, desc="Generating") as bar,
-            ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool,
-        ):
-            for part in pool.map(self._generate, parts):
-                for number, text in part:
-                    outputs[number] = text
-                    self.cache_hook.add_partial("generate_until", requests[number].args, text)
-                bar.update(len(part))
+        bar = tqdm(total=len(requests), disable=disable_tqdm, desc="Generating")
+        for part in self._asked(self._generate, parts, bar):
+            for number, text in part:
+                outputs[number] = text
+                self.cache_hook.add_partial("generate_until", requests[number].args, text)
         return outputs
 
     def _generate(self, part: PromptGroup) -> list[tuple[int, str]]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,9 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.client import EngineClient
 from engine.client.sampling import Prompt
+from engine.client.wire import UNSUPERVISED_PATIENCE_S
 from engine.errors import EngineError, InputError
 from engine.keys import client_keys
 from engine.process.engine_process import EngineProcess
+from engine.process.last_words import last_words
 from engine.process.settings import flag_value
 from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.completions import (
@@ -81,6 +83,7 @@ class Scorer:
         self.close = weakref.finalize(self, self._open.close)
         """Ends the engine, if it was started here, and all connections; safe to call again."""
         self._client: EngineClient | None = None
+        self._own: tuple[EngineProcess, Path] | None = None
         if url is not None:
             self._client = self._open.enter_context(EngineClient(url, self._key))
 
@@ -117,8 +120,10 @@ class Scorer:
         """
         chosen = validated(Encoding, {**(encoding or Encoding()).model_dump(), **how})
         given = (_as_pair(index, pair) for index, pair in enumerate(pairs))
-        found = self.client().logprobs(given, chosen, tokens=tokens, on_skip=on_skip)
-        return Results(sorted(found, key=lambda result: result.index))
+        client = self.client()
+        with self.explaining():
+            found = client.logprobs(given, chosen, tokens=tokens, on_skip=on_skip)
+            return Results(sorted(found, key=lambda result: result.index))
 
     def prompt_uncertainty(
         self,
@@ -149,8 +154,10 @@ class Scorer:
             for index, task in enumerate(tasks)
         ]
         places = {task.id: place for place, task in enumerate(given)}
-        found = self.client().score(given, chosen, on_skip)
-        return Results(sorted(found, key=lambda score: places[score.task_id]))
+        client = self.client()
+        with self.explaining():
+            found = client.score(given, chosen, on_skip)
+            return Results(sorted(found, key=lambda score: places[score.task_id]))
 
     def samples(
         self,
@@ -169,11 +176,28 @@ class Scorer:
             EngineError: If the engine cannot be started or reached, or fails.
         """
         given = [_as_prompt(index, prompt) for index, prompt in enumerate(prompts)]
-        return Results(
-            self.client().samples(
-                given, n, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed
+        client = self.client()
+        with self.explaining():
+            return Results(
+                client.samples(
+                    given, n, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed
+                )
             )
-        )
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Has an `EngineError` say what an engine of one's own said last, if it has ended."""
+        try:
+            yield
+        except EngineError as error:
+            if self._own is None or self._own[0].running() or not self.close.alive:
+                raise
+            process, log = self._own
+            # The log may hold older starts; each begins with its command.
+            said = last_words(log.read_text(errors="replace").rpartition("$ ")[2])
+            where = f" (log: {log})" if self._start_with[2] else ""  # else it goes with the scorer
+            problem = f"{error}; the engine ended with code {process.wait()}: "
+            raise EngineError(f"{problem}{said or 'it said nothing'}{where}") from error
 
     def client(self) -> EngineClient:
         """The client of the engine, which is started if it was not yet.
@@ -210,7 +234,9 @@ class Scorer:
                     # The log that it names goes with the folder.
                     said = str(error).removesuffix("" if log_file else f" (log: {log})")
                     raise EngineError(said) from error
-                self._client = begun.enter_context(EngineClient(process.url, self._key))
+                client = EngineClient(process.url, self._key, patience_s=UNSUPERVISED_PATIENCE_S)
+                self._client = begun.enter_context(client)
+                self._own = process, log
                 self._open.push(begun.pop_all())
         return self._client
 

@@ -288,7 +288,7 @@ def test_a_column_of_ours_in_the_input_is_refused(
 def test_an_engine_that_dies_leaves_its_work_to_the_other(
     tmp_path: Path, jostle: Any, server: PairServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.commands.launch.UNSUPERVISED_PATIENCE_S", 0.3)
+    monkeypatch.setattr("engine.client.wire.UNSUPERVISED_PATIENCE_S", 0.3)
     given, out = write_rows(tmp_path / "in.jsonl", rows_of(2_000)), tmp_path / "out.jsonl"
     with pair_server() as other:
         other.dies_after = 100

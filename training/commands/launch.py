@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.client import EngineClient
+from engine.client.wire import UNSUPERVISED_PATIENCE_S
 from engine.errors import EngineError, InputError
 from engine.keys import client_keys
 from engine.pools.writing import write_left_out
@@ -42,9 +43,6 @@ from training.tables.lock import RunLock
 from training.trainer.trainer_process import TrainJob, TrainResult, WaitingTrainer, run_trainer
 
 logger = logging.getLogger(__name__)
-
-UNSUPERVISED_PATIENCE_S = 10.0
-"""How long to wait for an engine that nobody starts again, in seconds: it may only be busy."""
 
 ENGINE_START_SECONDS = 40.0
 """What the engine's start usually takes, for the bar; and no limit."""

@@ -8,10 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from engine.errors import InputError
-from engine.pools.checks import is_unicode
 from engine.pools.rows import Row
+from engine.unicode_text import is_unicode
 
 _LOOKED_AT = 1_000  # rows that are typed at once
+_EXACT = 2**53  # as far as a double holds every integer
 
 
 class KeptColumns:
@@ -30,6 +31,7 @@ class KeptColumns:
         self._waiting: list[dict[str, Any]] = []
         self._schema: Any = None
         self._known: Any = None
+        self._large: set[str] = set()
 
     def see(self, row: Row, schema: Any = None) -> None:
         """Take a row.
@@ -58,10 +60,13 @@ class KeptColumns:
 
         types = {}
         for name in {name: None for values in self._waiting for name in values}:
+            cells = [values.get(name) for values in self._waiting]
             try:
-                types[name] = pa.array([values.get(name) for values in self._waiting]).type
-            except (pa.ArrowException, OverflowError, UnicodeError) as error:
-                raise _fits_none(error, file, name) from error
+                types[name] = pa.array(cells).type
+            except unfit() as error:
+                raise fits_none(error, file, name) from error
+            if pa.types.is_integer(types[name]) and any(abs(cell or 0) > _EXACT for cell in cells):
+                self._large.add(name)
         self._unify(pa.schema(list(types.items())), file)
         self._waiting = []
 
@@ -72,7 +77,11 @@ class KeptColumns:
         try:
             self._schema = pa.unify_schemas([*before, seen], promote_options="permissive")
         except pa.ArrowException as error:
-            raise _fits_none(error, file) from error
+            raise fits_none(error, file) from error
+        for name in self._large:
+            if pa.types.is_floating(self._schema.field(name).type):
+                reason = "it holds fractions, and integers that are too large beside such"
+                raise fits_none(reason, file, name)
 
     def schema(self, file: str) -> Any:
         """The columns as a `pyarrow.Schema`.
@@ -85,7 +94,15 @@ class KeptColumns:
         return self._schema
 
 
-def _fits_none(error: Exception, file: str, column: str | None = None) -> InputError:
+def unfit() -> tuple[type[Exception], ...]:
+    """What pyarrow raises of values that a column cannot hold."""
+    import pyarrow as pa
+
+    return pa.ArrowException, OverflowError, UnicodeError
+
+
+def fits_none(error: object, file: str, column: str | None = None) -> InputError:
+    """The error of values that no column of a Parquet file can hold."""
     reason = " ".join(str(error).split())
     problem = f"fits no column of a .parquet file, write .jsonl instead ({reason})"
     return InputError(problem, file=file, field=column)

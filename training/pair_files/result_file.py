@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import InputError
 from engine.files import replacing
-from training.pair_files.kept_columns import json_line
+from training.pair_files.kept_columns import fits_none, json_line, unfit
 from training.pair_files.pair_file import PairRow, Survey
 from training.pair_files.scored_pairs import PairResult, TokenValues
 
@@ -41,6 +41,7 @@ class ResultFile:
 
     def __init__(self, path: Path, survey: Survey, source: str, *, tokens: bool) -> None:
         self._path = path
+        self._source = source
         self._several = survey.several
         self.columns = (*RESULT_COLUMNS, *(TOKEN_COLUMNS if tokens else ()))
         for name in self.columns:
@@ -77,7 +78,6 @@ class ResultFile:
 
     @contextmanager
     def _parquet(self) -> Iterator[Write]:
-        import pyarrow as pa  # type: ignore[import-untyped]
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         group: list[dict[str, Any]] = []
@@ -85,7 +85,7 @@ class ResultFile:
 
         def flush() -> None:
             nonlocal letters
-            writer.write_table(pa.Table.from_pylist(group, self._schema))
+            writer.write_table(self._table(group))
             group.clear()
             letters = 0
 
@@ -102,6 +102,18 @@ class ResultFile:
         ):
             yield write
             flush()
+
+    def _table(self, rows: list[dict[str, Any]]) -> Any:
+        """Rows as a `pyarrow.Table`; `InputError` naming the column that does not fit."""
+        import pyarrow as pa
+
+        columns = []
+        for field in self._schema:
+            try:
+                columns.append(pa.array([row.get(field.name) for row in rows], field.type))
+            except unfit() as error:
+                raise fits_none(error, self._source, field.name) from error
+        return pa.Table.from_arrays(columns, schema=self._schema)
 
     def _with_results(self, kept: Any, source: str) -> Any:
         """The schema of the output; it can be written."""

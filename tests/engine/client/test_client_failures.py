@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
+import time
+from collections.abc import Callable
+from typing import Any
 
+import httpx
 import pytest
 
-from engine.client import EngineClient
+from engine.client import AsyncEngineClient, EngineClient
 from engine.errors import EngineError, InputError
+from engine.protocol.api import SkippedTask
 from tests.engine.client.canned_server import (
     CONFIG,
     Answer,
+    Request,
     Server,
     error_line,
     score_ids,
     score_line,
     totals_line,
+    well_behaved,
 )
 from tests.engine.examples import make_task
 
@@ -125,6 +133,64 @@ def test_a_silent_server_is_an_engine_error(server: Server) -> None:
     ):
         score_ids(client, "a")
     wait.set()
+
+
+def test_outputs_may_take_longer_than_a_silence(server: Server) -> None:
+    def slow(request: Request) -> Answer:
+        if request.path == "/v1/models":
+            return Answer(chunks=[b'{"data": [{"id": "m"}]}'])
+        time.sleep(0.2)
+        choice = {"index": 0, "text": "out", "finish_reason": "stop", "token_ids": [1]}
+        answer = {"choices": [choice], "tokens": [1]}
+        return Answer(chunks=[json.dumps(answer).encode()])
+
+    server.answer = slow
+    with EngineClient(server.url, timeout_s=0.1) as client:
+        assert client.generate([[1, 2]], 4) == ["out"]
+        assert client.complete([[1, 2]], {}) == ["out"]
+        with pytest.raises(EngineError, match="timed out"):
+            client.weights()
+
+
+def test_a_server_whose_machine_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: list[list[tuple[int, int, int]]] = []
+
+    def watched(kind: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*given: Any, **named: Any) -> Any:
+            options.append(named["socket_options"])
+            return kind(*given, **named)
+
+        return made
+
+    for name in ("HTTPTransport", "AsyncHTTPTransport"):
+        monkeypatch.setattr(httpx, name, watched(getattr(httpx, name)))
+    EngineClient("http://127.0.0.1:9").close()
+    AsyncEngineClient("http://127.0.0.1:9")
+    assert [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1) in each for each in options] == [True] * 2
+
+
+def test_a_task_that_is_not_unicode_is_named_or_skipped(server: Server) -> None:
+    server.answer = well_behaved
+    broken = make_task("b").model_copy(update={"definition": "half \ud800"})
+    tasks = [make_task("a"), broken, make_task("c")]
+    skipped: list[SkippedTask] = []
+    with EngineClient(server.url) as client:
+        with pytest.raises(InputError, match="not Unicode") as told:
+            list(client.score(tasks, CONFIG))
+        assert (told.value.record, told.value.field) == ("b", "definition")
+        found = [score.task_id for score in client.score(tasks, CONFIG, skipped.append)]
+    assert found == ["a", "c"]
+    assert [(each.task_id, each.field) for each in skipped] == [("b", "definition")]
+
+
+def test_a_prompt_that_is_not_unicode_is_an_error(server: Server) -> None:
+    server.answer = lambda request: Answer(chunks=[b'{"data": [{"id": "m"}]}'])
+    with (
+        EngineClient(server.url) as client,
+        pytest.raises(InputError, match="field 'prompt': not Unicode"),
+    ):
+        client.samples(["fine", "half \ud800"])
+    assert [request.path for request in server.requests] == ["/v1/models"]
 
 
 def test_nobody_listens() -> None:

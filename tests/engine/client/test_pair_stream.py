@@ -13,8 +13,10 @@ from engine.client import AsyncEngineClient, EngineClient
 from engine.errors import EngineError, InputError
 from engine.protocol.api import Usage
 from engine.protocol.completions import (
+    ChatPair,
     CompletionLogprobs,
     Encoding,
+    Message,
     PairTotals,
     SkippedPair,
     TextPair,
@@ -165,3 +167,61 @@ def test_what_cannot_be_right_is_an_error(
     server.answer = lambda request: Answer(chunks=lines)
     with pytest.raises(EngineError, match=problem):
         list(client.logprobs(pairs(1)))
+
+
+def test_what_is_too_large_is_sent_in_smaller_requests(
+    server: Server, client: EngineClient
+) -> None:
+    def takes_one(request: Request) -> Answer:
+        if len(request.body["pairs"]) > 1:
+            return Answer(413, chunks=[error_line(413, "too many pairs", "pairs")])
+        return well_behaved(request)
+
+    server.answer = takes_one
+    found = [(each.index, -each.logprob) for each in client.logprobs(pairs(5))]
+    assert found == [(i, i) for i in range(5)]
+    asked = [len(request.body["pairs"]) for request in server.requests]
+    assert asked == [3, 1, 2, 1, 1, 1, 1], "what was learned counts for what follows"
+
+
+@pytest.mark.parametrize("record", [None, "pairs[0]"])
+def test_a_pair_that_is_too_large_is_an_error(
+    server: Server, client: EngineClient, record: str | None
+) -> None:
+    error = json.loads(error_line(413, "too long"))["error"]
+    body = json.dumps({"error": {**error, "record": record}}).encode()
+    server.answer = lambda request: Answer(413, chunks=[body])
+    with pytest.raises(InputError, match="too long"):
+        list(client.logprobs(pairs(2 if record else 1)))
+    assert len(server.requests) == 1
+
+
+BROKEN = "a\ud800"
+
+
+@pytest.mark.parametrize(
+    ("pair", "field"),
+    [
+        (TextPair(prompt="p", completion=BROKEN), "completion"),
+        (
+            ChatPair(messages=(Message(role="user", content=BROKEN),), completion="c"),
+            "messages[0].content",
+        ),
+    ],
+)
+def test_a_text_that_is_not_unicode_is_named_or_skipped(
+    server: Server, client: EngineClient, pair: TextPair | ChatPair, field: str
+) -> None:
+    given = [*pairs(2), pair, *pairs(2)]
+    server.answer = well_behaved
+    with pytest.raises(InputError, match="not Unicode") as told:
+        list(client.logprobs(given))
+    assert (told.value.record, told.value.field) == ("pairs[2]", field)
+    with pytest.raises(InputError, match="not Unicode"):
+        client.completion_logprobs(given)
+    assert server.requests == []
+    skipped: list[SkippedPair] = []
+    found = client.logprobs(given, on_skip=skipped.append)
+    assert sorted(each.index for each in found) == [0, 1, 3, 4]
+    assert [(each.index, each.field) for each in skipped] == [(2, field)]
+    assert skipped[0].reason.startswith("record pairs[2], field ")

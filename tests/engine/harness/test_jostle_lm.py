@@ -131,3 +131,55 @@ def test_conversations_begin_once(model: Any) -> None:
     begin = model.tokenizer.bos_token_id
     assert model.tok_encode(text)[:2].count(begin) == 1
     assert not model.apply_chat_template(said, add_generation_prompt=False).endswith("<|im_end|>\n")
+
+
+@pytest.mark.parametrize("given", [{"dtype": "float32"}, {"think_end_token": 200008}])
+def test_arguments_are_checked_before_anything_is_asked(given: dict[str, Any]) -> None:
+    from engine.harness.jostle_lm import JostleLM
+
+    with pytest.raises(InputError, match=next(iter(given))):
+        JostleLM(url="http://127.0.0.1:9", **given)
+
+
+class Cache:
+    """What the harness was given to keep, in order."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, Any]] = []
+
+    def add_partial(self, kind: str, key: Any, answer: Any) -> None:
+        self.kept.append((kind, key))
+
+
+@pytest.fixture
+def breaking(model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A model whose engine answers one part of one pair, and no more."""
+    monkeypatch.setattr("engine.harness.jostle_lm.PAIRS_PER_REQUEST", 1)
+    monkeypatch.setattr("engine.harness.jostle_lm.REQUESTS_AT_ONCE", 1)
+    score = model._score
+    asked: list[Any] = []
+
+    def once(part: Any) -> Any:
+        asked.append(part)
+        if len(asked) > 1:
+            raise EngineError("gone")
+        return score(part)
+
+    monkeypatch.setattr(model, "_score", once)
+    model.set_cache_hook(Cache())
+    return model
+
+
+def test_answers_are_kept_though_the_engine_dies_before_the_others(breaking: Any) -> None:
+    texts = [("b", " z"), ("a", " y"), ("a", " y")]
+    with pytest.raises(EngineError, match="gone"):
+        breaking.loglikelihood(instances("loglikelihood", *texts))
+    assert breaking.cache_hook.kept == [("loglikelihood", ("a", " y"))] * 2
+
+
+def test_texts_are_kept_when_their_last_window_is_scored(breaking: Any) -> None:
+    requests = instances("loglikelihood_rolling", ("b",), ("a",))
+    with pytest.raises(EngineError, match="gone"):
+        breaking.loglikelihood_rolling(requests)
+    assert [kind for kind, _ in breaking.cache_hook.kept] == ["loglikelihood_rolling"]
+    assert breaking.cache_hook.kept[0][1] in [("a",), ("b",)]

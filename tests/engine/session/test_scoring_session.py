@@ -286,6 +286,21 @@ def test_nor_at_the_end_of_a_script_or_its_interruption(
     assert nothing_left(tmp_path)
 
 
+def test_an_engine_that_dies_says_why_and_is_not_waited_for(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dies = 'print("RuntimeError: no memory left", flush=True)\n        os._exit(3)'
+    code = ENGINE.replace("pairs = json.loads(", f"{dies}\n        pairs = json.loads(")
+    replace_python(monkeypatch, tmp_path, code)
+    monkeypatch.setattr("engine.session.scoring_session.UNSUPERVISED_PATIENCE_S", 0.1)
+    for log in (None, tmp_path / "kept.log"):
+        where = f" (log: {log})" if log else ""
+        with Scorer(model, log_file=log) as scorer, pytest.raises(EngineError) as caught:
+            scorer.logprobs(PAIRS)
+        said = f"; the engine ended with code 3: RuntimeError: no memory left{where}"
+        assert str(caught.value).endswith(said)
+
+
 def test_an_engine_that_does_not_start_says_why(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
