@@ -34,7 +34,7 @@ from pydantic import BaseModel
 from benchmarks.common.pairs import prompt_builder, sample_tasks
 from benchmarks.common.result_file import RESULTS, ResultFile
 from benchmarks.common.turns import in_turns
-from engine.process.settings import SHARED_TAILS
+from engine.process.settings import TAILS_CONNECTOR
 from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_task
@@ -121,7 +121,7 @@ def made_up_llm(model: str, *, tails: bool = False) -> Any:
         block_size=16,
         max_num_batched_tokens=8192,
         max_num_seqs=1024,
-        kv_transfer_config=KVTransferConfig(**SHARED_TAILS) if tails else None,
+        kv_transfer_config=KVTransferConfig(**TAILS_CONNECTOR) if tails else None,
     ).create_engine_config()
     config.parallel_config.distributed_executor_backend = "uni"
     return AsyncLLM(config, UniProcExecutor, log_stats=True, log_requests=False)

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +38,9 @@ WEIGHTS_ROOT_VARIABLE = "JOSTLE_WEIGHTS_ROOT"
 
 ADAPTER_VARIABLE = "JOSTLE_ADAPTER"
 """Environment variable: the published adapter to start with. Unset: none."""
+
+_UNASKED_GROUPS = ("general", "platform", "io_processor", "stat_logger")
+"""vLLM's groups of plugins that need not be named."""
 
 
 class EngineProcess:
@@ -98,7 +102,7 @@ class EngineProcess:
             extra_args: Further vLLM flags; they win over the chosen settings and the name.
 
         Raises:
-            InputError: If the flags ask for a longer context than the model's.
+            InputError: If the flags ask for a longer context than the model's, or for logits.
         """
         if (length := flag_value(extra_args, "max-model-len")) and length.isdecimal():
             check_context(model, int(length))
@@ -239,16 +243,27 @@ def _environment(settings: EngineSettings, told: Mapping[str, str | None]) -> di
     return {
         **os.environ,
         **settings.environment,
-        "VLLM_PLUGINS": _plugins(os.environ.get("VLLM_PLUGINS", "")),
+        "VLLM_PLUGINS": _plugins(os.environ.get("VLLM_PLUGINS")),
         "VLLM_NO_USAGE_STATS": "1",
         PARENT_VARIABLE: str(os.getpid()),
         **{name: value for name, value in told.items() if value is not None},
     }
 
 
-def _plugins(given: str) -> str:
+def _plugins(given: str | None) -> str:
     """VLLM_PLUGINS, which names all plugins that may be loaded, with ours among them."""
-    return ",".join(dict.fromkeys([*filter(None, given.split(",")), "jostle"]))
+    names = _unasked_plugins() if given is None else given.split(",")
+    return ",".join(dict.fromkeys([*filter(None, names), "jostle"]))
+
+
+def _unasked_plugins() -> list[str]:
+    """Those that vLLM loads where nobody names any: all but those that add routes."""
+
+    def names(group: str) -> set[str]:
+        return {each.name for each in entry_points(group=f"vllm.{group}_plugins")}
+
+    unasked: set[str] = set().union(*map(names, _UNASKED_GROUPS))
+    return sorted(unasked - names("endpoint"))
 
 
 def _url(host: str, port: int, extra_args: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.errors import InputError
 from engine.process.cpu_cores import bound_cores
 from engine.process.gpu_memory import Gpu, visible_gpus
 
@@ -25,7 +26,7 @@ DRAFTS_VARIABLE = "JOSTLE_DRAFTS"
 """Environment variables: `0` leaves the stock path on, to compare with it. On CUDA tails are shared
 only where the second is `1`."""
 
-SHARED_TAILS: dict[str, Any] = {
+TAILS_CONNECTOR: dict[str, Any] = {
     "kv_connector": "SharedTails",
     "kv_connector_module_path": "engine.server.vllm.shared_tails",
     # It loads from this engine's own cache; a consumer's freed blocks would be held back.
@@ -74,7 +75,11 @@ def choose_settings(
         model: Folder or hub id of what is served.
         long_running: Whether compiling the model pays: it costs a minute at the start and saves a
             tenth of the time afterwards.
+
+    Raises:
+        InputError: If the engine would give logits.
     """
+    check_logprobs_mode(flag_value(extra_args, "logprobs-mode"))
     gpus = visible_gpus()
     device = "cuda" if gpus else "cpu"
     chosen = _cuda_flags(gpus) if gpus else _cpu_flags()
@@ -85,6 +90,8 @@ def choose_settings(
     chosen.append(("--disable-access-log-for-endpoints=/ready", ""))
     chosen += _tokenizer_flags(Path(model)) if model else []
     given = {_setting(arg) for arg in extra_args if arg.startswith("--")}
+    if "enable-sleep-mode" in given:  # a drafter's weights, which nobody loads again
+        chosen.append(("--sleep-preserve-parameter-names=draft.*", ""))
     kept = [(flag, why) for flag, why in chosen if _setting(flag) not in given]
     dtype = flag_value([*(flag for flag, _ in kept), *extra_args], "dtype")
     if device == "cpu":
@@ -107,6 +114,12 @@ def choose_settings(
 def chosen_dtype(extra_args: Sequence[str] = ()) -> str:
     """The data type of an engine that is started here."""
     return flag_value([*choose_settings(extra_args).flags, *extra_args], "dtype") or "auto"
+
+
+def check_logprobs_mode(mode: str | None) -> None:
+    """`InputError` if vLLM would give logits in the place of log-probabilities."""
+    if mode not in (None, "raw_logprobs", "processed_logprobs"):
+        raise InputError("scoring needs log-probabilities", field="--logprobs-mode")
 
 
 def flag_value(args: Sequence[str], setting: str) -> str | None:
@@ -155,7 +168,7 @@ def _shared_tails() -> list[tuple[str, str]]:
     if not any(version.startswith(SUPPORTED_VLLM) for version in found):
         return []
     mark = {"mark": f"jostle_shared_tokens_{secrets.token_hex(8)}"}
-    config = SHARED_TAILS | {"kv_connector_extra_config": mark}
+    config = TAILS_CONNECTOR | {"kv_connector_extra_config": mark}
     flag = f"--kv-transfer-config={json.dumps(config, separators=(',', ':'))}"
     return [(flag, "prefixes are shared to their last token, not their last whole block")]
 
@@ -186,8 +199,12 @@ def _cuda_flags(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:
     expandable = "expandable_segments:True" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
     wanted = os.environ.get(SHARED_TAILS_VARIABLE) == "1" and not expandable
     tails = _shared_tails() if wanted else []
-    if any(gpu.capability is not None and gpu.capability < 8 for gpu in gpus):
-        return [("--dtype=float16", "bfloat16 takes a GPU of compute capability 8.0"), *tails]
+    older = [gpu.capability is not None and gpu.capability < 8 for gpu in gpus]
+    why = "bfloat16 takes a GPU of compute capability 8.0"
+    if all(older):
+        return [("--dtype=auto", f"float16, or float32 for a few models; {why}"), *tails]
+    if any(older):  # vLLM's own choice goes by the first of them
+        return [("--dtype=float16", why), *tails]
     return [("--dtype=bfloat16", "the usual choice on CUDA"), *tails]
 
 

@@ -16,6 +16,7 @@ from vllm.tasks import SupportedTask
 
 from engine.keys import check_exposure, read_keys
 from engine.process.engine_process import ADAPTER_VARIABLE, WEIGHTS_ROOT_VARIABLE
+from engine.process.settings import check_logprobs_mode
 from engine.protocol.limits import read_limits
 from engine.protocol.served_model import ServedModel, template_identity, tokenizer_identity
 from engine.protocol.weights_state import WeightsState
@@ -63,10 +64,11 @@ class JostlePlugin:
         """Finds out which weights are live, and begins to watch the engine.
 
         Raises:
-            InputError: If an adapter to start with does not belong to the weights.
+            InputError: If the engine gives logits, or an adapter does not belong to the weights.
             EngineError: If the weights carry a manifest and do not give its log-probabilities.
         """
         assert engine_client is not None, "required_tasks leaves the render server out"
+        check_logprobs_mode(engine_client.vllm_config.model_config.logprobs_mode)
         limits = read_limits(os.environ)
         # With several API processes it is their parent that started the engine, and ends all.
         processes = pulse.engine_processes(engine_client) or [pulse.WholeServer()]

@@ -179,8 +179,8 @@ FAULTS = (
     Fault(
         LIVE_WEIGHTS,
         "new weights are not verified",
-        'await self._prover.check(proof, "after the load", before if new else ())',
-        "pass",
+        'self._prover.check(proof, "after the load", before if new else ())',
+        "asyncio.sleep(0)",
         OF_RELOAD,
     ),
     Fault(
@@ -210,6 +210,13 @@ FAULTS = (
         "await to_the_end(self._make_live(target, proof, started))",
         "await self._make_live(target, proof, started)",
         OF_RELOAD,
+    ),
+    Fault(
+        "engine.process.settings",
+        "logits pass for log-probabilities",
+        'if mode not in (None, "raw_logprobs", "processed_logprobs"):',
+        "if False:",
+        "tests/engine/server/test_plugin.py",
     ),
     Fault(
         PROVER,

@@ -18,7 +18,7 @@ from engine.weights.manifest import MANIFEST_NAME, Manifest, read_manifest
 from engine.weights.publishing import published_files, unverified_version
 
 if TYPE_CHECKING:
-    from vllm.config.load import LoadConfig
+    from vllm.config import VllmConfig
 
 
 class Admission:
@@ -190,10 +190,33 @@ def _readable() -> Iterator[None]:
         raise InputError(f"cannot be read: {error}", field="path") from error
 
 
-def check_loader(config: LoadConfig) -> None:
-    """`InputError` if what vLLM's loader has loaded cannot be loaded again."""
+_NO_DRAFTER = ("ngram", "ngram_gpu", "suffix")
+"""Speculative methods that draft without weights."""
+
+
+def check_engine(config: VllmConfig) -> None:
+    """`InputError` if what an engine has loaded cannot be loaded again."""
     from vllm.model_executor.model_loader import get_model_loader
 
-    if not hasattr(get_model_loader(config), "get_all_weights"):
-        what = f"what was loaded by --load-format {config.load_format}"
-        raise InputError(f"{what} cannot be loaded again; start a server on the new weights")
+    loader = config.load_config
+    if config.parallel_config.enable_eplb:  # vLLM loads them to where they were at the start
+        what = "experts that --enable-eplb has moved"
+    elif not hasattr(get_model_loader(loader), "get_all_weights"):
+        what = f"what was loaded by --load-format {loader.load_format}"
+    else:
+        return
+    raise InputError(f"{what} cannot be loaded again; start a server on the new weights")
+
+
+def check_sleeper(config: VllmConfig) -> None:
+    """`InputError` if an engine does not sleep, or would lose weights by it."""
+    speculative, model = config.speculative_config, config.model_config
+    if not model.enable_sleep_mode:
+        raise InputError("memory is freed by a server started with -- --enable-sleep-mode")
+    kept = "draft.*" in model.sleep_preserve_parameter_names
+    if speculative is not None and speculative.method not in _NO_DRAFTER and not kept:
+        # A sleep forgets all weights, and only the model's own are loaded again.
+        raise InputError(
+            "the drafter of --speculative-config outlasts no sleep without "
+            "--sleep-preserve-parameter-names=draft.*"
+        )

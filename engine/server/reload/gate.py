@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from engine.errors import EngineError
+
+_Given = TypeVar("_Given")
 
 
 class GateTimeoutError(RuntimeError):
@@ -98,3 +103,27 @@ async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
         running.exception()  # told to the log only: nobody is there to hear it
         raise cancelled
     running.result()
+
+
+async def in_time(
+    step: Coroutine[Any, Any, _Given], what: str, seconds: float, dead: Callable[[], bool]
+) -> _Given:
+    """What a step of an engine gives.
+
+    Args:
+        what: For the error.
+        dead: Whether vLLM has found the engine dead: a call that is under way then never ends.
+
+    Raises:
+        EngineError: If it takes longer than so many seconds, or the engine dies.
+    """
+    running = asyncio.ensure_future(step)
+    deadline = time.monotonic() + seconds
+    while not running.done():
+        left = max(0.0, deadline - time.monotonic())
+        await asyncio.wait([running], timeout=min(0.2, left))
+        if not running.done() and (dead() or time.monotonic() >= deadline):
+            running.cancel()
+            late = f"{what} took over {seconds:.0f} s"
+            raise EngineError("the engine died" if dead() else late)
+    return running.result()

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vllm.engine.protocol import EngineClient
 
@@ -15,8 +15,8 @@ from engine.errors import EngineError, InputError
 from engine.protocol.limits import Limits
 from engine.protocol.weights_state import Verification, WeightsKind, WeightsState
 from engine.server.keep_running.metrics import RELOAD_SECONDS, RELOADS, show_version
-from engine.server.reload.admission import Admission, check_loader
-from engine.server.reload.gate import GateTimeoutError, to_the_end
+from engine.server.reload.admission import Admission, check_engine, check_sleeper
+from engine.server.reload.gate import GateTimeoutError, in_time, to_the_end
 from engine.server.reload.live_record import LiveRecord, Memory, Proof, SharedFolder
 from engine.server.reload.prover import Prover
 from engine.server.vllm.rounding import Logprobs
@@ -26,6 +26,8 @@ from engine.weights.live_file import LastGood, write_last_good
 from engine.weights.manifest import Manifest, Probe, read_manifest
 
 logger = logging.getLogger("vllm.jostle")
+
+_Given = TypeVar("_Given")
 
 _SLEEPS = Probe(
     prompt_token_ids=tuple(range(1, 33)),
@@ -170,7 +172,7 @@ class LiveWeights:
     def _admit(
         self, path: Path, version: str | None, kind: WeightsKind | None, verify: Verification
     ) -> tuple[WeightsState, Proof]:
-        check_loader(self._client.vllm_config.load_config)
+        check_engine(self._client.vllm_config)
         live, of_start = self.state, self._record.read().of_start
         if verify == "files":
             target = self._admission.check_unpublished(path, version, kind, live)
@@ -213,17 +215,16 @@ class LiveWeights:
             GateTimeoutError: If requests in flight did not end in time.
             EngineError: If it failed; the engine is condemned.
         """
-        if self._shared or not self._client.vllm_config.model_config.enable_sleep_mode:
-            raise InputError(
-                "memory is freed by one API process started with -- --enable-sleep-mode"
-            )
+        if self._shared:
+            raise InputError("memory is freed by a server with one API process")
+        check_sleeper(self._client.vllm_config)
         async with self.gate.alone():
             self._check_awake()
-            check_loader(self._client.vllm_config.load_config)
+            check_engine(self._client.vllm_config)
             async with self.gate.writing(self._limits.drain):
                 before = await self._prover.ask((_SLEEPS,), "before")
                 self._note(loading=True)
-                await self._or_condemn(self._client.sleep(level=2))
+                await self._or_condemn(self._client.sleep(level=2), "falling asleep")
                 self._before_sleep = before
         logger.info("the weights %s are released", self.state.version)
 
@@ -241,7 +242,7 @@ class LiveWeights:
         async with self.gate.alone(), self.gate.writing(self._limits.drain):
             if self._before_sleep is None:
                 return
-            await self._or_condemn(self._client.wake_up())
+            await self._or_condemn(self._client.wake_up(), "waking up")
             await self._roll_back((_SLEEPS,), self._before_sleep)
             self._before_sleep = None
             self._note(loading=False)
@@ -251,11 +252,11 @@ class LiveWeights:
         if self.released:
             raise InputError("the weights are released; PUT /v1/weights brings them back")
 
-    async def _or_condemn(self, step: Coroutine[Any, Any, Any]) -> None:
+    async def _or_condemn(self, step: Coroutine[Any, Any, object], what: str) -> None:
         try:
-            await step
+            await self._in_time(step, what)
         except Exception as error:
-            self._note(usable=False)
+            self._note_or_end(usable=False)
             self._condemn()
             raise EngineError(f"the engine's memory is in doubt ({error}); it is ended") from error
 
@@ -291,7 +292,8 @@ class LiveWeights:
 
     async def _swap(self, target: WeightsState, proof: Proof) -> None:
         """Loads and verifies; on failure the weights from before come back, and are verified."""
-        before = await self._prover.ask(proof.probes, "before")
+        probing = "asking for the probes"
+        before = await self._in_time(self._prover.ask(proof.probes, "before"), probing)
         if self.state.is_base and self._record.read().of_start is None:
             self._note(of_start=self._prover.proof_of_live(proof.probes, before[0]))
         try:
@@ -300,7 +302,8 @@ class LiveWeights:
                 self._admission.check_unchanged(target)
             # Loaded once more, the live weights do not change; a version names one set of them.
             new = target.version != self.state.version
-            await self._prover.check(proof, "after the load", before if new else ())
+            verifying = self._prover.check(proof, "after the load", before if new else ())
+            await self._in_time(verifying, probing)
         except Exception as error:
             logger.exception("loading %s failed", target.path)
             if self._client.errored:
@@ -317,25 +320,17 @@ class LiveWeights:
 
     async def _load(self, target: WeightsState) -> None:
         args = (target.path,) if target.base is None else (target.base, target.path)
-        loading = asyncio.ensure_future(self._client.collective_rpc(LOAD_METHOD, args=args))
-        deadline = time.monotonic() + self._limits.load_seconds
-        while not loading.done():
-            left = max(0.0, deadline - time.monotonic())
-            await asyncio.wait([loading], timeout=min(0.2, left))
-            # A call that is under way when the engine dies never ends by itself.
-            if not loading.done() and (self._client.errored or time.monotonic() >= deadline):
-                loading.cancel()
-                raise EngineError(
-                    "the engine died"
-                    if self._client.errored
-                    else f"the load took over {self._limits.load_seconds:.0f} s"
-                )
-        loading.result()
-        await self._reset_prefix_cache()
+        loading = self._client.collective_rpc(LOAD_METHOD, args=args)
+        await self._in_time(loading, "the load")
+        await self._in_time(self._reset_caches(), "resetting the caches")
+
+    async def _in_time(self, step: Coroutine[Any, Any, _Given], what: str) -> _Given:
+        # A deadline each: nobody else watches the engine while weights are loaded.
+        return await in_time(step, what, self._limits.load_seconds, lambda: self._client.errored)
+
+    async def _reset_caches(self) -> None:
         # The workers have forgotten what their images came to, the scheduler has not.
         await self._client.reset_encoder_cache()
-
-    async def _reset_prefix_cache(self) -> None:
         # A reset is refused while a request holds blocks; one just aborted still may, for a step.
         for _ in range(RESET_TRIES):
             if await self._client.reset_prefix_cache(reset_connector=True):
@@ -353,7 +348,8 @@ class LiveWeights:
         self._note_or_end(usable=False)
         try:
             await self._load(self.state)
-            again = await self._prover.ask(probes, "rolled-back")
+            asking = self._prover.ask(probes, "rolled-back")
+            again = await self._in_time(asking, "asking for the probes")
         except Exception as error:
             self._condemn()
             raise EngineError(

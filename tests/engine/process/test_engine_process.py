@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -208,7 +209,7 @@ def test_ready_when_healthy_and_ended_with_all_it_started(
     )
     assert environment[PARENT_VARIABLE] == str(os.getpid())
     assert environment[WEIGHTS_ROOT_VARIABLE] == str(tmp_path / "runs")
-    assert environment["VLLM_PLUGINS"] == "jostle"
+    assert environment["VLLM_PLUGINS"].endswith("jostle")
 
 
 def test_what_a_killed_server_leaves_behind_is_ended_too(
@@ -324,3 +325,31 @@ def test_plugins_of_the_user_are_kept(
     with EngineProcess.start("no-model", weights_root=None) as engine:
         engine.wait()
     assert (tmp_path / "plugins").read_text() == told
+
+
+def test_plugins_that_nobody_names_are_those_of_vllm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but those that add routes, be it under the name of another."""
+    plugins = {
+        "vllm.general_plugins": ("jostle", "an_architecture", "with_routes"),
+        "vllm.platform_plugins": ("a_platform",),
+        "vllm.endpoint_plugins": ("jostle", "with_routes", "routes"),
+    }
+
+    def found(group: str) -> list[EntryPoint]:
+        return [EntryPoint(name, "a:b", group) for name in plugins.get(group, ())]
+
+    monkeypatch.setattr("engine.process.engine_process.entry_points", found)
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+    replace_python(monkeypatch, tmp_path, TELLS_ITS_PLUGINS)
+    with EngineProcess.start("no-model", weights_root=None) as engine:
+        engine.wait()
+    assert (tmp_path / "plugins").read_text() == "a_platform,an_architecture,jostle"
+
+
+def test_logits_are_no_log_probabilities() -> None:
+    with pytest.raises(InputError, match="field '--logprobs-mode': scoring needs log-prob"):
+        EngineProcess.start(
+            "no-model", weights_root=None, extra_args=["--logprobs-mode=raw_logits"]
+        )

@@ -72,7 +72,20 @@ def test_the_tokenizer_is_the_one_that_training_takes(tmp_path: Path) -> None:
 
 def test_an_older_gpu_takes_no_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_nvidia_smi(tmp_path, monkeypatch, "echo 'GPU-1, 15360, 3, 7.5, Tesla T4'")
-    assert "--dtype=float16" in choose_settings().flags
+    settings = choose_settings()
+    assert "--dtype=auto" in settings.flags, "vLLM knows which models take no float16"
+    assert settings.environment == {}
+    both = "echo 'GPU-1, 81559, 3, 9.0, Something'; echo 'GPU-2, 15360, 3, 7.5, Tesla T4'"
+    install_nvidia_smi(tmp_path, monkeypatch, both)
+    assert "--dtype=float16" in choose_settings().flags, "vLLM's choice goes by the first"
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_drafter_outlasts_a_sleep() -> None:
+    kept = "--sleep-preserve-parameter-names"
+    assert f"{kept}=draft.*" in choose_settings(["--enable-sleep-mode"]).flags
+    assert kept not in names(choose_settings(["--enable-sleep-mode", kept, "draft.lm_head.*"]))
+    assert kept not in names(choose_settings())
 
 
 @pytest.mark.parametrize("given", [["--dtype=float32"], ["--dtype", "float"]])

@@ -110,14 +110,22 @@ def test_a_connector_that_keeps_its_blocks_does_not_end_the_engine(
     assert "the KV connector keeps what it holds" in caplog.text
 
 
-def test_what_cannot_be_loaded_again_is_not_touched(engine: FakeEngine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("started", "what"),
+    [
+        ({"load_format": "sharded_state"}, "--load-format sharded_state"),
+        ({"moves_experts": True}, "experts that --enable-eplb has moved"),
+    ],
+)
+def test_what_cannot_be_loaded_again_is_not_touched(
+    tmp_path: Path, started: dict[str, Any], what: str
+) -> None:
     version = publish(tmp_path / "one")
-    engine.load_format, engine.sleeps = "sharded_state", True
+    engine = FakeEngine(sleeps=True, **started)
     live = live_on(engine, tmp_path)
-    with pytest.raises(InputError, match="--load-format sharded_state cannot be loaded again"):
-        asyncio.run(live.load(tmp_path / "one", version))
-    with pytest.raises(InputError, match="cannot be loaded again"):
-        asyncio.run(live.release())
+    for call in (live.load(tmp_path / "one", version), live.release()):
+        with pytest.raises(InputError, match=f"{what} cannot be loaded again"):
+            asyncio.run(call)
     assert engine.events == []
 
 
@@ -290,6 +298,62 @@ def test_an_engine_that_takes_neither_is_condemned(engine: FakeEngine, tmp_path:
         asyncio.run(live.load(tmp_path / "bad", version))
     assert condemned == [False], "no request gets in before it ends"
     assert live.state.version == "base"
+
+
+@pytest.mark.parametrize(
+    ("at", "message", "ends"),
+    [
+        ("before", "asking for the probes took over 0 s", False),
+        ("after the load", r"asking for the probes took .*base is live again", False),
+        ("rolled-back", "neither the new weights nor base", True),
+        ("sleep", r"in doubt \(falling asleep took", True),
+        ("wake_up", r"in doubt \(waking up took", True),
+        ("reset_encoder_cache", "neither the new weights nor base", True),
+    ],
+)
+def test_an_engine_that_hangs_while_nobody_watches_it_is_not_waited_for(
+    engine: FakeEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+    message: str,
+    ends: bool,
+) -> None:
+    version = publish(tmp_path / "one", lies=at == "rolled-back")
+    condemned: list[bool] = []
+    engine.sleeps = True
+    live: FakeLiveWeights = FakeLiveWeights(
+        engine,
+        tmp_path,
+        Limits(load_seconds=0.2),
+        condemn=lambda: condemned.append(live.usable),
+    )
+    ask = Prover.ask
+
+    async def hang(*_: Any, **__: Any) -> None:
+        assert live.loading, "somebody watches it otherwise"
+        await asyncio.sleep(3600)
+
+    async def ask_or_hang(self: Prover, probes: Any, when: str, **more: Any) -> Any:
+        if when == at:
+            await hang()
+        return await ask(self, probes, when, **more)
+
+    async def run() -> None:
+        if at in ("sleep", "wake_up"):
+            await live.release()
+            await live.restore()
+        else:
+            await live.load(tmp_path / "one", version)
+
+    monkeypatch.setattr(Prover, "ask", ask_or_hang)
+    if hasattr(engine, at):
+        monkeypatch.setattr(engine, at, hang)
+    with pytest.raises(EngineError, match=message):
+        asyncio.run(asyncio.wait_for(run(), 10))
+    assert condemned == [False] * ends
+    assert live.state.version == "base"
+    assert live.usable != ends
 
 
 def test_an_engine_that_dies_in_the_middle_of_a_load(engine: FakeEngine, tmp_path: Path) -> None:
@@ -653,6 +717,19 @@ def test_an_engine_whose_weights_do_not_come_back_is_ended(
     asyncio.run(run())
     assert condemned
     assert not live.usable
+
+
+def test_a_drafter_outlasts_a_sleep_or_there_is_none(engine: FakeEngine, tmp_path: Path) -> None:
+    engine.sleeps, engine.drafts = True, "eagle3"
+    live = live_on(engine, tmp_path)
+    with pytest.raises(InputError, match=r"--sleep-preserve-parameter-names=draft\.\*"):
+        asyncio.run(live.release())
+    assert engine.events == []
+    engine.kept = ("draft.*",)
+    asyncio.run(live.release())
+    asyncio.run(live.restore())
+    engine.drafts, engine.kept = "ngram", ()
+    asyncio.run(live.release())
 
 
 def test_only_an_engine_started_for_it_sleeps(engine: FakeEngine, tmp_path: Path) -> None:
