@@ -6,9 +6,8 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from engine.client.chat_client import ChatClient
@@ -54,14 +53,13 @@ class _Wanted(NamedTuple):
     given: int
 
 
-def fill_paraphrases(
-    config: ScoreConfig,
-    tasks: Iterable[Task],
-    journal: Path,
-    *,
-    engine_url: str | None = None,
-    engine_api_key: str | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+def asks_for_paraphrases(config: ScoreConfig) -> bool:
+    """Whether the design's perturbation, or a step of it, is a paraphrase."""
+    return any(isinstance(step, Paraphrase) for step in _steps(config.perturbation))
+
+
+def fill_from(
+    journal: ParaphraseJournal, config: ScoreConfig, tasks: Iterable[Task], engine: EngineAt
 ) -> ScoreConfig:
     """The design with k paraphrases of every text that its perturbation puts other words for.
 
@@ -71,40 +69,17 @@ def fill_paraphrases(
     design's; whether the same words come back is then up to the server.
 
     Args:
-        config: The design; it is returned as it is if it asks for no paraphrases.
-        tasks: The tasks to be scored.
-        journal: The file that keeps paraphrases, keyed by text and by all that decides their words:
-            model, instruction, sampling, seed and protected labels.
-        engine_url: Address of the scoring engine, without `/v1`: who writes the paraphrases if the
-            design names no other endpoint.
-        engine_api_key: The engine's key.
-        on_progress: Told how many paraphrases of how many there are.
+        journal: Open; keeps paraphrases by text and by all that decides their words: model,
+            instruction, sampling, seed and protected labels.
+        config: The design, one that asks for paraphrases.
+        tasks: The tasks to be scored, or a part of them.
+        engine: Who writes the paraphrases if the design names no other endpoint.
 
     Raises:
         InputError: If there is nobody to ask, the endpoint finds fault with a request, or no
             paraphrase of a text could be taken.
         EngineError: If the endpoint cannot be reached or fails, however often it is asked.
     """
-    if not asks_for_paraphrases(config):
-        return config
-    with ParaphraseJournal(journal) as kept:
-        engine = EngineAt(engine_url, engine_api_key)
-        return fill_from(kept, config, tasks, engine, on_progress)
-
-
-def asks_for_paraphrases(config: ScoreConfig) -> bool:
-    """Whether the design's perturbation, or a step of it, is a paraphrase."""
-    return any(isinstance(step, Paraphrase) for step in _steps(config.perturbation))
-
-
-def fill_from(
-    journal: ParaphraseJournal,
-    config: ScoreConfig,
-    tasks: Iterable[Task],
-    engine: EngineAt,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> ScoreConfig:
-    """As `fill_paraphrases`, with an open journal, for one part of a pool after the other."""
     steps = _steps(config.perturbation)
     known = tuple(tasks)
     shown = Shown(config.prompt.n_positive_examples, config.prompt.n_negative_examples)
@@ -112,7 +87,7 @@ def fill_from(
         most = max((len(t.positive_examples) + len(t.negative_examples) for t in known), default=0)
         shown = Shown(most, most)
     filled = [
-        _filled(step, known, shown, config, journal, engine, on_progress)
+        _filled(step, known, shown, config, journal, engine)
         if isinstance(step, Paraphrase)
         else step
         for step in steps
@@ -136,14 +111,12 @@ def _filled(
     config: ScoreConfig,
     journal: ParaphraseJournal,
     engine: EngineAt,
-    on_progress: Callable[[int, int], None] | None,
 ) -> Paraphrase:
     k = config.perturbations[-1]
     texts = dict(step.texts)
     wanted = [one for one in _wanted(step, tasks, shown) if one.given < k]
     if not wanted:
         return step
-    total, done = sum(k - one.given for one in wanted), 0
     endpoint = step.endpoint
     with (
         _client(endpoint, engine) as client,
@@ -163,9 +136,6 @@ def _filled(
             try:
                 for (one, _), answer in zip(jobs, running, strict=True):
                     texts[one.text] = (*texts.get(one.text, ()), answer.result())
-                    done += 1
-                    if on_progress is not None:
-                        on_progress(done, total)
             except BaseException:
                 client.hurry()
                 raise

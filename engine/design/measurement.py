@@ -106,10 +106,8 @@ def perturbation_strength(task: Task, config: ScoreConfig) -> float | None:
     if config.first_perturbation == 1 and last >= WHOLE:
         return 1.0
     perturbation = make_perturbation(config.perturbation, config.seed)
-    shown = Shown(
-        min(config.prompt.n_positive_examples, len(task.positive_examples)),
-        min(config.prompt.n_negative_examples, len(task.negative_examples)),
-    )
+    prompt = config.prompt
+    shown = Shown(prompt.n_positive_examples, prompt.n_negative_examples).of(task)
     shifts = []
     try:
         for j in range(1, max(WHOLE, last) + 1):

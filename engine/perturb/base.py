@@ -37,6 +37,13 @@ class Shown(NamedTuple):
     n_positive: int
     n_negative: int
 
+    def of(self, task: Task) -> Shown:
+        """Those that a task has of them."""
+        return Shown(
+            min(self.n_positive, len(task.positive_examples)),
+            min(self.n_negative, len(task.negative_examples)),
+        )
+
 
 class Change(Record):
     """What a perturbation did to one part of the prompt.

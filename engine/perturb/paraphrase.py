@@ -2,8 +2,7 @@
 
 A perturbation must give the same text wherever and whenever it is applied, and a server must not
 call addresses that its clients name. So paraphrases are made before the scoring, on the client's
-side (`engine.client.paraphrases.fill_paraphrases`, or `EngineClient` when it is given a journal),
-and travel with the request.
+side (by an `EngineClient` that is given a journal), and travel with the request.
 """
 
 from __future__ import annotations
@@ -105,8 +104,8 @@ class Paraphrase(TextStep):
         for text in targeted_texts(task, self.targets, shown):
             if len(self.texts.get(text, ())) < j:
                 raise InputError(
-                    f"no paraphrase {j} of the text that begins {text[:40]!r}; paraphrases are "
-                    "made before the scoring, see engine.client.paraphrases.fill_paraphrases",
+                    f"no paraphrase {j} of the text that begins {text[:40]!r}; an EngineClient "
+                    "that is given a file for them (`paraphrases`) makes them before it scores",
                     record=task.id,
                     field="perturbation.texts",
                 )

@@ -32,13 +32,11 @@ class TaskFormat:
         name: What it is called.
         keys: The keys by which it is known.
         parse: Makes a task of a record; none if it told a fault.
-        form: What a record looks like, in a few words.
     """
 
     name: str
     keys: Callable[[Columns], tuple[str, ...]]
     parse: Callable[[Row, Columns, Checker], Task | None]
-    form: str
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,12 @@ class InstanceFormat:
         name: What it is called.
         keys: The keys by which it is known.
         parse: Takes a record apart.
-        form: What a record looks like, in a few words.
         task_column: The column that groups records unless the user names another.
     """
 
     name: str
     keys: Callable[[Columns], tuple[str, ...]]
     parse: Callable[[Row, Columns, Checker], RowParts]
-    form: str
     task_column: str | None
 
 
@@ -73,40 +69,34 @@ _OURS: tuple[Format, ...] = (
         NIV2,
         lambda columns: ("Definition", "Instances"),
         _parse_niv2_row,
-        "a folder with one JSON file per task",
     ),
     TaskFormat(
         "self_instruct",
         lambda columns: (columns.definition or "instruction", "instances"),
         parse_self_instruct,
-        "id, instruction, instances of input and output",
     ),
     InstanceFormat(
         "alpaca",
         lambda columns: (columns.definition or "instruction", columns.output or "output"),
         parse_alpaca,
-        "instruction, input, output",
         None,
     ),
     InstanceFormat(
         "prompt_completion",
         lambda columns: (columns.input or "prompt", columns.output or "completion"),
         parse_prompt_completion,
-        "prompt, completion",
         "task",
     ),
     InstanceFormat(
         "chat",
         lambda columns: (columns.messages or "messages",),
         parse_chat,
-        "messages of role and content",
         "task",
     ),
     TaskFormat(
         "jostle",
         lambda columns: ("definition", "instances"),
         parse_jostle,
-        "our own: the fields of engine.tasks.Task",
     ),
 )
 

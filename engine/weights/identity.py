@@ -26,7 +26,7 @@ def load_tokenizer(
     """The tokenizer that a server lays prompts out with.
 
     Args:
-        model: Where to take it from, see `engine.weights.models.find_model`; None: where the
+        model: Where to take it from, see `engine.weights.models.resolve_model`; None: where the
             server does.
         trust_remote_code: Whether code that comes with the model may run.
 

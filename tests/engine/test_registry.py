@@ -92,7 +92,7 @@ def test_a_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         asked = check.text(row.values.get("q"), "q")
         return RowParts("Answer.", asked, check.outputs(row.values.get("a"), "a"))
 
-    own = InstanceFormat("quiz", lambda columns: ("q", "a"), parse, "q and a", None)
+    own = InstanceFormat("quiz", lambda columns: ("q", "a"), parse, None)
     offer(monkeypatch, FORMATS, own)
     file = tmp_path / "quiz.jsonl"
     file.write_text('{"q": "1 + 1?", "a": "2"}\n')

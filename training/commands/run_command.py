@@ -21,7 +21,7 @@ from training.report.progress_lines import open_progress
 from training.run.planning import RunPlan, plan_run
 from training.run.round_scoring import check_selection
 from training.run.run_folder import RunFolder
-from training.run.run_pools import check_run, leave_out_unfit, load_pools
+from training.run.run_pools import Pools, check_run, leave_out_unfit, load_pools
 from training.run.summary import SummaryRow, read_summary
 
 PLANNED_CONFIG = "config.planned.toml"
@@ -31,7 +31,7 @@ PLANNED_CONFIG = "config.planned.toml"
 def run_from_file(
     config_file: Path,
     *,
-    run_dir: Path | None = None,
+    run_dir: Path,
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> list[SummaryRow]:
@@ -39,7 +39,7 @@ def run_from_file(
 
     Args:
         config_file: TOML, see `training.config.run_config.RunConfig`.
-        run_dir: The run folder; `runs/` and the name of the config file when unset.
+        run_dir: The run folder.
         overrides: `section.field=value`.
 
     Raises:
@@ -47,12 +47,8 @@ def run_from_file(
         EngineError: If an engine fails.
         TrainingError: If the trainer fails.
     """
-    console = console or Console()
-    config = read_config(config_file, overrides)
-    folder = RunFolder(run_dir or default_folder(config_file))
-    check_selection(config)
-    check_run(config, folder.path)
-    pools = load_pools(config)
+    console, folder = console or Console(), RunFolder(run_dir)
+    config, pools = _opened(config_file, folder, overrides)
     started = time.monotonic()
     with open_progress(console) as progress:
         run_config(folder, config, pools, progress)
@@ -70,7 +66,7 @@ def run_from_file(
 def plan_from_file(
     config_file: Path,
     *,
-    run_dir: Path | None = None,
+    run_dir: Path,
     overrides: Sequence[str] = (),
     pairs_per_second: float | None = None,
     console: Console | None = None,
@@ -83,12 +79,8 @@ def plan_from_file(
     Raises:
         InputError: If config, pool or model are at fault.
     """
-    console = console or Console()
-    config = read_config(config_file, overrides)
-    folder = RunFolder(run_dir or default_folder(config_file))
-    check_selection(config)
-    check_run(config, folder.path)
-    pools = load_pools(config)
+    console, folder = console or Console(), RunFolder(run_dir)
+    config, pools = _opened(config_file, folder, overrides)
     location = str(resolve_model(config.model.name))
     check_whole(location, flag_value(config.engine.flags, "load-format"))
     builder = make_builder(location, config)
@@ -113,6 +105,16 @@ def plan_from_file(
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     return config, plan
+
+
+def _opened(
+    config_file: Path, folder: RunFolder, overrides: Sequence[str]
+) -> tuple[RunConfig, Pools]:
+    """The config and its pools, when what can be told before any work is checked."""
+    config = read_config(config_file, overrides)
+    check_selection(config)
+    check_run(config, folder.path)
+    return config, load_pools(config)
 
 
 def default_folder(config_file: Path) -> Path:

@@ -12,12 +12,11 @@ from rich.text import Text
 
 from engine.tasks import Record
 from training.report.display import TITLES, summary_table
-from training.run.progress_file import StepProgress
+from training.run.progress_file import StepProgress, current_progress
 from training.run.run_folder import RunFolder
 from training.run.state import RunStep, plan, read_state
 from training.run.summary import SummaryRow, read_summary
 from training.tables.lock import Owner, live_owner
-from training.tables.record_files import read_json
 
 
 class StepStatus(Record):
@@ -82,14 +81,11 @@ def read_status(folder: RunFolder) -> RunStatus:
                 weights_version=record.weights_version if record else None,
             )
         )
-    progress = read_json(folder.progress, StepProgress) if folder.progress.is_file() else None
-    if progress and (progress.round, progress.step) != (state.current_round, state.current_step):
-        progress = None
     return RunStatus(
         path=str(folder.path),
         owner=live_owner(folder.lock),
         steps=tuple(steps),
-        progress=progress,
+        progress=current_progress(folder, state),
         rows=tuple(read_summary(folder)),
     )
 

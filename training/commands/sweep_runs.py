@@ -22,6 +22,7 @@ from engine.files import sync_folder, write_bytes, write_json
 from engine.protocol.engine_calls import Engine
 from engine.tasks import Record
 from engine.validation import validated
+from engine.weights.publishing import link_or_copy
 from training.commands.launch import OpenEngine, open_engine
 from training.config.run_config import RunConfig, TrainConfig
 from training.report.comparison import Comparison
@@ -208,13 +209,8 @@ def fork(source: RunFolder, target: RunFolder, shared: RunConfig, config: RunCon
 
 def _link(source: str, target: str) -> str:
     """Link what never changes in place, copy the rest."""
-    if "/checkpoint/" in source:
-        try:
-            Path(target).hardlink_to(source)
-            return target
-        except OSError:  # another file system, or one without links
-            pass
-    return str(shutil.copyfile(source, target))
+    link_or_copy(Path(source), Path(target), copy="/checkpoint/" not in source)
+    return target
 
 
 @contextmanager

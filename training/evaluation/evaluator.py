@@ -116,10 +116,6 @@ class EvaluationSet:
     end: int
     golds: tuple[tuple[TokenPair, ...], ...] = ()
 
-    @property
-    def n_prompts(self) -> int:
-        return sum(len(rows) for rows in self.prompts)
-
 
 def build_evaluation_set(
     tasks: Sequence[Task], builder: PromptBuilder, config: EvaluateConfig

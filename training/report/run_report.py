@@ -20,11 +20,10 @@ from training.report.report_data import COLUMNS, cost_rows, curve_rows, round_da
 from training.report.report_page import write_page
 from training.report.scorings import Scoring, scorings_of
 from training.report.task_details import DetailFiles, details_of
-from training.run.progress_file import StepProgress
+from training.run.progress_file import StepProgress, current_progress
 from training.run.run_folder import RunFolder
 from training.run.run_pools import load_pools
 from training.run.state import RunState, read_state
-from training.tables.record_files import read_json
 
 DESIGN = ScoreConfig()
 
@@ -51,9 +50,8 @@ def write_run_report(
     if tasks is None:
         tasks = tuple(load_pools(config).pool)
     scorings = scorings_of(folder)
-    progress = read_json(folder.progress, StepProgress) if folder.progress.is_file() else None
     data: dict[str, Any] = {
-        "about": _about(state, config.model.name, progress),
+        "about": _about(state, config.model.name, current_progress(folder, state)),
         **_curves(folder),
         **cost_rows(folder, state),
         "facts": _facts(folder, state),
@@ -138,10 +136,7 @@ def _about(state: RunState, model: str, progress: StepProgress | None) -> str:
     where = "finished"
     if not state.is_done():
         where = f"at the step {state.current_step} of round {state.current_round}"
-        if progress and (progress.round, progress.step) == (
-            state.current_round,
-            state.current_step,
-        ):
+        if progress is not None:
             of = "" if progress.total is None else f" of {progress.total:,}"
             where += f", {progress.done:,}{of} {progress.unit}"
     return f"{model}, {done} of {state.rounds} rounds done, {where}"

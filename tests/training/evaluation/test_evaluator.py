@@ -79,7 +79,7 @@ def test_instances_without_gold_are_not_asked() -> None:
     silent = Instance(id="silent", input="x")
     task = make_task("a").model_copy(update={"instances": (silent, *make_task("a").instances)})
     data = build_evaluation_set([task], BUILDER, CONFIG)
-    assert data.n_prompts == 4
+    assert sum(map(len, data.prompts)) == 4
     bare = Task(id="bare", definition="say", instances=(silent,))
     with pytest.raises(InputError, match=r"record bare, field 'outputs'"):
         build_evaluation_set([bare], BUILDER, CONFIG)
