@@ -206,7 +206,10 @@ class EngineProcess:
         """Waits until the server ends by itself; its exit code."""
         return self._process.wait()
 
-    def running(self) -> bool:
+    def running(self, timeout_s: float = 0.0) -> bool:
+        """Whether it still does after so many seconds, or as soon as it does not."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
         return self._process.poll() is None
 
     def stop(self, timeout_s: float = 20.0) -> None:

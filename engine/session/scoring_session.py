@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.client import EngineClient
 from engine.client.sampling import Prompt
-from engine.client.wire import UNSUPERVISED_PATIENCE_S
+from engine.client.wire import UNSUPERVISED_PATIENCE_S, UnavailableError
 from engine.errors import EngineError, InputError
 from engine.keys import client_keys
 from engine.process.engine_process import EngineProcess
@@ -38,6 +38,7 @@ from engine.weights.models import model_name, resolve_model
 
 _PAIR: TypeAdapter[Pair] = TypeAdapter(Pair)
 _CONVERSATION = TypeAdapter(tuple[Message, ...])
+_DYING_SECONDS = 5.0
 
 
 class Scorer:
@@ -190,7 +191,9 @@ class Scorer:
         try:
             yield
         except EngineError as error:
-            if self._own is None or self._own[0].running() or not self.close.alive:
+            # A process that dies is there for a moment after its connections.
+            dying_s = _DYING_SECONDS if isinstance(error, UnavailableError) else 0.0
+            if self._own is None or not self.close.alive or self._own[0].running(dying_s):
                 raise
             process, log = self._own
             # The log may hold older starts; each begins with its command.
