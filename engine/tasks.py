@@ -9,7 +9,7 @@ import hashlib
 import random
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -139,6 +139,11 @@ class TaskFault(NamedTuple):
     field: str
     part: str = ""
 
+    def error(self, task_id: str, source: object | None = None) -> InputError:
+        """The same as an error, of a task from somewhere."""
+        record = f"{task_id}, {self.part}" if self.part else task_id
+        return InputError(self.problem, file=source, record=record, field=self.field)
+
 
 def task_faults(task: Task) -> Iterator[TaskFault]:
     """What no task may have, whether it comes from a file, over HTTP or from a program.
@@ -164,22 +169,22 @@ def task_faults(task: Task) -> Iterator[TaskFault]:
         for index, example in enumerate(getattr(task, name)):
             if not example.output.strip():
                 yield TaskFault("empty", "output", f"{name}[{index}]")
-    for text, field, part in _texts(task):
-        if not is_unicode(text):
-            yield TaskFault(NOT_UNICODE, field, part)
+    yield from unicode_faults(task)
 
 
-def _texts(task: Task) -> Iterator[tuple[str, str, str]]:
-    """Each text of a task, its field, and the part of the task it is in."""
+def unicode_faults(task: Task) -> Iterator[TaskFault]:
+    """The texts of a task that JSON cannot hold."""
+
+    def faults(value: Any, field: str, part: str) -> Iterator[TaskFault]:
+        for text in value if isinstance(value, tuple) else [value]:
+            if isinstance(text, str) and not is_unicode(text):
+                yield TaskFault(NOT_UNICODE, field, part)
+
     for field, given in task:
-        for index, one in enumerate(given if isinstance(given, tuple) else [given]):
-            if isinstance(one, str):
-                yield one, field, ""
-            elif isinstance(one, Record):
-                part = f"{field}[{index}]"
-                for name, value in one:
-                    for text in value if isinstance(value, tuple) else [value]:
-                        yield text, name, part
+        yield from faults(given, field, "")
+        for index, one in enumerate(given if isinstance(given, tuple) else ()):
+            for name, value in one if isinstance(one, Record) else ():
+                yield from faults(value, name, f"{field}[{index}]")
 
 
 def check_task(task: Task, source: object | None = None) -> None:
@@ -191,9 +196,8 @@ def check_task(task: Task, source: object | None = None) -> None:
     Raises:
         InputError: The first of them.
     """
-    for problem, field, part in task_faults(task):
-        record = f"{task.id}, {part}" if part else task.id
-        raise InputError(problem, file=source, record=record, field=field)
+    for fault in task_faults(task):
+        raise fault.error(task.id, source)
 
 
 def sample_positions(task_id: str, size: int, n: int, seed: int) -> list[int]:

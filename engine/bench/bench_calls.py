@@ -47,8 +47,10 @@ class Call:
     def streamed(self) -> PairBatch | Batch:
         """What our routes are asked."""
         if self.kind == "logprobs":
-            texts = [pair.model_dump_json(exclude_none=True) for pair in self.content]
-            return PairBatch(0, texts, json.dumps({"stream": True, "cache_salt": self.salt})[1:-1])
+            texts = enumerate(pair.model_dump_json(exclude_none=True) for pair in self.content)
+            return PairBatch(
+                dict(texts), json.dumps({"stream": True, "cache_salt": self.salt})[1:-1]
+            )
         tasks, config = self.content
         return Batch(tasks, config, cache_salt=self.salt)
 

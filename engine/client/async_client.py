@@ -134,7 +134,7 @@ class AsyncEngineClient(Connection):
             EngineError: If the server cannot be reached, fails, or its answer breaks off.
         """
         patience = self._patience()
-        waiting = sendable_tasks(tasks, config.n_instances, config.seed, on_skip)
+        waiting = sendable_tasks(tasks, on_skip)
         size = self._tasks_per_request
         while some := tuple(itertools.islice(waiting, size)):
             missing = {task.id: task for task in some}

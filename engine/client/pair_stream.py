@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from engine.client.line_stream import parsed_line
 from engine.client.sendable import as_json
@@ -26,8 +26,7 @@ class PairBatch:
     """The pairs of one streamed request, and which of their results have arrived.
 
     Args:
-        first: The place of the first pair among all of a call.
-        pairs: The pairs as JSON.
+        pairs: The pairs as JSON, by their places among all of a call.
         settings: All else of the request, as the inside of a JSON object.
 
     Attributes:
@@ -37,27 +36,19 @@ class PairBatch:
 
     path = COMPLETIONS_PATH
 
-    def __init__(self, first: int, pairs: Sequence[str], settings: str) -> None:
-        self._pairs = dict(enumerate(pairs, first))
-        self._n_pairs = len(pairs)
+    def __init__(self, pairs: Mapping[int, str], settings: str) -> None:
+        self._pairs, self._n_pairs = dict(pairs), len(pairs)
         self._settings = settings
         self._asked: list[int] = []
         self._received = 0
         self.usage: Usage | None = None
-
-    @classmethod
-    def of(cls, pairs: Mapping[int, str], settings: str) -> PairBatch:
-        """The request of pairs by their places among all of a call."""
-        batch = cls(0, (), settings)
-        batch._pairs, batch._n_pairs = dict(pairs), len(pairs)
-        return batch
 
     def halves(self) -> list[PairBatch]:
         """What is missing, as two requests; none where one pair is all of it."""
         missing = [*self._pairs.items()]
         middle = len(missing) // 2
         parts = (missing[:middle], missing[middle:]) if middle else ()
-        return [self.of(dict(part), self._settings) for part in parts]
+        return [PairBatch(dict(part), self._settings) for part in parts]
 
     def request(self) -> str:
         """The body that asks for what is still missing."""
@@ -140,7 +131,7 @@ class PairBatches:
         given = {**encoding.model_dump(), "tokens": tokens, "stream": True, "on_fault": on_fault}
         self._settings = json.dumps(given)[1:-1]
         self._on_skip = on_skip
-        self._most_pairs = most_pairs
+        self._most_pairs = self._largest = most_pairs
         self._cut: deque[PairBatch] = deque()
         self._whole = self._batches(pairs)
 
@@ -148,10 +139,16 @@ class PairBatches:
         return self
 
     def __next__(self) -> PairBatch:
-        return self._cut.popleft() if self._cut else next(self._whole)
+        if self._cut:
+            return self._cut.popleft()
+        self._most_pairs = min(self._most_pairs + 1 + self._most_pairs // 8, self._largest)
+        return next(self._whole)
 
     def cut(self, batch: PairBatch, error: Exception) -> bool:
-        """Whether what a batch lacks comes in smaller ones, as it was too large."""
+        """Whether what a batch lacks comes in smaller ones, as it was too large.
+
+        Those behind them grow again: a few long pairs are no reason to send all others apart.
+        """
         if not isinstance(error, TooLargeError) or error.record is not None:
             return False
         self._most_pairs = max(1, batch.n_missing // 2)
@@ -171,9 +168,9 @@ class PairBatches:
                 self._on_skip(SkippedPair(index=number, reason=str(error), field=error.field))
                 continue
             if some and (len(some) >= self._most_pairs or size + len(text) > _MOST_BYTES):
-                yield PairBatch.of(some, self._settings)
+                yield PairBatch(some, self._settings)
                 some, size = {}, 0
             some[number] = text
             size += len(text)
         if some:
-            yield PairBatch.of(some, self._settings)
+            yield PairBatch(some, self._settings)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from engine.client.line_stream import parsed_line
+from engine.client.sendable import as_json
 from engine.client.wire import SCORE_PATH, UnavailableError
 from engine.errors import EngineError
 from engine.protocol.api import (
@@ -65,13 +66,14 @@ class Batch:
         """The body that asks for what is still missing."""
         missing = tuple(task for task in self.tasks if task.id not in self._arrived)
         self._asked, self._received = len(missing), 0
-        return PromptUncertaintyRequest(
+        body = PromptUncertaintyRequest(
             tasks=missing,
             config=self.config,
             stream=True,
             on_fault=self.on_fault,
             cache_salt=self.cache_salt,
-        ).model_dump_json()
+        )
+        return as_json(body)
 
     def take(self, line: bytes) -> TaskScore | SkippedTask | None:
         """The score or the skipped task a line holds; None for the totals, which must be right.

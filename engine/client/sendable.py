@@ -9,7 +9,7 @@ from pydantic_core import PydanticSerializationError
 
 from engine.errors import InputError
 from engine.protocol.api import SkippedTask
-from engine.tasks import Record, Task
+from engine.tasks import Record, Task, unicode_faults
 from engine.unicode_text import NOT_UNICODE, is_unicode
 
 
@@ -32,12 +32,9 @@ def as_json(record: Record, name: str | None = None, *, exclude_none: bool = Fal
 
 
 def sendable_tasks(
-    tasks: Iterable[Task],
-    n_instances: int,
-    seed: int,
-    on_skip: Callable[[SkippedTask], None] | None,
+    tasks: Iterable[Task], on_skip: Callable[[SkippedTask], None] | None
 ) -> Iterator[Task]:
-    """The tasks whose texts can be sent, those of the instances that are sampled.
+    """The tasks whose texts can be sent.
 
     Args:
         on_skip: Takes the others; without it, such a task is an error.
@@ -46,15 +43,13 @@ def sendable_tasks(
         InputError: Naming the task and the field.
     """
     for task in tasks:
-        sampled = task.sample_instances(n_instances, seed)
-        try:
-            as_json(task.model_copy(update={"instances": sampled}), task.id)
-        except InputError as error:
-            if on_skip is None:
-                raise
-            on_skip(SkippedTask(task_id=task.id, reason=str(error), field=error.field))
-        else:
+        fault = next(unicode_faults(task), None)
+        if fault is None:
             yield task
+        elif on_skip is None:
+            raise fault.error(task.id)
+        else:
+            on_skip(SkippedTask.because(task.id, fault.error(task.id)))
 
 
 def _not_unicode(value: Any, place: str = "") -> Iterator[str]:
@@ -64,6 +59,8 @@ def _not_unicode(value: Any, place: str = "") -> Iterator[str]:
             yield place
     elif isinstance(value, dict):
         for name, each in value.items():
+            if not is_unicode(str(name)):
+                yield f"{place}.{name!a}"
             yield from _not_unicode(each, f"{place}.{name}" if place else str(name))
     elif isinstance(value, list | tuple):
         for index, each in enumerate(value):

@@ -44,7 +44,11 @@ _INPUT_ERRORS = (
     httpx.codes.REQUEST_ENTITY_TOO_LARGE,
     httpx.codes.UNPROCESSABLE_ENTITY,
 )
-_NOT_NOW = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+_NOT_NOW = (
+    httpx.codes.REQUEST_TIMEOUT,
+    httpx.codes.TOO_MANY_REQUESTS,
+    httpx.codes.SERVICE_UNAVAILABLE,
+)
 _LOST_BY_A_PROXY = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)
 _NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout)
 _CUT = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -52,8 +56,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 
 
 class UnavailableError(EngineError):
-    """The server did not do it and may do it later: a refused connection, a cut stream, a 429,
-    502, 503 or 504.
+    """The server did not do it and may do it later: a refused connection, a cut stream, a 408,
+    429, 502, 503 or 504.
 
     Attributes:
         retry_after: Seconds the server asked to wait.

@@ -86,6 +86,9 @@ class PairScorer:
             check_fits(pair.n_tokens, self._backend.max_model_len, name)
         except InputError as error:
             return error
+        if pair.candidates and not self._backend.tells_candidates:
+            problem = "an engine that decodes speculatively tells no candidates"
+            return InputError(problem, record=name, field="candidate_token_ids")
         for field, ids in (
             ("prompt_token_ids", pair.prompt),
             ("completion_token_ids", pair.completion),

@@ -233,6 +233,10 @@ class EngineProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
+    def end(self) -> str:
+        """How it has ended, in a line; waits until it has."""
+        return f"the engine ended with code {self.wait()}{self._last_words()}"
+
     def _last_words(self) -> str:
         if self._log_file is None:
             return ""

@@ -177,7 +177,13 @@ class Backend(Protocol):
 
 
 class PairBackend(Backend, Protocol):
-    """What scoring given pairs needs of an engine."""
+    """What scoring given pairs needs of an engine.
+
+    Attributes:
+        tells_candidates: Whether it tells how likely chosen tokens are.
+    """
+
+    tells_candidates: bool
 
     async def candidates(
         self, before: tuple[int, ...], ids: tuple[int, ...], name: str, group: int

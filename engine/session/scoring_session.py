@@ -18,7 +18,6 @@ from engine.client.wire import UNSUPERVISED_PATIENCE_S, UnavailableError
 from engine.errors import EngineError, InputError
 from engine.keys import client_keys
 from engine.process.engine_process import EngineProcess
-from engine.process.last_words import last_words
 from engine.process.settings import flag_value
 from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.completions import (
@@ -84,7 +83,7 @@ class Scorer:
         self.close = weakref.finalize(self, self._open.close)
         """Ends the engine, if it was started here, and all connections; safe to call again."""
         self._client: EngineClient | None = None
-        self._own: tuple[EngineProcess, Path] | None = None
+        self._own: EngineProcess | None = None
         if url is not None:
             self._client = self._open.enter_context(EngineClient(url, self._key))
 
@@ -193,14 +192,12 @@ class Scorer:
         except EngineError as error:
             # A process that dies is there for a moment after its connections.
             dying_s = _DYING_SECONDS if isinstance(error, UnavailableError) else 0.0
-            if self._own is None or not self.close.alive or self._own[0].running(dying_s):
+            if self._own is None or not self.close.alive or self._own.running(dying_s):
                 raise
-            process, log = self._own
-            # The log may hold older starts; each begins with its command.
-            said = last_words(log.read_text(errors="replace").rpartition("$ ")[2])
-            where = f" (log: {log})" if self._start_with[2] else ""  # else it goes with the scorer
-            problem = f"{error}; the engine ended with code {process.wait()}: "
-            raise EngineError(f"{problem}{said or 'it said nothing'}{where}") from error
+            said = self._own.end()
+            if not self._start_with[2]:  # the log that it names goes with the scorer
+                said = said.rpartition(" (log: ")[0]
+            raise EngineError(f"{error}; {said}") from error
 
     def client(self) -> EngineClient:
         """The client of the engine, which is started if it was not yet.
@@ -239,7 +236,7 @@ class Scorer:
                     raise EngineError(said) from error
                 client = EngineClient(process.url, self._key, patience_s=UNSUPERVISED_PATIENCE_S)
                 self._client = begun.enter_context(client)
-                self._own = process, log
+                self._own = process
                 self._open.push(begun.pop_all())
         return self._client
 

@@ -111,7 +111,7 @@ class LimitMiddleware:
         if declared.isdecimal() and len(declared) < 20 and int(declared) > limit:
             await _too_large(limit)(scope, receive, send)
             return
-        watched = _Watched(receive, send, self._limits)
+        watched = _Watched(scope["path"], receive, send, self._limits)
         try:
             await self.app(scope, watched.receive, watched.send)
         except ClientDisconnect:  # of a route that reads the body itself
@@ -131,7 +131,8 @@ class _Watched:
         refusal: What to answer in the place of what the route says.
     """
 
-    def __init__(self, receive: Receive, send: Send, limits: Limits) -> None:
+    def __init__(self, path: str, receive: Receive, send: Send, limits: Limits) -> None:
+        self._path = path
         self.refusal: JSONResponse | None = None
         self._receive, self._send, self._limits = receive, send, limits
         self._received = 0
@@ -168,8 +169,8 @@ class _Watched:
                 self._started = True
                 await self._send(message)
         except TimeoutError:
-            told = "%s broke off: its client took nothing of the answer for %.0f s"
-            logger.warning(told, request_id.get(), seconds)
+            told = "%s of %s broke off: its client took nothing of the answer for %.0f s"
+            logger.warning(told, request_id.get(), self._path, seconds)
             self._gone = True
             with contextlib.suppress(RuntimeError):  # it is over: the next one will tell
                 self._waiting.reschedule(0)

@@ -18,7 +18,7 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, SamplingParams
 from vllm.v1.engine.exceptions import EngineGenerateError
 
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError
 from engine.process.settings import DRAFTS_VARIABLE
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import shared_tails
@@ -35,8 +35,8 @@ from engine.server.vllm.pair_paths import (
 )
 from engine.server.vllm.rounding import engine_precision
 
-_FULL_SECONDS = 0.05
-"""Between two tries to place a request that `--max-num-queued-reqs` or `-tokens` keeps out."""
+_FULL_SECONDS, _LONGEST_FULL_SECONDS = 0.05, 1.0
+"""First and longest pause between tries to place a request that the engine's bounds keep out."""
 
 _request_numbers = itertools.count()
 # Several API server processes must not all begin with the same rank.
@@ -95,6 +95,7 @@ class VllmBackend:
         n_replicas: Data-parallel ranks that this client can reach.
         precision: See `engine.server.vllm.rounding.engine_precision`.
         continues: See `engine.questions.backend.Backend`.
+        tells_candidates: See `engine.questions.backend.PairBackend`.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class VllmBackend:
         self.max_model_len: int = config.model_config.max_model_len
         self.precision = engine_precision(config)
         self.continues = self._filling is not None
+        self.tells_candidates = config.speculative_config is None
         # As many as one scheduler step takes, and as many again to fill the next step at once.
         parallel = config.parallel_config
         self.n_replicas: int = (
@@ -125,7 +127,9 @@ class VllmBackend:
             if parallel.local_engines_only
             else parallel.data_parallel_size
         )
-        self.max_in_flight: int = 2 * config.scheduler_config.max_num_seqs * self.n_replicas
+        at_once = 2 * config.scheduler_config.max_num_seqs * self.n_replicas
+        most = config.scheduler_config.max_num_queued_reqs or at_once
+        self.max_in_flight: int = min(at_once, most)
 
     def new_group(self) -> int:
         """A group for the calls of one task: the next data-parallel rank's turn."""
@@ -240,15 +244,7 @@ class VllmBackend:
         """How likely each of some tokens is right after others.
 
         vLLM tells those of chosen ids for the token that it samples, and for no other.
-
-        Raises:
-            InputError: If the engine decodes speculatively, which tells none.
         """
-        if self._client.vllm_config.speculative_config is not None:
-            raise InputError(
-                "the engine decodes speculatively, and tells no candidates then",
-                field="candidate_token_ids",
-            )
         found: list[float | None] = []
         submitted = reused = 0
         for first in range(0, len(ids), MAX_LOGPROB_TOKEN_IDS):
@@ -288,7 +284,7 @@ class VllmBackend:
         rank = group % self.n_replicas if self.n_replicas > 1 else None
         final: RequestOutput | None = None
         async with self._slots:
-            while True:
+            for tries in itertools.count():
                 try:
                     if pair and self._direct:
                         final = await self._direct.run(list(token_ids), params, salt, rank)
@@ -303,7 +299,7 @@ class VllmBackend:
                         final = output
                     break
                 except (QueueOverflowError, MaxQueuedTokensError):
-                    await asyncio.sleep(_FULL_SECONDS)
+                    await asyncio.sleep(min(_FULL_SECONDS * 2**tries, _LONGEST_FULL_SECONDS))
         if final is None or not final.finished:
             raise EngineError(f"{name}: the engine ended the request without an answer")
         if any(completion.finish_reason == "abort" for completion in final.outputs):

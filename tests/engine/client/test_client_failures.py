@@ -14,7 +14,9 @@ import pytest
 
 from engine.client import AsyncEngineClient, EngineClient
 from engine.errors import EngineError, InputError
+from engine.perturb import Paraphrase
 from engine.protocol.api import SkippedTask
+from engine.protocol.score_config import ScoreConfig
 from tests.engine.client.canned_server import (
     CONFIG,
     Answer,
@@ -171,16 +173,27 @@ def test_a_server_whose_machine_is_gone_is_noticed(monkeypatch: pytest.MonkeyPat
 
 def test_a_task_that_is_not_unicode_is_named_or_skipped(server: Server) -> None:
     server.answer = well_behaved
-    broken = make_task("b").model_copy(update={"definition": "half \ud800"})
+    broken = make_task("b", n_instances=3)
+    half = broken.instances[2].model_copy(update={"input": "half \ud800"})
+    broken = broken.model_copy(update={"instances": (*broken.instances[:2], half)})
     tasks = [make_task("a"), broken, make_task("c")]
     skipped: list[SkippedTask] = []
     with EngineClient(server.url) as client:
         with pytest.raises(InputError, match="not Unicode") as told:
             list(client.score(tasks, CONFIG))
-        assert (told.value.record, told.value.field) == ("b", "definition")
+        assert (told.value.record, told.value.field) == ("b, instances[2]", "input")
         found = [score.task_id for score in client.score(tasks, CONFIG, skipped.append)]
     assert found == ["a", "c"]
-    assert [(each.task_id, each.field) for each in skipped] == [("b", "definition")]
+    assert [(each.task_id, each.field) for each in skipped] == [("b", "input")]
+
+
+def test_a_config_that_is_not_unicode_is_named(server: Server) -> None:
+    server.answer = well_behaved
+    texts = {"Say it": ("half \ud800",)}
+    config = ScoreConfig(perturbation=Paraphrase(texts=texts))
+    with EngineClient(server.url) as client, pytest.raises(InputError, match="not Unicode") as told:
+        list(client.score([make_task("a", definition="Say it")], config))
+    assert told.value.field == "config.perturbation.texts.Say it[0]"
 
 
 def test_a_prompt_that_is_not_unicode_is_an_error(server: Server) -> None:

@@ -127,7 +127,7 @@ def test_what_would_fail_again_is_not_tried_again(call: Call, server: Server, st
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_what_a_proxy_could_not_pass_on_is_tried_again(
     call: Call, server: Server, status: int
 ) -> None:
@@ -136,7 +136,7 @@ def test_what_a_proxy_could_not_pass_on_is_tried_again(
     server.answer = in_turn(state, lost, state)
     with EngineClient(server.url) as client:
         assert [client.weights().version for _ in range(2)] == ["v1", "v1"]
-    if status in (429, 503):  # they may be the engine's own
+    if status in (408, 429, 503):  # they may be the engine's own
         server.answer = in_turn(lost, well_behaved)
         assert score(call, server) == IDS
     else:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.client import AsyncEngineClient, EngineClient
+from engine.client.pair_stream import PairBatches
 from engine.errors import EngineError, InputError
 from engine.protocol.api import Usage
 from engine.protocol.completions import (
@@ -21,6 +22,7 @@ from engine.protocol.completions import (
     SkippedPair,
     TextPair,
 )
+from engine.protocol.limits import TooLargeError
 from tests.engine.client.canned_server import Answer, Request, Server, error_line
 
 
@@ -181,7 +183,22 @@ def test_what_is_too_large_is_sent_in_smaller_requests(
     found = [(each.index, -each.logprob) for each in client.logprobs(pairs(5))]
     assert found == [(i, i) for i in range(5)]
     asked = [len(request.body["pairs"]) for request in server.requests]
-    assert asked == [3, 1, 2, 1, 1, 1, 1], "what was learned counts for what follows"
+    assert asked == [3, 1, 2, 1, 1, 2, 1, 1], "what follows begins small, and grows again"
+
+
+def test_few_long_pairs_do_not_send_the_others_apart() -> None:
+    batches = PairBatches(pairs(3_000), Encoding(), tokens=False, on_skip=None, most_pairs=512)
+    sizes = []
+    for batch in batches:
+        asked = json.loads(batch.request())["pairs"]
+        numbers = [int(pair["prompt"][1:]) for pair in asked]
+        if len(numbers) > 2 and set(numbers) & set(range(100, 110)):
+            assert batches.cut(batch, TooLargeError("too long"))
+        else:
+            sizes.append(len(numbers))
+    assert sum(sizes) == 3_000
+    assert sizes[-2] > 200
+    assert len(sizes) < 100
 
 
 @pytest.mark.parametrize("record", [None, "pairs[0]"])

@@ -83,6 +83,7 @@ class FakeBackend:
     precision: str = "float32"
     noise: float = 0.0
     continues: bool = False
+    tells_candidates: bool = True
 
     def new_group(self) -> int:
         self.n_groups += 1

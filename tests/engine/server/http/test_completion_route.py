@@ -131,6 +131,18 @@ def test_candidates_are_scored_in_the_place_of_each_token() -> None:
     assert answer["usage"]["tokens_submitted"] == 3 * 4 + 2 * (2 + 3)
 
 
+def test_candidates_that_the_engine_cannot_tell_are_the_fault_of_their_pair() -> None:
+    live, app = server()
+    live.fake.tells_candidates = False
+    pairs = [IDS, IDS | {"candidate_token_ids": [[5]]}]
+    answer = ask(app, "POST", PATH, json={"pairs": pairs})
+    assert answer.status_code == 400
+    assert "record pairs[1], field 'candidate_token_ids': " in answer.json()["error"]["message"]
+    assert live.fake.calls == []
+    answer = ask(app, "POST", PATH, json={"pairs": pairs, "on_fault": "skip"}).json()
+    assert [each["index"] for each in answer["skipped"]] == [1]
+
+
 def test_candidates_count_as_often_as_the_engine_is_asked() -> None:
     assert CANDIDATES_AT_ONCE == MAX_LOGPROB_TOKEN_IDS
     many = tuple(range(CANDIDATES_AT_ONCE + 1))

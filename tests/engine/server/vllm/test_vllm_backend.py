@@ -14,7 +14,7 @@ from vllm.exceptions import MaxQueuedTokensError, QueueOverflowError
 from vllm.logprobs import FlatLogprobs
 from vllm.v1.engine.exceptions import EngineGenerateError
 
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError
 from engine.questions.backend import Scored
 from engine.server.vllm import shared_tails, vllm_backend
 from engine.server.vllm.output_rows import COUNT_MARK, MARK, of_targets
@@ -52,7 +52,7 @@ class Client:
             speculative_config=None,
             model_config=SimpleNamespace(max_model_len=100, dtype="torch.bfloat16"),
             device_config=SimpleNamespace(device_type="cpu"),
-            scheduler_config=SimpleNamespace(max_num_seqs=4),
+            scheduler_config=SimpleNamespace(max_num_seqs=4, max_num_queued_reqs=None),
             parallel_config=SimpleNamespace(local_engines_only=True, data_parallel_size_local=1),
         )
 
@@ -182,8 +182,7 @@ def test_an_engine_with_drafts_scores_the_last_token_as_a_row_of_the_prompt() ->
     assert (scored.token_logprobs, scored.is_greedy) == ((-4.0, -5.0, -6.0), (True,) * 3)
     assert client.asked[0][0] == [1, 2, 3, 4, 5, 6]
     assert score(client, (6,)).token_logprobs == (-6.0,)
-    with pytest.raises(InputError, match="decodes speculatively"):
-        asyncio.run(VllmBackend(client, "salt").candidates((1, 2), (3,), "a place", 0))
+    assert not VllmBackend(client, "salt").tells_candidates
 
 
 def test_a_last_token_that_the_engine_tells_nothing_of_is_told() -> None:
@@ -209,6 +208,9 @@ def test_a_full_queue_of_the_engine_is_waited_for(
             async for answer in super().generate(prompt, params, **named):
                 yield answer
 
-    client = Full(None, flat([(6, -0.5, 1), (6, -0.5, 1)]))
+    client: Any = Full(None, flat([(6, -0.5, 1), (6, -0.5, 1)]))
     assert score(client, (6,)).token_logprobs == (-0.5,)
     assert client.refused == 2
+    assert VllmBackend(client, "salt").max_in_flight == 8
+    client.vllm_config.scheduler_config.max_num_queued_reqs = 3
+    assert VllmBackend(client, "salt").max_in_flight == 3
