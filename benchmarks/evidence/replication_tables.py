@@ -90,18 +90,33 @@ class Curves:
         """The mean of contestants and rounds less that of random tasks, paired by seed and held-out
         task; of the seeds that have all of them.
         """
+        some = [(name, at) for name in names for at in rounds]
+        random = [(RANDOM, at) for at in rounds]
+        label = "/".join([*names, *map(str, rounds), self.outcome])
+        return self._less(some, random, self.common(names, rounds), label)
+
+    def everything_less(self, names: Sequence[str]) -> MeanDifference | None:
+        """The same of a training on all tasks, less the mean of contestants' last rounds."""
+        seeds = sorted({*self.common(names, [LAST])} & {*self.seeds(EVERYTHING, 0)})
+        others = [(name, LAST) for name in names]
+        return self._less([(EVERYTHING, 0)], others, seeds, f"{EVERYTHING}/{self.outcome}")
+
+    def _less(
+        self,
+        some: Sequence[tuple[str, int]],
+        others: Sequence[tuple[str, int]],
+        seeds: list[int],
+        label: str,
+    ) -> MeanDifference | None:
+        """The mean of some rounds less that of others; the label seeds its interval."""
         moves = []
-        for seed in self.common(names, rounds):
-            mine, random = (
-                np.mean(
-                    [self.by_place[name, at, seed][self.outcome] for name in of for at in rounds],
-                    axis=0,
-                )
-                for of in (names, [RANDOM])
+        for seed in seeds:
+            mine, theirs = (
+                np.mean([self.by_place[name, at, seed][self.outcome] for name, at in of], axis=0)
+                for of in (some, others)
             )
-            moves.append((mine - random).tolist())
-        name = "/".join([*names, *map(str, rounds), self.outcome])
-        return crossed_difference(moves, name) if moves else None
+            moves.append((mine - theirs).tolist())
+        return crossed_difference(moves, label) if moves else None
 
 
 def show(records: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -131,6 +146,11 @@ def _show(curves: Curves, console: Console) -> None:
         console.print(
             f"mean of {len(high)} strategies that look for high U and of {N_ROUNDS} rounds, less "
             f"random, {n_seeds} seeds: {_interval(less, digits)} ({tested})"
+        )
+    if high and (more := curves.everything_less(high)):
+        console.print(
+            f"all tasks, less the last round of these strategies: {_interval(more, digits)} "
+            "(looked at afterwards)"
         )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("chosen by", "tasks", "different", "seeds", "score", "less random",

@@ -147,6 +147,15 @@ def test_a_planted_strategy_is_found_and_others_are_not(gain: float) -> None:
     planned = curves.less_random(replication_tables.HIGH_U, range(3))
     assert planned is not None
     assert planned.low < 0 < planned.high, "nothing was planted there"
+    assert curves.everything_less(replication_tables.HIGH_U) is None, "nobody trained on all"
+    whole = [planted(seed, "everything", 0, 0.0, tasks) for seed in range(5)]
+    for record in whole:
+        record["rouge_l"] = [score + gain for score in record["rouge_l"]]
+    more = replication_tables.Curves([*records, *whole], "rouge_l").everything_less(
+        replication_tables.HIGH_U
+    )
+    assert more is not None
+    assert (more.low > 0) == (gain > 0)
     # Who scores trains in every round, who does not only in the last.
     assert curves.tokens("flip_rate", 2) == 3_000 + 3 * (100 + 200 + 300)
     assert curves.tokens("random", 2) == 3 * 300
