@@ -27,6 +27,7 @@ from benchmarks.evidence.evidence_pools import (
     SHARE_HELP,
     EvidencePool,
     evidence_pool,
+    large_family,
     predictors_file,
     rounds_file,
     runs_file,
@@ -107,7 +108,7 @@ def analyse(name: str, results: Path) -> None:
         raise SystemExit(f"{rounds_file(name)}: no rounds are stored; write comes first")
     predictors = pl.read_parquet(predictors_file(name))
     console = Console(width=140, record=True)
-    show(records, console)
+    show(records, console, large_family(predictors["task_id"]))
     show_together(records, pl.read_parquet(runs_file(name)), predictors, console)
     target = results / f"replication_{name}.txt"
     target.write_text(console.export_text())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import polars as pl
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.evidence.evidence_pools import family
+from benchmarks.evidence.evidence_pools import family, large_family
 from benchmarks.evidence.partial_effects import (
     Effect,
     TaskEffects,
@@ -172,9 +170,7 @@ class Runs:
 
     @property
     def large_family(self) -> str | None:
-        """The family that a quarter of the pool's tasks belongs to, or more."""
-        name, count = Counter(map(family, self.predictors["task_id"])).most_common(1)[0]
-        return name if count > 1 and 4 * count >= self.predictors.height else None
+        return large_family(self.predictors["task_id"])
 
     def beside_family(self, outcome: str, name: str) -> Effect:
         """The same effect beside the share of a family."""

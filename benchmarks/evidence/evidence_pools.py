@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +84,13 @@ def share(text: str) -> tuple[int, int]:
 def family(task_id: str) -> str:
     """Tasks that are one in many subjects or sizes go by one name, all others by their own."""
     return next((name for name in FAMILIES if name in task_id), task_id)
+
+
+def large_family(task_ids: Iterable[str]) -> str | None:
+    """The family that a quarter of the tasks belongs to, or more."""
+    families = Counter(map(family, task_ids))
+    name, count = families.most_common(1)[0]
+    return name if count > 1 and 4 * count >= families.total() else None
 
 
 def evidence_pool(name: str) -> EvidencePool:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.evidence.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs
+from benchmarks.evidence.evidence_pools import family
 from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, EVERYTHING, N_ROUNDS, N_SEEDS
 from training.evaluation.bootstrap import MeanDifference, crossed_difference
 from training.report.charts.picture import write_picture
@@ -119,20 +120,26 @@ class Curves:
         return crossed_difference(moves, label) if moves else None
 
 
-def show(records: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The planned difference, learning curves, what each strategy chose and what it took."""
+def show(
+    records: Sequence[Mapping[str, Any]], console: Console, of_family: str | None = None
+) -> None:
+    """The planned difference, learning curves, what each strategy chose and what it took.
+
+    Args:
+        of_family: A family of tasks whose share in what was chosen is told, too.
+    """
     seconds = sum(each["seconds"] for each in records)
     devices = ", ".join(sorted({each["device"] for each in records}))
     console.print(f"{len(records)} rounds on {devices}, {seconds / 3600:.1f} hours in all\n")
     for outcome in OUTCOMES:
-        _show(Curves(records, outcome), console)
+        _show(Curves(records, outcome), console, of_family)
     console.print(
         f"all rounds: their mean, less random; tokens: of scoring, and {TRAINED} times those of "
         "training, in thousands; gain: of the score over the base model's, per thousand\n"
     )
 
 
-def _show(curves: Curves, console: Console) -> None:
+def _show(curves: Curves, console: Console, of_family: str | None) -> None:
     title, digits = OUTCOMES[curves.outcome]
     console.print(f"{title} on the held-out tasks")
     high = [name for name in HIGH_U if name in curves.names]
@@ -153,8 +160,8 @@ def _show(curves: Curves, console: Console) -> None:
             "(looked at afterwards)"
         )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("chosen by", "tasks", "different", "seeds", "score", "less random",
-                    "all rounds", "tokens", "gain"):  # fmt: skip
+    for heading in ("chosen by", "tasks", *([of_family] if of_family else []), "different",
+                    "seeds", "score", "less random", "all rounds", "tokens", "gain"):  # fmt: skip
         table.add_column(
             heading, justify="left" if heading == "chosen by" else "right", no_wrap=True
         )
@@ -165,11 +172,11 @@ def _show(curves: Curves, console: Console) -> None:
     ):
         for index in rounds:
             if curves.seeds(name, index):
-                table.add_row(*_row(curves, name, index))
+                table.add_row(*_row(curves, name, index, of_family))
     console.print(table)
 
 
-def _row(curves: Curves, name: str, index: int) -> list[str]:
+def _row(curves: Curves, name: str, index: int, of_family: str | None) -> list[str]:
     _, digits = OUTCOMES[curves.outcome]
     chosen, tokens = curves.chosen(name, index), curves.tokens(name, index)
     score = curves.mean(name, index)
@@ -178,9 +185,11 @@ def _row(curves: Curves, name: str, index: int) -> list[str]:
     rounds = curves.less_random([name], range(N_ROUNDS)) if not aside and index == LAST else None
     base = curves.seeds(BASE, 0)
     gain = (score - curves.mean(BASE, 0)) / tokens if base and tokens else None
+    alike = fmean(sum(family(task) == of_family for task in tasks) for tasks in chosen)
     return [
         name,
         f"{fmean(map(len, chosen)):.3g}",
+        *([f"{alike:.3g}"] if of_family else []),
         str(len({task for tasks in chosen for task in tasks})),
         str(len(chosen)),
         f"{score:.{digits}f}",

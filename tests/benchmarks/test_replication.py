@@ -81,9 +81,11 @@ def test_all_contestants_go_through_their_rounds(pool: Pool, tmp_path: Path) -> 
     assert len(asked["task_id"]) == len(pool) - 2
     assert all(0 < value < 1 for value in asked["prompt_uncertainty"])
     console = Console(file=io.StringIO(), record=True, width=140)
-    replication_tables.show(records, console)
+    replication_tables.show(records, console, "t-0")
     text = console.export_text()
     assert all(name in text for name in names)
+    everything = next(line.split() for line in text.splitlines() if "everything" in line)
+    assert everything[1:4] == ["8", "1", "8"], "tasks, those of the family, different ones"
 
 
 @pytest.mark.slow
