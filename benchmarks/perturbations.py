@@ -5,8 +5,9 @@
     python -m benchmarks.perturbations analyse
 
 Every setting scores the bundled pool once with the base model, one thing changed from the defaults
-of `jostle score`. A setting is judged by itself (two halves of it that share neither instances nor
-perturbations) and against the defaults. Measures and designs are compared on stored pairs.
+of `jostle score`; layers compute in bfloat16, logits in float32. A setting is judged by itself (two
+halves of it that share neither instances nor perturbations) and against the defaults. Measures and
+designs are compared on stored pairs.
 """
 
 from __future__ import annotations
@@ -66,15 +67,20 @@ def collect(journal: Path, seconds: float, part: tuple[int, int] = (1, 1)) -> No
     """
     from benchmarks.evidence.laboratory import laboratory_key, load_model
     from benchmarks.evidence.pack_scoring import score_tasks
+    from benchmarks.evidence.shoot_out import SCORED_IN, copy_for_scoring
     from engine.prompts import PromptBuilder
 
     began, longest = time.monotonic(), 0.0
-    model, tokenizer = load_model()
+    base, tokenizer = load_model()
+    model = copy_for_scoring(base)
+    references: dict[str, dict[str, list[tuple[int, ...]]]] = {}
     for setting in list(SETTINGS)[part[0] - 1 :: part[1]]:
         config = config_of(setting)
         builder = PromptBuilder(tokenizer, config.prompt, 2048)
         file = journal / f"{setting}.jsonl"
-        key = laboratory_key(model, config.model_dump_json(), training_pool().digest())
+        key = laboratory_key(
+            base, config.model_dump_json(), training_pool().digest(), str(SCORED_IN)
+        )
         done = {record["task_id"] for record in read_lines(file, key)}
         for task in training_pool():
             if task.id in done:
@@ -82,7 +88,8 @@ def collect(journal: Path, seconds: float, part: tuple[int, int] = (1, 1)) -> No
             started = time.monotonic()
             if started - began + longest > seconds:
                 return
-            (scored,) = score_tasks(model, [task], config, builder)
+            known = references.setdefault(config.reference, {})
+            (scored,) = score_tasks(model, [task], config, builder, known=known)
             record = {
                 "key": key,
                 "task_id": task.id,

@@ -44,6 +44,22 @@ class EngineError(RuntimeError):
     """The scoring engine could not be reached, refused a request or failed at it."""
 
 
+class UnavailableError(EngineError):
+    """The server did not do it and may do it later: a refused connection, a cut stream, a 408,
+    429, 502, 503 or 504.
+
+    Attributes:
+        retry_after: Seconds the server asked to wait.
+        there: Whether it was the server that told: a refused connection and a proxy's own answer do
+            not tell that there is one.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0, there: bool = True) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.there = there
+
+
 class GaveUpError(EngineError):
     """A watched server failed more often than it may."""
 

@@ -49,16 +49,24 @@ def score_tasks(
     builder: PromptBuilder,
     *,
     perturbed: bool = True,
+    known: dict[str, list[tuple[int, ...]]] | None = None,
 ) -> list[ScoredTask]:
     """What `jostle score` computes of tasks.
 
     Args:
         perturbed: Whether of perturbed prompts, too; else of the originals alone.
+        known: Reference outputs of tasks by id, which are taken; those of other tasks are added.
     """
     plans = [plan_task(task, config, builder) for task in tasks]
+    outputs = {} if known is None else known
+    missing = [plan for plan in plans if plan.task.id not in outputs]
+    for plan, found in zip(missing, _outputs(model, missing, config, builder), strict=True):
+        outputs[plan.task.id] = found
     return [
-        _scored(model, plan, plan_pairs(plan, outputs, config, builder), config, perturbed)
-        for plan, outputs in zip(plans, _outputs(model, plans, config, builder), strict=True)
+        _scored(
+            model, plan, plan_pairs(plan, outputs[plan.task.id], config, builder), config, perturbed
+        )
+        for plan in plans
     ]
 
 

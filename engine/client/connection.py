@@ -13,6 +13,7 @@ from engine.client import wire
 from engine.client.line_stream import LineBuffer, Streamed
 from engine.client.sampling import SAMPLE_PATH
 from engine.client.sendable import as_json
+from engine.errors import UnavailableError
 from engine.tasks import Record
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Connection:
                         self._met = True
                         patience.progress()
                         yield answer
-            except wire.UnavailableError as error:
+            except UnavailableError as error:
                 await self._pause(patience, error)
 
     async def _stream(self, batch: Streamed[_T]) -> AsyncGenerator[_T, None]:
@@ -132,11 +133,11 @@ class Connection:
         # One per call: calls run side by side, and the progress of one is not that of another.
         return wire.Patience(self._patience_s, self._met)
 
-    async def _pause(self, patience: wire.Patience, error: wire.UnavailableError) -> None:
+    async def _pause(self, patience: wire.Patience, error: UnavailableError) -> None:
         """Wait for the next try; raises the error when there is to be none."""
         try:
             seconds = patience.pause(error)
-        except wire.UnavailableError:
+        except UnavailableError:
             self._met = False
             raise
         await self._sleep(seconds)
@@ -150,7 +151,7 @@ class Connection:
         while True:
             try:
                 answer = await self._try(method, path, content)
-            except wire.UnavailableError as error:
+            except UnavailableError as error:
                 await self._pause(patience, error)
             else:
                 self._met = True

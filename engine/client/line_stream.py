@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Protocol, TypeVar
 
-from engine.client.wire import UnavailableError, failure, not_understood
+from engine.client.wire import failure, not_understood
+from engine.errors import UnavailableError
 from engine.tasks import Record
 
 _A_co = TypeVar("_A_co", covariant=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from engine.client.line_stream import parsed_line
 from engine.client.sendable import as_json
-from engine.client.wire import COMPLETIONS_PATH, UnavailableError, not_understood
-from engine.errors import EngineError, InputError
+from engine.client.wire import COMPLETIONS_PATH, not_understood
+from engine.errors import EngineError, InputError, UnavailableError
 from engine.protocol.api import Usage
 from engine.protocol.completions import CompletionLogprobs, Encoding, Pair, PairTotals, SkippedPair
 from engine.protocol.limits import TooLargeError

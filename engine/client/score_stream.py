@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 from engine.client.line_stream import parsed_line
 from engine.client.sendable import as_json
-from engine.client.wire import SCORE_PATH, UnavailableError
-from engine.errors import EngineError
+from engine.client.wire import SCORE_PATH
+from engine.errors import EngineError, UnavailableError
 from engine.protocol.api import (
     PromptUncertaintyRequest,
     SkippedTask,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 from pydantic import ValidationError
 
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError, InputError, UnavailableError
 from engine.keys import ADMIN_HEADER
 from engine.protocol.limits import TooLargeError
 from engine.tasks import Record
@@ -53,22 +53,6 @@ _LOST_BY_A_PROXY = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)
 _NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout)
 _CUT = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
-
-
-class UnavailableError(EngineError):
-    """The server did not do it and may do it later: a refused connection, a cut stream, a 408,
-    429, 502, 503 or 504.
-
-    Attributes:
-        retry_after: Seconds the server asked to wait.
-        there: Whether it was the server that told: a refused connection and a proxy's own answer do
-            not tell that there is one.
-    """
-
-    def __init__(self, message: str, *, retry_after: float = 0.0, there: bool = True) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-        self.there = there
 
 
 def headers(api_key: str | None, admin_key: str | None) -> dict[str, str]:

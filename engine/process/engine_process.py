@@ -18,7 +18,7 @@ from typing import Self
 
 import httpx
 
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError, InputError, UnavailableError
 from engine.process.last_words import last_words
 from engine.process.lifetime import work_seconds
 from engine.process.settings import EngineSettings, choose_settings, flag_value
@@ -39,6 +39,7 @@ WEIGHTS_ROOT_VARIABLE = "JOSTLE_WEIGHTS_ROOT"
 ADAPTER_VARIABLE = "JOSTLE_ADAPTER"
 """Environment variable: the published adapter to start with. Unset: none."""
 
+_DYING_SECONDS = 5.0
 _UNASKED_GROUPS = ("general", "platform", "io_processor", "stat_logger")
 """vLLM's groups of plugins that need not be named."""
 
@@ -233,9 +234,18 @@ class EngineProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    def end(self) -> str:
-        """How it has ended, in a line; waits until it has."""
-        return f"the engine ended with code {self.wait()}{self._last_words()}"
+    def explained(self, error: EngineError, *, log: bool = True) -> EngineError | None:
+        """The error with how the server has ended; None if it has not, or was stopped.
+
+        Args:
+            log: Whether to name the log.
+        """
+        # A process that dies is there for a moment after its connections.
+        dying_s = _DYING_SECONDS if isinstance(error, UnavailableError) else 0.0
+        if self._stopped or self.running(dying_s):
+            return None
+        said = f"the engine ended with code {self.wait()}{self._last_words()}"
+        return EngineError(f"{error}; {said if log else said.rpartition(' (log: ')[0]}")
 
     def _last_words(self) -> str:
         if self._log_file is None:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.client import EngineClient
 from engine.client.sampling import Prompt
-from engine.client.wire import UNSUPERVISED_PATIENCE_S, UnavailableError
+from engine.client.wire import UNSUPERVISED_PATIENCE_S
 from engine.errors import EngineError, InputError
 from engine.keys import client_keys
 from engine.process.engine_process import EngineProcess
@@ -37,7 +37,6 @@ from engine.weights.models import model_name, resolve_model
 
 _PAIR: TypeAdapter[Pair] = TypeAdapter(Pair)
 _CONVERSATION = TypeAdapter(tuple[Message, ...])
-_DYING_SECONDS = 5.0
 
 
 class Scorer:
@@ -190,14 +189,13 @@ class Scorer:
         try:
             yield
         except EngineError as error:
-            # A process that dies is there for a moment after its connections.
-            dying_s = _DYING_SECONDS if isinstance(error, UnavailableError) else 0.0
-            if self._own is None or not self.close.alive or self._own.running(dying_s):
+            if self._own is None or not self.close.alive:
                 raise
-            said = self._own.end()
-            if not self._start_with[2]:  # the log that it names goes with the scorer
-                said = said.rpartition(" (log: ")[0]
-            raise EngineError(f"{error}; {said}") from error
+            # A log that nobody asked for goes with the scorer.
+            explained = self._own.explained(error, log=self._start_with[2] is not None)
+            if explained is None:
+                raise
+            raise explained from error
 
     def client(self) -> EngineClient:
         """The client of the engine, which is started if it was not yet.

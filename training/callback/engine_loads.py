@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 from engine.client import EngineClient
-from engine.client.wire import UnavailableError
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError, InputError, UnavailableError
 from engine.keys import client_keys
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task

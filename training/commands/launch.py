@@ -111,11 +111,16 @@ class OwnEngine:
             raise
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         self._stop_trainers()
         if self._client is not None:
             self._client.close()
+        explained = None
+        if self._process is not None and isinstance(error, EngineError):
+            explained = self._process.explained(error)
         self.stop()
+        if explained:
+            raise explained from error
 
     def start(self) -> None:
         """Start it and wait until it answers.
@@ -128,11 +133,6 @@ class OwnEngine:
         if chosen.port is not None:
             check_port(chosen.port, field="engine.port")
         started = time.monotonic()
-        planned = []
-        if self.plan and self.plan.engine_share is not None:
-            planned.append(f"--gpu-memory-utilization={self.plan.engine_share}")
-        if self.plan and self.plan.sharing == "sleep":
-            planned.append("--enable-sleep-mode")
         process = EngineProcess.start(
             self.location,
             log_file=self.files.log,
@@ -144,7 +144,7 @@ class OwnEngine:
             extra_args=(
                 f"--max-model-len={self.model.max_model_len}",
                 "--trust-request-chat-template",  # its requests are ours
-                *planned,
+                *(self.plan.engine_flags if self.plan else []),
                 *chosen.flags,
             ),
         )

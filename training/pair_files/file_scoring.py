@@ -18,8 +18,7 @@ from pathlib import Path
 
 from engine.client import AsyncEngineClient
 from engine.client.pair_stream import PAIR_NAME
-from engine.client.wire import UnavailableError
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError, InputError, UnavailableError
 from engine.files import remove_parts
 from engine.pools.checks import Faults, IgnoredFaults
 from engine.pools.opening import READERS

@@ -79,6 +79,13 @@ class DevicePlan:
     train: TrainConfig
     reason: str = ""
 
+    @property
+    def engine_flags(self) -> list[str]:
+        """The vLLM flags of it."""
+        share = self.engine_share
+        flags = [] if share is None else [f"--gpu-memory-utilization={share}"]
+        return [*flags, "--enable-sleep-mode"] if self.sharing == "sleep" else flags
+
     def in_pieces(self, train: TrainConfig) -> TrainConfig:
         """Another training, of another seed perhaps, in the pieces of this one."""
         pieces = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing")

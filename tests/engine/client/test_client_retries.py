@@ -15,8 +15,8 @@ import pytest
 from engine.client import EngineClient, wire
 from engine.client.async_client import AsyncEngineClient
 from engine.client.line_stream import LineBuffer
-from engine.client.wire import Patience, UnavailableError
-from engine.errors import EngineError, InputError
+from engine.client.wire import Patience
+from engine.errors import EngineError, InputError, UnavailableError
 from engine.keys import ADMIN_HEADER
 from engine.protocol.api import TaskScore
 from engine.protocol.completions import TokenPair

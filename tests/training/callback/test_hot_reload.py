@@ -23,8 +23,7 @@ from transformers.integrations import integration_utils
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from engine.client.wire import UnavailableError
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError, InputError, UnavailableError
 from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import WeightsState
 from engine.weights.adapter_check import check_adapter

@@ -68,7 +68,7 @@ class FakeProcess:
     """In the place of `EngineProcess`: counts starts and stops."""
 
     events: list[str]
-    fails = False
+    fails = died = False
     url = "http://127.0.0.1:1"
     options: dict[str, Any]
 
@@ -82,6 +82,9 @@ class FakeProcess:
         on_wait(1.0)
         if self.fails:
             raise EngineError("did not answer")
+
+    def explained(self, error: EngineError) -> EngineError | None:
+        return EngineError(f"{error}; out of memory") if self.died else None
 
     def stop(self) -> None:
         self.events.append("stop")
@@ -332,6 +335,19 @@ def test_the_client_goes_with_an_engine_that_is_started_again(
     assert [(each.model, each.config) for each in trained] == [("m", plan.train)]
     assert "--gpu-memory-utilization=0.5" in Process.options["extra_args"]
     servers[1].close()
+
+
+@pytest.mark.parametrize("died", [True, False])
+def test_an_engine_that_died_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, died: bool
+) -> None:
+    process = type("Process", (FakeProcess,), {"events": [], "died": died})
+    monkeypatch.setattr(launch, "EngineProcess", process)
+    files = launch.EngineFiles(tmp_path / "log", tmp_path / "paraphrases")
+    own = launch.OwnEngine("m", ModelConfig(), files, RichProgress(silent()))
+    with pytest.raises(EngineError) as told, own:
+        raise EngineError("it is gone")
+    assert str(told.value) == ("it is gone; out of memory" if died else "it is gone")
 
 
 def test_every_run_of_a_sweep_trains_with_its_own_seed() -> None:
