@@ -14,6 +14,7 @@ from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 from vllm.tasks import SupportedTask
 
+from engine.errors import InputError
 from engine.keys import check_exposure, read_keys
 from engine.process.engine_process import ADAPTER_VARIABLE, WEIGHTS_ROOT_VARIABLE
 from engine.process.settings import check_logprobs_mode
@@ -64,11 +65,12 @@ class JostlePlugin:
         """Finds out which weights are live, and begins to watch the engine.
 
         Raises:
-            InputError: If the engine gives logits, or an adapter does not belong to the weights.
+            InputError: If the engine gives logits or takes no request, or an adapter does not
+                belong to the weights.
             EngineError: If the weights carry a manifest and do not give its log-probabilities.
         """
         assert engine_client is not None, "required_tasks leaves the render server out"
-        check_logprobs_mode(engine_client.vllm_config.model_config.logprobs_mode)
+        _check_flags(engine_client.vllm_config)
         limits = read_limits(os.environ)
         # With several API processes it is their parent that started the engine, and ends all.
         processes = pulse.engine_processes(engine_client) or [pulse.WholeServer()]
@@ -118,6 +120,13 @@ class JostlePlugin:
             await live.start(manifest, Path(adapter) if adapter else None)
         state.jostle_weights, state.jostle_limits, state.jostle_pulse = live, limits, watch
         state.jostle_watching = asyncio.create_task(watch.run())
+
+
+def _check_flags(config: Any) -> None:
+    check_logprobs_mode(config.model_config.logprobs_mode)
+    for name in ("max_num_queued_reqs", "max_num_queued_tokens"):
+        if getattr(config.scheduler_config, name) == 0:
+            raise InputError("0 refuses every request", field=f"--{name.replace('_', '-')}")
 
 
 def _unverified(folder: Path, live_file: Path) -> str | None:

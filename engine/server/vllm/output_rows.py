@@ -65,8 +65,6 @@ def install(runner: Any) -> str | None:
         return reason
     if not hasattr(kind, _METHOD) or not hasattr(runner, "num_prompt_logprobs"):
         return "the model runner is not vLLM's V1 runner"
-    if runner.model_config.logprobs_mode not in ("raw_logprobs", "processed_logprobs"):
-        return f"logprobs mode {runner.model_config.logprobs_mode} is not handled"
     if not hasattr(kind, _STOCK):
         setattr(kind, _STOCK, getattr(kind, _METHOD))
         setattr(kind, _METHOD, _prompt_logprobs)

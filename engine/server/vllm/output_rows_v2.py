@@ -149,8 +149,6 @@ def install(runner: Any) -> str | None:
         return None  # a rank of a pipeline that samples nothing
     if type(stock) is not PromptLogprobsWorker:
         return f"the model runner uses a {type(stock).__name__}"
-    if runner.model_config.logprobs_mode not in ("raw_logprobs", "processed_logprobs"):
-        return f"logprobs mode {runner.model_config.logprobs_mode} is not handled"
     vocabulary = runner.model_config.get_vocab_size()
     model = runner.get_model() if runner.lora_config else None
     runner.prompt_logprobs_worker = OutputRowsWorker(stock, vocabulary, model)

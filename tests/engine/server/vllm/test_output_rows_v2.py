@@ -54,9 +54,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.prompt_logprobs_worker: Any = PromptLogprobsWorker(16, torch.device("cpu"))
-        self.model_config = SimpleNamespace(
-            logprobs_mode="raw_logprobs", get_vocab_size=lambda: VOCABULARY
-        )
+        self.model_config = SimpleNamespace(get_vocab_size=lambda: VOCABULARY)
         self.lora_config: Any = None
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -200,8 +198,6 @@ def test_it_is_put_in_place_and_taken_out_again() -> None:
     for _ in range(2):
         output_rows_v2.uninstall(runner)
     assert runner.prompt_logprobs_worker is stock
-    runner.model_config.logprobs_mode = "raw_logits"
-    assert output_rows_v2.install(runner) == "logprobs mode raw_logits is not handled"
     assert output_rows_v2.install(SimpleNamespace(prompt_logprobs_worker=None)) is None
 
 
