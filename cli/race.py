@@ -75,7 +75,7 @@ def race(
 ) -> None:
     """Find the most uncertain tasks, spending pairs where membership is still open.
 
-    The same command again, with a larger budget too, goes on where it broke off.
+    The same command again goes on where it broke off, and with a larger budget where it ended.
 
     Example: jostle race tasks/ -o selected.txt -n 50 --budget 2000000
     """
@@ -102,7 +102,9 @@ def race(
     rules = RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(files.claim(overwrite=overwrite, inputs=(pool, *opened.files, config)))
+        more = not overwrite and files.ended_with_less(budget)
+        inputs = (pool, *opened.files, config)
+        stack.enter_context(files.claim(overwrite=overwrite, inputs=inputs, more=more))
         whole = Pool(list(opened), opened.source)
         if url is None:
             location = str(resolve_model(served.name))

@@ -221,6 +221,32 @@ def test_a_race_that_broke_off_goes_on(
 
 
 @pytest.mark.slow
+def test_a_race_that_ended_goes_on_with_more_to_spend(
+    jostle: Any, command: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    less, more = [*command[:-1], 10_000], command
+    assert jostle(*more)[0] == 0
+    whole = json.loads((tmp_path / "top.race.json").read_text())
+    at_once = Client.answers
+    monkeypatch.setattr(Client, "answers", 0)
+    assert jostle(*less, "--overwrite")[0] == 0
+    assert 0 < Client.answers < at_once
+    code, shown = jostle(*more, "--seed", 1)
+    assert code == 2
+    assert "a finished race with another config is there; --overwrite" in shown
+    assert jostle(*more)[0] == 0
+    assert json.loads((tmp_path / "top.race.json").read_text())["standings"] == whole["standings"]
+    lines = (tmp_path / "top.race.journal.jsonl").read_text().splitlines()
+    asked = [
+        (task_id, pair["instance_id"], pair["perturbation"])
+        for line in lines
+        for task_id, pairs in json.loads(line)["pairs"].items()
+        for pair in pairs
+    ]
+    assert len(asked) == len(set(asked)), "nothing is asked twice"
+
+
+@pytest.mark.slow
 def test_only_the_same_race_goes_on(
     jostle: Any, command: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

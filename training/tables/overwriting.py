@@ -52,22 +52,26 @@ class WorkFiles:
         return (self.journal, self.skipped)
 
     @contextmanager
-    def claim(self, *, overwrite: bool = False, inputs: Iterable[object] = ()) -> Iterator[None]:
+    def claim(
+        self, *, overwrite: bool = False, inputs: Iterable[object] = (), more: bool = False
+    ) -> Iterator[None]:
         """Hold them for this process, sure that nothing is lost by writing here.
 
         Args:
             overwrite: Whether `begin` may remove what is there, unfinished work too. Nothing goes
                 before: an input or an engine at fault costs nobody the results that he has.
             inputs: What is read.
+            more: Whether finished work goes on, too.
 
         Raises:
             InputError: If the output is there already, an input would be replaced, the folder is
                 missing, or another process is at it, which is named.
         """
         read = list(inputs)
-        check_output(self._output, overwrite=overwrite, inputs=read)  # before a lock file is made
+        replaced = overwrite or more
+        check_output(self._output, overwrite=replaced, inputs=read)  # before a lock file is made
         with RunLock(self.lock, self._what, self._output):
-            check_output(self._output, overwrite=overwrite, inputs=read)
+            check_output(self._output, overwrite=replaced, inputs=read)
             others = (self.settings, *self.written())
             for path in others:
                 # Without settings, nothing else that is there is unfinished work.
@@ -108,5 +112,6 @@ class WorkFiles:
                 raise self._other(f"with another {field} is there", field)
 
     def _other(self, problem: str, field: str | None) -> InputError:
-        problem = f"an unfinished {self._what} {problem}; --overwrite starts anew"
+        which = "a finished" if self._output.exists() else "an unfinished"
+        problem = f"{which} {self._what} {problem}; --overwrite starts anew"
         return InputError(problem, file=self.settings, field=field)

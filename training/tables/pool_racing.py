@@ -6,7 +6,8 @@ OUT.race.parquet           the same as a table, with the measures of those pairs
 OUT.race.pairs.parquet     every scored pair, from which any other measure is computed
 OUT.race.skipped.jsonl     instances and tasks left out, and why, where that was asked for
 OUT.race.settings.json     what the race depends on
-OUT.race.journal.jsonl     the engine's answers, a line each; a broken-off race goes on from here
+OUT.race.journal.jsonl     the engine's answers, a line each; a broken-off race goes on from here,
+                           and a finished one with more to spend
 OUT.race.lock              which process is at it
 OUT.race.engine.log        output of the engine, if one was started
 """
@@ -37,7 +38,7 @@ from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import WeightsState
 from engine.tasks import Pool, Task, digest_tasks
 from training.tables.overwriting import AskedOf, WorkFiles
-from training.tables.record_files import write_parquet
+from training.tables.record_files import read_json, write_parquet
 from training.tables.score_tables import SCORE_COLUMNS, pair_table, with_noise
 from training.tables.task_columns import task_row, task_table, with_columns_of
 
@@ -62,6 +63,11 @@ class RaceFiles(WorkFiles):
         self.result = self._beside("json")
         self.scores = self._beside("parquet")
         self.pairs = self._beside("pairs.parquet")
+
+    def ended_with_less(self, budget: float) -> bool:
+        """Whether a race is there that has ended and had less to spend."""
+        whole = all(each.is_file() for each in (self.settings, self.journal, self.result))
+        return whole and read_json(self.result, RaceResult).config.budget < budget
 
     def written(self) -> tuple[Path, ...]:
         return (self.result, self.scores, self.pairs, *super().written())
