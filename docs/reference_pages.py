@@ -33,23 +33,32 @@ def command_page() -> Iterator[str]:
     yield from _command(root, "jostle", 1)
 
 
-def _command(command: Any, name: str, depth: int) -> Iterator[str]:
+def _command(
+    command: Any, name: str, depth: int, told: dict[tuple[str, ...], str] | None = None
+) -> Iterator[str]:
+    """A command and those below it; `told` has the tables of those beside it, by name of theirs."""
+    told = {} if told is None else told
     if depth > 1:
         yield f"\n{'#' * min(depth, 3)} {name}\n"
     yield _escaped(re.sub(r"\s*\n\s*", " ", command.help or "").strip())
-    rows = [row for row in map(_parameter, command.params) if row]
-    if rows:
+    rows = tuple(row for row in map(_parameter, command.params) if row)
+    same = told.setdefault(rows, name)
+    if same != name and len(rows) > 1:
+        yield f"\nIts options are those of [{same}](#{same.replace(' ', '-')})."
+    elif rows:
         yield "\n| | | default |\n| --- | --- | --- |"
         yield from rows
+    below: dict[tuple[str, ...], str] = {}
     for child_name, child in getattr(command, "commands", {}).items():
-        yield from _command(child, f"{name} {child_name}", depth + 1)
+        yield from _command(child, f"{name} {child_name}", depth + 1, below)
 
 
 def _parameter(parameter: Any) -> str:
     if parameter.hidden or parameter.name in ("help", "install_completion", "show_completion"):
         return ""
     is_argument = "Argument" in type(parameter).__name__
-    names = [parameter.metavar or parameter.name.upper()] if is_argument else parameter.opts
+    options = [*parameter.opts, *parameter.secondary_opts]
+    names = [parameter.metavar or parameter.name.upper()] if is_argument else options
     shown, default = parameter.show_default, parameter.default
     if parameter.required:
         told = MUST
@@ -57,6 +66,8 @@ def _parameter(parameter: Any) -> str:
         told = _escaped(shown)
     else:
         told = "" if not shown or default is None or default is False else _escaped(str(default))
+    if parameter.envvar:
+        told = ", ".join(filter(None, [told, f"`{parameter.envvar}`"]))
     spelled = ", ".join(f"`{name}`" for name in names)
     return f"| {spelled} | {_escaped(parameter.help or '')} | {told} |"
 

@@ -53,9 +53,9 @@ _AS_IS = Encoding()
 class AsyncEngineClient(Connection):
     """Talks to one scoring server; an async context manager.
 
-    What may be tried again is: a refused connection, a 429, 502, 503 or 504, an answer that was
-    cut. A stream of scores that is cut is taken up with the tasks that are missing. Only a load of
-    weights that was cut, or lost by a proxy (502, 504), is not tried again, as it may have been
+    What may be tried again is: a refused connection, a 408, 429, 502, 503 or 504, an answer that
+    was cut. A stream of scores that is cut is taken up with the tasks that are missing. Only a load
+    of weights that was cut, or lost by a proxy (502, 504), is not tried again, as it may have been
     done; nor is a call that took too long. Calls may run side by side.
 
     Args:

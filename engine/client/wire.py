@@ -229,7 +229,7 @@ def failure(
     if status == httpx.codes.NOT_FOUND and not ours:
         return EngineError(
             "the server answers, but has none of jostle's routes; start it with jostle serve "
-            "MODEL, or vllm serve with VLLM_PLUGINS=jostle"
+            "MODEL, or VLLM_PLUGINS=jostle vllm serve MODEL --host 127.0.0.1"
         )
     message = f"the engine answered {status}: {message}"
     if status not in _NOT_NOW and not (again and status in _LOST_BY_A_PROXY):

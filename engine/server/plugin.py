@@ -29,7 +29,7 @@ from engine.server.vllm.rounding import engine_dtype, engine_precision
 from engine.server.vllm.selftest import enable_extensions
 from engine.weights.identity import weights_identity
 from engine.weights.live_file import LIVE_FILE_VARIABLE, read_last_good
-from engine.weights.manifest import MANIFEST_NAME, read_manifest
+from engine.weights.manifest import MANIFEST_NAME, Manifest, read_manifest
 from engine.weights.models import local_folder
 from engine.weights.publishing import unverified_version
 
@@ -74,14 +74,9 @@ class JostlePlugin:
         limits = read_limits(os.environ)
         # With several API processes it is their parent that started the engine, and ends all.
         processes = pulse.engine_processes(engine_client) or [pulse.WholeServer()]
-        config = engine_client.vllm_config.model_config
-        model = await asyncio.to_thread(local_folder, str(config.model), config.revision)
-        manifest = read_manifest(model) if (model / MANIFEST_NAME).is_file() else None
-        served = await asyncio.to_thread(_served, engine_client, model)
-        root, live_file = os.environ.get(WEIGHTS_ROOT_VARIABLE), os.environ.get(LIVE_FILE_VARIABLE)
-        unverified = None
-        if live_file and not manifest:
-            unverified = await asyncio.to_thread(_unverified, model, Path(live_file))
+        root, named = os.environ.get(WEIGHTS_ROOT_VARIABLE), os.environ.get(LIVE_FILE_VARIABLE)
+        live_file = Path(named) if named else None
+        weights, manifest = await asyncio.to_thread(_loaded, engine_client, live_file)
         watch: Any = None
 
         def condemn() -> None:
@@ -95,14 +90,9 @@ class JostlePlugin:
         live = LiveWeights(
             engine_client,
             Path(root) if root else None,
-            WeightsState(
-                version=manifest.version if manifest else unverified or served.version,
-                path=str(model),
-                verified="probes" if manifest else "files" if unverified else None,
-                served=served,
-            ),
+            weights,
             limits,
-            live_file=Path(live_file) if live_file else None,
+            live_file=live_file,
             shared=Path(shared) if several and shared else None,
             condemn=condemn,
         )
@@ -127,6 +117,22 @@ def _check_flags(config: Any) -> None:
     for name in ("max_num_queued_reqs", "max_num_queued_tokens"):
         if getattr(config.scheduler_config, name) == 0:
             raise InputError("0 refuses every request", field=f"--{name.replace('_', '-')}")
+
+
+def _loaded(client: EngineClient, live_file: Path | None) -> tuple[WeightsState, Manifest | None]:
+    """The weights of the engine, and their manifest."""
+    config = client.vllm_config.model_config
+    model = local_folder(str(config.model), config.revision)
+    manifest = read_manifest(model) if (model / MANIFEST_NAME).is_file() else None
+    served = _served(client, model)
+    unverified = _unverified(model, live_file) if live_file and not manifest else None
+    weights = WeightsState(
+        version=manifest.version if manifest else unverified or served.version,
+        path=str(model),
+        verified="probes" if manifest else "files" if unverified else None,
+        served=served,
+    )
+    return weights, manifest
 
 
 def _unverified(folder: Path, live_file: Path) -> str | None:

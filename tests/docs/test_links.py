@@ -1,4 +1,4 @@
-"""Links between pages lead somewhere; messages that pages explain are still said."""
+"""Links between pages lead somewhere; messages and variables are explained, and still there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS
 
 LINK = re.compile(r"(?:\]\(|src(?:set)?=\")([^)\"\s]+)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+
+
+BETWEEN_OUR_PROCESSES = {
+    *("ADAPTER", "PARENT_PID", "PROGRESS", "SERVER", "SHARED_FOLDER"),
+    *("TRAINER_OWNER", "TRAINER_PARENT"),
+}
+"""Environment variables that nobody sets by hand, without `JOSTLE_`."""
 
 
 def anchors(page: Path) -> set[str]:
@@ -46,14 +53,25 @@ def test_every_column_of_a_scoring_is_explained() -> None:
         assert f"`{column}`" in text, column
 
 
-def test_messages_in_troubleshooting_are_said() -> None:
-    said = {
+@pytest.fixture(scope="module")
+def said() -> set[str]:
+    """Every text in the rooms."""
+    return {
         node.value
         for room in ("engine", "training", "cli")
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
+
+
+def test_every_variable_is_explained(said: set[str]) -> None:
+    text = (ROOT / "docs" / "files.md").read_text().partition("## Environment variables")[2]
+    ours = {found[1] for one in said if (found := re.fullmatch("JOSTLE_([A-Z_]+)", one))}
+    assert ours - BETWEEN_OUR_PROCESSES == set(re.findall("JOSTLE_([A-Z_]+)", text))
+
+
+def test_messages_in_troubleshooting_are_said(said: set[str]) -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     for message in re.findall(r"^### `(.*)`$", text, re.MULTILINE):
         for part in re.split("…|`, `", message):

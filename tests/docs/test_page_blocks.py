@@ -1,4 +1,5 @@
-"""Every code block of the README and of docs/ is run, in order, in a folder of its page's own."""
+"""Every code block of the README and of docs/ is run, or parsed (`page_blocks`), in order, in a
+folder of its page's own."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from engine.weights.models import default_cache
 
 LEAST_PYTHON = (3, 11)
 INSTALL = "make install in a clone, or pip install the wheel with [cuda] or [cpu]"
-LEAST_MEMORY = 4.0
+LEAST_MEMORY = 8.0
 """GB that the bundled model needs: an engine, a trainer, and their libraries."""
 LEAST_DISK = 5.0
 """GB that two rounds of the bundled model need with resumable training."""

@@ -45,7 +45,7 @@ router = APIRouter(tags=["jostle"], route_class=CheckedRoute)
             SkippedPair,
             PairTotals,
         ),
-        **answers(400, 401, 413, 500, 503),
+        **answers(400, 401, 408, 413, 500, 503),
     },
 )
 @cancelled_with_its_client

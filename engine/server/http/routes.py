@@ -57,7 +57,7 @@ router = APIRouter(tags=["jostle"], route_class=CheckedRoute)
             SkippedTask,
             StreamTotals,
         ),
-        **answers(400, 401, 413, 500, 503),
+        **answers(400, 401, 408, 413, 500, 503),
     },
 )
 @cancelled_with_its_client
@@ -128,7 +128,7 @@ async def _score_lines(
     yield totals.model_dump_json() + "\n"
 
 
-_WEIGHTS_ANSWERS = answers(400, 401, 403, 500, 503)
+_WEIGHTS_ANSWERS = answers(400, 401, 403, 408, 500, 503)
 
 
 @router.get("/v1/weights", response_model=WeightsState, responses=answers(401))

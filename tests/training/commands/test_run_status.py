@@ -42,7 +42,8 @@ def test_a_run_that_was_killed(tmp_path: Path) -> None:
     states = [step.state for step in status.steps]
     assert states == ["done"] * 9 + ["current"] + ["waiting"] * 3
     text = shown(status)
-    assert "nobody works on it" in text
+    told = "nobody works on it; the command that began it goes on with it"
+    assert told in " ".join(text.split())
     assert "next" in text
     assert "25.0" in text  # the table so far
 
@@ -51,7 +52,10 @@ def test_a_run_that_is_going_on(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     make_run(tmp_path)
     progress = ProgressFile(folder.progress, Silent())
+    progress.begin(0, RunStep.BEFORE, 9, "tasks")
+    assert read_status(folder).progress is not None, "how far it was when it was killed"
     with RunLock(folder.lock):
+        assert read_status(folder).progress is None, "the step has not begun again"
         progress.begin(0, RunStep.BEFORE, 7, "tasks")
         progress.advance(3, detail="task[3]")
         status = read_status(folder)
@@ -86,6 +90,8 @@ def test_the_doctor_says_how_to_mend_it(tmp_path: Path, monkeypatch: pytest.Monk
     assert (found.state, found.found) == ("warning", "taken")
     assert "--port" in found.mend
     meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemAvailable:    4500000 kB\n")
+    assert doctor.check_memory(meminfo).state == "warning", "an engine alone takes that much"
     meminfo.write_text("MemTotal: 8000000 kB\nMemAvailable:    1500000 kB\n")
     assert doctor.check_memory(meminfo).found == "1.5 GB available"
     assert "while_training" in doctor.check_memory(meminfo).mend
