@@ -128,7 +128,7 @@ def write(journal: Path, target: Path) -> None:
 
 def analyse(data: Path, target: Path) -> None:
     """The tables of all settings that were scored, and of the pairs that are stored anyway."""
-    console = Console(width=100, record=True)
+    console = Console(width=120, record=True)
     if data.exists():
         show_settings(pl.read_parquet(data), console)
     for file, kind in ((SECOND, "bundled"), (REAL_PAIRS, "real")):

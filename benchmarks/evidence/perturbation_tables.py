@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -134,6 +135,68 @@ def halves(grids: Sequence[Grid], name: str, n_draws: int = 20) -> Agreement:
     )
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A value, and what 95 of 100 draws of as many tasks make of it."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, statistic: Callable[[NDArray[np.intp]], float], n_tasks: int) -> Interval:
+        """The bootstrap over tasks (Efron, 1979)."""
+        rng = np.random.default_rng(0)
+        drawn = [statistic(rng.integers(0, n_tasks, n_tasks)) for _ in range(1_000)]
+        low, high = np.nanquantile(drawn, [0.025, 0.975])
+        return cls(statistic(np.arange(n_tasks)), float(low), float(high))
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+class Halves:
+    """Ranks of tasks by U in two halves of their pairs that share neither instances nor
+    perturbations, in several draws.
+    """
+
+    def __init__(self, grids: Sequence[Grid], n_draws: int = 20) -> None:
+        moves = np.stack([grid.moves for grid in grids])
+        _, n, k = moves.shape
+        found = []
+        for seed in range(n_draws):
+            rng = np.random.default_rng(seed)
+            rows, columns = rng.permutation(n), rng.permutation(k)
+            for half in (slice(0, None, 2), slice(1, None, 2)):
+                found.append(moves[:, rows[half]][:, :, columns[half]].mean(axis=(1, 2)))
+        ranks = np.argsort(np.argsort(found, axis=1, kind="stable"), axis=1).astype(float)
+        self.ranks = ranks.reshape(n_draws, 2, -1)
+
+    def repeat(self, tasks: NDArray[np.intp]) -> float:
+        """Mean correlation of two halves."""
+        return _correlation(self.ranks[:, 0, tasks], self.ranks[:, 1, tasks])
+
+    def signal(self, tasks: NDArray[np.intp]) -> float:
+        """Variance of half a design's true ranks in units of its noise's."""
+        return self.repeat(tasks) / (1 - self.repeat(tasks))
+
+    def alike(self, other: Halves, tasks: NDArray[np.intp]) -> float:
+        """Correlation with another setting's ranks as it were without noise (Spearman, 1904):
+        between halves that share no instance, over what each repeats of itself.
+        """
+        one, two = self.ranks[:, :, tasks], other.ranks[:, ::-1][:, :, tasks]
+        both = self.repeat(tasks) * other.repeat(tasks)
+        return _correlation(one, two) / np.sqrt(both) if both > 0 else np.nan
+
+
+def _correlation(one: Floats, two: Floats) -> float:
+    """Pearson's along the last axis, its mean over the others."""
+    one, two = (each - each.mean(axis=-1, keepdims=True) for each in (one, two))
+    norms = np.sqrt((one**2).sum(axis=-1) * (two**2).sum(axis=-1))
+    with np.errstate(invalid="ignore"):  # all ranks of a draw are one task's
+        return float(((one * two).sum(axis=-1) / norms).mean())
+
+
 def designs(grids: Sequence[Grid], n_draws: int = 20) -> list[tuple[int, int, Agreement]]:
     """Agreement of smaller designs with the whole one."""
     n_most, k_most = grids[0].p.shape[0], grids[0].p.shape[1] - 1
@@ -162,29 +225,60 @@ def designs(grids: Sequence[Grid], n_draws: int = 20) -> list[tuple[int, int, Ag
     return rows
 
 
+class Setting:
+    """What one setting says of all tasks.
+
+    Attributes:
+        tokens: Computed for a task, in the mean.
+    """
+
+    def __init__(self, part: pl.DataFrame) -> None:
+        self.grids = grids_of(part)
+        self.u, self.halves = measured(self.grids, "U"), Halves(self.grids)
+        of_tasks = part.group_by("task_id").agg(pl.col("task_tokens").first())
+        self.tokens = float(of_tasks["task_tokens"].to_numpy().mean())
+
+    def row(self, usual: Setting) -> list[str]:
+        """What the table says of it; `usual` is what it is held against."""
+        n_tasks = len(self.grids)
+
+        def per_token(tasks: NDArray[np.intp]) -> float:
+            signals = self.halves.signal(tasks) / usual.halves.signal(tasks)
+            return signals * usual.tokens / self.tokens
+
+        beside = ["-"] * 3
+        if self is not usual:
+            alike = Interval.of(lambda tasks: self.halves.alike(usual.halves, tasks), n_tasks)
+            common = overlap(self.u, usual.u, N_SELECT)
+            beside = [str(alike), f"{common:.2f}", str(Interval.of(per_token, n_tasks))]
+        return [
+            f"{self.u.mean():.3f}",
+            f"{np.corrcoef(self.u, measured(self.grids, 'P'))[0, 1]:+.2f}",
+            str(Interval.of(self.halves.repeat, n_tasks)),
+            f"{halves(self.grids, 'U').overlap:.2f}",
+            *beside[:2],
+            f"{self.tokens:,.0f}",
+            beside[2],
+        ]
+
+
 def show_settings(frame: pl.DataFrame, console: Console) -> None:
     """Each setting by itself, and against the defaults."""
-    by_setting = {
-        str(part["setting"][0]): part for part in frame.partition_by("setting", maintain_order=True)
+    settings = {
+        str(part["setting"][0]): Setting(part)
+        for part in frame.partition_by("setting", maintain_order=True)
     }
-    usual = measured(grids_of(by_setting[DEFAULT]), "U")
-    console.print("settings: Spearman's correlation / shared part of the top 12")
-    table = _table(
-        "setting", "mean U", "two halves", "with the defaults", "r with P", "tokens/task"
+    console.print(
+        "settings, with 95 % intervals over tasks; repeat: Spearman's correlation of two halves "
+        "that share neither\ninstances nor perturbations, and the shared part of their top 12; as "
+        "defaults: correlation with the defaults between\nhalves that share no instance, over what "
+        "each repeats of itself, and the shared part of the top 12 of all pairs;\nper token: "
+        "repeat / (1 - repeat) for a token, in that of the defaults"
     )
-    for name, part in by_setting.items():
-        grids = grids_of(part)
-        values = measured(grids, "U")
-        of_tasks = part.group_by("task_id").agg(pl.col("task_tokens").first())
-        tokens = float(of_tasks["task_tokens"].to_numpy().mean())
-        table.add_row(
-            name,
-            f"{values.mean():.4f}",
-            str(halves(grids, "U")),
-            "-" if name == DEFAULT else str(Agreement.of(values, usual)),
-            f"{np.corrcoef(values, measured(grids, 'P'))[0, 1]:+.2f}",
-            f"{tokens:,.0f}",
-        )
+    table = _table("setting", "mean U", "r with P", "repeat", "top", "as defaults", "top",
+                   "tokens/task", "per token")  # fmt: skip
+    for name, setting in settings.items():
+        table.add_row(name, *setting.row(settings[DEFAULT]))
     console.print(table)
 
 

@@ -15,6 +15,8 @@ from benchmarks.evidence import laboratory
 from benchmarks.evidence.perturbation_tables import (
     Agreement,
     Grid,
+    Halves,
+    Interval,
     designs,
     grids_of,
     halves,
@@ -28,9 +30,9 @@ from tests.training.fakes import make_task
 from tests.training.tiny import make_tiny_model, make_tokenizer
 
 
-def made_up(n_tasks: int = 20, noise: float = 0.0) -> list[Grid]:
+def made_up(n_tasks: int = 20, noise: float = 0.0, seed: int = 0) -> list[Grid]:
     """Tasks whose uncertainty ascends, each pair with noise of its own."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     grids = []
     for task in range(n_tasks):
         moves = (task + 1) / 100 * np.exp(noise * rng.normal(size=(10, 11)))
@@ -60,6 +62,22 @@ def test_noise_lowers_agreement_and_larger_designs_raise_it() -> None:
     assert by_size[2, 1] < by_size[5, 5] < by_size[10, 5]
 
 
+def test_rankings_that_are_alike_but_for_noise_are_told_so() -> None:
+    """The same uncertainties with noise of another draw, and those of other tasks."""
+    one, same = made_up(40, noise=1.5), made_up(40, noise=1.5, seed=1)
+    rng = np.random.default_rng(1)
+    other = [same[at] for at in rng.permutation(40)]
+    first, second, third = map(Halves, (one, same, other))
+    repeat = Interval.of(first.repeat, 40)
+    assert 0.5 < repeat.low < repeat.value < repeat.high < 0.97
+    alike = Interval.of(lambda tasks: first.alike(second, tasks), 40)
+    assert alike.low < 1 < alike.high + 0.05
+    unlike = Interval.of(lambda tasks: first.alike(third, tasks), 40)
+    assert unlike.low < 0 < unlike.high < 0.6
+    ratio = Interval.of(lambda tasks: first.signal(tasks) / second.signal(tasks), 40)
+    assert 0.3 < ratio.low < 1 < ratio.high < 3
+
+
 def test_every_setting_is_scored_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = make_tokenizer()
     model = make_tiny_model(tied=True, tokenizer=tokenizer, initializer_range=0.3).eval()
@@ -74,7 +92,7 @@ def test_every_setting_is_scored_and_shown(tmp_path: Path, monkeypatch: pytest.M
     frame = pl.read_parquet(tmp_path / "all.parquet")
     assert frame.height == 4 * 3 * 4 * 11  # settings, tasks, instances, prompts
     assert frame["setting"].unique(maintain_order=True).to_list() == list(perturbations.SETTINGS)
-    console = Console(file=io.StringIO(), record=True, width=100)
+    console = Console(file=io.StringIO(), record=True, width=120)
     show_settings(frame, console)
     grids = grids_of(frame.filter(pl.col("setting") == "defaults"))
     show_measures(grids, "made up", console)
