@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from benchmarks.common.lines import append_line, read_lines
+from benchmarks.common.lines import append_line, check_one_key, read_lines
 from benchmarks.evidence.evidence_pools import SHARE_HELP, share
 from benchmarks.evidence.perturbation_tables import (
     DEFAULT,
@@ -37,6 +37,7 @@ from engine.protocol.score_config import ScoreConfig
 JOURNAL = Path("runs/perturbations")
 STORED = Path(__file__).parent / "data" / "perturbations.parquet"
 RESULT = Path("benchmarks/results/perturbations.txt")
+WIDTH = 165
 
 SETTINGS: dict[str, dict[str, Any]] = {
     DEFAULT: {},
@@ -104,39 +105,56 @@ def collect(journal: Path, seconds: float, part: tuple[int, int] = (1, 1)) -> No
 
 def write(journal: Path, target: Path) -> None:
     """The pairs of all settings whose tasks have all been scored, as one Parquet file."""
-    parts = []
+    parts: dict[str, pl.DataFrame] = {}
     for setting in SETTINGS:
-        file = journal / f"{setting}.jsonl"
-        records = read_lines(file)
-        if {record["task_id"] for record in records} == {task.id for task in training_pool()}:
-            for record in records:
-                tokens = record["original_tokens"] + record["perturbed_tokens"]
-                parts.append(
-                    pl.DataFrame(record["pairs"]).select(
-                        "task_id",
-                        pl.col("instance_id", "is_greedy"),
-                        pl.col("perturbation", "n_tokens").cast(pl.Int16),
-                        pl.col("logprob", "probability").cast(pl.Float32),
-                        setting=pl.lit(setting),
-                        task_tokens=pl.lit(tokens, pl.Int32),
-                    )
-                )
-    if not parts:
-        raise SystemExit(f"{journal}: no setting is whole yet; collect goes on")
-    pl.concat(parts).write_parquet(target, compression="zstd", compression_level=19)
+        records = read_lines(journal / f"{setting}.jsonl")
+        check_one_key(records, journal / f"{setting}.jsonl")
+        if {record["task_id"] for record in records} != {task.id for task in training_pool()}:
+            continue
+        tables = [
+            pl.DataFrame(record["pairs"]).select(
+                "task_id",
+                pl.col("instance_id", "is_greedy"),
+                pl.col("perturbation", "n_tokens", "n_prompt_tokens").cast(pl.Int16),
+                pl.col("logprob", "probability").cast(pl.Float32),
+                setting=pl.lit(setting),
+                task_tokens=pl.lit(
+                    record["original_tokens"] + record["perturbed_tokens"], pl.Int32
+                ),
+            )
+            for record in records
+        ]
+        parts[setting] = pl.concat(tables)
+    if DEFAULT not in parts:
+        raise SystemExit(f"{journal}: the defaults are not whole yet; collect goes on")
+    originals = {
+        setting: part.filter(perturbation=0).sort("task_id", "instance_id").drop("setting")
+        for setting, part in parts.items()
+    }
+    for setting, part in originals.items():
+        same = originals[DEFAULT].select("n_tokens", "logprob")
+        if config_of(setting).reference == "generated" and not same.equals(
+            part.select("n_tokens", "logprob")
+        ):
+            raise SystemExit(f"{journal}: {setting} and the {DEFAULT} are of other weights")
+    pl.concat(parts.values()).write_parquet(target, compression="zstd", compression_level=19)
 
 
 def analyse(data: Path, target: Path) -> None:
     """The tables of all settings that were scored, and of the pairs that are stored anyway."""
-    console = Console(width=120, record=True)
-    if data.exists():
-        show_settings(pl.read_parquet(data), console)
+    console = Console(width=WIDTH, record=True)
+    scored = pl.read_parquet(data) if data.exists() else None
+    if scored is not None:
+        show_settings(scored, console)
+        usual = grids_of(scored.filter(setting=DEFAULT))
+        show_measures(usual, f"the {DEFAULT} of these settings", console)
     for file, kind in ((SECOND, "bundled"), (REAL_PAIRS, "real")):
-        grids = grids_of(pl.read_parquet(file))
+        stored = pl.read_parquet(file)
+        grids = grids_of(stored)
         n, k = grids[0].p.shape
-        title = f"{len(grids)} {kind} tasks, {n} x {k - 1}"
+        title = f"{len(grids)} {kind} tasks, {n} x {k - 1}, outputs of at most 8 tokens"
         show_measures(grids, title, console)
-        show_designs(grids, title, console)
+        show_designs(stored, title, console)
     target.write_text(console.export_text())
 
 

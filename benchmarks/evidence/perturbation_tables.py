@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,12 @@ from rich.table import Table
 from benchmarks.evidence.task_subsets import Floats, given
 from engine.variance.overlap import top
 
+Places = NDArray[np.intp]
+
 N_SELECT = 12
+N_DRAWS = 20
+N_RESAMPLES = 1_000
+SIZES = (2, 5, 10)
 DEFAULT = "defaults"
 """The setting that the others are held against."""
 
@@ -91,138 +98,125 @@ def measured(grids: Sequence[Grid], name: str) -> Floats:
     return np.array([MEASURES[name](grid) for grid in grids])
 
 
+def ranks(values: Floats) -> Floats:
+    """Of the last axis; equal values share the mean of theirs."""
+    rows = values.reshape(-1, values.shape[-1])
+    found = [pl.Series(row).rank("average").to_numpy() for row in rows]
+    return np.stack(found).reshape(values.shape)
+
+
+def correlation(one: Floats, two: Floats) -> float:
+    """Pearson's along the last axis, its mean over the others; nan where one side is constant."""
+    one, two = (each - each.mean(axis=-1, keepdims=True) for each in (one, two))
+    norms = np.sqrt((one**2).sum(axis=-1) * (two**2).sum(axis=-1))
+    with np.errstate(invalid="ignore"):
+        return float(((one * two).sum(axis=-1) / norms).mean())
+
+
 def rank_correlation(one: Floats, other: Floats) -> float:
-    """Spearman's, ties in order of position."""
-    first, second = (np.argsort(np.argsort(each, kind="stable")) for each in (one, other))
-    return float(np.corrcoef(first, second)[0, 1])
+    """Spearman's."""
+    return correlation(ranks(one), ranks(other))
 
 
-def overlap(one: Floats, other: Floats, n: int) -> float:
+def overlap(one: Floats, other: Floats, n: int = N_SELECT) -> float:
     """Share of the top n that both have."""
     return len(set(top(one, n)) & set(top(other, n))) / n
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Two rankings of the same tasks."""
-
-    correlation: float
-    overlap: float
-
-    @classmethod
-    def of(cls, one: Floats, other: Floats, n: int = N_SELECT) -> Agreement:
-        return cls(rank_correlation(one, other), overlap(one, other, n))
-
-    def __str__(self) -> str:
-        return f"{self.correlation:.2f} / {self.overlap:.2f}"
-
-
-def halves(grids: Sequence[Grid], name: str, n_draws: int = 20) -> Agreement:
-    """Mean agreement of two halves that share neither instances nor perturbations."""
-    found = []
-    for seed in range(n_draws):
-        rng = np.random.default_rng(seed)
-        parts: tuple[list[Grid], list[Grid]] = ([], [])
-        for grid in grids:
-            n, k = grid.p.shape[0], grid.p.shape[1] - 1
-            rows, columns = rng.permutation(n), 1 + rng.permutation(k)
-            for part, half in zip(parts, (slice(0, None, 2), slice(1, None, 2)), strict=True):
-                part.append(grid.part(rows[half].tolist(), columns[half].tolist()))
-        found.append(Agreement.of(measured(parts[0], name), measured(parts[1], name)))
-    return Agreement(
-        float(np.mean([each.correlation for each in found])),
-        float(np.mean([each.overlap for each in found])),
-    )
-
-
-@dataclass(frozen=True)
 class Interval:
-    """A value, and what 95 of 100 draws of as many tasks make of it."""
+    """A value, and what draws of as many tasks make of it."""
 
     value: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, statistic: Callable[[NDArray[np.intp]], float], n_tasks: int) -> Interval:
-        """The bootstrap over tasks (Efron, 1979)."""
+    def of(
+        cls, statistic: Callable[[Places], float], n_tasks: int, level: float = 0.95
+    ) -> Interval:
+        """The bootstrap over tasks (Efron, 1979), between percentiles."""
         rng = np.random.default_rng(0)
-        drawn = [statistic(rng.integers(0, n_tasks, n_tasks)) for _ in range(1_000)]
-        low, high = np.nanquantile(drawn, [0.025, 0.975])
+        drawn = [statistic(rng.integers(0, n_tasks, n_tasks)) for _ in range(N_RESAMPLES)]
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # all nan
+            low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
         return cls(statistic(np.arange(n_tasks)), float(low), float(high))
 
     def __str__(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-class Halves:
-    """Ranks of tasks by U in two halves of their pairs that share neither instances nor
-    perturbations, in several draws.
+def in_halves(grids: Sequence[Grid]) -> Iterator[tuple[list[Grid], list[Grid]]]:
+    """Draws of two halves that share neither instances nor perturbations: of grids of one shape the
+    same ones, so halves of two settings share no more.
     """
+    n, k = grids[0].p.shape[0], grids[0].p.shape[1] - 1
+    for seed in range(N_DRAWS):
+        rng = np.random.default_rng(seed)
+        rows, columns = rng.permutation(n), 1 + rng.permutation(k)
+        one, other = (
+            [grid.part(rows[half].tolist(), columns[half].tolist()) for grid in grids]
+            for half in (slice(0, None, 2), slice(1, None, 2))
+        )
+        yield one, other
 
-    def __init__(self, grids: Sequence[Grid], n_draws: int = 20) -> None:
-        moves = np.stack([grid.moves for grid in grids])
-        _, n, k = moves.shape
-        found = []
-        for seed in range(n_draws):
-            rng = np.random.default_rng(seed)
-            rows, columns = rng.permutation(n), rng.permutation(k)
-            for half in (slice(0, None, 2), slice(1, None, 2)):
-                found.append(moves[:, rows[half]][:, :, columns[half]].mean(axis=(1, 2)))
-        ranks = np.argsort(np.argsort(found, axis=1, kind="stable"), axis=1).astype(float)
-        self.ranks = ranks.reshape(n_draws, 2, -1)
 
-    def repeat(self, tasks: NDArray[np.intp]) -> float:
-        """Mean correlation of two halves."""
-        return _correlation(self.ranks[:, 0, tasks], self.ranks[:, 1, tasks])
+class Halves:
+    """A measure of all tasks, in two halves of their pairs, in several draws."""
 
-    def signal(self, tasks: NDArray[np.intp]) -> float:
-        """Variance of half a design's true ranks in units of its noise's."""
-        return self.repeat(tasks) / (1 - self.repeat(tasks))
+    def __init__(self, grids: Sequence[Grid], name: str) -> None:
+        values = np.array([[measured(half, name) for half in both] for both in in_halves(grids)])
+        self.ranks = ranks(values)  # (draws, 2, tasks)
+        jitter = 1e-9 * np.random.default_rng(0).random(values.shape)  # equal values by lot
+        self.overlap = float(np.mean([overlap(*both) for both in values + jitter]))
 
-    def alike(self, other: Halves, tasks: NDArray[np.intp]) -> float:
-        """Correlation with another setting's ranks as it were without noise (Spearman, 1904):
-        between halves that share no instance, over what each repeats of itself.
+    def repeat(self, tasks: Places) -> float:
+        """Spearman's correlation of two halves."""
+        return correlation(self.ranks[:, 0, tasks], self.ranks[:, 1, tasks])
+
+    def alike(self, other: Halves, tasks: Places) -> float:
+        """Correlation with other ranks as it were without noise (Spearman, 1904): between halves
+        that share no instance, over what each repeats of itself.
         """
         one, two = self.ranks[:, :, tasks], other.ranks[:, ::-1][:, :, tasks]
         both = self.repeat(tasks) * other.repeat(tasks)
-        return _correlation(one, two) / np.sqrt(both) if both > 0 else np.nan
+        return correlation(one, two) / math.sqrt(both) if both > 0 else math.nan
+
+    def needs(self, tasks: Places) -> float:
+        """How many halves together repeat themselves to 0.5 (Spearman and Brown, 1910)."""
+        repeat = self.repeat(tasks)
+        return (1 - repeat) / repeat if repeat > 0 else math.inf
 
 
-def _correlation(one: Floats, two: Floats) -> float:
-    """Pearson's along the last axis, its mean over the others."""
-    one, two = (each - each.mean(axis=-1, keepdims=True) for each in (one, two))
-    norms = np.sqrt((one**2).sum(axis=-1) * (two**2).sum(axis=-1))
-    with np.errstate(invalid="ignore"):  # all ranks of a draw are one task's
-        return float(((one * two).sum(axis=-1) / norms).mean())
+@dataclass(frozen=True)
+class Design:
+    """So many instances and perturbations, held against a half of the pairs that is not theirs."""
+
+    n: int
+    k: int
+    agreement: Interval
 
 
-def designs(grids: Sequence[Grid], n_draws: int = 20) -> list[tuple[int, int, Agreement]]:
-    """Agreement of smaller designs with the whole one."""
-    n_most, k_most = grids[0].p.shape[0], grids[0].p.shape[1] - 1
-    whole = measured(grids, "U")
-    rows = []
-    for n in (2, 5, 10):
-        for k in (1, 2, 5, 10):
-            if n > n_most or k > k_most or (n, k) == (n_most, k_most):
-                continue
-            found = []
-            for seed in range(n_draws):
-                rng = np.random.default_rng(seed)
-                part = [
-                    grid.part(
-                        rng.permutation(n_most)[:n].tolist(),
-                        (1 + rng.permutation(k_most)[:k]).tolist(),
-                    )
-                    for grid in grids
-                ]
-                found.append(Agreement.of(measured(part, "U"), whole))
-            mean = Agreement(
-                float(np.mean([each.correlation for each in found])),
-                float(np.mean([each.overlap for each in found])),
-            )
-            rows.append((n, k, mean))
-    return rows
+def designs(grids: Sequence[Grid]) -> list[Design]:
+    """Designs that fit into half of the pairs, by how they rank tasks as the other half does."""
+    found: dict[tuple[int, int], list[Floats]] = {}
+    others = []
+    for seed, (one, other) in enumerate(in_halves(grids)):
+        others.append(measured(other, "U"))
+        rng = np.random.default_rng([seed, 1])
+        n_most, k_most = one[0].p.shape[0], one[0].p.shape[1] - 1
+        rows, columns = rng.permutation(n_most), 1 + rng.permutation(k_most)
+        for n in (each for each in SIZES if each <= n_most):
+            for k in (each for each in SIZES if each <= k_most):
+                part = [grid.part(rows[:n].tolist(), columns[:k].tolist()) for grid in one]
+                found.setdefault((n, k), []).append(measured(part, "U"))
+    against = ranks(np.array(others))
+
+    def agreement(values: list[Floats]) -> Interval:
+        mine = ranks(np.array(values))
+        return Interval.of(lambda tasks: correlation(mine[:, tasks], against[:, tasks]), len(grids))
+
+    return [Design(n, k, agreement(values)) for (n, k), values in found.items()]
 
 
 class Setting:
@@ -230,36 +224,56 @@ class Setting:
 
     Attributes:
         tokens: Computed for a task, in the mean.
+        distinct: Perturbed prompts of a task that differ from its original and one another.
     """
 
     def __init__(self, part: pl.DataFrame) -> None:
         self.grids = grids_of(part)
-        self.u, self.halves = measured(self.grids, "U"), Halves(self.grids)
-        of_tasks = part.group_by("task_id").agg(pl.col("task_tokens").first())
-        self.tokens = float(of_tasks["task_tokens"].to_numpy().mean())
+        self.u = measured(self.grids, "U")
+        self.halves, self.given_p = (Halves(self.grids, name) for name in ("U", GIVEN_P))
+        tasks = part.partition_by("task_id")
+        self.tokens = float(np.mean([task["task_tokens"][0] for task in tasks]))
+        self.distinct = float(np.mean([_distinct(task) for task in tasks]))
 
     def row(self, usual: Setting) -> list[str]:
         """What the table says of it; `usual` is what it is held against."""
         n_tasks = len(self.grids)
 
-        def per_token(tasks: NDArray[np.intp]) -> float:
-            signals = self.halves.signal(tasks) / usual.halves.signal(tasks)
-            return signals * usual.tokens / self.tokens
+        def costs(tasks: Places) -> float:
+            return (
+                self.tokens * self.halves.needs(tasks)
+                / (usual.tokens * usual.halves.needs(tasks))
+            )  # fmt: skip
 
-        beside = ["-"] * 3
+        beside = ["-"] * 4
         if self is not usual:
             alike = Interval.of(lambda tasks: self.halves.alike(usual.halves, tasks), n_tasks)
-            common = overlap(self.u, usual.u, N_SELECT)
-            beside = [str(alike), f"{common:.2f}", str(Interval.of(per_token, n_tasks))]
+            given_p = Interval.of(lambda tasks: self.given_p.alike(usual.given_p, tasks), n_tasks)
+            common = f"{overlap(self.u, usual.u):.2f}"
+            beside = [str(alike), common, str(given_p), str(Interval.of(costs, n_tasks, 0.995))]
         return [
+            f"{self.distinct:.1f}",
             f"{self.u.mean():.3f}",
-            f"{np.corrcoef(self.u, measured(self.grids, 'P'))[0, 1]:+.2f}",
+            f"{rank_correlation(self.u, measured(self.grids, 'P')):+.2f}",
             str(Interval.of(self.halves.repeat, n_tasks)),
-            f"{halves(self.grids, 'U').overlap:.2f}",
+            f"{self.halves.overlap:.2f}",
             *beside[:2],
-            f"{self.tokens:,.0f}",
+            f"{self.given_p.repeat(np.arange(n_tasks)):.2f}",
             beside[2],
+            f"{self.tokens:,.0f}",
+            beside[3],
         ]
+
+
+def _distinct(task: pl.DataFrame) -> int:
+    """How many perturbed prompts of a task there are, told by their lengths and what they say."""
+    said = [
+        tuple(each.select("n_prompt_tokens", "logprob").iter_rows())
+        for each in task.sort("perturbation", "instance_id").partition_by(
+            "perturbation", maintain_order=True
+        )
+    ]
+    return len({*said} - {said[0]})
 
 
 def show_settings(frame: pl.DataFrame, console: Console) -> None:
@@ -268,43 +282,62 @@ def show_settings(frame: pl.DataFrame, console: Console) -> None:
         str(part["setting"][0]): Setting(part)
         for part in frame.partition_by("setting", maintain_order=True)
     }
+    usual = settings[DEFAULT]
+    n, k = usual.grids[0].p.shape
     console.print(
-        "settings, with 95 % intervals over tasks; repeat: Spearman's correlation of two halves "
-        "that share neither\ninstances nor perturbations, and the shared part of their top 12; as "
-        "defaults: correlation with the defaults between\nhalves that share no instance, over what "
-        "each repeats of itself, and the shared part of the top 12 of all pairs;\nper token: "
-        "repeat / (1 - repeat) for a token, in that of the defaults"
+        f"settings, {len(usual.grids)} bundled tasks, {n} x {k - 1}, outputs of at most "
+        f"{frame['n_tokens'].max()} tokens, layers in bfloat16; 95 % intervals over tasks\n"
+        "distinct: perturbed prompts of a task that differ; repeat: Spearman's correlation of two "
+        "halves that share neither instances nor perturbations, and the shared part of their\ntop "
+        "12; as defaults: correlation with the defaults between halves that share no instance, "
+        "over what each repeats of itself, and the shared part of the top 12 of all\npairs; given "
+        "P: the same of U given P; cost: tokens for repeating itself as well, in those of the "
+        "defaults, with a 99.5 % interval"
     )
-    table = _table("setting", "mean U", "r with P", "repeat", "top", "as defaults", "top",
-                   "tokens/task", "per token")  # fmt: skip
+    table = _table("setting", "distinct", "mean U", "with P", "repeat", "top", "as defaults", "top",
+                   "given P", "as defaults", "tokens", "cost")  # fmt: skip
     for name, setting in settings.items():
-        table.add_row(name, *setting.row(settings[DEFAULT]))
+        table.add_row(name, *setting.row(usual))
     console.print(table)
 
 
 def show_measures(grids: Sequence[Grid], title: str, console: Console) -> None:
     """Measures of the same pairs: how repeatable, how like U and P."""
-    console.print(f"measures, {title}: Spearman's correlation / shared part of the top 12")
-    table = _table("measure", "two halves", "with U", "r with P")
-    usual = measured(grids, "U")
+    n_tasks, usual = len(grids), Halves(grids, "U")
+    console.print(
+        f"measures, {title}: repeat, top and as U as below, or above, of settings; Spearman's "
+        "correlation with P"
+    )
+    table = _table("measure", "repeat", "top", "as U", "with P")
     known = [name for name in MEASURES if name != "flip rate" or grids[0].greedy is not None]
     for name in (*known, GIVEN_P):
-        values = measured(grids, name)
+        found = Halves(grids, name)
+        alike = "-"
+        if name != "U":
+            alike = str(Interval.of(lambda tasks, found=found: found.alike(usual, tasks), n_tasks))  # type: ignore[misc]
         table.add_row(
             name,
-            str(halves(grids, name)),
-            "-" if name == "U" else str(Agreement.of(values, usual)),
-            f"{np.corrcoef(values, measured(grids, 'P'))[0, 1]:+.2f}",
+            str(Interval.of(found.repeat, n_tasks)),
+            f"{found.overlap:.2f}",
+            alike,
+            f"{rank_correlation(measured(grids, name), measured(grids, 'P')):+.2f}",
         )
     console.print(table)
 
 
-def show_designs(grids: Sequence[Grid], title: str, console: Console) -> None:
-    """Smaller designs against the whole one that they are part of."""
-    console.print(f"designs, {title}: agreement with the whole one")
-    table = _table("n x k", "agreement")
-    for n, k, agreement in designs(grids):
-        table.add_row(f"{n} x {k}", str(agreement))
+def show_designs(frame: pl.DataFrame, title: str, console: Console) -> None:
+    """Smaller designs against pairs that are not theirs, and what they cost.
+
+    Args:
+        frame: Stored pairs of `benchmarks.reference_pairs`.
+    """
+    console.print(f"designs, {title}: agreement with the half that shares no pair with them")
+    means = frame.select(pl.col("prefix_tokens", "tail_tokens", "n_tokens").cast(float).mean())
+    prefix, tail, output = means.row(0)
+    table = _table("n x k", "agreement", "tokens")
+    for design in designs(grids_of(frame)):
+        tokens = (1 + design.k) * (prefix + design.n * (tail + output))
+        table.add_row(f"{design.n} x {design.k}", str(design.agreement), f"{tokens:,.0f}")
     console.print(table)
 
 
@@ -312,5 +345,5 @@ def _table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(first)
     for heading in others:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     return table

@@ -12,19 +12,8 @@ from rich.console import Console
 
 from benchmarks import perturbations
 from benchmarks.evidence import laboratory
-from benchmarks.evidence.perturbation_tables import (
-    Agreement,
-    Grid,
-    Halves,
-    Interval,
-    designs,
-    grids_of,
-    halves,
-    measured,
-    show_designs,
-    show_measures,
-    show_settings,
-)
+from benchmarks.evidence import perturbation_tables as tables
+from benchmarks.evidence.perturbation_tables import Grid, Halves, Interval, designs, measured
 from engine.tasks import Pool
 from tests.training.fakes import make_task
 from tests.training.tiny import make_tiny_model, make_tokenizer
@@ -50,16 +39,27 @@ def test_measures_and_agreement() -> None:
         4 * measured(grids, "log-probability per token")
     )
     assert measured(grids, "flip rate").tolist() == [0.0] * 9 + [1.0] * 11
-    assert str(halves(grids, "U", 2)) == "1.00 / 1.00"
+    found, everything = Halves(grids, "U"), np.arange(20)
+    assert found.repeat(everything) == pytest.approx(1)
+    assert found.overlap == 1
     up = measured(grids, "U")
-    assert str(Agreement.of(up, -up, 5)) == "-1.00 / 0.00"
+    assert tables.rank_correlation(up, -up) == pytest.approx(-1)
+    assert tables.overlap(up, -up, 5) == 0
+
+
+def test_equal_values_are_no_agreement() -> None:
+    assert np.isnan(tables.rank_correlation(np.ones(9), np.ones(9)))
+    grids = [Grid(grid.p, grid.logprob, np.ones((10, 11))) for grid in made_up()]
+    found = Halves(grids, "flip rate")
+    assert np.isnan(found.repeat(np.arange(20)))
+    assert 0.4 < found.overlap < 0.8, "12 of 20 by lot"
 
 
 def test_noise_lowers_agreement_and_larger_designs_raise_it() -> None:
     grids = made_up(noise=2.0)
-    assert halves(grids, "U").correlation < 0.95
-    by_size = {(n, k): agreement.correlation for n, k, agreement in designs(grids)}
-    assert by_size[2, 1] < by_size[5, 5] < by_size[10, 5]
+    assert Halves(grids, "U").repeat(np.arange(20)) < 0.95
+    by_size = {(each.n, each.k): each.agreement.value for each in designs(grids)}
+    assert by_size[2, 2] < by_size[5, 5]
 
 
 def test_rankings_that_are_alike_but_for_noise_are_told_so() -> None:
@@ -67,14 +67,14 @@ def test_rankings_that_are_alike_but_for_noise_are_told_so() -> None:
     one, same = made_up(40, noise=1.5), made_up(40, noise=1.5, seed=1)
     rng = np.random.default_rng(1)
     other = [same[at] for at in rng.permutation(40)]
-    first, second, third = map(Halves, (one, same, other))
+    first, second, third = (Halves(grids, "U") for grids in (one, same, other))
     repeat = Interval.of(first.repeat, 40)
     assert 0.5 < repeat.low < repeat.value < repeat.high < 0.97
     alike = Interval.of(lambda tasks: first.alike(second, tasks), 40)
     assert alike.low < 1 < alike.high + 0.05
     unlike = Interval.of(lambda tasks: first.alike(third, tasks), 40)
     assert unlike.low < 0 < unlike.high < 0.6
-    ratio = Interval.of(lambda tasks: first.signal(tasks) / second.signal(tasks), 40)
+    ratio = Interval.of(lambda tasks: first.needs(tasks) / second.needs(tasks), 40)
     assert 0.3 < ratio.low < 1 < ratio.high < 3
 
 
@@ -92,11 +92,10 @@ def test_every_setting_is_scored_and_shown(tmp_path: Path, monkeypatch: pytest.M
     frame = pl.read_parquet(tmp_path / "all.parquet")
     assert frame.height == 4 * 3 * 4 * 11  # settings, tasks, instances, prompts
     assert frame["setting"].unique(maintain_order=True).to_list() == list(perturbations.SETTINGS)
-    console = Console(file=io.StringIO(), record=True, width=120)
-    show_settings(frame, console)
-    grids = grids_of(frame.filter(pl.col("setting") == "defaults"))
-    show_measures(grids, "made up", console)
-    show_designs(grids, "made up", console)
+    console = Console(file=io.StringIO(), record=True, width=perturbations.WIDTH)
+    tables.show_settings(frame, console)
+    grids = tables.grids_of(frame.filter(pl.col("setting") == "defaults"))
+    tables.show_measures(grids, "made up", console)
     text = console.export_text()
     assert all(name in text for name in (*perturbations.SETTINGS, "flip rate", "made up"))
 
