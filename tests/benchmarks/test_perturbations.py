@@ -19,6 +19,12 @@ from tests.training.fakes import make_task
 from tests.training.tiny import make_tiny_model, make_tokenizer
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "N_DRAWS", 8)
+    monkeypatch.setattr(tables, "N_RESAMPLES", 200)
+
+
 def made_up(n_tasks: int = 20, noise: float = 0.0, seed: int = 0) -> list[Grid]:
     """Tasks whose uncertainty ascends, each pair with noise of its own."""
     rng = np.random.default_rng(seed)
