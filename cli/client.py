@@ -83,9 +83,8 @@ def engine_model(
     chosen = ModelConfig.model_validate(options | {"trust_remote_code": trust_remote_code})
     if max_model_len is not None:
         return chosen
-    return chosen.model_copy(
-        update={"max_model_len": default_context(chosen.name, chosen.max_model_len)}
-    )
+    length = default_context(chosen.name, chosen.max_model_len)
+    return chosen.model_copy(update={"max_model_len": length})
 
 
 def builder_at(

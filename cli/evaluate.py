@@ -76,7 +76,6 @@ def evaluate(
         open_progress(Console(stderr=True)) as progress,
     ):
         progress.open("evaluate", None, "tasks")
-        version = client.weights().version
         found = evaluate_engine(
             client,
             opened,
@@ -88,7 +87,7 @@ def evaluate(
         )
     for fault in opened.faults.found:
         note(f"left out: {fault}")
-    Console().print(evaluation_table(version, found))
+    Console().print(evaluation_table(found.weights_version, found))
 
 
 def judge(

@@ -150,6 +150,8 @@ def logprobs(
             raise InputError(f"no column {group!r}", file=files[0], field="--group")
         results = ResultFile(output, survey, files[0], tokens=tokens)
         note(f"{survey.n_rows:,} rows, {survey.n_pairs:,} pairs")
+        if pairs.rounded:
+            note(f"nanoseconds are cut to microseconds in {', '.join(pairs.rounded)}")
         progress = stack.enter_context(open_progress(console))
         where = EngineFiles(work.engine_log, work.paraphrases)
         engines, weights = stack.enter_context(
@@ -180,7 +182,7 @@ def logprobs(
         progress.done("score", time.monotonic() - started, f"{survey.n_pairs:,} pairs")
         perplexities = Perplexities(group)
         written = write_results(
-            pairs, journal, results, work.skipped, perplexities, skip_faulty=skip_faulty
+            pairs, survey, journal, results, work.skipped, perplexities, skip_faulty=skip_faulty
         )
         work.finish()
     mean = perplexities.total

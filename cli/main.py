@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -178,9 +179,10 @@ def main() -> None:
     except (EngineError, TrainingError) as error:
         _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), 1, error)
     except OSError as error:  # a name that is too long, a folder that may not be entered
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        _fail(f"{error.filename}: {error.strerror}", 2, error)
+        where = "" if error.filename is None else f"{error.filename}: "
+        _fail(f"{where}{error.strerror}", 2, error)
     except ValueError as error:
         described = _describe_validation(error)
         if described is None:

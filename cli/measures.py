@@ -77,7 +77,7 @@ def measures(
             raise InputError("has no pairs", file=table, record=unscored["task_id"][0])
         weights = (each.get_column("weights_version", default=None) for each in (scores, pairs))
         versions = [None if each is None else {*each} for each in weights]
-        if versions[0] != versions[1]:
+        if None not in versions and versions[0] != versions[1]:
             problem = f"holds pairs of other weights than {into}"
             raise InputError(problem, file=table, field="weights_version")
     if output is not None:

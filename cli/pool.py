@@ -226,7 +226,7 @@ def convert(
     """Write a pool in our own form, one task per line or row."""
     from engine.files import check_output
     from engine.pools import open_pool
-    from engine.pools.checks import LeftOut
+    from engine.pools.checks import LeftOut, count_records
     from engine.pools.writing import write_left_out, write_pool
 
     opened = open_pool(
@@ -249,8 +249,8 @@ def convert(
     typer.echo(f"{output}: {written.tasks:,} tasks with {written.instances:,} instances")
     if skip_faulty:
         write_left_out(skipped, opened.faults.found)
-    if left_out := opened.faults.found:
-        typer.echo(f"{skipped}: {len(left_out):,} record(s) left out, and why")
+    if left_out := count_records(opened.faults.found):
+        typer.echo(f"{skipped}: {left_out:,} record(s) left out, and why")
 
 
 @app.command("split")

@@ -83,7 +83,7 @@ def race(
 
     from engine.design.entries import RaceConfig
     from engine.pools import open_pool
-    from engine.pools.checks import LeftOut
+    from engine.pools.checks import LeftOut, count_records
     from engine.tasks import Pool
     from engine.weights.models import resolve_model
     from training.commands.launch import EngineFiles
@@ -161,4 +161,5 @@ def race(
     typer.echo(f"{files.scores}: measures, interval and membership of every task")
     typer.echo(f"{files.pairs}: every scored pair")
     if left_out is not None and left_out.count:
-        typer.echo(f"{files.skipped}: {left_out.count:,} record(s) left out, and why")
+        n_records = count_records(left_out.found)
+        typer.echo(f"{files.skipped}: {n_records:,} record(s) left out, and why")

@@ -123,7 +123,7 @@ def score(
     from rich.console import Console
 
     from engine.pools import open_pool
-    from engine.pools.checks import LeftOut
+    from engine.pools.checks import LeftOut, count_records
     from engine.questions.question_registry import find_question
     from engine.variance.rounding_noise import noise_in_words
     from engine.weights.models import BUNDLED_MODEL, resolve_model
@@ -204,7 +204,7 @@ def score(
         values, title = table[question.name].drop_nulls(), question.name.replace("_", " ")
         told = f"mean {title} {values.to_numpy().mean():.4f}" if values.len() else f"no {title}"
         typer.echo(f"{files.questions[question.name]}: {told}")
-    if left_out := n_tasks - table.height + len(opened.faults.found):
+    if left_out := n_tasks - table.height + count_records(opened.faults.found):
         typer.echo(f"{files.skipped}: {left_out:,} record(s) left out, and why")
     for line in filter(None, (exactness, noise_in_words(table))):
         typer.echo(line)

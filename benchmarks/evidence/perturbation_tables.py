@@ -286,13 +286,15 @@ def show_settings(frame: pl.DataFrame, console: Console) -> None:
     n, k = usual.grids[0].p.shape
     console.print(
         f"settings, {len(usual.grids)} bundled tasks, {n} x {k - 1}, outputs of at most "
-        f"{frame['n_tokens'].max()} tokens, layers in bfloat16; 95 % intervals over tasks\n"
-        "distinct: perturbed prompts of a task that differ; repeat: Spearman's correlation of two "
-        "halves that share neither instances nor perturbations, and the shared part of their\ntop "
-        "12; as defaults: correlation with the defaults between halves that share no instance, "
-        "over what each repeats of itself, and the shared part of the top 12 of all\npairs; given "
-        "P: the same of U given P; cost: tokens for repeating itself as well, in those of the "
-        "defaults, with a 99.5 % interval"
+        f"{frame['n_tokens'].to_numpy().max()} tokens, layers in bfloat16; 95 % intervals over "
+        "tasks\n"
+        "distinct: perturbed prompts of a task that differ; with P: Spearman's correlation\n"
+        "repeat, top: Spearman's correlation of two halves that share neither instances nor "
+        "perturbations, and the shared part of their top 12\n"
+        "as defaults, top: correlation with the defaults between halves that share no instance, "
+        "over what each repeats of itself; shared part of the top 12 of all pairs\n"
+        "given P, as defaults: the same of U given P; cost: tokens for repeating itself as well, "
+        "in those of the defaults, with a 99.5 % interval"
     )
     table = _table("setting", "distinct", "mean U", "with P", "repeat", "top", "as defaults", "top",
                    "given P", "as defaults", "tokens", "cost")  # fmt: skip
@@ -304,10 +306,7 @@ def show_settings(frame: pl.DataFrame, console: Console) -> None:
 def show_measures(grids: Sequence[Grid], title: str, console: Console) -> None:
     """Measures of the same pairs: how repeatable, how like U and P."""
     n_tasks, usual = len(grids), Halves(grids, "U")
-    console.print(
-        f"measures, {title}: repeat, top and as U as below, or above, of settings; Spearman's "
-        "correlation with P"
-    )
+    console.print(f"measures, {title}: columns as in the table of settings, U for the defaults")
     table = _table("measure", "repeat", "top", "as U", "with P")
     known = [name for name in MEASURES if name != "flip rate" or grids[0].greedy is not None]
     for name in (*known, GIVEN_P):

@@ -41,6 +41,7 @@ class LiveTables:
         max_perturbations: As many as a task may come to, see `engine.design.entries.RaceConfig`.
         version: The weights that every answer must come from; none: those of the first one.
         answers: What the engine answered in a race that broke off, in its order; not asked again.
+            Where a task failed in it that is not skipped now, that is an error.
         on_answer: Called with each new answer of the engine, when it has been taken in.
         skip_faulty: Go on without tasks at which the engine fails.
 
@@ -103,12 +104,15 @@ class LiveTables:
 
     def _standing(self, batch: Sequence[Extension]) -> list[Extension]:
         """The steps at which the engine has not failed; a race that broke off fails at the same."""
-        return [
-            step
-            for step in batch
-            if (failure := self._failed.get(step.task_id)) is None
-            or step.scored.sum() < failure.moves
-        ]
+        standing = []
+        for step in batch:
+            failure = self._failed.get(step.task_id)
+            if failure is None or step.scored.sum() < failure.moves:
+                standing.append(step)
+            elif not self._skip_faulty:
+                problem = f"was left out as faulty in an earlier call: {failure.reason}"
+                raise InputError(problem, record=step.task_id, field=failure.field)
+        return standing
 
     def _fail(self, task: SkippedTask, step: Extension) -> None:
         failure = Failure(**task.model_dump(), moves=int(step.scored.sum()))

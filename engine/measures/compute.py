@@ -33,15 +33,19 @@ def compute_measures(
 
     Raises:
         InputError: If a name is unknown, a column is missing, two rows are the same pair, the rows
-            carry several weights versions, an instance lacks its original prompt, or a measure
-            comes to no finite number in its range.
+            carry several weights versions, an instance lacks its original prompt or a context of
+            its gold output, or a measure comes to no finite number in its range.
     """
     measures = find_measures(names, needs)
     check_table(table, needs, source)
-    rows = [
-        (task_id, *(each.compute(task) for each in measures))
-        for task_id, task in tasks_of_table(table, needs)
-    ]
+    rows = []
+    for task_id, task in tasks_of_table(table, needs):
+        try:
+            rows.append((task_id, *(each.compute(task) for each in measures)))
+        except InputError as fault:
+            record = "/".join(filter(None, (task_id, fault.record)))
+            told = InputError(fault.problem, file=source, record=record, field=fault.field)
+            raise told from fault
     columns = {each.name: pl.Float64 for each in measures}
     found = pl.DataFrame(rows, schema={"task_id": pl.String, **columns}, orient="row")
     perturbed = table.filter(pl.col("perturbation") > 0)["task_id"].unique().implode()
@@ -119,9 +123,14 @@ def check_table(table: pl.DataFrame, needs: str, source: object | None = None) -
                 "holds nothing", file=source, record=missing["task_id"][0], field=column
             )
     if "weights_version" in table.columns and table["weights_version"].n_unique() > 1:
-        versions = ", ".join(sorted(table["weights_version"].unique().to_list()))
+        versions = ", ".join(sorted(map(str, table["weights_version"].unique())))
         problem = f"rows of several weights: {versions}"
         raise InputError(problem, file=source, field="weights_version")
+    if "n_tokens" in INPUTS[needs].columns:
+        empty = table.filter(pl.col("n_tokens") < 1)
+        if empty.height:
+            record = _name(empty.row(0, named=True))
+            raise InputError("must be at least 1", file=source, record=record, field="n_tokens")
     twice = table.filter(table.select(*PLACE, *INPUTS[needs].key).is_duplicated())
     if twice.height:
         raise InputError("is there twice", file=source, record=_name(twice.row(0, named=True)))

@@ -29,12 +29,22 @@ def disagreement_table(samples: Outputs) -> Moves:
     numbers = sorted({j for prompts in samples.values() for j in prompts} - {0})
     if any(prompts.keys() != {0, *numbers} for prompts in samples.values()):
         raise ValueError("every instance needs samples under j = 0 and the same j >= 1")
-    rows = []
-    for prompts in samples.values():
-        row = {j: [output.strip() for output in outputs] for j, outputs in prompts.items()}
-        majority = most_frequent(row[0])
-        rows.append([sum(o != majority for o in row[j]) / len(row[j]) for j in numbers])
+    rows = [[share_that_differs(row[j], row[0]) for j in numbers] for row in stripped(samples)]
     return np.array(rows).reshape(len(samples), len(numbers))
+
+
+def stripped(samples: Outputs) -> list[dict[int, list[str]]]:
+    """Of each instance the outputs by perturbation, white space around them left out."""
+    return [
+        {j: [output.strip() for output in outputs] for j, outputs in prompts.items()}
+        for prompts in samples.values()
+    ]
+
+
+def share_that_differs(outputs: Sequence[str], originals: Sequence[str]) -> float:
+    """Share of outputs that differ from the most frequent of others, in [0, 1]."""
+    majority = most_frequent(originals)
+    return sum(output != majority for output in outputs) / len(outputs)
 
 
 def most_frequent(outputs: Sequence[str]) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from engine.errors import InputError
 from engine.measures.measure import Input, Measure, mean
 
 Losses = Mapping[str, Mapping[str, float]]
@@ -44,15 +45,21 @@ GOLD_ANSWERS = Input(
 `nothing`; a row per context."""
 
 
-def _ratio(of: str) -> Callable[[Losses], float | None]:
-    def compute(losses: Losses) -> float | None:
-        return mean([s["prompt"] / s[of] for s in losses.values() if s[of] > 0])
+def _of_both(losses: Losses, of: str) -> Iterator[tuple[float, float]]:
+    """s(i | prompt) and s(i | of) of each instance; `InputError` naming one that lacks either."""
+    for instance, s in losses.items():
+        for given in ("prompt", of):
+            if given not in s:
+                raise InputError(f"has no row of {given!r}", record=instance, field="given")
+        yield s["prompt"], s[of]
 
-    return compute
+
+def _ratio(of: str) -> Callable[[Losses], float | None]:
+    return lambda losses: mean([own / other for own, other in _of_both(losses, of) if other > 0])
 
 
 def _gain(of: str) -> Callable[[Losses], float | None]:
-    return lambda losses: mean([s[of] - s["prompt"] for s in losses.values()])
+    return lambda losses: mean([other - own for own, other in _of_both(losses, of)])
 
 
 _LI = "Li et al. (2024), arXiv 2308.12032, the ratio of conditioned and direct answer score"

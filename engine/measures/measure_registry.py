@@ -61,4 +61,4 @@ def find_measures(names: Sequence[str], needs: str | None = None) -> list[Measur
     for name in names:
         if name not in valid:
             raise InputError(MEASURES.complaint(name, valid), file=needs, field="measure")
-    return [valid[name] for name in names] if names else list(valid.values())
+    return [valid[name] for name in dict.fromkeys(names)] if names else list(valid.values())

@@ -7,22 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.measures.disagreement import mean_rouge_distance, most_frequent
+from engine.measures.disagreement import (
+    mean_rouge_distance,
+    most_frequent,
+    share_that_differs,
+    stripped,
+)
 from engine.measures.label_measures import Distribution, mixture_entropy, mutual_information
 from engine.measures.measure import Input, Measure, Outputs, mean
 
 
-def _stripped(samples: Outputs) -> list[dict[int, list[str]]]:
-    """Of each instance the outputs by perturbation, white space around them left out."""
-    return [
-        {j: [output.strip() for output in outputs] for j, outputs in prompts.items()}
-        for prompts in samples.values()
-    ]
-
-
 def _consistency(samples: Outputs) -> float | None:
     # A single vote always agrees with itself.
-    votes = [prompts[0] for prompts in _stripped(samples) if len(prompts[0]) > 1]
+    votes = [prompts[0] for prompts in stripped(samples) if len(prompts[0]) > 1]
     return mean([outputs.count(most_frequent(outputs)) / len(outputs) for outputs in votes])
 
 
@@ -32,18 +29,13 @@ def _mean_against_original(
     """Within a prompt first, so that one with more samples does not count for more."""
     instances = [
         mean([of_prompt(outputs, prompts[0]) for j, outputs in prompts.items() if j > 0])
-        for prompts in _stripped(samples)
+        for prompts in stripped(samples)
     ]
     return mean([each for each in instances if each is not None])
 
 
-def _share_that_differs(outputs: Sequence[str], originals: Sequence[str]) -> float:
-    majority = most_frequent(originals)
-    return sum(output != majority for output in outputs) / len(outputs)
-
-
 def _disagreement(samples: Outputs) -> float | None:
-    return _mean_against_original(samples, _share_that_differs)
+    return _mean_against_original(samples, share_that_differs)
 
 
 def _rouge_distance(samples: Outputs) -> float | None:
@@ -57,7 +49,7 @@ def _mean_over_instances(
 ) -> float | None:
     """Instances whose outputs by prompt are not enough are left out."""
     instances = (
-        [outputs for j, outputs in prompts.items() if j > 0] for prompts in _stripped(samples)
+        [outputs for j, outputs in prompts.items() if j > 0] for prompts in stripped(samples)
     )
     return mean([of_instance([*map(_frequencies, each)]) for each in instances if is_enough(each)])
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
@@ -12,6 +14,8 @@ from engine.tasks import Task, id_fault, task_faults
 from engine.unicode_text import NOT_UNICODE, is_unicode
 
 logger = logging.getLogger(__name__)
+
+_PART = re.compile(r"(^|, )[^,/]*\w\[\d+\][^,/]*$")
 
 
 class Faults:
@@ -80,6 +84,15 @@ class ToldFaults(Faults):
     def add(self, fault: InputError) -> None:
         self.count += 1
         self._tell(fault)
+
+
+def count_records(faults: Iterable[InputError]) -> int:
+    """How many records faults are of; parts of one, such as `line 3, instances[1]`, count once."""
+    places = set()
+    for fault in faults:
+        record = _PART.sub("", fault.record or "")
+        places.add((fault.file, "" if record == Path(fault.file or "").stem else record))
+    return len(places)
 
 
 class IgnoredFaults(Faults):

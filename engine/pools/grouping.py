@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from engine.errors import InputError
 from engine.pools.building import TaskBuilder
 from engine.pools.checks import Checker, Faults, IgnoredFaults
 from engine.pools.formats import InstanceFormat
@@ -94,19 +95,29 @@ class Grouping:
         return survey
 
     def _kept_rows(self, read: RowReader, survey: _Survey, faults: Faults) -> Iterator[_Keyed]:
-        """The rows that have a key, less those that a sample of instances leaves out."""
+        """The rows that have a key, less those that a sample of instances leaves out.
+
+        Raises:
+            InputError: If they are not those of the survey.
+        """
         kept = self._sample(survey)
         positions = dict.fromkeys(survey.rows, 0)
+        file = None
         for row in read(faults):
+            file = row.file
             check = Checker(IgnoredFaults(), row.file, row.place)
             key = self._key(row, check)
             if check.bad:
                 self._key(row, Checker(faults, row.file, row.place))
                 continue  # of the others the task's builder tells what there is to tell
+            if positions.get(key) == survey.rows.get(key):  # it is one more
+                raise InputError("changed while it was read", file=row.file, record=row.place)
             position = positions[key]
             positions[key] += 1
             if key not in kept or position in kept[key]:
                 yield _Keyed(key, position, row)
+        if positions != survey.rows:
+            raise InputError("changed while it was read", file=file)
 
     def _sample(self, survey: _Survey) -> dict[str, set[int]]:
         """The positions that are kept, of the tasks that have more rows than are wanted."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import NoneType
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from engine.pools.checks import Checker, kind
 from engine.pools.options import Columns
@@ -20,6 +20,8 @@ _SECTIONS: dict[str, type[Record]] = {
     "negative_examples": Example,
     "instances": Instance,
 }
+
+_TEXTS = TypeAdapter(tuple[str, ...])
 
 
 def parse_jostle(row: Row, _columns: Columns, check: Checker) -> Task | None:
@@ -38,17 +40,27 @@ def parse_jostle(row: Row, _columns: Columns, check: Checker) -> Task | None:
 
 def _every_fault(values: Any, error: ValidationError) -> Iterator[Any]:
     """What pydantic finds: of a list it tells the first fault, so each part is looked at alone."""
-    for wrong in error.errors():
-        if len(wrong["loc"]) < 2 or wrong["loc"][0] not in _SECTIONS:
-            yield wrong
+    yield from (wrong for wrong in error.errors() if len(wrong["loc"]) < 2)
+    yield from _faults_of_texts(values, "labels")
     for name, section in _SECTIONS.items():
         parts = values.get(name) if isinstance(values, dict) else None
         for index, one in enumerate(parts if isinstance(parts, list) else ()):
             try:
                 section.model_validate(one)
             except ValidationError as inner:
-                for wrong in inner.errors():
+                own = (wrong for wrong in inner.errors() if len(wrong["loc"]) < 2)
+                for wrong in (*own, *_faults_of_texts(one, "outputs")):
                     yield {**wrong, "loc": (name, index, *wrong["loc"])}
+
+
+def _faults_of_texts(values: Any, name: str) -> Iterator[Any]:
+    given = values.get(name) if isinstance(values, dict) else None
+    if isinstance(given, list):
+        try:
+            _TEXTS.validate_python(given)
+        except ValidationError as error:
+            for wrong in error.errors():
+                yield {**wrong, "loc": (name, *wrong["loc"])}
 
 
 def _without_nulls(values: Any, schema: type[Record]) -> Any:

@@ -45,8 +45,8 @@ def validate_pool(
 ) -> PoolValidation:
     """Read a pool to its end.
 
-    A syntax error in a JSON file hides what follows it in that file; a fault in a row of a grouped
-    pool leaves its whole task out of the count. Everything else is told independently.
+    A syntax error in a JSON file hides what follows it in that file; everything else is told
+    independently. A row at fault leaves its task without it, not out.
 
     Args:
         tell: Called with every fault as it is found.

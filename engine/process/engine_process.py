@@ -19,6 +19,7 @@ from typing import Self
 import httpx
 
 from engine.errors import EngineError, InputError, UnavailableError
+from engine.files import cannot_write
 from engine.process.last_words import last_words
 from engine.process.lifetime import work_seconds
 from engine.process.settings import EngineSettings, choose_settings, flag_value
@@ -103,7 +104,7 @@ class EngineProcess:
             extra_args: Further vLLM flags; they win over the chosen settings and the name.
 
         Raises:
-            InputError: If the flags ask for a longer context than the model's, or for logits.
+            InputError: If flags ask for too long a context or for logits, or the log is refused.
         """
         if (length := flag_value(extra_args, "max-model-len")) and length.isdecimal():
             check_context(model, int(length))
@@ -301,10 +302,13 @@ def _start(
     with contextlib.ExitStack() as stack:
         output = None
         if log_file is not None:
-            log_file.parent.mkdir(parents=True, exist_ok=True)
-            output = stack.enter_context(log_file.open("ab"))
-            output.write(f"$ {shlex.join(command)}\n".encode())
-            output.flush()
+            try:
+                log_file.parent.mkdir(parents=True, exist_ok=True)
+                # Unbuffered: what could not be written is not tried again when the file closes.
+                output = stack.enter_context(log_file.open("ab", buffering=0))
+                output.write(f"$ {shlex.join(command)}\n".encode())
+            except OSError as error:
+                raise cannot_write(log_file, error) from error
         return subprocess.Popen(
             command,
             env=environment,

@@ -57,7 +57,8 @@ class ScoreConfig(Record):
         n_perturbations: Perturbed prompts per task, k; the original prompt comes on top.
         instances_per_perturbation: Instances r that each perturbed prompt is scored with; none: all
             of them. Fewer make an incomplete design (`engine.questions.incidence`): at the same
-            cost n and k can be larger. r k must be at least n, so that every instance is perturbed.
+            cost n and k can be larger. r k must be at least n, so that every instance is perturbed;
+            with a `first_perturbation` beyond 1 some may not be.
         first_perturbation: Number j of the first perturbed prompt. Prompts depend on seed and j
             alone, so a later scoring with k + 1 goes on where one with k perturbations ended.
         fit_perturbations: Number of the last perturbed prompt that must fit the context, scored or

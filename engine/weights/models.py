@@ -149,7 +149,7 @@ def default_context(model: str, usual: int) -> int:
     Raises:
         InputError: If its config cannot be read.
     """
-    found = _most_context(model) if Path(model).is_dir() else None
+    found = _most_context(model)
     return usual if found is None else min(usual, found[1])
 
 

@@ -114,6 +114,9 @@ def test_a_name_that_the_system_refuses_is_one_line(
 ) -> None:
     assert _exit_code(monkeypatch, _raise(OSError(36, "File name too long", "n" * 300))) == 2
     assert capsys.readouterr().err == f"jostle: error: {'n' * 300}: File name too long\n"
+    full = OSError(28, "No space left on device")  # of a file that is open the system names none
+    assert _exit_code(monkeypatch, _raise(full)) == 2
+    assert capsys.readouterr().err == "jostle: error: No space left on device\n"
     monkeypatch.setattr(cli_main, "app", _raise(OSError("ours")))
     with pytest.raises(OSError, match="ours"):
         cli_main.main()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import polars as pl
 import pytest
 
 from tests.training.pair_files.pair_server import PairServer, pair_server
+from training.pair_files.file_scoring import FileScoring, LogprobFiles
+from training.pair_files.pair_file import PairFiles
 from training.pair_files.result_file import RESULT_COLUMNS, TOKEN_COLUMNS
 from training.pair_files.scored_pairs import PairJournal
 
@@ -181,7 +183,7 @@ def test_faulty_rows_are_left_out_and_listed(
     code, said = jostle("logprobs", given, "-o", out, "--skip-faulty", "--url", server.url)
     assert code == 0, said
     assert [row["id"] for row in read_rows(out)] == [0, 3]
-    skipped = read_rows(tmp_path / "out.skipped.jsonl")
+    skipped = read_rows(tmp_path / "out.jsonl.skipped.jsonl")
     assert [(each["record"], each["field"]) for each in skipped] == [
         ("line 2", "completion"),
         ("line 3", "completion"),
@@ -189,6 +191,18 @@ def test_faulty_rows_are_left_out_and_listed(
     ]
     assert skipped[1]["reason"] == "its tokens merge with the prompt's"
     assert "3 record(s) left out" in said
+
+
+def test_a_row_with_two_faults_is_one_that_was_left_out(
+    tmp_path: Path, jostle: Any, server: PairServer
+) -> None:
+    rows = [{"prompt": "Q", "completions": each} for each in (["FAULTY", "FAULTY too"], ["fine"])]
+    given, out = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    code, said = jostle("logprobs", given, "-o", out, "--skip-faulty", "--url", server.url)
+    assert code == 0, said
+    assert len(read_rows(tmp_path / "out.jsonl.skipped.jsonl")) == 2
+    assert "1 rows, 1 pairs, 1 tokens" in said
+    assert "1 record(s) left out" in said
 
 
 @pytest.mark.parametrize(
@@ -255,11 +269,14 @@ def test_a_parquet_file_keeps_its_types(tmp_path: Path, jostle: Any, server: Pai
     large = pl.Series([2**63 + 5, 1], dtype=pl.UInt64)
     day = pl.Series([date(2026, 1, 2), None])
     given = tmp_path / "in.parquet"
-    table = pl.DataFrame(rows_of(2)).with_columns(large=large, day=day, blob=pl.lit(b"x"))
+    at = pl.Series([datetime(2026, 1, 2, microsecond=3), None], dtype=pl.Datetime("ns"))
+    table = pl.DataFrame(rows_of(2)).with_columns(large=large, day=day, at=at, blob=pl.lit(b"x"))
     table.write_parquet(given)
     out = tmp_path / "out.parquet"
-    assert jostle("logprobs", given, "-o", out, "--url", server.url)[0] == 0
+    code, said = jostle("logprobs", given, "-o", out, "--url", server.url)
+    assert code == 0, said
     assert pl.read_parquet(out).select(table.columns).equals(table)
+    assert "nanoseconds are cut to microseconds in at\n" in said
     code, said = jostle("logprobs", given, "-o", tmp_path / "out.jsonl", "--url", server.url)
     assert code == 2
     assert "record row 1: cannot be spelled as JSON, write .parquet instead (found bytes)" in said
@@ -331,9 +348,35 @@ def test_what_broke_off_is_not_gone_on_with_after_a_change(
     assert "--overwrite starts anew" in said
 
 
+@pytest.mark.parametrize("step", [(PairFiles, "survey"), (FileScoring, "ask")])
+@pytest.mark.parametrize("rows", [[3, 0, 1, 2], [0, 1], [0, 1, 2, 3]])
+def test_a_file_that_changes_under_way_gives_no_output(
+    tmp_path: Path,
+    jostle: Any,
+    server: PairServer,
+    monkeypatch: pytest.MonkeyPatch,
+    step: tuple[type, str],
+    rows: list[int],
+) -> None:
+    given, out = write_rows(tmp_path / "in.jsonl", rows_of(3)), tmp_path / "out.jsonl"
+    done = getattr(*step)
+
+    def then_change(*args: Any, **named: Any) -> Any:
+        found = done(*args, **named)
+        write_rows(given, [rows_of(4)[n] for n in rows])
+        return found
+
+    monkeypatch.setattr(*step, then_change)
+    code, said = jostle("logprobs", given, "-o", out, "--url", server.url)
+    assert code == 2
+    assert "in.jsonl: changed while it was read; --overwrite scores it anew" in said
+    assert not out.exists()
+    assert (tmp_path / "out.jsonl.journal.jsonl").exists()
+
+
 def kill_one_that_stalls(given: Path, out: Path, server: PairServer, after: int) -> set[int]:
     """The pairs that the journal holds when it is killed after so many answers."""
-    journal = PairJournal(out.with_suffix(".journal.jsonl"))
+    journal = PairJournal(LogprobFiles(out).journal)
 
     def known() -> set[int]:
         return {number for batch in journal.records() for number in batch.numbers()}

@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 
+from cli.client import engine_model
 from cli.score import _config
 from engine.errors import InputError
 from tests.engine.weights.served import live
+
+
+def test_a_model_of_the_hub_is_started_with_no_longer_context_than_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"n_positions": 1024}')
+    monkeypatch.setattr("engine.weights.models.local_folder", lambda _: tmp_path)
+    assert engine_model("gpt2", None, trust_remote_code=False).max_model_len == 1024
 
 
 def test_a_template_file_in_the_config_of_score_race_and_eval(tmp_path: Path) -> None:

@@ -446,6 +446,8 @@ def test_measures_without_scoring_anew(
     assert pl.read_parquet(scores).equals(after)
     assert jostle("measures", pairs, "-o", tmp_path / "m.parquet")[0] == 0
     assert pl.read_parquet(tmp_path / "m.parquet").height == 20
+    again = ("--measure", "perplexity", "--into", tmp_path / "m.parquet", "--overwrite")
+    assert jostle("measures", pairs, *again)[0] == 0, "it does not say whose it is"
     code, shown = jostle("measures", pairs, "--measure", "perplexity")
     assert shown.startswith("task_id,perplexity\nseed_task_0,")
     assert not engine.scored

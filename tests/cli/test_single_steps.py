@@ -98,6 +98,7 @@ def test_what_an_engine_serves_is_evaluated(
     assert "1.65" in shown, "exp(0.5) is the perplexity of what has log-probability -0.5"
     found = json.loads((out / "evaluation.json").read_text())
     assert found["overall"]["rouge_l"] == pytest.approx(100 / 3)
+    assert found["weights_version"] == "round-01-abc"
     assert len(found["tasks"]) == 2
     outputs = [json.loads(line) for line in (out / "outputs.jsonl").read_text().splitlines()]
     assert [each["output"] for each in outputs] == ["blue"] * 6

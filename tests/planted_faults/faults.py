@@ -277,7 +277,7 @@ FAULTS = (
     Fault(
         LIVE_ENGINE,
         "foreign weights are scored as the base model's",
-        'check_version(live, version, "the engine")',
+        'check_version(live, version, "the engine", f"; {_GO_BACK}")',
         "pass",
         OF_ROUNDS + "::test_an_engine_with_foreign_weights_is_refused_on_resume",
     ),

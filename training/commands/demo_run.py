@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from engine.variance.overlap import repeat_in_words
-from engine.weights.models import BUNDLED_MODEL
+from engine.weights.models import BUNDLED_MODEL, default_context
 from training.commands.launch import run_config
 from training.commands.sweep_runs import RunOne, config_of, fork, kept_engine, shared_steps
 from training.config.run_config import PoolConfig, RunConfig
@@ -162,10 +162,14 @@ def demo_config(
     Args:
         pool: Folder of Super-NaturalInstructions files; the bundled pool when none.
         tasks: Tasks scored, at most.
-        model: `smollm2-135m`, a hub id or a folder.
+        model: `smollm2-135m`, a hub id or a folder; the context is no longer than its own, as far
+            as it is here.
         instances: Instances measured per task.
         perturbations: Perturbed prompts per task.
         trust_remote_code: Whether code that comes with the model may run.
+
+    Raises:
+        InputError: If the model's config cannot be read.
     """
     chosen = PoolConfig(max_tasks=tasks)
     if pool is not None:
@@ -176,7 +180,12 @@ def demo_config(
         )
     values: dict[str, Any] = DEMO.model_dump()
     values["pool"] = chosen.model_dump()
-    values["model"] |= {"name": model, "trust_remote_code": trust_remote_code}
+    length = default_context(model, DEMO.model.max_model_len)
+    values["model"] |= {
+        "name": model,
+        "trust_remote_code": trust_remote_code,
+        "max_model_len": length,
+    }
     values["score"] |= {"seed": seed}
     asked = {"n_instances": instances, "n_perturbations": perturbations}
     if given := {name: number for name, number in asked.items() if number is not None}:

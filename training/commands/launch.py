@@ -28,7 +28,7 @@ from engine.weights.models import local_folder, model_name
 from training.config.run_config import EngineConfig, ModelConfig, RunConfig
 from training.report.after_round import ReportAfterRounds
 from training.report.display import RichProgress
-from training.run.base_model import base_location, check_base
+from training.run.base_model import base_location, check_base, check_fit
 from training.run.device_plan import DevicePlan, plan_device, read_model_size
 from training.run.finetune import Train
 from training.run.fleet import Fleet
@@ -344,12 +344,13 @@ def run_config(
     with RunLock(folder.lock):
         if config.pool.skip_faulty:
             pools = leave_out_unfit(pools, config, make_builder(location, config))
-            write_left_out(folder.skipped, pools.left_out)
         state = find_state(folder, config, pools.pool, pools.held_out)
         if state is not None and state.is_done(n_steps):
             return
         check_base(state, location)
-        check_whole(location, flag_value(config.engine.flags, "load-format"))
+        check_fit(config, location)
+        if config.pool.skip_faulty:
+            write_left_out(folder.skipped, pools.left_out)
         builder = make_builder(location, config)
         races = plan_races(config, pools, builder, progress)
         with (engine or open_engine)(location, folder, config, progress) as (client, train):

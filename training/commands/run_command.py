@@ -10,14 +10,13 @@ from rich.console import Console
 
 from engine.files import write_bytes
 from engine.pools.estimate import Rate
-from engine.process.settings import flag_value
-from engine.weights.checkpoint_check import check_whole
 from engine.weights.models import resolve_model
 from training.commands.launch import make_builder, plan_races, run_config, share_device
 from training.config.config_file import read_config
 from training.config.run_config import RunConfig
 from training.report.display import describe_plan, plan_table, shown_path, summary_table
 from training.report.progress_lines import open_progress
+from training.run.base_model import check_fit
 from training.run.planning import RunPlan, plan_run
 from training.run.round_scoring import check_selection
 from training.run.run_folder import RunFolder
@@ -82,7 +81,7 @@ def plan_from_file(
     console, folder = console or Console(), RunFolder(run_dir)
     config, pools = _opened(config_file, folder, overrides)
     location = str(resolve_model(config.model.name))
-    check_whole(location, flag_value(config.engine.flags, "load-format"))
+    check_fit(config, location)
     builder = make_builder(location, config)
     pools = leave_out_unfit(pools, config, builder)
     with open_progress(console) as progress:

@@ -81,11 +81,14 @@ def read_status(folder: RunFolder) -> RunStatus:
                 weights_version=record.weights_version if record else None,
             )
         )
+    owner, progress = live_owner(folder.lock), current_progress(folder, state)
+    if owner and progress and progress.started < owner.started:  # of a start before
+        progress = None
     return RunStatus(
         path=str(folder.path),
-        owner=live_owner(folder.lock),
+        owner=owner,
         steps=tuple(steps),
-        progress=current_progress(folder, state),
+        progress=progress,
         rows=tuple(read_summary(folder)),
     )
 
@@ -127,7 +130,7 @@ def _headline(status: RunStatus) -> str:
         )
     if status.finished:
         return f"{path}: finished"
-    return f"{path}: [yellow]nobody works on it[/]; jostle run goes on with it"
+    return f"{path}: [yellow]nobody works on it[/]; the command that began it goes on with it"
 
 
 def _state(step: StepStatus, status: RunStatus) -> str:

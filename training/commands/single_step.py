@@ -32,6 +32,16 @@ EVALUATION_FILES = ("evaluation.json", "outputs.jsonl", "skipped.jsonl")
 """What `evaluate_engine` writes."""
 
 
+class WeightsEvaluation(Evaluation):
+    """Content of `evaluation.json`.
+
+    Attributes:
+        weights_version: Of the weights that answered.
+    """
+
+    weights_version: str
+
+
 def train_on(
     config: RunConfig,
     tasks: Path,
@@ -100,7 +110,7 @@ def evaluate_engine(
     *,
     max_tasks: int | None = None,
     on_progress: Callable[[int, int, str], None] = lambda done, total, task: None,
-) -> Evaluation:
+) -> WeightsEvaluation:
     """Evaluate what an engine serves on a pool.
 
     Args:
@@ -125,7 +135,8 @@ def evaluate_engine(
     for done, task_id in evaluator.run(engine):
         on_progress(done, evaluator.n_tasks, task_id)
     check_version(engine.weights().version, version, "the last of the evaluation")
-    evaluation = evaluator.result()
+    found = evaluator.result().model_dump()
+    evaluation = WeightsEvaluation.model_validate(found | {"weights_version": version})
     if output is not None:
         write_json(output / EVALUATION_FILES[0], evaluation.model_dump(mode="json"))
         lines = b"".join(each.model_dump_json().encode() + b"\n" for each in evaluator.outputs)

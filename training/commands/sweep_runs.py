@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.errors import InputError
-from engine.files import sync_folder, write_bytes, write_json
+from engine.files import cannot_write, sync_folder, write_bytes, write_json
 from engine.protocol.engine_calls import Engine
 from engine.tasks import Record
 from engine.validation import validated
@@ -32,7 +32,7 @@ from training.run.finetune import Train
 from training.run.live_engine import go_back
 from training.run.round_scoring import check_selection
 from training.run.run_folder import RunFolder
-from training.run.run_pools import check_run, load_pools
+from training.run.run_pools import check_run, check_supply, load_pools
 from training.run.state import RunStep, check_same_run, plan, read_state, save_state
 from training.run.summary import read_summary
 from training.selection import parse_strategy
@@ -136,6 +136,8 @@ def run_sweep(
         for seed in seeds:
             shared_config = config_of(config, SHARED_STRATEGY, seed)
             pools = load_pools(shared_config)
+            for strategy in strategies:
+                check_supply(pools.pool, config_of(config, strategy, seed))
             shared = shared_folder(folder, seed)
             go(shared, shared_config, pools, progress, n_steps=shared_steps(config))
             for strategy in strategies:
@@ -190,18 +192,25 @@ def fork(source: RunFolder, target: RunFolder, shared: RunConfig, config: RunCon
     Checkpoints are hard links where the file system has them: no step writes into one.
 
     Raises:
-        InputError: If the source holds another run's steps.
+        InputError: If the source holds another run's steps, or more than what is shared; or if the
+            copy cannot be written.
     """
     if target.state.is_file():
         return
     state = read_state(source)
     check_same_run(source, state, shared)
+    if len(state.completed) > shared_steps(config):
+        problem = "has gone on by itself, past the steps that its runs share; remove it"
+        raise InputError(problem, file=source.path)
     if target.path.exists():  # a copy that was interrupted: it has no state yet
         shutil.rmtree(target.path)
     skipped = shutil.ignore_patterns(
         source.state.name, source.lock.name, source.progress.name, source.engine_log.name
     )
-    shutil.copytree(source.path, target.path, ignore=skipped, copy_function=_link)
+    try:
+        shutil.copytree(source.path, target.path, ignore=skipped, copy_function=_link)
+    except shutil.Error as error:  # it holds what went wrong with each file
+        raise cannot_write(target.path, OSError(error.args[0][0][-1])) from error
     write_bytes(target.config, config.to_toml().encode())
     sync_folder(target.path)
     save_state(target, state.model_copy(update={"config_digest": config.digest()}))

@@ -17,7 +17,7 @@ from engine.questions.question_registry import find_question
 from engine.tasks import Record
 from engine.validation import validated
 from training.config.toml_file import put_template, read_toml, resolve_paths
-from training.config.train_config import LoraConfig, TrainConfig
+from training.config.train_config import WITHOUT_EFFECT, LoraConfig, TrainConfig
 from training.selection import AnyStrategy
 from training.selection.ranking import PromptUncertainty
 
@@ -326,8 +326,14 @@ def complete(values: dict[str, Any], folder: Path, source: object) -> None:
 
 
 def config_differences(left: RunConfig, right: RunConfig) -> list[str]:
-    """The fields in which two configs differ, `UNBOUND` ones aside, as `field: left -> right`."""
-    old, new = (_flatten(each.model_dump(mode="json", exclude=UNBOUND)) for each in (left, right))
+    """The fields in which two configs differ, as `field: left -> right`.
+
+    Those aside that a run may change on its way: `UNBOUND`, and of the training in how many pieces
+    a step is computed.
+    """
+    same_steps = left.train.rows_per_step == right.train.rows_per_step
+    aside = UNBOUND | {"train": WITHOUT_EFFECT} if same_steps else UNBOUND
+    old, new = (_flatten(each.model_dump(mode="json", exclude=aside)) for each in (left, right))
     names = [*old, *(name for name in new if name not in old)]
     return [
         f"{name}: {old.get(name)} -> {new.get(name)}"

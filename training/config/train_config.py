@@ -48,6 +48,15 @@ OWN_ARGUMENTS = frozenset(
 )
 """TrainingArguments that fields of `TrainConfig` or the trainer itself decide."""
 
+WITHOUT_EFFECT = {
+    "launcher",
+    "report_to",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+}
+"""Fields that do not decide what a training comes to, as long as the rows of a step are as many."""
+
 EXACT_PACKING = frozenset({"flash_attention_2", "flash_attention_3", "flash_attention_4"})
 """Attention implementations under which packed rows do not see each other."""
 
@@ -89,8 +98,8 @@ class TrainConfig(Record):
         start_from: `base` trains the base model on all tasks selected so far (as Kung et al., 2023,
             do); `last` trains the last checkpoint on the newly selected tasks.
         checkpoint_steps: Keep what an interrupted training needs to go on, every so many optimiser
-            steps; unset, an interrupted training starts over. Costs three times the float32 weights
-            on disk while the training lasts.
+            steps; unset, an interrupted training starts over. Costs six times the float32 weights
+            on disk while the training lasts, with validation tasks nine times.
         validation_tasks: Tasks of the pool that are never trained on; the weights of the epoch (or
             of the `checkpoint_steps`) with the lowest loss on them, the mean over rows, are kept.
             0: the last weights.
@@ -132,6 +141,11 @@ class TrainConfig(Record):
     report_to: tuple[str, ...] = ()
     arguments: dict[str, Any] = Field(default_factory=dict)
     launcher: tuple[str, ...] = ()
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of an optimiser step on one device."""
+        return self.batch_size * self.gradient_accumulation_steps
 
     @model_validator(mode="after")
     def _leave_our_arguments_alone(self) -> TrainConfig:

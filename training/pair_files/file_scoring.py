@@ -7,6 +7,8 @@ OUT.journal.jsonl          scored pairs, until the output is there; what broke o
 OUT.stdin.*                what came from standard input, as long as it is needed
 OUT.lock                   which process is at it
 OUT.engine.log             output of the engine, if one was started
+
+Beside OUT.jsonl they are OUT.jsonl.settings.json and so on, for OUT.parquet may be there too.
 """
 
 from __future__ import annotations
@@ -52,14 +54,21 @@ class LogprobFiles(WorkFiles):
         super().__init__(output, "scoring")
         self.output = output
 
+    def _beside(self, ending: str) -> Path:
+        if self._output.suffix == ".jsonl":
+            return self._output.with_name(f"{self._output.name}.{ending}")
+        return super()._beside(ending)
+
     def standard_input(self, ending: str) -> Path:
         """Where standard input is kept."""
         return self._beside(f"stdin{ending}")
 
     @contextmanager
-    def claim(self, *, overwrite: bool = False, inputs: Iterable[object] = ()) -> Iterator[None]:
+    def claim(
+        self, *, overwrite: bool = False, inputs: Iterable[object] = (), more: bool = False
+    ) -> Iterator[None]:
         """As of all work; what killed processes left of the output goes."""
-        with super().claim(overwrite=overwrite, inputs=inputs):
+        with super().claim(overwrite=overwrite, inputs=inputs, more=more):
             for path in (self.output, self.skipped):
                 remove_parts(path)
             yield
@@ -127,7 +136,8 @@ class FileScoring:
             on_scored: Called with the number of pairs that are done.
 
         Raises:
-            InputError: If an engine finds fault with a pair; the row and field are named.
+            InputError: If an engine finds fault with a pair, whose row and field are named; or if
+                the files changed after the survey.
             EngineError: If no engine is left, one fails, or answers with other weights.
         """
         done = self._journal.done(self._survey.n_pairs)
@@ -145,7 +155,8 @@ class FileScoring:
                 arrived.clear()
                 tell(len(done))
 
-        rows = self._pairs.rows(IgnoredFaults() if self._skip_faulty else Faults())
+        faults = IgnoredFaults() if self._skip_faulty else Faults()
+        rows = self._pairs.rows_again(self._survey, faults)
         with self._journal:
             try:
                 asyncio.run(self._ask(engines, cut_chunks(rows, done), arrived, keep))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from engine.errors import InputError
 from engine.pools.rows import Row
 from engine.unicode_text import is_unicode
+
+_Path = tuple[str | None, ...]
+"""From a column into what it holds: names of fields, and None into a list."""
 
 _LOOKED_AT = 1_000  # rows that are typed at once
 _EXACT = 2**53  # as far as a double holds every integer
@@ -31,7 +35,7 @@ class KeptColumns:
         self._waiting: list[dict[str, Any]] = []
         self._schema: Any = None
         self._known: Any = None
-        self._large: set[str] = set()
+        self._large: set[_Path] = set()
 
     def see(self, row: Row, schema: Any = None) -> None:
         """Take a row.
@@ -65,8 +69,7 @@ class KeptColumns:
                 types[name] = pa.array(cells).type
             except unfit() as error:
                 raise fits_none(error, file, name) from error
-            if pa.types.is_integer(types[name]) and any(abs(cell or 0) > _EXACT for cell in cells):
-                self._large.add(name)
+            self._large |= {(name, *path) for path in _large_integers(types[name], cells)}
         self._unify(pa.schema(list(types.items())), file)
         self._waiting = []
 
@@ -78,8 +81,8 @@ class KeptColumns:
             self._schema = pa.unify_schemas([*before, seen], promote_options="permissive")
         except pa.ArrowException as error:
             raise fits_none(error, file) from error
-        for name in self._large:
-            if pa.types.is_floating(self._schema.field(name).type):
+        for name, *path in self._large:
+            if pa.types.is_floating(_type_at(self._schema.field(name).type, path)):
                 reason = "it holds fractions, and integers that are too large beside such"
                 raise fits_none(reason, file, name)
 
@@ -92,6 +95,31 @@ class KeptColumns:
         if self._waiting:
             self._type_those_that_wait(file)
         return self._schema
+
+
+def _large_integers(kind: Any, cells: Iterable[Any]) -> Iterator[_Path]:
+    """Where values of a `pyarrow` type hold integers that not every double can stand for."""
+    import pyarrow as pa
+
+    if "int" not in str(kind):
+        return
+    there = [cell for cell in cells if cell is not None]
+    if pa.types.is_integer(kind):
+        if any(abs(cell) > _EXACT for cell in there):
+            yield ()
+    elif pa.types.is_struct(kind):
+        for part in kind:
+            for path in _large_integers(part.type, [cell.get(part.name) for cell in there]):
+                yield (part.name, *path)
+    elif pa.types.is_list(kind):
+        for path in _large_integers(kind.value_type, [each for cell in there for each in cell]):
+            yield (None, *path)
+
+
+def _type_at(kind: Any, path: Iterable[str | None]) -> Any:
+    for step in path:
+        kind = kind.value_type if step is None else kind.field(step).type
+    return kind
 
 
 def unfit() -> tuple[type[Exception], ...]:

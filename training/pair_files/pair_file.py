@@ -128,6 +128,13 @@ class PairFiles:
             raise InputError("some hold lists of completions, some do not", file=", ".join(specs))
         self.several = forms.pop()
 
+    @property
+    def rounded(self) -> tuple[str, ...]:
+        """The columns that hold nanoseconds: rows have microseconds of them."""
+        parquet = [each for each in self._sources if each.name.lower().endswith(".parquet")]
+        columns = (column for each in parquet for column in each.schema or ())
+        return tuple(dict.fromkeys(each.name for each in columns if "[ns" in str(each.type)))
+
     def rows(self, faults: Faults) -> Iterator[PairRow]:
         """All rows without fault, in order; the faults of the others are told."""
         n_pairs = 0
@@ -141,10 +148,34 @@ class PairFiles:
                     yield PairRow(row, source, n_pairs, pairs)
                     n_pairs += len(pairs)
 
+    def rows_again(self, survey: Survey, faults: Faults) -> Iterator[PairRow]:
+        """The rows that were surveyed, once more.
+
+        Raises:
+            InputError: Where there are more pairs, or at the end, if the rows have changed.
+        """
+        digest = hashlib.sha256()
+        for row in self.rows(faults):
+            if row.first + len(row.pairs) > survey.n_pairs:
+                raise self._changed(row.row.file)
+            digest.update(repr(row.row).encode())
+            yield row
+        if digest.hexdigest() != survey.digest:
+            raise self._changed(", ".join(self.files))
+
     def row_of(self, number: int) -> PairRow:
-        """The row of a pair."""
-        rows = self.rows(IgnoredFaults())
-        return next(row for row in rows if row.first <= number < row.first + len(row.pairs))
+        """The row of a pair.
+
+        Raises:
+            InputError: If there is no such pair any more.
+        """
+        for row in self.rows(IgnoredFaults()):
+            if row.first <= number < row.first + len(row.pairs):
+                return row
+        raise self._changed(", ".join(self.files))
+
+    def _changed(self, file: str) -> InputError:
+        return InputError("changed while it was read; --overwrite scores it anew", file=file)
 
     def survey(self, faults: Faults, *, typed: bool) -> Survey:
         """Goes through all rows once, so that what is wrong with one is told before it costs much.

@@ -12,7 +12,7 @@ from engine.files import replacing
 from engine.pools.checks import Faults, ToldFaults
 from engine.pools.writing import left_out_line
 from training.pair_files.corpus_perplexity import Perplexities
-from training.pair_files.pair_file import PairFiles, PairRow
+from training.pair_files.pair_file import PairFiles, PairRow, Survey
 from training.pair_files.result_file import ResultFile
 from training.pair_files.scored_pairs import PairFault, PairJournal, PairResult
 
@@ -26,6 +26,7 @@ class WrittenRows(NamedTuple):
 
 def write_results(
     pairs: PairFiles,
+    survey: Survey,
     journal: PairJournal,
     output: ResultFile,
     skipped: Path,
@@ -41,10 +42,12 @@ def write_results(
         skip_faulty: Whether faulty rows are left out; otherwise they are errors.
 
     Raises:
-        InputError: If the files cannot be written, or hold faults that are not left out.
+        InputError: If the files cannot be written, hold faults that are not left out, or changed
+            after the survey.
     """
     results = journal.in_order()
-    n_rows = 0
+    n_rows = n_left_out = 0
+    last: tuple[str | None, str | None] | None = None
     with (
         output.opened() as write,
         replacing(skipped) as part,
@@ -52,10 +55,13 @@ def write_results(
     ):
 
         def tell(fault: InputError) -> None:
+            nonlocal n_left_out, last
+            n_left_out += (fault.file, fault.record) != last
+            last = fault.file, fault.record
             stream.write(left_out_line(fault))
 
         faults = ToldFaults(tell) if skip_faulty else Faults()
-        for row in pairs.rows(faults):
+        for row in pairs.rows_again(survey, faults):
             good = _good(row, results, faults)
             if good is not None:
                 write(output.row(row, good))
@@ -63,7 +69,7 @@ def write_results(
                 n_rows += 1
     if not faults.count:
         skipped.unlink()
-    return WrittenRows(n_rows, faults.count)
+    return WrittenRows(n_rows, n_left_out)
 
 
 def _good(

@@ -69,7 +69,10 @@ class Comparison:
             raise InputError(problem, file=second, field=f"evaluate.{field}")
 
     def curves(self) -> Rows:
-        """Rows of `curve_chart`; of several seeds the mean, between the least and the largest."""
+        """Rows of `curve_chart`; of several seeds the mean, between the least and the largest.
+
+        As far as all of them have got: a mean of others is no point of the same curve.
+        """
         rows: Rows = []
         for name, repeats in self.runs.items():
             if len(repeats) == 1:
@@ -80,6 +83,8 @@ class Comparison:
                 for row in curve_rows(folder):
                     points.setdefault((row["metric"], row["trained"]), []).append(row["value"])
             for (metric, trained), values in points.items():
+                if len(values) < len(repeats):
+                    continue
                 place = {"run": name, "metric": metric, "trained": trained}
                 rows.append(
                     place | {"value": fmean(values), "low": min(values), "high": max(values)}

@@ -211,7 +211,7 @@ def describe_plan(plan: RunPlan) -> list[str]:
         minutes = plan.seconds / 60
         long = f"{plan.seconds:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
         time = f"about {long} of scoring and training, starts not counted"
-    disk = "unknown: the model is not a folder"
+    disk = "unknown: no safetensors file of the model is here"
     if plan.disk_bytes is not None:
         disk = f"{plan.disk_bytes / 1e9:.2f} GB at most, {plan.free_bytes / 1e9:.1f} GB are free"
         if plan.disk_bytes > plan.free_bytes:
@@ -225,11 +225,15 @@ def describe_plan(plan: RunPlan) -> list[str]:
 
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     """Metrics of all, of each kind and of each category, with their intervals."""
-    groups = {"all": evaluation.overall, **evaluation.kinds, **evaluation.categories}
-    gold = any(score.gold_perplexity is not None for score in groups.values())
+    groups = [
+        ("all", evaluation.overall),
+        *evaluation.kinds.items(),
+        *evaluation.categories.items(),
+    ]
+    gold = any(score.gold_perplexity is not None for _, score in groups)
     headings = ("ROUGE-L", "exact match", *["gold\nperplexity"] * gold, "instances")
     table = plain_table(escape(name), "", *headings)
-    for group, score in groups.items():
+    for group, score in groups:
         perplexity = score.gold_perplexity
         of_gold = "" if perplexity is None else f"{perplexity:.2f}{_of_fewer(score)}"
         table.add_row(

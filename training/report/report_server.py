@@ -9,10 +9,8 @@ from pathlib import Path
 from threading import Lock
 
 from engine.errors import InputError
-from training.config.run_config import load_config
-from training.report.run_report import write_run_report
+from training.report.run_report import recorded_tasks, write_run_report
 from training.run.run_folder import RunFolder
-from training.run.run_pools import load_pools
 from training.run.state import read_state
 
 _PAUSES = 10
@@ -36,7 +34,7 @@ class ReportServer(ThreadingHTTPServer):
 
     def __init__(self, folder: RunFolder, port: int = 0) -> None:
         self._folder = folder
-        self._tasks = load_pools(load_config(folder.config)).pool
+        self._tasks = recorded_tasks(folder)
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:

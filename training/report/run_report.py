@@ -22,8 +22,10 @@ from training.report.scorings import Scoring, scorings_of
 from training.report.task_details import DetailFiles, details_of
 from training.run.progress_file import StepProgress, current_progress
 from training.run.run_folder import RunFolder
-from training.run.run_pools import load_pools
+from training.run.run_pools import read_pools
 from training.run.state import RunState, read_state
+from training.run.task_digests import TaskDigests
+from training.tables.record_files import read_json
 
 DESIGN = ScoreConfig()
 
@@ -39,7 +41,7 @@ def write_run_report(
     """Write the report of a run, as far as it has got.
 
     Args:
-        tasks: Those of the pool; read again, by the run's own config, when not given.
+        tasks: Those of the pool; `recorded_tasks` when not given.
         path: `report.html` in the run folder when not given.
 
     Raises:
@@ -48,7 +50,7 @@ def write_run_report(
     state = read_state(folder)
     config = load_config(folder.config)
     if tasks is None:
-        tasks = tuple(load_pools(config).pool)
+        tasks = recorded_tasks(folder)
     scorings = scorings_of(folder)
     data: dict[str, Any] = {
         "about": _about(state, config.model.name, current_progress(folder, state)),
@@ -65,6 +67,16 @@ def write_run_report(
         path, title, data, scorings, {task.id: task for task in tasks}, rounds, config.score
     )
     return path
+
+
+def recorded_tasks(folder: RunFolder) -> tuple[Task, ...]:
+    """The tasks of a run's pool, read again, but for those that have changed since it was started.
+
+    Raises:
+        InputError: If the folder holds no run, or the pool cannot be read.
+    """
+    pools = read_pools(load_config(folder.config))
+    return read_json(folder.tasks, TaskDigests).unchanged((*pools.pool, *pools.held_out))
 
 
 def _curves(folder: RunFolder) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
+from engine.errors import InputError
 from engine.perturb import Perturbation, Shown, make_perturbation
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
@@ -47,9 +49,18 @@ class ScoringFiles:
 
 
 Details = dict[str, Any]
-"""Of a task: `prompts` by number j, `instances` by id, and of each round by its index `pairs`
-(instance, j, p, whether the answer stays the greedy one or null), `answers` by instance and
+"""Of a task: `prompts` by number j, `instances` by id, `fewer` (ids of those whose prompts had room
+for fewer examples only), and of each round by its index `pairs` (instance, j, p, whether the answer
+stays the greedy one or null), `answers` by instance, `gold` (whether they are gold outputs) and
 `samples` (instance, j, output)."""
+
+
+class _Answer(NamedTuple):
+    """A reference output, and how many examples its prompts show."""
+
+    text: str
+    is_gold: bool
+    shown: Shown
 
 
 def details_of(
@@ -70,18 +81,25 @@ def details_of(
     samples = {each.index: _rows_by_task(_samples(each), wanted) for each in rounds}
     answers = {each.index: _references(each, wanted) for each in rounds}
     perturbation = make_perturbation(config.perturbation, config.seed)
+    most = Shown(config.prompt.n_positive_examples, config.prompt.n_negative_examples)
     for task_id in task_ids:
         details: Details = {}
+        fitted: dict[str, Shown] = {}
         for each in rounds:
+            given = answers[each.index].get(task_id, {})
+            fitted |= {instance: answer.shown for instance, answer in given.items()}
             own = {
                 "pairs": pairs[each.index].get(task_id, []),
-                "answers": answers[each.index].get(task_id, {}),
+                "answers": {instance: answer.text for instance, answer in given.items()},
+                "gold": any(answer.is_gold for answer in given.values()),
                 "samples": samples[each.index].get(task_id, [])[:_MOST_SAMPLES],
             }
             details[str(each.index)] = {name: value for name, value in own.items() if value}
         if task := tasks.get(task_id):
+            shown = max(fitted.values(), default=most.of(task))
             numbers = {row[1] for each in rounds for row in pairs[each.index].get(task_id, [])}
-            details["prompts"] = _prompts(task, perturbation, config, sorted(numbers - {0}))
+            details["prompts"] = _prompts(task, perturbation, shown, sorted(numbers - {0}))
+            details["fewer"] = [name for name, fits in fitted.items() if fits < shown]
             measured = {row[0] for each in rounds for row in pairs[each.index].get(task_id, [])}
             details["instances"] = {
                 each.id: {"input": shorten(each.input), "gold": [*map(shorten, each.outputs[:3])]}
@@ -92,14 +110,14 @@ def details_of(
 
 
 def _prompts(
-    task: Task, perturbation: Perturbation, config: ScoreConfig, numbers: Sequence[int]
+    task: Task, perturbation: Perturbation, shown: Shown, numbers: Sequence[int]
 ) -> dict[int, str]:
     """What stands before the instance, by number of the perturbation; 0 is the original."""
-    prompt = config.prompt
-    shown = Shown(prompt.n_positive_examples, prompt.n_negative_examples).of(task)
-    if perturbation.config.name == "paraphrase":  # made by a model, and not kept with the run
-        numbers = ()
-    return {j: _text(perturbation.apply(task, j, shown), shown) for j in (0, *numbers)}
+    prompts = {0: _text(task, shown)}
+    for j in numbers:
+        with suppress(InputError):  # paraphrases that a model made are not kept with the run
+            prompts[j] = _text(perturbation.apply(task, j, shown), shown)
+    return prompts
 
 
 def _text(task: Task, shown: Shown) -> str:
@@ -112,13 +130,19 @@ def _text(task: Task, shown: Shown) -> str:
 
 
 def _pairs(folder: DetailFiles) -> pl.DataFrame | None:
-    """Instance, j, p and whether the output stays the greedy one under prompt j."""
+    """Instance, j, p and whether the output stays the greedy one under prompt j.
+
+    That is null where it is not under the original one either, as gold outputs mostly are not.
+    """
     if not folder.pairs.is_file():
         return None
     table = pl.read_parquet(folder.pairs, glob=False)
     kept = pl.col("is_greedy") if "is_greedy" in table.columns else pl.lit(None, pl.Boolean)
+    instance = ("task_id", "instance_id")
+    never = ((pl.col("perturbation") == 0) & ~kept).any().over(instance)
     p = pl.col("probability").round(5)
-    return table.select("task_id", "instance_id", "perturbation", p, kept.alias("is_greedy"))
+    greedy = pl.when(~never).then(kept).alias("is_greedy")
+    return table.select(*instance, "perturbation", p, greedy)
 
 
 def _samples(folder: DetailFiles) -> pl.DataFrame | None:
@@ -140,12 +164,12 @@ def _rows_by_task(table: pl.DataFrame | None, wanted: Collection[str]) -> dict[s
     return {str(key[0]): part.rows() for key, part in parts.items()}
 
 
-def _references(folder: DetailFiles, wanted: Collection[str]) -> dict[str, dict[str, str]]:
-    """The model's answers under the original prompt, by task and instance.
+def _references(folder: DetailFiles, wanted: Collection[str]) -> dict[str, dict[str, _Answer]]:
+    """The reference outputs, by task and instance.
 
     Lines of journals are taken as they are: their records check much that is not shown.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, _Answer]] = {}
     for path in {folder.journal, folder.race_journal}:
         if not path.is_file():
             continue
@@ -160,8 +184,13 @@ def _references(folder: DetailFiles, wanted: Collection[str]) -> dict[str, dict[
                 for task_id, references in given.items():
                     if task_id in wanted:
                         own = found.setdefault(task_id, {})
-                        own |= {each["instance_id"]: shorten(each["text"]) for each in references}
+                        own |= {each["instance_id"]: _answer(each) for each in references}
     return found
+
+
+def _answer(record: Mapping[str, Any]) -> _Answer:
+    shown = Shown(record["n_positive_examples"], record["n_negative_examples"])
+    return _Answer(shorten(record["text"]), record["finish_reason"] == "gold", shown)
 
 
 def shorten(text: str) -> str:

@@ -7,16 +7,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.process.settings import flag_value
 from engine.weights.checkpoint_check import PICKLES, check_whole
 from engine.weights.identity import weights_identity
 from engine.weights.manifest import MANIFEST_NAME, read_manifest
 from engine.weights.models import (
     BUNDLED_MODEL,
+    check_context,
     expanded,
     local_folder,
     looks_like_path,
     resolve_model,
 )
+from training.config.run_config import RunConfig
 from training.run.run_folder import RunFolder
 from training.run.state import RunState, read_state
 
@@ -76,6 +79,25 @@ def check_base(state: RunState | None, model: str) -> None:
             f"{base.in_words()}; put them back, or take another run folder",
             field="model.name",
         )
+
+
+def check_fit(config: RunConfig, model: str) -> None:
+    """That what is here of a run's model can be loaded, with the context that the run asks for.
+
+    Args:
+        model: Folder or hub id of the run's model.
+
+    Raises:
+        InputError: If a file is broken, or an engine of the run's own would refuse the context.
+    """
+    check_whole(model, flag_value(config.engine.flags, "load-format"))
+    if config.engine.urls or flag_value(config.engine.flags, "max-model-len"):
+        return
+    try:
+        check_context(model, config.model.max_model_len)
+    except InputError as error:
+        field = error.field and "model.max_model_len"
+        raise InputError(error.problem, file=error.file, field=field) from error
 
 
 def weights_here(model: str) -> str | None:

@@ -92,22 +92,30 @@ class DevicePlan:
         return train.model_copy(update={name: getattr(self.train, name) for name in pieces})
 
 
+def count_weights(folder: Path) -> int | None:
+    """Number of parameters of the model in a folder; None where no safetensors file tells."""
+    try:
+        files = folder.glob("*.safetensors")
+        tensors = [tensor for file in files for tensor in read_safetensors_header(file)]
+    except (OSError, InputError):
+        return None
+    return sum(math.prod(tensor.shape) for tensor in tensors) or None
+
+
 def read_model_size(folder: Path) -> ModelSize | None:
     """The size of the model in a folder; None where that is not plain from its files."""
+    weights = count_weights(folder)
+    if weights is None:
+        return None
     try:
         config = json.loads((folder / "config.json").read_text())
-        files = sorted(folder.glob("*.safetensors"))
-        shapes = [tensor.shape for file in files for tensor in read_safetensors_header(file)]
         heads = int(config["num_attention_heads"])
         hidden = int(config["hidden_size"])
         size = int(config.get("head_dim") or hidden // heads)
         layers = int(config["num_hidden_layers"])
         kv_heads = int(config.get("num_key_value_heads") or heads)
         inner, vocabulary = int(config["intermediate_size"]), int(config["vocab_size"])
-    except (OSError, ValueError, LookupError, TypeError, InputError):
-        return None
-    weights = sum(math.prod(shape) for shape in shapes)
-    if not weights:
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     return ModelSize(weights, layers, hidden, inner, vocabulary, 2 * layers * kv_heads * size)
 

@@ -14,6 +14,8 @@ from training.run.base_model import weights_here
 from training.run.run_folder import RunFolder
 from training.run.state import RunState
 
+_GO_BACK = "jostle reload --base goes back to what the engine was started with"
+
 
 def require_live(engine: Engine, folder: RunFolder, state: RunState) -> str:
     """Have the weights live that the next step needs; their version.
@@ -28,7 +30,7 @@ def require_live(engine: Engine, folder: RunFolder, state: RunState) -> str:
     check_model(weights, state)
     live = weights.version
     if live != version and state.live_round is None:
-        check_version(live, version, "the engine")
+        check_version(live, version, "the engine", f"; {_GO_BACK}")
     elif live != version:
         assert state.live_round is not None
         make_live(engine, folder.round(state.live_round).checkpoint, version)
@@ -73,7 +75,7 @@ def check_prompts(weights: WeightsState, builder: PromptBuilder, model: str, *, 
     if new and not weights.is_base and weights.version != published:
         raise InputError(
             f"the engine serves {weights.in_words()}, which was loaded later; a run begins with "
-            f"{model}: jostle reload --base goes back to what the engine was started with",
+            f"{model}: {_GO_BACK}",
             field="engine.urls",
         )
 
@@ -119,7 +121,7 @@ def check_readable(checkpoint: Path, version: str) -> None:
         raise InputError(f"holds {found!r}, not {version!r}", file=checkpoint)
 
 
-def check_version(found: str, expected: str, where: str) -> None:
+def check_version(found: str, expected: str, where: str, hint: str = "") -> None:
     """`EngineError` unless `found` is the expected weights version."""
     if found != expected:
-        raise EngineError(f"{where} belongs to weights {found!r}, not {expected!r}")
+        raise EngineError(f"{where} belongs to weights {found!r}, not {expected!r}{hint}")

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.pools.estimate import SAMPLE_TASKS, Rate, TaskSample, estimate
+from engine.process.gpu_memory import visible_gpus
 from engine.prompts import PromptBuilder
 from engine.questions.question_registry import find_question
 from engine.tasks import Record, Task
+from engine.weights.models import local_folder
 from training.config.run_config import RunConfig
+from training.run.device_plan import count_weights
 from training.run.round_races import RoundRaces
 from training.run.run_pools import Pools
 from training.trainer.training_rows import build_rows
@@ -58,7 +61,8 @@ class RunPlan(Record):
         seconds: Time of scoring and training together, without starts of engine and trainer; none
             without a rate. Reckoned with computed tokens: a trained one costs three times a scored
             one.
-        disk_bytes: What the run folder grows to, at most; none when the model is no folder.
+        disk_bytes: What the run folder grows to, at most; none where no safetensors file of the
+            model is here.
         free_bytes: What the file system has left.
     """
 
@@ -171,19 +175,20 @@ def _training_size(config: RunConfig, pools: Pools, builder: PromptBuilder) -> t
 
 def _disk_bytes(config: RunConfig, rounds: Sequence[RoundPlan], location: str) -> int | None:
     """Checkpoints that stay, one more while it is written, the trainer's own, and the records."""
-    folder = Path(location)
-    if not folder.is_dir():
+    weights = count_weights(local_folder(location))
+    if weights is None:
         return None
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    train = config.train
+    half = train.precision == "bfloat16" or (train.precision == "auto" and visible_gpus())
     kept = config.total_rounds
     if config.checkpoints.keep_last is not None:
         kept = min(kept, config.checkpoints.keep_last + config.checkpoints.keep_best)
-    resumable = config.train.checkpoint_steps is not None or config.train.validation_tasks > 0
-    # Float32 weights and two moments of AdamW each, twice: the new one is written beside the old.
-    trainer = 2 * 3 * weights if resumable else 0
+    # A new one is written beside the old one, and with validation beside the best one as well.
+    resumable = 3 if train.validation_tasks else 2 if train.checkpoint_steps is not None else 0
+    # An adapter is small beside the weights it belongs to. Of these, float32 and AdamW's moments.
+    trainer = 0 if train.lora is not None else resumable * 3 * 4 * weights
+    published = 0 if train.publish == "adapter" else (2 if half else 4) * weights * (kept + 1)
     records = _BYTES_PER_PAIR * sum(each.pairs + each.samples for each in rounds)
-    # An adapter is small beside the weights it belongs to.
-    published = 0 if config.train.publish == "adapter" else weights * (kept + 1)
     return published + trainer + records
 
 

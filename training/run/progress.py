@@ -18,25 +18,16 @@ class Progress(Protocol):
             total: How many units it has; none when that is not known yet.
             unit: What is counted: `tasks`, `steps`, ...
         """
-        ...
+        return
 
     def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
         """The step has got to `done` units in all; `total` corrects the one given before."""
-        ...
+        return
 
     def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
         """The step is done and recorded; `summary` says in a phrase what came out."""
-        ...
+        return
 
 
-class Silent:
+class Silent(Progress):
     """Tells nobody."""
-
-    def begin(self, round_index: int, step: RunStep, total: int | None, unit: str) -> None:
-        """Ignored."""
-
-    def advance(self, done: int, total: int | None = None, detail: str = "") -> None:
-        """Ignored."""
-
-    def end(self, round_index: int, step: RunStep, seconds: float, summary: str) -> None:
-        """Ignored."""

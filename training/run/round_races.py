@@ -64,11 +64,13 @@ class RoundRaces:
         """A race of some of the tasks; it names those that cannot be measured.
 
         Raises:
-            InputError: If the budget does not pay for its start.
+            InputError: If none of them can be measured, or the budget does not pay for its start.
         """
         ids = [task.id for task in tasks]
         runners = [self._runners[task_id] for task_id in ids if task_id in self._runners]
         others = [task_id for task_id in ids if task_id not in self._runners]
+        if not runners:
+            raise InputError("no task that could be measured is left", field="select.race")
         try:
             return Race(runners, self.config, unmeasurable=others)
         except InputError as error:

@@ -46,7 +46,8 @@ from training.tables.record_files import read_json, write_parquet
 from training.tables.score_journal import SkipJournal
 from training.tables.task_columns import task_row, task_table
 from training.trainer.checkpoint import publish
-from training.trainer.trainer_process import TrainProgress, TrainResult, run_trainer
+from training.trainer.resume import read_result
+from training.trainer.trainer_process import TrainProgress, run_trainer
 
 
 class Run:
@@ -207,7 +208,7 @@ class Run:
     def _publish(self, index: int) -> tuple[str, str]:
         self.progress.begin(index, RunStep.PUBLISH, None, "files")
         round_folder = self.folder.round(index)
-        result = read_json(round_folder.training / "result.json", TrainResult)
+        result = read_result(round_folder.training)
         manifest = publish(result, round_folder.checkpoint, index)
         return manifest.version, manifest.version
 
@@ -221,7 +222,7 @@ class Run:
     def _evaluate(self, index: int) -> tuple[str, str]:
         version = require_live(self.engine, self.folder, self.state)
         round_folder = self.folder.round(index)
-        result = read_json(round_folder.training / "result.json", TrainResult)
+        result = read_result(round_folder.training)
         rows = read_json(round_folder.training / "rows.json", RowsSummary)
         uncertainty, scoring = None, Usage()
         skipped: tuple[str, ...] = ()

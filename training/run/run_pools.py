@@ -24,6 +24,7 @@ from engine.tasks import Pool, Task
 from training.config.run_config import PoolConfig, RunConfig
 from training.evaluation.evaluator import build_evaluation_set
 from training.selection import Selection, select_tasks
+from training.tables.task_columns import task_row, task_table
 from training.trainer.trainer_process import check_trainer
 
 BUNDLED = "bundled"
@@ -56,14 +57,25 @@ class Pools(NamedTuple):
 
 
 def load_pools(config: RunConfig) -> Pools:
+    """`read_pools`, when it is checked that a run can go through with them.
+
+    Raises:
+        InputError: If a file is faulty, a task is on both sides or has no gold output, or the pool
+            is too small for the rounds.
+    """
+    pools = read_pools(config)
+    check_pools(pools, config)
+    return pools
+
+
+def read_pools(config: RunConfig) -> Pools:
     """The pool and the held-out tasks that the config names.
 
     What runs are compared on (held-out tasks, their instances, validation tasks) is drawn with
     `evaluate.seed`, which tasks of the pool are scored with the run's.
 
     Raises:
-        InputError: If a file is faulty, a task is on both sides or has no gold output, or the pool
-            is too small for the rounds.
+        InputError: If a file is faulty, or there are no two tasks.
     """
     chosen, seed = config.pool, config.evaluate.seed
     options = PoolOptions(
@@ -89,14 +101,12 @@ def load_pools(config: RunConfig) -> Pools:
     left, validation = take_validation(pools.pool, config.train.validation_tasks, seed)
     n_left = None if chosen.max_tasks is None else max(0, chosen.max_tasks - len(validation))
     kept = {task.id for task in (*sample_tasks(left, n_left, config.seed), *validation)}
-    sampled = Pools(
+    return Pools(
         Pool([task for task in pools.pool if task.id in kept], pools.pool.source),
         sample_tasks(pools.held_out, chosen.max_held_out_tasks, seed),
         pools.origin,
         faults.found,
     )
-    check_pools(sampled, config)
-    return sampled
 
 
 def _whole(chosen: PoolConfig, options: PoolOptions, faults: Faults) -> Pool:
@@ -269,6 +279,7 @@ def check_pools(pools: Pools, config: RunConfig) -> None:
             file=pool.source,
             field="select.n_tasks",
         )
+    check_supply(pool, config)
     for source in (pool, held_out):
         for task in source:
             _check_gold(task, source.source)
@@ -276,6 +287,26 @@ def check_pools(pools: Pools, config: RunConfig) -> None:
     if both:
         problem = "the task is both trained on and held out"
         raise InputError(problem, file=held_out.source, record=min(both))
+
+
+def check_supply(pool: Pool, config: RunConfig) -> None:
+    """That the strategy finds in the pool what it needs in every round, as far as that is certain.
+
+    Args:
+        pool: Initial and validation tasks included.
+
+    Raises:
+        InputError: If it does not.
+    """
+    left, _ = take_validation(pool, config.train.validation_tasks, config.evaluate.seed)
+    initial: tuple[str, ...] = ()
+    if config.initial.n_tasks:
+        initial = draw_initial(left, config.initial.n_tasks, config.seed, "base").task_ids
+    tasks = task_table(task_row(task) for task in left if task.id not in initial)
+    try:
+        config.select.strategy.check_supply(tasks, config.select.n_tasks, config.rounds)
+    except InputError as error:
+        raise error.within(pool.source) from error
 
 
 def _check_gold(task: Task, source: str) -> Task:

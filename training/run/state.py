@@ -214,14 +214,17 @@ def find_state(folder: RunFolder, config: RunConfig, pool: Pool, held_out: Pool)
 
 
 def check_same_run(folder: RunFolder, state: RunState, config: RunConfig) -> None:
-    """Refuse to go on with a run under another config.
+    """Refuse to go on with a run under a config by which something else would come out.
 
     Raises:
         InputError: Listing the fields that differ.
     """
     if state.config_digest == config.digest():
         return
-    differences = config_differences(load_config(folder.config), config)
+    begun = load_config(folder.config)
+    differences = config_differences(begun, config)
+    if not differences and state.config_digest == begun.digest():
+        return
     raise InputError(
         "the run was started with another config; take another run folder or undo: "
         + "; ".join(differences or ["config.resolved.toml has been edited"]),

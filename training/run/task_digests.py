@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
-from engine.tasks import Pool, Record, digest_tasks
+from engine.tasks import Pool, Record, Task, digest_tasks
 
 _SHOWN = 3
 
@@ -25,6 +25,10 @@ class TaskDigests(Record):
     def of(cls, pool: Pool, held_out: Pool) -> Self:
         return cls(pool=_digests(pool), held_out=_digests(held_out))
 
+    def unchanged(self, pool: Iterable[Task]) -> tuple[Task, ...]:
+        """Those of some tasks that were in the pool, as they are now."""
+        return tuple(task for task in pool if self.pool.get(task.id) == _digest(task))
+
     def differences(self, other: TaskDigests) -> list[str]:
         """What differs in `other`, as phrases such as `pool: task7 is new`."""
         return [
@@ -34,7 +38,11 @@ class TaskDigests(Record):
 
 
 def _digests(pool: Pool) -> dict[str, str]:
-    return {task.id: digest_tasks([task])[:16] for task in pool}
+    return {task.id: _digest(task) for task in pool}
+
+
+def _digest(task: Task) -> str:
+    return digest_tasks([task])[:16]
 
 
 def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:

@@ -36,6 +36,9 @@ class Diverse(Strategy):
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
 
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.measure, self.column)))
+
     def choose(self, draw: Draw) -> list[Choice]:
         """Greedily; forced tasks count as taken."""
         scores = draw.candidates

@@ -127,6 +127,20 @@ class Stratified(Strategy):
             choices += [replace(each, reason=f"refill: {each.reason}") for each in more]
         return choices
 
+    def check_supply(self, tasks: pl.DataFrame, n: int, rounds: int) -> None:
+        if self.when_short == "refill" or self.column not in tasks.columns:
+            return
+        room = Counter(group_labels(tasks, self.column).to_list())
+        counts = largest_remainder(list(self.shares.values()), n)
+        for name, count in zip(self.shares, counts, strict=True):
+            if count * rounds > room[name]:
+                raise InputError(
+                    f"the stratum {name!r} is to have {count} of {n} tasks in each of {rounds} "
+                    f"rounds, and {room[name]} there are to select from; when_short = 'refill' "
+                    "takes others in their place",
+                    field="select.strategy",
+                )
+
     def _quotas(self, draw: Draw, groups: pl.Series) -> dict[str, int]:
         room = Counter(groups.to_list())
         held = Counter(group_labels(draw.forced, self.column).to_list())
@@ -168,13 +182,18 @@ class ClassificationShare(Strategy):
     when_short: Literal["error", "refill"] = "error"
 
     def choose(self, draw: Draw) -> list[Choice]:
-        strata = Stratified(
+        return self._strata().choose(draw)
+
+    def check_supply(self, tasks: pl.DataFrame, n: int, rounds: int) -> None:
+        self._strata().check_supply(tasks, n, rounds)
+
+    def _strata(self) -> Stratified:
+        return Stratified(
             column="classification",
             shares={"true": self.share, "false": 1 - self.share},
             within=self.within,
             when_short=self.when_short,
         )
-        return strata.choose(draw)
 
 
 class MixPart(Record):

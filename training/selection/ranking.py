@@ -40,6 +40,9 @@ class Ranking(Strategy):
     def columns(self) -> tuple[str, ...]:
         return (self.ranks_by()[0],)
 
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.measure, *self.columns())))
+
     def ranks_by(self) -> tuple[str, str]:
         """The column, and what it is called in words; the strategy's name unless it says."""
         return self.name, self.name.replace("_", " ")

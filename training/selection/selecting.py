@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import polars as pl
@@ -26,7 +26,7 @@ def select(
 ) -> Selection:
     """Choose tasks, among those alone whose prompt uncertainty could be measured.
 
-    A strategy that goes by another question's measure chooses among those that have it.
+    A strategy that goes by another column of numbers chooses among those that have it.
 
     Args:
         scores: One row per task, in any order, with the columns of `scores.parquet`.
@@ -45,12 +45,13 @@ def select(
     task_id = pl.col("task_id")
     held = scores.filter(task_id.is_in(list(forced)))
     open_ = scores.filter(~task_id.is_in([*forced, *excluded]))
-    unmeasurable = open_.clear()
-    if strategy.measure in scores.columns:
-        is_null = pl.col(strategy.measure).is_null()
-        unmeasurable, open_ = open_.filter(is_null), open_.filter(~is_null)
+    unmeasurable: dict[str, list[str]] = {}
+    for column in strategy.needs():
+        if column in open_.columns and (null := open_.filter(pl.col(column).is_null())).height:
+            unmeasurable[column] = null["task_id"].to_list()
+            open_ = open_.drop_nulls(column)
     if not held.height + open_.height:
-        raise InputError("no task that could be measured is left", field=strategy.measure)
+        raise InputError("no task that could be measured is left", field=[*unmeasurable][-1])
     n_open = min(n_tasks - held.height, open_.height)
     choices: list[Choice] = []
     if n_open > 0:
@@ -65,13 +66,7 @@ def select(
         n_candidates=open_.height + held.height,
         excluded=tuple(sorted(set(excluded) & scored)),
         weights_version=scores["weights_version"][0],
-        notes=_notes(
-            n_tasks,
-            held.height + len(choices),
-            set(excluded) - scored,
-            unmeasurable["task_id"].to_list(),
-            strategy.measure,
-        ),
+        notes=_notes(n_tasks, held.height + len(choices), set(excluded) - scored, unmeasurable),
         tasks=_tasks(forced, choices),
     )
 
@@ -134,15 +129,15 @@ def _check_choices(
 
 
 def _notes(
-    n_asked: int, n_taken: int, unknown: set[str], unmeasurable: Sequence[str], measure: str
+    n_asked: int, n_taken: int, unknown: set[str], unmeasurable: Mapping[str, Sequence[str]]
 ) -> tuple[str, ...]:
     notes = []
-    if unmeasurable:
+    for column, ids in unmeasurable.items():
         why = ", for no perturbed prompt differs from the original"
         notes.append(
-            f"{len(unmeasurable)} tasks were left out, such as {unmeasurable[0]}: their "
-            f"{measure.replace('_', ' ')} could not be measured"
-            f"{why if measure == BASE_MEASURE else ''}"
+            f"{len(ids)} tasks were left out, such as {ids[0]}: their "
+            f"{column.replace('_', ' ')} could not be measured"
+            f"{why if column == BASE_MEASURE else ''}"
         )
     if n_taken < n_asked:
         notes.append(f"{n_taken} tasks were taken, {n_asked} asked for: there are no more")

@@ -75,6 +75,22 @@ class Strategy(Record, ABC):
         """Columns of the scores that it goes by."""
         return ()
 
+    def needs(self) -> tuple[str, ...]:
+        """Columns of which a task must have all values to be taken."""
+        return (self.measure,)
+
+    def check_supply(self, tasks: pl.DataFrame, n: int, rounds: int) -> None:
+        """That tasks known before any is scored last for some rounds, as far as that is certain.
+
+        Args:
+            tasks: `task_id` and `training.tables.task_columns.TASK_COLUMNS`.
+            n: Tasks taken in a round.
+
+        Raises:
+            InputError: If they cannot.
+        """
+        return
+
     @abstractmethod
     def choose(self, draw: Draw) -> list[Choice]:
         """The tasks taken, first choice first: candidates, none twice, `draw.n` at most.
@@ -96,9 +112,7 @@ def require_column(scores: pl.DataFrame, column: str) -> None:
 
 def measured_for(scores: pl.DataFrame, strategy: Strategy) -> pl.DataFrame:
     """The tasks that have what a strategy ranks by."""
-    if strategy.measure not in scores.columns:
-        return scores
-    return scores.filter(pl.col(strategy.measure).is_not_null())
+    return scores.drop_nulls([name for name in strategy.needs() if name in scores.columns])
 
 
 def numbers(scores: pl.DataFrame, column: str) -> list[float]:

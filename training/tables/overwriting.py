@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,11 @@ class AskedOf(Record):
 
     Attributes:
         weights: Those of the engine that is asked.
+        output: Name of the file that the work ends in; `WorkFiles.begin` puts it in.
     """
 
     weights: WeightsState
+    output: str = ""
 
 
 class WorkFiles:
@@ -65,13 +68,15 @@ class WorkFiles:
 
         Raises:
             InputError: If the output is there already, an input would be replaced, the folder is
-                missing, or another process is at it, which is named.
+                missing, or another process is at it, which is named; or if the others are those of
+                another output.
         """
         read = list(inputs)
         replaced = overwrite or more
         check_output(self._output, overwrite=replaced, inputs=read)  # before a lock file is made
         with RunLock(self.lock, self._what, self._output):
             check_output(self._output, overwrite=replaced, inputs=read)
+            self._check_own()
             others = (self.settings, *self.written())
             for path in others:
                 # Without settings, nothing else that is there is unfinished work.
@@ -95,7 +100,20 @@ class WorkFiles:
                 path.unlink(missing_ok=True)
         if self.journal.is_file() and self.settings.is_file():
             self._check_same(settings, free)
+        settings = settings.model_copy(update={"output": self._output.name})
         write_json(self.settings, settings.model_dump(mode="json"))
+
+    def _check_own(self) -> None:
+        """That the other files are not those of an output whose name differs by its ending."""
+        try:
+            other = json.loads(self.settings.read_bytes()).get("output")
+        except (OSError, ValueError, AttributeError):  # `begin` tells, if it matters
+            return
+        if other in (None, self._output.name):
+            return
+        if self.journal.is_file() or self._output.with_name(other).is_file():
+            problem = f"is that of {other}; give {self._output.name} another name, not only ending"
+            raise InputError(problem, file=self.settings)
 
     def _check_same(self, settings: AskedOf, free: Collection[str]) -> None:
         try:
@@ -108,7 +126,7 @@ class WorkFiles:
             raise self._other(f"of another model is there, {other or both}", "weights")
         old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
         for field in old:
-            if old[field] != new[field] and field not in ("weights", *free):
+            if old[field] != new[field] and field not in ("weights", "output", *free):
                 raise self._other(f"with another {field} is there", field)
 
     def _other(self, problem: str, field: str | None) -> InputError:

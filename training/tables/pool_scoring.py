@@ -76,12 +76,14 @@ class PoolSurvey:
     Attributes:
         tasks: `task_id` and `TASK_COLUMNS`, in pool order.
         digest: sha256 over all tasks.
+        hashes: Of each task, by its id.
         n_pairs: Pairs that scoring takes, those of a question included.
         n_samples: Outputs that it samples.
     """
 
     tasks: pl.DataFrame
     digest: str
+    hashes: dict[str, int]
     n_pairs: int
     n_samples: int
 
@@ -94,6 +96,7 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> PoolSurvey:
             to be scored.
     """
     rows: list[dict[str, Any]] = []
+    hashes: dict[str, int] = {}
     n_pairs = n_samples = 0
     question = find_question(config)
 
@@ -105,13 +108,33 @@ def survey_pool(pool: LazyPool, config: ScoreConfig) -> PoolSurvey:
                 asked = question.n_asked(task, config)
                 n_pairs, n_samples = n_pairs + asked.pairs, n_samples + asked.samples
             rows.append(task_row(task))
+            hashes[task.id] = hash(task)
             yield task
 
     digest = digest_tasks(watched())
     if not rows:
         why = "".join(f" that is in order; the first fault: {one}" for one in pool.faults.found[:1])
         raise InputError(f"holds no task{why}", file=pool.source)
-    return PoolSurvey(task_table(rows), digest, n_pairs, n_samples)
+    return PoolSurvey(task_table(rows), digest, hashes, n_pairs, n_samples)
+
+
+@dataclass(frozen=True)
+class _SurveyedTasks:
+    """The tasks of a pool, as often as they are gone through; an error if they are other ones."""
+
+    pool: LazyPool
+    hashes: dict[str, int]
+
+    def __iter__(self) -> Iterator[Task]:
+        problem = "changed while it was read; --overwrite scores it anew"
+        n_tasks = 0
+        for task in self.pool:
+            if self.hashes.get(task.id) != hash(task):
+                raise InputError(problem, file=self.pool.source, record=task.id)
+            n_tasks += 1
+            yield task
+        if n_tasks < len(self.hashes):
+            raise InputError(problem, file=self.pool.source)
 
 
 def _measurable(pool: LazyPool, config: ScoreConfig) -> LazyPool:
@@ -149,7 +172,7 @@ def score_pool(
 
     Raises:
         InputError: If an unfinished scoring of something else is there, or the engine finds fault
-            with a task.
+            with a task, or the pool changed after the survey.
         EngineError: If the engine fails, or its weights change under way.
     """
     pool = _measurable(pool, config)
@@ -159,7 +182,8 @@ def score_pool(
     )
     files.begin(settings, free=("pool",))
     order = survey.tasks["task_id"].to_list()
-    scoring = JournaledScoring(pool, order, config, files, weights.version)
+    tasks = _SurveyedTasks(pool, survey.hashes)
+    scoring = JournaledScoring(tasks, order, config, files, weights.version)
     skipped: list[SkippedTask] = []
     scoring.ask(engine, on_score, skipped.append if skip_faulty else None)
     if skip_faulty:

@@ -8,28 +8,22 @@ one counts when our marker, which is written last, is inside.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 from engine.errors import InputError, TrainingError
-from engine.files import write_json
+from engine.files import write_bytes, write_json
 from engine.tasks import Record
 from engine.weights.identity import weights_identity
 from engine.weights.manifest import file_digest
 from engine.weights.models import local_folder
+from training.config.train_config import WITHOUT_EFFECT
 from training.tables.record_files import read_json
 from training.trainer.trainer_process import TrainJob, TrainResult
 
-_WITHOUT_EFFECT = {
-    "launcher",
-    "checkpoint_steps",
-    "report_to",
-    "batch_size",
-    "gradient_accumulation_steps",
-    "gradient_checkpointing",
-}
-
 MARKER = "jostle.json"
+TRAINER_STATE = "trainer_state.json"
 ATTEMPTS, OUTPUTS = "attempt-*", "output-*"
 
 
@@ -55,9 +49,9 @@ def fingerprint(job: TrainJob) -> str:
     In how many pieces a step is computed does not.
     """
     digest = hashlib.sha256()
-    step = job.config.batch_size * job.config.gradient_accumulation_steps
-    config = job.config.model_dump_json(exclude=_WITHOUT_EFFECT)
-    for part in (job.model, job.start or "", str(job.trust_remote_code), config, str(step)):
+    config = job.config.model_dump_json(exclude={*WITHOUT_EFFECT, "checkpoint_steps"})
+    step = str(job.config.rows_per_step)
+    for part in (job.model, job.start or "", str(job.trust_remote_code), config, step):
         digest.update(part.encode() + b"\n")
     for rows in (job.rows, job.validation_rows):
         digest.update((file_digest(rows) if rows else "none").encode() + b"\n")
@@ -100,9 +94,23 @@ def left_result(work: Path) -> TrainResult | None:
         result = read_json(work / "result.json", TrainResult)
     except InputError:
         return None
-    # A copy of a run's folder names the outputs of the first.
-    here = result.output.resolve().parent == work.resolve() and result.output.is_dir()
-    return result if here else None
+    here = work / result.output.name
+    # A copy of a run's folder names the outputs of the first, and may hold half of one.
+    copied = result.output.exists() and result.output.resolve() != here.resolve()
+    return result.model_copy(update={"output": here}) if here.is_dir() and not copied else None
+
+
+def read_result(work: Path) -> TrainResult:
+    """The result of a round's training, its output where the folder is now.
+
+    Args:
+        work: The round's `training/` folder, which may have been moved or copied.
+
+    Raises:
+        InputError: If there is none, or it is broken.
+    """
+    result = read_json(work / "result.json", TrainResult)
+    return result.model_copy(update={"output": work / result.output.name})
 
 
 def remove_outputs(work: Path, keep: Path | None = None) -> None:
@@ -134,6 +142,8 @@ def read_marker(checkpoint: Path) -> CheckpointMarker | None:
 def newest_checkpoint(work: Path, of: str) -> Path | None:
     """The whole checkpoint of a training that has got furthest, over all attempts.
 
+    One counts only beside the best one that it names, which it names by where that is now.
+
     Args:
         work: The round's `training/` folder.
         of: Fingerprint of the training.
@@ -143,9 +153,25 @@ def newest_checkpoint(work: Path, of: str) -> Path | None:
         marker = read_marker(checkpoint)
         if marker is None or marker.fingerprint != of:
             continue
-        if best is None or marker.step > best[0]:
+        if (best is None or marker.step > best[0]) and _knows_best(checkpoint):
             best = (marker.step, checkpoint)
     return best[1] if best else None
+
+
+def _knows_best(checkpoint: Path) -> bool:
+    """Whether the best checkpoint that this one names, if any, is below the same folder.
+
+    transformers names it by an absolute path, and forgets one that a moved run has left behind.
+    """
+    file = checkpoint / TRAINER_STATE
+    state = json.loads(file.read_bytes()) if file.is_file() else {}
+    named = state.get("best_model_checkpoint")
+    if named is None:
+        return True
+    best = checkpoint.parents[1] / Path(named).parent.name / Path(named).name
+    if str(best) != named and best.is_dir():
+        write_bytes(file, json.dumps(state | {"best_model_checkpoint": str(best)}).encode())
+    return best.is_dir()
 
 
 def remove_older(checkpoint: Path, best: str | None) -> None:

@@ -331,6 +331,17 @@ def test_a_race_goes_on_without_a_task_at_which_the_engine_fails(scores: int) ->
     assert not replayed.columns
 
 
+def test_a_task_that_was_left_out_is_an_error_where_none_is_to_be() -> None:
+    tasks, answers = [make_task()], list[RaceAnswer]()
+    engine = FailingEngine("colors", 0, scores=0)
+    grown = make_tables(engine, tasks, skip_faulty=True, on_answer=answers.append)
+    assert grown.extend([step(crossed(2, 2))]) == {}
+    assert make_tables(engine, tasks, skip_faulty=True, answers=answers).skipped
+    with pytest.raises(InputError, match=r"was left out as faulty in .*: no good") as told:
+        make_tables(engine, tasks, answers=answers).extend([step(crossed(2, 2))])
+    assert told.value.record == "colors"
+
+
 def test_an_engine_that_is_dead_skips_no_task() -> None:
     tasks = [make_task(f"task-{index}", n_instances=6) for index in range(4)]
     engine = FailingEngine("none", 0, scores=0, lives=False)

@@ -36,6 +36,14 @@ def test_a_row_per_task_in_order_of_appearance() -> None:
             r"'weights_version': rows of several weights: t0, t1, t2, t3",
         ),
         (
+            PAIRS.with_columns(weights_version=pl.when(pl.col("task_id") > "t2").then("task_id")),
+            r"'weights_version': rows of several weights: None, t3",
+        ),
+        (
+            PAIRS.with_columns(n_tokens=pl.lit(0, pl.Int64)),
+            r"record t0/i0/j=0, field 'n_tokens': must be at least 1",
+        ),
+        (
             PAIRS.with_columns(probability=pl.col("probability") + 3),
             r"record t0, field 'prompt_uncertainty_std': comes to|'prediction_probability'",
         ),
@@ -44,6 +52,18 @@ def test_a_row_per_task_in_order_of_appearance() -> None:
 def test_what_is_wrong_with_a_table_is_said(table: pl.DataFrame, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         compute_measures(table, source="pairs.parquet")
+
+
+def test_a_measure_that_is_named_twice_is_there_once() -> None:
+    assert compute_measures(PAIRS, names=["perplexity", "perplexity"]).width == 2
+
+
+@pytest.mark.parametrize("given", ["prompt", "input"])
+def test_an_answer_without_one_of_its_contexts_is_told(given: str) -> None:
+    answers = draw_table("gold_answers")
+    lacks = (pl.col("given") == given) & (pl.col("task_id") == "t1")
+    with pytest.raises(InputError, match=rf"record t1/i0, field 'given': has no row of '{given}'"):
+        compute_measures(answers.filter(~lacks), "gold_answers")
 
 
 def test_rows_of_two_tasks_are_not_taken_for_one() -> None:

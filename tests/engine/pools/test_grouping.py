@@ -10,7 +10,9 @@ import pytest
 
 from engine.errors import InputError
 from engine.pools import PoolOptions, open_pool
+from engine.pools.grouping import Grouping
 from engine.pools.options import Columns
+from engine.pools.rows import RowReader
 from engine.pools.writing import write_pool
 from engine.tasks import Task
 from tests.engine.pools.test_formats import found, read, write
@@ -60,6 +62,24 @@ def test_what_is_too_large_to_hold_goes_through_files(
     monkeypatch.setattr("engine.pools.grouping._BUCKET_BYTES", 40)
     assert tasks_of(path) == EXPECTED
     assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("bucket", [40, 1 << 20])
+@pytest.mark.parametrize("rows", [ROWS[:3], [*ROWS, ROWS[0] | {"kind": "d"}], [*ROWS, ROWS[0]]])
+def test_rows_that_change_between_the_two_readings_are_told(
+    bucket: int, rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pools.grouping._BUCKET_BYTES", bucket)
+    path, survey = write(tmp_path, "rows.jsonl", ROWS), Grouping._survey
+
+    def then_change(grouping: Grouping, read: RowReader) -> Any:
+        surveyed = survey(grouping, read)
+        write(tmp_path, "rows.jsonl", rows)
+        return surveyed
+
+    monkeypatch.setattr(Grouping, "_survey", then_change)
+    with pytest.raises(InputError, match=r"rows.jsonl.*: changed while it was read"):
+        tasks_of(path)
 
 
 @pytest.mark.parametrize("bucket", [40, 1 << 20])

@@ -68,6 +68,15 @@ def test_every_fault_of_a_list_is_told(tmp_path: Path) -> None:
         f"{LINE}, instances[1], field 'input': expected a text, found a number",
         f"{LINE}, instances[2], field 'input': missing",
     ]
+    bad = OWN | {"labels": [3, "r", None], "instances": [{"id": "1", "outputs": [1, "r", 2]}]}
+    faults, _, _ = found(write(tmp_path, "texts.jsonl", [OWN | {"id": "first"}, bad]))
+    assert faults == [
+        f"{LINE}, labels[0]: expected a text, found a number",
+        f"{LINE}, labels[2]: expected a text, found null",
+        f"{LINE}, instances[0], field 'input': missing",
+        f"{LINE}, instances[0], field 'outputs.0': expected a text, found a number",
+        f"{LINE}, instances[0], field 'outputs.2': expected a text, found a number",
+    ]
 
 
 @pytest.mark.parametrize(

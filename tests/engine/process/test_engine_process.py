@@ -348,6 +348,12 @@ def test_plugins_that_nobody_names_are_those_of_vllm(
     assert (tmp_path / "plugins").read_text() == "a_platform,an_architecture,jostle"
 
 
+def test_a_full_disk_is_told_with_the_log_s_name() -> None:
+    told = r"^/dev/full: cannot be written: No space left on device"
+    with pytest.raises(InputError, match=told):
+        EngineProcess.start("no-model", weights_root=None, log_file=Path("/dev/full"))
+
+
 def test_logits_are_no_log_probabilities() -> None:
     with pytest.raises(InputError, match="field '--logprobs-mode': scoring needs log-prob"):
         EngineProcess.start(

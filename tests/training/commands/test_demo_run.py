@@ -50,6 +50,16 @@ def test_arguments_end_up_in_the_config() -> None:
     assert {config.seed, config.score.seed, config.train.seed, config.evaluate.seed} == {3}
 
 
+def test_the_context_is_no_longer_than_the_model_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"n_positions": 1024}')
+    assert demo_config(model=str(tmp_path)).model.max_model_len == 1024
+    monkeypatch.setattr("engine.weights.models.local_folder", lambda _: tmp_path)
+    assert demo_config(model="gpt2").model.max_model_len == 1024, "the copy of the hub's cache"
+    assert demo_config(model="gpt2").model.name == "gpt2"
+
+
 @pytest.mark.parametrize(
     ("tasks", "rounds", "selected"), [(None, 1, 12), (None, 3, 9), (8, 1, 4), (3, 2, 1)]
 )

@@ -148,12 +148,55 @@ def test_a_dry_run_counts_and_writes_nothing_but_the_config(
     scored = plan.rounds[1].score_tokens
     assert plan.seconds == pytest.approx(19.2 * (1 + trained / scored), rel=0.01)
     assert plan.disk_bytes is not None
-    assert plan.disk_bytes >= 3 * 1000
+    assert plan.disk_bytes >= 3 * 4 * 1000
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.planned.toml"]
     assert read_config(tmp_path / "run" / "config.planned.toml") == config
     assert isinstance(console.file, io.StringIO)
     assert "GB are free" in console.file.getvalue()
     assert "samples" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "gpus", "bytes_per_weight"),
+    [
+        ([], 0, 3 * 4),  # two rounds and one that is being written, in float32 on a CPU
+        ([], 1, 3 * 2),
+        (["train.precision=bfloat16"], 0, 3 * 2),
+        (["checkpoints.keep_last=1", "checkpoints.keep_best=false"], 0, 2 * 4),
+        (["train.checkpoint_steps=1"], 0, 3 * 4 + 2 * 12),  # weights and two moments in float32
+        (["train.validation_tasks=1", "train.precision=bfloat16"], 0, 3 * 2 + 3 * 12),
+        (["train.checkpoint_steps=1", "train.lora.rank=2"], 0, 3 * 4),
+    ],
+)
+def test_a_dry_run_counts_what_is_kept_on_disk(
+    config_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    gpus: int,
+    bytes_per_weight: int,
+) -> None:
+    for module in ("training.run.planning", "training.commands.launch"):
+        monkeypatch.setattr(f"{module}.visible_gpus", lambda: (Gpu("GPU", None, None),) * gpus)
+    file, console = tmp_path / "model" / "model.safetensors", silent()
+
+    def planned() -> int | None:
+        run = tmp_path / "run"
+        _, plan = commands.plan_from_file(
+            config_file, run_dir=run, overrides=overrides, console=console
+        )
+        return plan.disk_bytes
+
+    few = planned()
+    save_file({"w": np.zeros(2000, np.float16)}, file)
+    many = planned()
+    assert few is not None
+    assert many is not None
+    assert many - few == 1000 * bytes_per_weight
+    file.rename(file.with_name("model.bin"))
+    assert planned() is None
+    assert isinstance(console.file, io.StringIO)
+    assert "disk     unknown: no safetensors file of the model" in console.file.getvalue()
 
 
 def test_a_dry_run_says_how_a_gpu_is_shared(
@@ -221,6 +264,41 @@ def test_another_config_is_refused_before_an_engine_is_started(
     with RunLock(tmp_path / "run" / "run.lock"), pytest.raises(InputError, match="works on this"):
         commands.run_from_file(config_file, run_dir=tmp_path / "run", console=silent())
     assert fakes.events == []
+
+
+def test_a_refused_start_leaves_the_list_of_what_was_left_out(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine
+) -> None:
+    def run(*overrides: str) -> None:
+        commands.run_from_file(
+            config_file,
+            run_dir=tmp_path / "run",
+            overrides=["pool.skip_faulty=true", *overrides],
+            console=silent(),
+        )
+
+    run()
+    skipped = tmp_path / "run" / "skipped.jsonl"
+    skipped.write_text("as it was\n")
+    with pytest.raises(InputError, match=r"evaluate.max_new_tokens: 4 -> 200"):
+        run("evaluate.max_new_tokens=200")
+    assert skipped.read_text() == "as it was\n"
+
+
+def test_a_context_longer_than_the_model_s_names_the_field_of_the_config(
+    config_file: Path, tmp_path: Path, fakes: FakeEngine
+) -> None:
+    (tmp_path / "model" / "config.json").write_text('{"n_positions": 128}')
+    for go in (commands.run_from_file, commands.plan_from_file):
+        with pytest.raises(InputError, match=r"^field 'model.max_model_len': is 256; .* holds 128"):
+            go(config_file, run_dir=tmp_path / "run", console=silent())
+    commands.run_from_file(
+        config_file,
+        run_dir=tmp_path / "run",
+        overrides=["engine.flags=['--max-model-len=128']"],
+        console=silent(),
+    )
+    assert fakes.events[0] == "start"
 
 
 def test_the_engine_may_stop_while_the_trainer_works(

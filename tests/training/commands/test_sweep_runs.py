@@ -23,6 +23,7 @@ from training.commands.sweep_runs import (
     kept_engine,
     run_folder,
     run_sweep,
+    shared_folder,
     shared_steps,
 )
 from training.config.run_config import EngineConfig, PoolConfig, RunConfig
@@ -30,7 +31,8 @@ from training.report.display import RichProgress
 from training.run.rounds import Run
 from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools
-from training.run.state import RunState, save_state
+from training.run.state import RunState, read_state, save_state
+from training.selection import parse_strategy
 
 PROGRESS = RichProgress(Console(file=io.StringIO()))
 
@@ -151,7 +153,38 @@ def test_wrong_names_are_told_before_anything_is_run(tmp_path: Path) -> None:
         run_sweep(on_files(CONFIG, tmp_path), ["random"], [0, 0], tmp_path, PROGRESS, runs)
     with pytest.raises(InputError, match="sweep, field 'seed': Input should be greater"):
         run_sweep(on_files(CONFIG, tmp_path), ["random"], [0, -1], tmp_path, PROGRESS, runs)
+    config = on_files(CONFIG, tmp_path)
+    share = parse_strategy({"name": "classification_share", "share": 1.0})
+    select = config.select.model_copy(update={"strategy": share})
+    config, names = config.model_copy(update={"select": select}), ["random", share.name]
+    with pytest.raises(InputError, match="'true' is to have 2 of 2 tasks in each of 2 rounds"):
+        run_sweep(config, names, [0], tmp_path, PROGRESS, runs)
     assert not runs.events
+
+
+def test_shared_steps_that_went_on_by_themselves_are_not_forked(tmp_path: Path) -> None:
+    """As by `jostle run` in their folder, which then selects at random."""
+    runs, config = Runs(1), on_files(CONFIG, tmp_path)
+    with pytest.raises(KilledError):
+        run_sweep(config, STRATEGIES, [0], tmp_path / "sweep", PROGRESS, runs)
+    shared = shared_folder(tmp_path / "sweep", 0)
+    state = read_state(shared)
+    save_state(shared, state.complete(1.0, "base"))
+    with pytest.raises(InputError, match=r"shared-seed-0: has gone on by itself, past the steps"):
+        run_sweep(config, STRATEGIES, [0], tmp_path / "sweep", PROGRESS, Runs())
+    assert not run_folder(tmp_path / "sweep", STRATEGIES[1], 0).path.exists()
+
+
+def test_a_full_disk_while_steps_are_copied_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path, *, copy: bool) -> None:
+        raise OSError(28, "No space left on device", str(source))
+
+    monkeypatch.setattr("training.commands.sweep_runs.link_or_copy", refuse)
+    told = r"uncertainty-seed-0: cannot be written: .*No space left on device.*; nothing is lost"
+    with pytest.raises(InputError, match=told):
+        run_sweep(on_files(CONFIG, tmp_path), STRATEGIES, [0], tmp_path, PROGRESS, Runs())
 
 
 def test_every_run_has_the_pools_of_its_seed(tmp_path: Path) -> None:

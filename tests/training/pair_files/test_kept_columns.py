@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,18 @@ def seen(*windows: Any) -> KeptColumns:
 
 
 @pytest.mark.parametrize("values", [(LARGE, 0.5), (-LARGE, 1, 0.5), (0.5, LARGE)])
+@pytest.mark.parametrize(
+    "put",
+    [lambda n: n, lambda n: {"in": n}, lambda n: [{"in": [None, n]}, None]],
+    ids=["bare", "struct", "list"],
+)
 def test_integers_that_are_too_large_beside_fractions_are_told_when_they_are_seen(
-    values: tuple[float, ...],
+    values: tuple[float, ...], put: Callable[[float], Any]
 ) -> None:
     with pytest.raises(
         InputError, match=r"fits no column of a .parquet file, write .jsonl"
     ) as told:
-        seen(*values)
+        seen(*map(put, values))
     assert (told.value.file, told.value.field) == ("in.jsonl", "n")
 
 

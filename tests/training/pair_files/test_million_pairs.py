@@ -68,10 +68,11 @@ def test_a_million_pairs(tmp_path: Path, url: str) -> None:
     assert process.returncode == 0
 
     out, peaks = tmp_path / "out.jsonl", []
+    journal = PairJournal(tmp_path / "out.jsonl.journal.jsonl")
     kept = []
     for growth in random.Random(0).choices(range(N_ROWS // 10), k=N_KILLS):
         process = start(given, out, url)
-        mib, n_pairs = killed_after(process, growth, PairJournal(tmp_path / "out.journal.jsonl"))
+        mib, n_pairs = killed_after(process, growth, journal)
         peaks.append(mib)
         kept.append(n_pairs)
     process = start(given, out, url)

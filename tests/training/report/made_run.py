@@ -138,7 +138,10 @@ def _make_round(
         schema_overrides=PAIR_COLUMNS,
     )
     write_parquet(round_folder.pairs, pairs)
-    references = [{"instance_id": f"i{n}", "text": f"answer <b>{n}</b>"} for n in range(3)]
+    fitted = {"finish_reason": "stop", "n_positive_examples": 1, "n_negative_examples": 0}
+    references = [
+        {"instance_id": f"i{n}", "text": f"answer <b>{n}</b>", **fitted} for n in range(3)
+    ]
     lines = [json.dumps({"task_id": task_id, "references": references}) for task_id in ids]
     round_folder.journal.write_text("".join(line + "\n" for line in lines))
     selection = Selection(

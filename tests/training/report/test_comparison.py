@@ -38,6 +38,9 @@ def test_runs_are_paired_by_seed_and_task(tmp_path: Path) -> None:
     assert len(data["facts"]) == 4
     sweep.write(tmp_path / "curves.svg")
     assert "tasks trained on" in (tmp_path / "curves.svg").read_text()
+    sweep.runs["random"][1].round(1).metrics.unlink()  # one seed that is not as far yet
+    reached = [(row["run"], row["trained"]) for row in sweep.curves() if row["metric"] == "ROUGE-L"]
+    assert reached == [("random", 0), ("random", 4), ("sure", 0), ("sure", 4), ("sure", 8)]
 
 
 def test_runs_on_other_held_out_tasks_are_not_compared(tmp_path: Path) -> None:

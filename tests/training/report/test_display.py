@@ -8,7 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from training.report.display import RichProgress
+from training.evaluation.evaluator import Evaluation, Score
+from training.report.display import RichProgress, evaluation_table
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -57,6 +58,19 @@ def test_a_long_summary_stays_below_itself_on_a_narrow_terminal() -> None:
     assert len(lines) > 1
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 80 for line in lines)
     assert " ".join("".join(lines).split()).count("amount_of_money") == 1
+
+
+def test_a_category_stands_beside_the_row_of_its_name() -> None:
+    scores = [Score(rouge_l=float(n), exact_match=0.0, n_instances=n) for n in range(4)]
+    evaluation = Evaluation(
+        overall=scores[3],
+        kinds={"generation": scores[2]},
+        categories={"all": scores[1], "generation": scores[0]},
+        tasks={},
+    )
+    names, *_, counts = evaluation_table("eval", evaluation).columns
+    rows = [*zip(names.cells, counts.cells, strict=True)]
+    assert rows == [("all", "3"), ("generation", "2"), ("all", "1"), ("generation", "0")]
 
 
 @pytest.mark.parametrize("total", [None, 8])

@@ -11,10 +11,13 @@ import polars as pl
 import pytest
 
 from engine.measures import map_categories
+from engine.pools.writing import write_pool
+from engine.tasks import Pool
 from engine.variance.overlap import expected_overlap, in_words
 from engine.variance.rank_intervals import rank_intervals
 from tests.training.report.made_run import NASTY, make_records, make_tasks
 from tests.training.report.page_data import page_data
+from training.config.run_config import PoolConfig, load_config
 from training.report.map_table import map_table
 from training.report.number_places import place_numbers
 from training.report.report_data import COLUMNS, cost_rows, curve_rows, rank_rows
@@ -75,6 +78,20 @@ def test_the_map_of_a_run_is_a_picture_of_its_data(tmp_path: Path) -> None:
         slope, start = np.polyfit(values, places, 1)
         assert sign * slope > 0
         assert places == pytest.approx(start + slope * values, abs=1e-3)
+
+
+def test_a_pool_that_was_edited_is_not_shown_as_what_was_scored(tmp_path: Path) -> None:
+    tasks = make_tasks(12)
+    folder, file = make_records(tmp_path / "run", tasks), tmp_path / "pool.jsonl"
+    config = load_config(folder.config)
+    pool = PoolConfig(path=str(file), held_out="bundled")
+    folder.config.write_text(config.model_copy(update={"pool": pool}).to_toml())
+    changed = tasks[1].model_copy(update={"definition": "something else"})
+    write_pool(Pool((tasks[0], changed)), file)  # too few for the rounds, too
+    shown = page_data(write_run_report(folder))["tasks"]
+    assert len(shown["id"]) == 12
+    texts = dict(zip(shown["id"], shown["definition"], strict=True))
+    assert {name: text for name, text in texts.items() if text} == {"task-0": tasks[0].definition}
 
 
 @pytest.mark.slow

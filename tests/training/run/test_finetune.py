@@ -155,6 +155,29 @@ def test_a_result_that_is_not_of_this_training_is_never_used(tmp_path: Path, why
     assert result.output.is_dir() == (why == "copied")
 
 
+def test_the_result_of_a_run_that_was_moved_is_used(tmp_path: Path) -> None:
+    events: list[str] = []
+    attempt(tmp_path / "work", fake_trainer(events), POOL)
+    (tmp_path / "work").rename(tmp_path / "moved")
+    result = attempt(tmp_path / "moved", fake_trainer(events), POOL)
+    assert len(events) == 1
+    assert result.output.parent == tmp_path / "moved"
+    assert result.output.is_dir()
+
+
+@pytest.mark.parametrize("way", ["moved", "copied"])
+def test_a_run_that_was_taken_elsewhere_publishes_its_own(tmp_path: Path, way: str) -> None:
+    with pytest.raises(KilledError):
+        make_run(tmp_path / "run", die_at=("begin", 0, RunStep.PUBLISH)).run()
+    take: Any = shutil.copytree if way == "copied" else shutil.move
+    take(tmp_path / "run", tmp_path / "elsewhere")
+    make_run(tmp_path / "elsewhere").run()
+    assert len(list(tmp_path.glob("run/round-00/training/output-*"))) == (way == "copied")
+    if way == "copied":
+        make_run(tmp_path / "run").run()
+        assert read_records(tmp_path / "run") == read_records(tmp_path / "elsewhere")
+
+
 def test_a_training_of_a_model_that_was_replaced_begins_anew(tmp_path: Path) -> None:
     model, events = tmp_path / "model", list[str]()
     model.mkdir()

@@ -146,6 +146,12 @@ def test_a_round_s_race_goes_on_without_tasks_at_which_the_engine_fails(tmp_path
         assert not faulty & {*each.read_scores()["task_id"], *each.read_selection().task_ids}
 
 
+def test_a_round_s_race_without_a_task_that_can_be_measured_is_refused(tmp_path: Path) -> None:
+    races = RoundRaces(Pool([*POOL, make_task("task-8", "color")]), CONFIG, make_builder())
+    with pytest.raises(InputError, match=r"'select.race': no task that could be measured is left"):
+        races.race([make_task("task-8", "color")])
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """The folder of a run that nothing happened to, and how many answers it took."""

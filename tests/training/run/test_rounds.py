@@ -308,7 +308,8 @@ def test_a_lost_score_stops_the_run(tmp_path: Path) -> None:
 def test_an_engine_with_foreign_weights_is_refused_on_resume(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         make_run(tmp_path, die_at=("begin", 0, RunStep.SCORE)).run()
-    with pytest.raises(EngineError, match="the engine belongs to weights 'other', not 'base'"):
+    told = r"the engine belongs to weights 'other', not 'base'; jostle reload --base goes back"
+    with pytest.raises(EngineError, match=told):
         make_run(tmp_path, FakeEngine(version="other")).run()
 
 
@@ -334,6 +335,29 @@ def test_another_config_or_pool_is_refused_on_resume(tmp_path: Path) -> None:
         make_run(tmp_path, config=other)
     with pytest.raises(InputError, match=r"'pool_digest': .*other tasks.*: pool: task-6 is new"):
         make_run(tmp_path, pool_size=7)
+
+
+def in_pieces(**fields: Any) -> RunConfig:
+    return CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update=fields)})
+
+
+def test_a_run_goes_on_with_fewer_rows_at_once(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    """As the trainer's death for want of memory asks for; and it may change again."""
+    with pytest.raises(KilledError):
+        make_run(tmp_path, die_at=("begin", 0, RunStep.TRAIN)).run()
+    pieces = {"batch_size": 2, "gradient_accumulation_steps": 4, "gradient_checkpointing": True}
+    with pytest.raises(KilledError):
+        make_run(tmp_path, config=in_pieces(**pieces), die_at=("end", 0, RunStep.TRAIN)).run()
+    with pytest.raises(InputError, match=r"another config.*: train.batch_size: 8 -> 4$"):
+        make_run(tmp_path, config=in_pieces(batch_size=4))
+    stored = RunFolder(tmp_path).config
+    stored.write_text(stored.read_text().replace("learning_rate = 1e-05", "learning_rate = 0.5"))
+    other = in_pieces(learning_rate=0.5, gradient_checkpointing=True)
+    with pytest.raises(InputError, match=r"config.resolved.toml has been edited"):
+        make_run(tmp_path, config=other)
+    stored.write_text(CONFIG.to_toml())
+    make_run(tmp_path).run()
+    assert read_records(tmp_path) == undisturbed
 
 
 def test_training_may_go_on_from_the_last_checkpoint(tmp_path: Path) -> None:

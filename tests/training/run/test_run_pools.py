@@ -117,6 +117,37 @@ def test_what_would_stop_a_run_late_is_found_early() -> None:
         check_pools(Pools(make_pool(4), Pool([bare]), ""), CONFIG)
 
 
+HALVES = {"name": "stratified", "column": "category", "shares": {"a": 0.5, "b": 0.5}}
+ALL_OF_A = {"name": "stratified", "column": "category", "shares": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more", "told"),
+    [
+        (HALVES, {}, ""),
+        (ALL_OF_A, {}, "'a' is to have 2 of 2 tasks in each of 2 rounds, and 3 there"),
+        (ALL_OF_A | {"when_short": "refill"}, {}, ""),
+        (ALL_OF_A | {"column": "map_category"}, {}, ""),
+        ({"name": "classification_share", "share": 0.5}, {}, "'true' is to have 1 of 2 .* and 0 "),
+        # The seeds draw two of the three tasks of `a`, and three of the four of `b`.
+        (HALVES, {"initial": {"n_tasks": 3}, "seed": 4}, "'a' .* 1 of 2 .* 2 rounds, and 1 there"),
+        (HALVES, {"train": {"validation_tasks": 3}}, "'b' .* 1 of 2 .* 2 rounds, and 1 there"),
+    ],
+)
+def test_strata_that_cannot_be_filled_in_every_round_are_found_early(
+    strategy: dict[str, Any], more: dict[str, Any], told: str
+) -> None:
+    pool = Pool([make_task(f"t-{n}", category="aaabbbb"[n]) for n in range(7)], "pool.jsonl")
+    pools = Pools(pool, make_pool(2, "held", "other"), "")
+    values = {"rounds": 2, "select": {"n_tasks": 2, "strategy": strategy}, **more}
+    config = RunConfig.model_validate(values)
+    if not told:
+        check_pools(pools, config)
+        return
+    with pytest.raises(InputError, match=rf"pool.jsonl, field 'select.strategy': .*{told}"):
+        check_pools(pools, config)
+
+
 @pytest.mark.parametrize("held_out", ["auto", "FILE"])
 def test_runs_of_any_seed_are_compared_on_the_same_tasks_and_instances(
     tmp_path: Path, held_out: str

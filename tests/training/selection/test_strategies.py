@@ -129,6 +129,34 @@ def test_high_uncertainty_first_and_ties_by_task_id() -> None:
     assert high.settings == {"name": "prompt_uncertainty", "direction": "high"}
 
 
+@pytest.mark.parametrize(
+    ("values", "column"),
+    [
+        ("flip_rate", "flip_rate"),
+        ({"name": "column", "column": "perplexity"}, "perplexity"),
+        ({"name": "diverse", "column": "flip_rate"}, "flip_rate"),
+        ({"name": "per_category", "within": "flip_rate"}, "flip_rate"),
+        ({"name": "mix", "parts": [{"share": 1, "strategy": "flip_rate"}]}, "flip_rate"),
+    ],
+)
+def test_tasks_without_a_value_to_rank_by_are_left_out(values: Any, column: str) -> None:
+    known = pl.col("task_id").is_in(["task-1", "task-2", "task-3"])
+    scores = draw_scores(12).with_columns(pl.when(known).then(column).alias(column))
+    strategy = parse_strategy(values)
+    chosen = select(scores, strategy, 5)
+    assert sorted(chosen.task_ids) == ["task-1", "task-2", "task-3"]
+    assert chosen.notes[-1] == "3 tasks were taken, 5 asked for: there are no more"
+    if column in strategy.needs():
+        left = f"9 tasks were left out, such as task-0: their {column.replace('_', ' ')} could not"
+        assert chosen.notes[0].startswith(left)
+        assert chosen.n_candidates == 3
+        with pytest.raises(InputError, match=rf"'{column}': no task that could be measured is"):
+            select(scores.filter(~known), strategy, 5)
+    not_a_number = pl.when(known).then(float("nan")).otherwise(pl.col(column)).alias(column)
+    with pytest.raises(InputError, match="the score is not a number"):
+        select(scores.with_columns(not_a_number), strategy, 5)
+
+
 def test_random_draws_depend_on_the_seed_and_not_on_the_other_tasks() -> None:
     scores = draw_scores(10)
     all_ranked = select_tasks(scores, "random", 10, 5).task_ids

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import InputError
 from engine.pools import open_pool
 from engine.pools.lazy import LazyPool
 from engine.protocol.api import SkippedTask, TaskScore
@@ -43,7 +44,7 @@ class Engine(NoEngine):
         return live("base")
 
 
-def make_pool(folder: Path) -> LazyPool:
+def make_pool(folder: Path, n_tasks: int = N_TASKS) -> LazyPool:
     tasks = [
         Task.model_validate(
             {
@@ -54,7 +55,7 @@ def make_pool(folder: Path) -> LazyPool:
                 ],
             }
         )
-        for index in range(N_TASKS)
+        for index in range(n_tasks)
     ]
     path = folder / "pool.jsonl"
     path.write_text("".join(task.model_dump_json() + "\n" for task in tasks))
@@ -72,6 +73,26 @@ def test_standard_errors_are_pooled_over_all_tasks(tmp_path: Path) -> None:
     samples = [score.answers["output_disagreement"].rows for score in scores]
     expected = standard_errors([OutputQuestion().grid(each) for each in samples])
     assert table["output_disagreement_error"].to_list() == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "record"),
+    [
+        (lambda lines: lines[:2], None),
+        (lambda lines: [*lines, lines[0].replace("task-0", "task-3")], "task-3"),
+        (lambda lines: [lines[0].replace("say", "tell"), *lines[1:]], "task-0"),
+    ],
+)
+def test_a_pool_that_changes_under_way_is_not_scored(
+    tmp_path: Path, change: Callable[[list[str]], list[str]], record: str | None
+) -> None:
+    pool, files = make_pool(tmp_path, 3), ScoreFiles(tmp_path / "s.parquet")
+    survey, path = survey_pool(pool, CONFIG), tmp_path / "pool.jsonl"
+    path.write_text("\n".join(change(path.read_text().splitlines())))
+    with pytest.raises(InputError, match="changed while it was read") as told:
+        score_pool(pool, survey, Engine(), CONFIG, files)
+    assert told.value.record == record
+    assert not files.scores.exists()
 
 
 def test_no_standard_error_is_less_than_what_rounding_makes(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from engine.tasks import Task
 from tests.engine.weights.served import live
 from tests.training.fakes import make_score
 from tests.training.tables.test_score_tables import Engine
+from training.pair_files.file_scoring import LogprobFiles
 from training.tables.overwriting import AskedOf
 from training.tables.pool_racing import RaceFiles
 from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
@@ -46,6 +47,33 @@ class Meanwhile(Engine):
             yield each
             if number == 0:
                 self.again()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_files_of_a_race_are_not_those_of_another(
+    tmp_path: Path, finished: bool, overwrite: bool
+) -> None:
+    one, other = RaceFiles(tmp_path / "top.txt"), RaceFiles(tmp_path / "top.ids")
+    (one.selected if finished else one.journal).touch()
+    one.begin(AskedOf(weights=live("v1")))
+    before = one.settings.read_bytes()
+    with pytest.raises(InputError, match=r"is that of top.txt; give top.ids another name"):
+        other.claim(overwrite=overwrite).__enter__()
+    assert one.settings.read_bytes() == before
+    one.selected.unlink(missing_ok=True)
+    one.journal.unlink(missing_ok=True)
+    with other.claim(overwrite=overwrite):
+        other.begin(AskedOf(weights=live("v2")))
+
+
+def test_outputs_of_one_stem_share_nothing(tmp_path: Path) -> None:
+    scores, lines = ScoreFiles(tmp_path / "s.parquet"), LogprobFiles(tmp_path / "s.jsonl")
+    ours, others = (
+        {each for each in vars(files).values() if isinstance(each, Path)}
+        for files in (scores, lines)
+    )
+    assert not ours & others
 
 
 def test_a_second_scoring_of_the_same_is_refused_and_told_who_is_at_it(tmp_path: Path) -> None:

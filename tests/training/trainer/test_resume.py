@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,27 @@ def test_the_furthest_whole_checkpoint_of_the_same_training_counts(tmp_path: Pat
     found = newest_checkpoint(tmp_path, "a")
     assert found is not None
     assert found.name == "checkpoint-8"
+
+
+def test_a_checkpoint_knows_its_best_one_where_the_run_is_now(tmp_path: Path) -> None:
+    """transformers names it by an absolute path, and forgets one that is not there."""
+    work = tmp_path / "work"
+    best = make_checkpoint(work, "0", 4)
+    newest = make_checkpoint(work, "1", 8)
+    log = {"log_history": [{"grad_norm": float("nan")}], "best_global_step": 4}
+    (newest / "trainer_state.json").write_text(
+        json.dumps(log | {"best_model_checkpoint": str(best)})
+    )
+    assert newest_checkpoint(work, "a") == newest
+    work.rename(tmp_path / "moved")
+    found = newest_checkpoint(tmp_path / "moved", "a")
+    assert found == tmp_path / "moved" / "attempt-1" / "checkpoint-8"
+    state = json.loads((found / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(tmp_path / "moved" / "attempt-0" / "checkpoint-4")
+    assert state["best_global_step"] == 4
+    best = make_checkpoint(tmp_path / "moved", "2", 6)
+    shutil.rmtree(tmp_path / "moved" / "attempt-0")
+    assert newest_checkpoint(tmp_path / "moved", "a") == best, "the furthest has lost its best one"
 
 
 def test_older_checkpoints_go_but_the_best(tmp_path: Path) -> None:
@@ -85,6 +108,8 @@ def test_the_fingerprint_holds_all_that_decides_the_outcome(tmp_path: Path) -> N
     assert fingerprint(job.model_copy(update={"model": "n"})) != first
     assert fingerprint(job.model_copy(update={"start": "another commit"})) != first
     assert fingerprint(job.model_copy(update={"config": TrainConfig(seed=1)})) != first
+    pieces = TrainConfig(batch_size=2, gradient_accumulation_steps=4, gradient_checkpointing=True)
+    assert fingerprint(job.model_copy(update={"config": pieces})) == first
     (tmp_path / "rows").write_bytes(b"2")
     assert fingerprint(job) != first
 

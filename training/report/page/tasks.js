@@ -39,13 +39,15 @@ async function showDetails(task, round) {
   const own = found[data.round_indices[data.rounds.indexOf(round)]] || {};
   const pairs = (own.pairs || []).map(([instance, j, p, kept]) => ({ instance, j, p, kind: kept == null ? "perturbed" : kept ? "answer kept" : "answer flips" }));
   if (pairs.length) {
-    place.append(el("p", "How likely the model's answer is under every prompt: a ring under the original one, a tick under each perturbed one.", "soft"));
+    place.append(el("p", `How likely the ${own.gold ? "gold output" : "model's answer"} is under every prompt: a ring under the original one, a tick under each perturbed one.`, "soft"));
     const strip = el("div", "", "chart"), instances = new Set(pairs.map(pair => pair.instance));
     strip.id = "strip"; place.append(strip);
-    Charts.put("strip", { pairs }, `Probabilities of the answers to ${instances.size} instances of ${data.tasks.id[task]}`);
+    Charts.put("strip", { pairs }, `Probabilities of the ${own.gold ? "gold outputs of" : "answers to"} ${instances.size} instances of ${data.tasks.id[task]}`);
   }
   if (found.instances) place.append(el("h3", "Answers"), answers(found, own));
-  if (found.prompts) place.append(el("h3", "Prompts"), prompts(found.prompts, pairs));
+  if (!found.prompts) return;
+  place.append(el("h3", "Prompts"), prompts(found.prompts, pairs));
+  if (found.fewer.length) place.append(el("p", `Prompts of these instances had room for fewer examples: ${found.fewer.join(", ")}.`, "soft"));
 }
 
 function answers(found, own) {
@@ -56,7 +58,7 @@ function answers(found, own) {
     item.append(el("div", id, "soft"));
     line("input", instance.input);
     if (instance.gold.length) line("gold", instance.gold.join(" | "));
-    if (answer != null) line("answer", answer || "(empty)");
+    if (answer != null) line(own.gold ? "scored gold output" : "answer", answer || "(empty)");
     for (const [which, j, output] of own.samples || [])
       if (which === id && j > 0 && output !== answer) said.set(output, (said.get(output) ?? new Set()).add(j));
     for (const [output, numbers] of said) line(`under prompt ${[...numbers].join(", ")}`, output || "(empty)");
