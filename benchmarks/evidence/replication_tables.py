@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +17,9 @@ from rich.table import Table
 
 from benchmarks.evidence.datamodel_tables import PROBABILITY, UNCERTAINTY, Runs
 from benchmarks.evidence.evidence_pools import family
+from benchmarks.evidence.partial_effects import with_ones
 from benchmarks.evidence.shoot_out import BASE, CONTESTANTS, EVERYTHING, N_ROUNDS, N_SEEDS
+from benchmarks.evidence.task_subsets import means
 from training.evaluation.bootstrap import MeanDifference, crossed_difference
 from training.report.charts.picture import write_picture
 
@@ -145,11 +148,9 @@ def _show(curves: Curves, console: Console, of_family: str | None) -> None:
     high = [name for name in HIGH_U if name in curves.names]
     if high and (less := curves.less_random(high, range(N_ROUNDS))):
         n_seeds = len(curves.common(high, range(N_ROUNDS)))
-        tested = f"no test before {N_SEEDS}"
-        if curves.outcome != "rouge_l":
-            tested = "not tested"
-        elif n_seeds >= N_SEEDS and len(high) == len(HIGH_U):
-            tested = f"p = {less.p:.3f}"
+        tested = "not tested"
+        if curves.outcome == "rouge_l" and len(high) == len(HIGH_U):
+            tested = f"p = {less.p:.3f}" if n_seeds >= N_SEEDS else f"no test before {N_SEEDS}"
         console.print(
             f"mean of {len(high)} strategies that look for high U and of {N_ROUNDS} rounds, less "
             f"random, {n_seeds} seeds: {_interval(less, digits)} ({tested})"
@@ -243,7 +244,8 @@ def show_together(
     console.print(
         f"partial effect of U given P over {old.height} runs of the datamodel and {more.height} "
         f"last rounds, {len(both.of_subset)} subsets, per standard deviation of U (the intervals "
-        "take runs of one seed, which share instances, for independent)"
+        "take runs of one seed, which share instances, and subsets, which share tasks, for "
+        "independent)"
     )
     for outcome, (title, digits) in OUTCOMES.items():
         if both.large_family:
@@ -252,6 +254,37 @@ def show_together(
             effect = both.as_sample(outcome, UNCERTAINTY, PROBABILITY).fixed[1]
             beside = "tasks as a sample"
         console.print(f"  {title}, {beside}: {effect.shown(digits + 1)}")
+    only = Runs(old, predictors)
+    console.print(
+        f"\n{n_tasks} tasks less random ones, by the plane of U and P over {old.height} runs"
+    )
+    for outcome, (title, digits) in OUTCOMES.items():
+        curves = Curves(records, outcome)
+        known = {name: _by_the_plane(only, curves, name) for name in curves.names}
+        expected = {name: value for name, value in known.items() if not math.isnan(value)}
+        if RANDOM not in expected:
+            continue
+        said = ", ".join(
+            f"{name} {value - expected[RANDOM]:+.{digits}f} "
+            f"(it is {curves.mean(name, LAST) - curves.mean(RANDOM, LAST):+.{digits}f})"
+            for name, value in expected.items()
+            if name != RANDOM
+        )
+        console.print(f"  {title}: {said}")
+
+
+def _by_the_plane(runs: Runs, curves: Curves, name: str) -> float:
+    """What U and P of the tasks that a contestant ended with say of its outcome, in the mean."""
+    columns = [runs.column(each) for each in (UNCERTAINTY, PROBABILITY)]
+    design = with_ones(*(runs.x(each) for each in (UNCERTAINTY, PROBABILITY)))
+    _, *slopes = np.linalg.lstsq(design, runs.y(curves.outcome), rcond=None)[0]
+    places = {task_id: at for at, task_id in enumerate(runs.predictors["task_id"])}
+    last = [tasks for tasks in curves.chosen(name, LAST) if len(tasks) == runs.n_tasks]
+    if not last:  # of a map category there may be too few
+        return math.nan
+    ended = [tuple(places[task_id] for task_id in tasks) for tasks in last]
+    moved = [slope * means(ended, column) for slope, column in zip(slopes, columns, strict=True)]
+    return float(np.mean(np.sum(moved, axis=0)))
 
 
 _ROWS = alt.NamedData("rows")

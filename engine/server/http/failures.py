@@ -35,6 +35,7 @@ _SAID: dict[int | str, str] = {
     400: "Something is wrong with the request; nothing was scored.",
     401: "The API key is missing or wrong.",
     403: "The admin key is missing or wrong.",
+    408: "The body of the request stopped coming.",
     413: "The request exceeds a limit of the server; the message names it.",
     500: "The engine failed at it.",
     503: "Not now: weights are being loaded, too much is going on, or the engine is being "
