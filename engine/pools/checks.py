@@ -15,7 +15,7 @@ from engine.unicode_text import NOT_UNICODE, is_unicode
 
 logger = logging.getLogger(__name__)
 
-_PART = re.compile(r"(^|, )[^,/]*\w\[\d+\][^,/]*$")
+_PART = re.compile(r"(^(Instances|(Posi|Nega)tive Examples)|, [^,/]*\w)\[\d+\][^,/]*$")
 
 
 class Faults:

@@ -13,13 +13,13 @@ from engine.pools.lazy import LazyPool
 from engine.pools.writing import write_left_out
 from engine.prompts import PromptBuilder
 from engine.protocol.engine_calls import Engine
-from engine.weights.checkpoint_check import check_whole
 from engine.weights.manifest import Manifest
 from engine.weights.models import resolve_model
 from training.commands.launch import make_builder
-from training.config.run_config import EvaluateConfig, RunConfig
+from training.config.run_config import EngineConfig, EvaluateConfig, RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
 from training.report.display import RichProgress
+from training.run.base_model import check_fit
 from training.run.finetune import train_rows
 from training.run.live_engine import check_version
 from training.run.run_pools import check_run, load_pools, take_validation
@@ -82,7 +82,7 @@ def train_on(
             problem = reasons.get(task_id, "the pool holds no such task to train on")
             raise InputError(problem, file=tasks, record=task_id)
     location = str(resolve_model(config.model.name))
-    check_whole(location)
+    check_fit(config.model_copy(update={"engine": EngineConfig()}), location)
     with RunLock(output / "run.lock"), progress:
         write_left_out(output / "skipped.jsonl", pools.left_out)
         started = time.monotonic()

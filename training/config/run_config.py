@@ -332,7 +332,8 @@ def config_differences(left: RunConfig, right: RunConfig) -> list[str]:
     a step is computed.
     """
     same_steps = left.train.rows_per_step == right.train.rows_per_step
-    aside = UNBOUND | {"train": WITHOUT_EFFECT} if same_steps else UNBOUND
+    pieces = WITHOUT_EFFECT - {"launcher"}  # which decides how many processes take such steps
+    aside = UNBOUND | {"train": pieces} if same_steps else UNBOUND
     old, new = (_flatten(each.model_dump(mode="json", exclude=aside)) for each in (left, right))
     names = [*old, *(name for name in new if name not in old)]
     return [

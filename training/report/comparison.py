@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
@@ -78,14 +79,19 @@ class Comparison:
             if len(repeats) == 1:
                 rows += curve_rows(next(iter(repeats.values())), name)
                 continue
-            points: dict[tuple[str, int], list[float]] = {}
+            points: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
             for folder in repeats.values():
+                reached: Counter[str] = Counter()
                 for row in curve_rows(folder):
-                    points.setdefault((row["metric"], row["trained"]), []).append(row["value"])
-            for (metric, trained), values in points.items():
-                if len(values) < len(repeats):
+                    points.setdefault((row["metric"], reached[row["metric"]]), []).append(row)
+                    reached[row["metric"]] += 1
+            for (metric, _), seen in points.items():
+                if len(seen) < len(repeats):
                     continue
-                place = {"run": name, "metric": metric, "trained": trained}
+                values = [row["value"] for row in seen]
+                place = {
+                    "run": name, "metric": metric, "trained": fmean(row["trained"] for row in seen)
+                }  # fmt: skip
                 rows.append(
                     place | {"value": fmean(values), "low": min(values), "high": max(values)}
                 )

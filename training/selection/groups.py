@@ -41,6 +41,9 @@ class MapCategory(Strategy):
     category: Literal["ambiguous", "easy", "difficult"]
     within: AnyStrategy = Random()
 
+    def needs(self) -> tuple[str, ...]:
+        return _needs(self, self.within)
+
     def choose(self, draw: Draw) -> list[Choice]:
         groups = group_labels(draw.candidates, "map_category")
         return _choose_within(draw, groups, self.category, draw.n, self.within)
@@ -64,8 +67,10 @@ class PerCategory(Strategy):
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
 
+    def needs(self) -> tuple[str, ...]:
+        return _needs(self, self.within)
+
     def choose(self, draw: Draw) -> list[Choice]:
-        draw = _measured(draw, self.within)
         groups = group_labels(draw.candidates, self.column)
         room = Counter(groups.to_list())
         held = Counter(group_labels(draw.forced, self.column).to_list())
@@ -112,8 +117,10 @@ class Stratified(Strategy):
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
 
+    def needs(self) -> tuple[str, ...]:
+        return _needs(self, self.within)
+
     def choose(self, draw: Draw) -> list[Choice]:
-        draw = _measured(draw, self.within)
         groups = group_labels(draw.candidates, self.column)
         quotas = self._quotas(draw, groups)
         choices = [
@@ -180,6 +187,9 @@ class ClassificationShare(Strategy):
     share: Share = 0.356
     within: AnyStrategy = PromptUncertainty()
     when_short: Literal["error", "refill"] = "error"
+
+    def needs(self) -> tuple[str, ...]:
+        return _needs(self, self.within)
 
     def choose(self, draw: Draw) -> list[Choice]:
         return self._strata().choose(draw)
@@ -251,17 +261,15 @@ def group_labels(scores: pl.DataFrame, column: str) -> pl.Series:
     return scores[column].cast(pl.String).fill_null("none")
 
 
-def _measured(draw: Draw, within: Strategy) -> Draw:
-    """The draw among tasks that the strategy can rank."""
-    candidates = measured_for(draw.candidates, within)
-    return replace(draw, candidates=candidates, n=min(draw.n, candidates.height))
+def _needs(strategy: Strategy, within: Strategy) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((strategy.measure, *within.needs())))
 
 
 def _choose_within(
     draw: Draw, groups: pl.Series, name: str, n: int, within: Strategy
 ) -> list[Choice]:
     """Up to `n` tasks of one group."""
-    members = measured_for(draw.candidates.filter(groups == name), within)
+    members = draw.candidates.filter(groups == name)
     n = min(n, members.height)
     if n == 0:
         return []

@@ -109,8 +109,8 @@ class WorkFiles:
             other = json.loads(self.settings.read_bytes()).get("output")
         except (OSError, ValueError, AttributeError):  # `begin` tells, if it matters
             return
-        if other in (None, self._output.name):
-            return
+        if other in (None, self._output.name) or Path(other).stem != self._output.stem:
+            return  # or all of them were renamed
         if self.journal.is_file() or self._output.with_name(other).is_file():
             problem = f"is that of {other}; give {self._output.name} another name, not only ending"
             raise InputError(problem, file=self.settings)

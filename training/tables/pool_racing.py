@@ -151,9 +151,9 @@ def plan_pool_race(
                 yield fit
 
     race = plan_race(fitting(), config, builder, rules, by_category=by_category, on_task=on_task)
-    if left_out is not None:
-        write_left_out(files.skipped, left_out.found)
     if not tasks:
+        if left_out is not None:
+            write_left_out(files.skipped, left_out.found)
         raise InputError(f"no instance can be scored; {files.skipped} says why", file=pool.source)
     return race, [task for task in tasks if task.id not in race.unmeasurable]
 
@@ -190,6 +190,8 @@ def race_on_disk(
     weights = engine.weights()
     settings = RaceSettings.of(race, tasks, weights, config, by_category=by_category)
     files.begin(settings)
+    if left_out is not None:
+        write_left_out(files.skipped, left_out.found)
     result, pairs = race_with_journal(
         race,
         engine,
@@ -208,6 +210,7 @@ def race_on_disk(
     known = task_table(task_row(task) for task in tasks)
     write_parquet(files.pairs, pairs)
     write_parquet(files.scores, with_columns_of(race_scores(result, pairs, config), known))
+    files.selected.unlink(missing_ok=True)  # of a race with less to spend
     write_json(files.result, result.model_dump(mode="json"))
     write_names(files.selected, result.selected)
     return result

@@ -51,7 +51,7 @@ def fingerprint(job: TrainJob) -> str:
     digest = hashlib.sha256()
     config = job.config.model_dump_json(exclude={*WITHOUT_EFFECT, "checkpoint_steps"})
     step = str(job.config.rows_per_step)
-    for part in (job.model, job.start or "", str(job.trust_remote_code), config, step):
+    for part in (job.start or job.model, str(job.trust_remote_code), config, step):
         digest.update(part.encode() + b"\n")
     for rows in (job.rows, job.validation_rows):
         digest.update((file_digest(rows) if rows else "none").encode() + b"\n")

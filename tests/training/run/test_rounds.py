@@ -350,6 +350,8 @@ def test_a_run_goes_on_with_fewer_rows_at_once(tmp_path: Path, undisturbed: dict
         make_run(tmp_path, config=in_pieces(**pieces), die_at=("end", 0, RunStep.TRAIN)).run()
     with pytest.raises(InputError, match=r"another config.*: train.batch_size: 8 -> 4$"):
         make_run(tmp_path, config=in_pieces(batch_size=4))
+    with pytest.raises(InputError, match=r"another config.*: train.launcher: "):
+        make_run(tmp_path, config=in_pieces(launcher=("srun", "-n2")))
     stored = RunFolder(tmp_path).config
     stored.write_text(stored.read_text().replace("learning_rate = 1e-05", "learning_rate = 0.5"))
     other = in_pieces(learning_rate=0.5, gradient_checkpointing=True)

@@ -105,7 +105,8 @@ def test_the_fingerprint_holds_all_that_decides_the_outcome(tmp_path: Path) -> N
     job = make_job(tmp_path, "m")
     first = fingerprint(job)
     assert fingerprint(job.model_copy(update={"attempt": tmp_path / "attempt-1"})) == first
-    assert fingerprint(job.model_copy(update={"model": "n"})) != first
+    assert fingerprint(job.model_copy(update={"model": "n"})) == first, "it was moved"
+    assert fingerprint(job.model_copy(update={"model": "n", "start": None})) != first
     assert fingerprint(job.model_copy(update={"start": "another commit"})) != first
     assert fingerprint(job.model_copy(update={"config": TrainConfig(seed=1)})) != first
     pieces = TrainConfig(batch_size=2, gradient_accumulation_steps=4, gradient_checkpointing=True)
