@@ -41,8 +41,13 @@ def test_block(
     found: dict[str, Any] = {}
     with pl.Config(tbl_cols=-1, tbl_width_chars=1000):
         exec(compile(block.text, block.place, "exec"), found)
-    assert found["paris"].logprob > found["rome"].logprob
-    assert "prompt_uncertainty" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    if "paris" in found:
+        assert found["paris"].logprob > found["rome"].logprob
+        assert "prompt_uncertainty" in said
+    else:
+        assert '[" Paris"]' in said
+        assert found["sample"].text in said
 
 
 def curl(command: str) -> None:
