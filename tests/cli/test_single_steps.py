@@ -71,6 +71,11 @@ def test_training_on_named_tasks(
     code, shown = jostle(*command[:-1], tmp_path / "new", *kept)
     assert code == 2
     assert "record pool-01: is kept for validation (train.validation_tasks)" in shown
+    model = {"model_type": "llama", "max_position_embeddings": 64}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(model))
+    code, shown = jostle(*command[:-1], tmp_path / "new", "--set", "engine.urls=['http://other']")
+    assert code == 2
+    assert "field 'model.max_model_len': is 256; the model's context holds 64 tokens" in shown
     assert events == ["train from model"], "nothing was trained for what is wrong"
 
 
