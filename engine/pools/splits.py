@@ -86,7 +86,7 @@ def official_split(path: Path, task_ids: Iterable[str]) -> Split | None:
 
 
 def write_split(
-    tasks: Iterable[Task],
+    pool: LazyPool,
     split: Split,
     folder: Path,
     *,
@@ -97,14 +97,15 @@ def write_split(
     """Write `train_tasks.txt` and `test_tasks.txt`, one task id a line, and the two pools.
 
     Args:
-        tasks: The tasks of the pool; gone through once for each side.
+        pool: Gone through once for each side.
         folder: Where the files go; made if it is not there.
         lists_only: Leave out the pools, `train.jsonl` and `test.jsonl`.
         overwrite: Whether files that are there may be replaced.
         inputs: The files that the tasks are read from.
 
     Raises:
-        InputError: If the folder is a file, or see `engine.files.check_output`.
+        InputError: If the folder is a file, a task is no longer there, or see
+            `engine.files.check_output`.
     """
     sides = {"train": split.train, "test": split.test}
     endings = ["_tasks.txt"] if lists_only else ["_tasks.txt", ".jsonl"]
@@ -116,9 +117,17 @@ def write_split(
     for name, ids in sides.items():
         write_names(folder / f"{name}_tasks.txt", ids)
         if not lists_only:
-            chosen = set(ids)
-            own = (task for task in tasks if task.id in chosen)
-            write_pool(own, folder / f"{name}.jsonl", overwrite=overwrite)
+            write_pool(_all_of(pool, ids), folder / f"{name}.jsonl", overwrite=overwrite)
+
+
+def _all_of(pool: LazyPool, ids: Iterable[str]) -> Iterator[Task]:
+    left = set(ids)
+    for task in pool:
+        if task.id in left:
+            left.remove(task.id)
+            yield task
+    if left:
+        raise InputError("changed while it was read", file=pool.source, record=min(left))
 
 
 def split_pool(pool: LazyPool, *, by: str, share: float, seed: int, official: bool) -> Split:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from engine.errors import InputError
 from engine.pools import open_pool
+from engine.pools.splits import split_pool, write_split
 from engine.tasks import Task
 from tests.training.http_engine import HttpEngine, http_engine
 
@@ -229,6 +231,18 @@ def test_tasks_are_split_by_themselves(jostle: Any, pool: Path, tmp_path: Path) 
     ):
         code, shown = jostle("pool", "split", pool, folder, *words)
         assert (code, complaint in shown) == (2, True), shown
+
+
+def test_a_pool_that_changes_under_a_split_is_no_half_of_it(pool: Path, tmp_path: Path) -> None:
+    opened = open_pool(str(pool))
+    split = split_pool(opened, by="task", share=0.25, seed=0, official=True)
+    first, *others = pool.read_text().splitlines(keepends=True)
+    pool.write_text("".join(others))
+    gone = json.loads(first)["id"]
+    side = "train" if gone in split.train else "test"
+    with pytest.raises(InputError, match=rf"{pool.name}, record {gone}: changed while"):
+        write_split(opened, split, tmp_path / "split", lists_only=False, overwrite=False)
+    assert not (tmp_path / "split" / f"{side}.jsonl").exists()
 
 
 def test_the_split_of_the_authors_is_kept(jostle: Any, niv2: Path, tmp_path: Path) -> None:
