@@ -129,7 +129,7 @@ class EngineLoads:
 
     def offer(self, snapshot: Snapshot) -> None:
         """Takes a snapshot, and returns at once."""
-        if sum(each.cancel() for each in self._running):
+        if sum(not each.done() and each.cancel() for each in self._running):
             logger.warning("weights before those of step %d are left out", snapshot.step)
             self._offered.clear()  # the executor keeps what it was given until its turn comes
         self._offered = [snapshot]

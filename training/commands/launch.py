@@ -40,6 +40,7 @@ from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools, leave_out_unfit, take_validation
 from training.run.state import find_state
 from training.tables.lock import RunLock
+from training.trainer.trainer_check import check_trainable
 from training.trainer.trainer_process import TrainJob, TrainResult, WaitingTrainer, run_trainer
 
 logger = logging.getLogger(__name__)
@@ -349,6 +350,8 @@ def run_config(
             return
         check_base(state, location)
         check_fit(config, location)
+        if state is None:
+            check_trainable(config, location)
         if config.pool.skip_faulty:
             write_left_out(folder.skipped, pools.left_out)
         builder = make_builder(location, config)

@@ -22,6 +22,7 @@ from training.run.round_scoring import check_selection
 from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools, check_run, leave_out_unfit, load_pools
 from training.run.summary import SummaryRow, read_summary
+from training.trainer.trainer_check import check_trainable
 
 PLANNED_CONFIG = "config.planned.toml"
 """What a dry run writes the resolved config to, in the run folder."""
@@ -82,6 +83,7 @@ def plan_from_file(
     config, pools = _opened(config_file, folder, overrides)
     location = str(resolve_model(config.model.name))
     check_fit(config, location)
+    check_trainable(config, location)
     builder = make_builder(location, config)
     pools = leave_out_unfit(pools, config, builder)
     with open_progress(console) as progress:

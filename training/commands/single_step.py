@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from engine.errors import InputError
@@ -20,7 +21,7 @@ from training.config.run_config import EngineConfig, EvaluateConfig, RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
 from training.report.display import RichProgress
 from training.run.base_model import check_fit
-from training.run.finetune import train_rows
+from training.run.finetune import read_rows, train_rows
 from training.run.live_engine import check_version
 from training.run.run_pools import check_run, load_pools, take_validation
 from training.selection.selection_record import read_task_ids
@@ -87,8 +88,9 @@ def train_on(
         write_left_out(output / "skipped.jsonl", pools.left_out)
         started = time.monotonic()
         progress.open("train", None, "steps")
+        work = output / "training"
         result = train_rows(
-            output / "training",
+            work,
             config,
             tasks=pool.subset(ids),
             validation=validation,
@@ -97,7 +99,8 @@ def train_on(
             train=run_trainer,
             on_progress=lambda seen: progress.advance(seen.step, seen.total or None, seen.detail),
         )
-        progress.done("train", time.monotonic() - started, result.summary)
+        summary = result.summary + read_rows(work).left_out_in_words
+        progress.done("train", time.monotonic() - started, summary)
         return publish(result, output / "checkpoint", 0)
 
 
@@ -127,7 +130,7 @@ def evaluate_engine(
     if isinstance(pool.faults, LeftOut):
         pool = pool.where(lambda task: build_evaluation_set([task], builder, config))
     try:
-        asked = build_evaluation_set(list(pool)[:max_tasks], builder, config)
+        asked = build_evaluation_set(list(islice(pool, max_tasks)), builder, config)
     except InputError as fault:
         raise fault.within(pool.source) from fault
     evaluator = Evaluator(asked, config.max_new_tokens)

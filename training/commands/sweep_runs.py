@@ -130,14 +130,16 @@ def run_sweep(
     for seed in seeds:
         validated(TrainConfig, {"seed": seed}, "sweep")
     check_run(config, folder)
+    for seed in seeds:  # which draws tasks of its own
+        pool = load_pools(config_of(config, SHARED_STRATEGY, seed)).pool
+        for strategy in strategies:
+            check_supply(pool, config_of(config, strategy, seed))
     location = base_location(_begun(folder), config.model.name)
     with RunLock(folder / "sweep.lock"), kept_engine(RunFolder(folder)) as engine:
         go = partial(run_one, location=location, engine=engine)
         for seed in seeds:
             shared_config = config_of(config, SHARED_STRATEGY, seed)
             pools = load_pools(shared_config)
-            for strategy in strategies:
-                check_supply(pools.pool, config_of(config, strategy, seed))
             shared = shared_folder(folder, seed)
             go(shared, shared_config, pools, progress, n_steps=shared_steps(config))
             for strategy in strategies:

@@ -325,15 +325,21 @@ def complete(values: dict[str, Any], folder: Path, source: object) -> None:
     resolve_paths(values, folder)
 
 
-def config_differences(left: RunConfig, right: RunConfig) -> list[str]:
+def config_differences(left: RunConfig, right: RunConfig, *, trained: bool = True) -> list[str]:
     """The fields in which two configs differ, as `field: left -> right`.
 
     Those aside that a run may change on its way: `UNBOUND`, and of the training in how many pieces
     a step is computed.
+
+    Args:
+        trained: Whether a training has ended; before, all of it but the validation tasks is aside.
     """
-    same_steps = left.train.rows_per_step == right.train.rows_per_step
-    pieces = WITHOUT_EFFECT - {"launcher"}  # which decides how many processes take such steps
-    aside = UNBOUND | {"train": pieces} if same_steps else UNBOUND
+    aside = UNBOUND
+    if not trained:
+        aside = UNBOUND | {"train": TrainConfig.model_fields.keys() - {"validation_tasks"}}
+    elif left.train.rows_per_step == right.train.rows_per_step:
+        pieces = WITHOUT_EFFECT - {"launcher"}  # which decides how many processes take such steps
+        aside = UNBOUND | {"train": pieces}
     old, new = (_flatten(each.model_dump(mode="json", exclude=aside)) for each in (left, right))
     names = [*old, *(name for name in new if name not in old)]
     return [

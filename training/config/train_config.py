@@ -43,6 +43,9 @@ OWN_ARGUMENTS = frozenset(
         "report_to",
         "disable_tqdm",
         "resume_from_checkpoint",
+        "model_init_kwargs",
+        "chat_template_path",
+        "assistant_only_loss",
         "push_to_hub",
     }
 )

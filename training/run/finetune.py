@@ -13,7 +13,7 @@ from engine.tasks import Pool
 from training.config.run_config import RunConfig
 from training.run.run_folder import RunFolder
 from training.run.summary import RowsSummary
-from training.tables.record_files import write_parquet
+from training.tables.record_files import read_json, write_parquet
 from training.trainer.resume import (
     fingerprint,
     left_result,
@@ -24,6 +24,8 @@ from training.trainer.resume import (
 )
 from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
 from training.trainer.training_rows import TrainingRows, build_rows, choose_probes
+
+ROWS_FILE = "rows.json"
 
 Train = Callable[..., TrainResult]
 """`training.trainer.trainer_process.run_trainer`, or what is called in its place."""
@@ -129,7 +131,7 @@ def train_rows(
         return left
     remove_outputs(work)
     resume_from = newest_checkpoint(work, fingerprint(job))
-    remove_attempts(work, keep=fingerprint(job))
+    remove_attempts(work, keep=resume_from)
     result = train(
         job.model_copy(update={"resume_from": resume_from}),
         job_file=work / "job.json",
@@ -148,7 +150,16 @@ def _write_rows(work: Path, rows: TrainingRows, tasks: Pool, too_long: tuple[str
         tokens=rows.n_tokens,
         too_long=too_long,
     )
-    write_json(work / "rows.json", summary.model_dump(mode="json"))
+    write_json(work / ROWS_FILE, summary.model_dump(mode="json"))
+
+
+def read_rows(work: Path) -> RowsSummary:
+    """What the training in a folder was fed with.
+
+    Raises:
+        InputError: If that is missing or broken.
+    """
+    return read_json(work / ROWS_FILE, RowsSummary)
 
 
 def _rows_of(

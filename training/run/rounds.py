@@ -18,7 +18,7 @@ from engine.variance.overlap import repeat_in_words
 from training.config.run_config import RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
 from training.run.base_model import check_base
-from training.run.finetune import Train, fine_tune
+from training.run.finetune import Train, fine_tune, read_rows
 from training.run.live_engine import check_model, check_version, make_live, require_live
 from training.run.progress import Progress, Silent
 from training.run.pruning import prune
@@ -36,13 +36,12 @@ from training.run.state import RunStep, open_run, save_state
 from training.run.summary import (
     BeforeMetrics,
     RoundMetrics,
-    RowsSummary,
     TrainingMetrics,
     mean_uncertainty,
 )
 from training.selection import Strategy, select
 from training.selection.ranking import Column, PromptUncertainty
-from training.tables.record_files import read_json, write_parquet
+from training.tables.record_files import write_parquet
 from training.tables.score_journal import SkipJournal
 from training.tables.task_columns import task_row, task_table
 from training.trainer.checkpoint import publish
@@ -136,9 +135,9 @@ class Run:
         version, summary = actions[step](index)
         seconds = time.monotonic() - started
         self.state = self.state.complete(seconds, version)
-        save_state(self.folder, self.state)
-        if step == RunStep.EVALUATE:
+        if step == RunStep.EVALUATE:  # before the state: nothing is left to do behind a done run
             prune(self.folder, self.state, self.config.checkpoints)
+        save_state(self.folder, self.state)
         self.progress.end(index, step, seconds, summary)
 
     def _before(self, index: int) -> tuple[str, str]:
@@ -200,7 +199,8 @@ class Run:
             train=self.train,
             on_progress=self._on_training,
         )
-        return self.state.live_version, result.summary
+        rows = read_rows(self.folder.round(index).training)
+        return self.state.live_version, result.summary + rows.left_out_in_words
 
     def _on_training(self, seen: TrainProgress) -> None:
         self.progress.advance(seen.step, seen.total or None, seen.detail)
@@ -223,7 +223,7 @@ class Run:
         version = require_live(self.engine, self.folder, self.state)
         round_folder = self.folder.round(index)
         result = read_result(round_folder.training)
-        rows = read_json(round_folder.training / "rows.json", RowsSummary)
+        rows = read_rows(round_folder.training)
         uncertainty, scoring = None, Usage()
         skipped: tuple[str, ...] = ()
         if round_folder.scores.is_file():

@@ -25,7 +25,7 @@ from training.config.run_config import PoolConfig, RunConfig
 from training.evaluation.evaluator import build_evaluation_set
 from training.selection import Selection, select_tasks
 from training.tables.task_columns import task_row, task_table
-from training.trainer.trainer_process import check_trainer
+from training.trainer.trainer_check import check_trainer
 
 BUNDLED = "bundled"
 HELD_OUT_SHARE = 0.25

@@ -100,6 +100,11 @@ class RunState(Record):
         reloads = [record.round for record in self.completed if record.step == RunStep.RELOAD]
         return reloads[-1] if reloads else None
 
+    @property
+    def has_trained(self) -> bool:
+        """Whether a training has ended."""
+        return any(record.step == RunStep.TRAIN for record in self.completed)
+
     def is_done(self, n_steps: int | None = None) -> bool:
         """Whether all steps are done, or so many of them."""
         return self.current_step is None or (n_steps is not None and len(self.completed) >= n_steps)
@@ -174,7 +179,7 @@ def open_run(
     """
     state = find_state(folder, config, pool, held_out)
     if state is not None:
-        return state
+        return _under(config, folder, state)
     state = RunState(
         config_digest=config.digest(),
         pool_digest=pool.digest(),
@@ -186,6 +191,17 @@ def open_run(
     write_bytes(folder.config, config.to_toml().encode())
     write_json(folder.tasks, TaskDigests.of(pool, held_out).model_dump(mode="json"))
     save_state(folder, state)
+    return state
+
+
+def _under(config: RunConfig, folder: RunFolder, state: RunState) -> RunState:
+    """The state of a run that goes on under a config whose training may have been corrected."""
+    if state.has_trained:
+        return state
+    # First the state: after a kill in between, the corrected config goes on.
+    state = state.model_copy(update={"config_digest": config.digest()})
+    save_state(folder, state)
+    write_bytes(folder.config, config.to_toml().encode())
     return state
 
 
@@ -216,13 +232,15 @@ def find_state(folder: RunFolder, config: RunConfig, pool: Pool, held_out: Pool)
 def check_same_run(folder: RunFolder, state: RunState, config: RunConfig) -> None:
     """Refuse to go on with a run under a config by which something else would come out.
 
+    How it trains decides nothing before its first training has ended, and may be corrected.
+
     Raises:
         InputError: Listing the fields that differ.
     """
     if state.config_digest == config.digest():
         return
     begun = load_config(folder.config)
-    differences = config_differences(begun, config)
+    differences = config_differences(begun, config, trained=state.has_trained)
     if not differences and state.config_digest == begun.digest():
         return
     raise InputError(

@@ -27,6 +27,12 @@ class RowsSummary(Record):
     tokens: int
     too_long: tuple[str, ...] = ()
 
+    @property
+    def left_out_in_words(self) -> str:
+        """The end of a line about the training; empty where nothing was left out."""
+        n = len(self.too_long)
+        return f"; {n:,} too long and left out, see rows.json" if n else ""
+
 
 class TrainingMetrics(Record):
     """How a fine-tuning went.

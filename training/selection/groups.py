@@ -231,6 +231,11 @@ class Mix(Strategy):
         _check_shares(part.share for part in self.parts)
         return self
 
+    def check_supply(self, tasks: pl.DataFrame, n: int, rounds: int) -> None:
+        counts = largest_remainder([part.share for part in self.parts], n)
+        for part, count in zip(self.parts, counts, strict=True):
+            part.strategy.check_supply(tasks, count, rounds)
+
     def choose(self, draw: Draw) -> list[Choice]:
         choices: list[Choice] = []
         due = 0

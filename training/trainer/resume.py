@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from engine.errors import InputError, TrainingError
 from engine.files import write_bytes, write_json
@@ -158,38 +160,56 @@ def newest_checkpoint(work: Path, of: str) -> Path | None:
     return best[1] if best else None
 
 
+def _trainer_state(checkpoint: Path) -> dict[str, Any]:
+    file = checkpoint / TRAINER_STATE
+    return dict(json.loads(file.read_bytes())) if file.is_file() else {}
+
+
 def _knows_best(checkpoint: Path) -> bool:
     """Whether the best checkpoint that this one names, if any, is below the same folder.
 
     transformers names it by an absolute path, and forgets one that a moved run has left behind.
     """
-    file = checkpoint / TRAINER_STATE
-    state = json.loads(file.read_bytes()) if file.is_file() else {}
+    state = _trainer_state(checkpoint)
     named = state.get("best_model_checkpoint")
     if named is None:
         return True
     best = checkpoint.parents[1] / Path(named).parent.name / Path(named).name
     if str(best) != named and best.is_dir():
-        write_bytes(file, json.dumps(state | {"best_model_checkpoint": str(best)}).encode())
+        moved = json.dumps(state | {"best_model_checkpoint": str(best)})
+        write_bytes(checkpoint / TRAINER_STATE, moved.encode())
     return best.is_dir()
 
 
-def remove_older(checkpoint: Path, best: str | None) -> None:
-    """Remove an attempt's checkpoints but a whole one and the best one."""
+def with_best(checkpoint: Path) -> set[Path]:
+    """A checkpoint that is gone on from, and the best one that it names, if any."""
+    best = _trainer_state(checkpoint).get("best_model_checkpoint")
+    return {checkpoint, Path(best)} if best else {checkpoint}
+
+
+def remove_older(checkpoint: Path, best: str | None, earlier: Iterable[Path] = ()) -> None:
+    """Remove an attempt's checkpoints but a whole one and the best one.
+
+    Args:
+        earlier: Checkpoints of earlier attempts, which are no longer needed either.
+    """
     kept = {checkpoint, Path(best) if best else None}
-    for older in set(checkpoint.parent.glob("checkpoint-*")) - kept:
-        shutil.rmtree(older)
+    for older in {*checkpoint.parent.glob("checkpoint-*"), *earlier} - kept:
+        if older.exists():
+            shutil.rmtree(older)
 
 
-def remove_attempts(work: Path, keep: str | None = None) -> None:
-    """Remove the folders of all attempts.
+def remove_attempts(work: Path, keep: Path | None = None) -> None:
+    """Remove what all attempts left.
 
     Args:
         work: The round's `training/` folder.
-        keep: Fingerprint of a training; attempts at it that left a whole checkpoint stay, because a
-            later checkpoint may name an earlier one as the best.
+        keep: The checkpoint that is gone on from, which stays with the best one that it names.
     """
+    kept = with_best(keep) if keep else set()
     for attempt in work.glob(ATTEMPTS):
-        markers = [read_marker(checkpoint) for checkpoint in attempt.glob("checkpoint-*")]
-        if keep is None or not any(marker and marker.fingerprint == keep for marker in markers):
+        if attempt not in {checkpoint.parent for checkpoint in kept}:
             shutil.rmtree(attempt)
+            continue
+        for checkpoint in set(attempt.glob("checkpoint-*")) - kept:
+            shutil.rmtree(checkpoint)

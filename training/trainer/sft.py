@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from trl.trainer.sft_config import SFTConfig
@@ -30,9 +30,11 @@ from engine.process.lifetime import die_with
 from engine.weights.probing import probe_logprobs
 from training.config.run_config import TrainConfig
 from training.tables.record_files import read_json
+from training.trainer.child_process import PARENT_VARIABLE
 from training.trainer.patched_trl import project_completion_rows_only
 from training.trainer.resume import check_start, fingerprint
 from training.trainer.sft_progress import ProgressWriter
+from training.trainer.start_model import adapter_config, check_model, load_model
 from training.trainer.trained_model import (
     active_adapter,
     cast,
@@ -42,13 +44,8 @@ from training.trainer.trained_model import (
     save_model_files,
     unwrapped,
 )
-from training.trainer.trainer_process import (
-    CHECK,
-    PARENT_VARIABLE,
-    TrainJob,
-    TrainProgress,
-    TrainResult,
-)
+from training.trainer.trainer_check import CHECK, TrainerQuestion
+from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
 
 _VALIDATION: dict[str, Any] = {
     "load_best_model_at_end": True,
@@ -158,30 +155,6 @@ def computed_dtype(config: TrainConfig) -> torch.dtype:
     if precision == "auto":
         precision = "bfloat16" if torch.cuda.is_available() else "float32"
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-def load_model(job: TrainJob) -> Any:
-    """The model to start from, in float32: bfloat16 would swallow small updates."""
-    attention = {"attn_implementation": job.config.attention} if job.config.attention else {}
-    return AutoModelForCausalLM.from_pretrained(
-        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code, **attention
-    )
-
-
-def adapter_config(config: TrainConfig) -> Any | None:
-    """Peft's config of the adapters; none when all weights are trained."""
-    if config.lora is None:
-        return None
-    import peft
-
-    names = config.lora.target_modules
-    return peft.LoraConfig(
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
-        lora_dropout=config.lora.dropout,
-        target_modules="all-linear" if names == ("all-linear",) else list(names),
-        task_type="CAUSAL_LM",
-    )
 
 
 def check_spread(trainer: Any, config: TrainConfig) -> None:
@@ -319,9 +292,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         job_file = arguments[0]
         if job_file == CHECK:
-            config = TrainConfig.model_validate_json(sys.stdin.read())
+            question = TrainerQuestion.model_validate_json(sys.stdin.read())
+            config = question.config
             check_names(config)
-            if not config.launcher:  # it may train on another machine, with other devices
+            if question.model is not None:
+                check_model(question)
+            elif not config.launcher:  # it may train on another machine, with other devices
                 validated = config.validation_tasks > 0
                 chosen = training_arguments(
                     config, Path("unused"), validated=validated, longest_row=1

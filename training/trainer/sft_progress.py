@@ -13,13 +13,15 @@ import torch
 from transformers import TrainerCallback
 
 from engine.errors import TrainingError
+from training.trainer.child_process import OWNER_VARIABLE
 from training.trainer.resume import (
     CheckpointMarker,
     mark_checkpoint,
     read_marker,
     remove_older,
+    with_best,
 )
-from training.trainer.trainer_process import OWNER_VARIABLE, TrainProgress
+from training.trainer.trainer_process import TrainProgress
 
 
 def check_owner() -> None:
@@ -52,6 +54,7 @@ class ProgressWriter(TrainerCallback):
         self.seconds = 0.0
         self._n_timed = 0
         self._started = 0.0
+        self._earlier: set[Path] = set()
 
     def write(self, progress: TrainProgress) -> None:
         if self.active:
@@ -101,10 +104,11 @@ class ProgressWriter(TrainerCallback):
                 processes=args.world_size,
             )
             mark_checkpoint(checkpoint, marker)
-            remove_older(checkpoint, state.best_model_checkpoint)
+            remove_older(checkpoint, state.best_model_checkpoint, self._earlier)
 
     def go_on_from(self, checkpoint: Path, processes: int) -> None:
-        """Count the time of the steps that an earlier attempt has done.
+        """Count the time of the steps that an earlier attempt has done, and let its checkpoints go
+        once there is one of this.
 
         Raises:
             TrainingError: If it had another number of processes, whose steps held other rows.
@@ -116,5 +120,6 @@ class ProgressWriter(TrainerCallback):
                 f"{checkpoint} is of a training by {marker.processes} processes, this one has "
                 f"{processes}; go on with {marker.processes}, or remove {checkpoint.parent}"
             )
+        self._earlier = with_best(checkpoint)
         self.seconds = marker.seconds
         self._n_timed = marker.step

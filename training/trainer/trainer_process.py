@@ -6,44 +6,34 @@ files in the round's `training/` folder and nothing else, so any launcher can st
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
-import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
-import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from engine.errors import InputError, TrainingError
 from engine.files import write_json
-from engine.process.gpu_memory import visible_gpus
-from engine.process.settings import KEEP_MEMORY
 from engine.protocol.completions import TokenPair
 from engine.tasks import Record
 from engine.weights.manifest import Probe
 from training.config.run_config import TrainConfig
 from training.tables.record_files import read_json
+from training.trainer.child_process import last_spoken, start_child, stop_child
 
-PARENT_VARIABLE = "JOSTLE_TRAINER_PARENT"
-"""Environment variable: the process whose end ends the trainer, where no launcher is between."""
-
-OWNER_VARIABLE = "JOSTLE_TRAINER_OWNER"
-"""Environment variable: `HOST PID` of the process that started the training through a launcher."""
-
-CHECK = "--check"
-"""In place of a job: a `TrainConfig` comes on stdin, and nothing is trained."""
-
+_LAUNCHERS_END = re.compile(
+    # torchrun's and accelerate's words about a trainer that failed, behind its own.
+    r"^[^\n]*torch[./]distributed[./]elastic[^\n]*(?:failed|Sending process|ChildFailedError)"
+    r"|^Traceback[^\n]*\n(?=(?:(?!Traceback)[^\n]*\n)*subprocess\.CalledProcessError)",
+    re.MULTILINE,
+)
 _POLL_SECONDS = 0.2
 _FULL_BYTES = 16_384  # free, under which a disk counts as full
-_STOP_SECONDS = 10.0
 
 
 class TrainJob(Record):
@@ -145,29 +135,6 @@ class TrainResult(Record):
         return summary
 
 
-def check_trainer(config: TrainConfig) -> None:
-    """That a training can start: it is started when much has been computed already.
-
-    Where `arguments` or `report_to` are given, the trainer itself is asked about them, which takes
-    seconds; with a launcher about names alone.
-
-    Raises:
-        InputError: If the launcher's program is not there, TRL refuses an argument, or what is to
-            be reported to is unknown or not installed.
-    """
-    if config.launcher and shutil.which(config.launcher[0]) is None:
-        problem = f"no such program: {config.launcher[0]!r}"
-        raise InputError(problem, field="train.launcher")
-    if config.arguments or config.report_to:
-        child = _start(CHECK, "", (), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        try:
-            told, _ = child.communicate(config.model_dump_json().encode())
-        finally:
-            _stop(child)
-        if child.returncode != 0:
-            raise InputError(_last_spoken(told.decode(errors="replace")))
-
-
 class WaitingTrainer:
     """A child that imports what it needs, for a quarter of a minute, and then waits for its job.
 
@@ -176,7 +143,7 @@ class WaitingTrainer:
     """
 
     def __init__(self, model: str) -> None:
-        self._child = _start("-", model, (), stdin=subprocess.PIPE)
+        self._child = start_child("-", model, (), stdin=subprocess.PIPE)
 
     def take(self, job_file: Path, log_file: Path) -> subprocess.Popen[bytes] | None:
         """Give it the job; the child, or none if it has ended."""
@@ -192,30 +159,7 @@ class WaitingTrainer:
 
     def stop(self) -> None:
         """End it; safe to call again."""
-        _stop(self._child)
-
-
-def _start(
-    job: str,
-    model: str,
-    launcher: Sequence[str],
-    *,
-    stdin: int = subprocess.DEVNULL,
-    stdout: int | IO[bytes] = subprocess.DEVNULL,
-) -> subprocess.Popen[bytes]:
-    command = [*launcher, sys.executable, "-P", "-m", "training.trainer.sft", job]
-    try:
-        # A session of its own: stopping it stops what a launcher started too.
-        return subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.STDOUT,
-            env=_environment(model, launcher),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise TrainingError(f"cannot start {command[0]!r}: {error.strerror}") from error
+        stop_child(self._child)
 
 
 def run_trainer(
@@ -244,11 +188,11 @@ def run_trainer(
     job.progress.unlink(missing_ok=True)
     child = waiting.take(job_file, log_file) if waiting else None
     with log_file.open("ab" if child else "wb") as log:
-        child = child or _start(str(job_file), job.model, job.config.launcher, stdout=log)
+        child = child or start_child(str(job_file), job.model, job.config.launcher, stdout=log)
         try:
             code = _watch(child, job.progress, on_progress)
         finally:
-            _stop(child)
+            stop_child(child)
     if code != 0:
         raise TrainingError(f"{_death(code)}: {_last_line(log_file)} (log: {log_file})")
     try:
@@ -286,50 +230,6 @@ def _pass_on(path: Path, offset: int, on_progress: Callable[[TrainProgress], Non
     return offset + len(whole)
 
 
-def _environment(model: str, launcher: Sequence[str]) -> dict[str, str]:
-    environment = KEEP_MEMORY | os.environ
-    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
-    environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # By default waiting threads spin. Beside any other busy process they then wait for a core that
-    # they themselves keep busy: four times slower on two cores.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if launcher:
-        environment[OWNER_VARIABLE] = f"{socket.gethostname()} {os.getpid()}"
-    else:
-        environment[PARENT_VARIABLE] = str(os.getpid())
-        # One process trains on one GPU: of several, transformers would make one nn.DataParallel.
-        # The last, as the engine is on the first.
-        n_seen = max(1, len(visible_gpus()))
-        every = ",".join(map(str, range(n_seen)))
-        names = environment.get("CUDA_VISIBLE_DEVICES", every).split(",")
-        environment["CUDA_VISIBLE_DEVICES"] = names[:n_seen][-1]
-    if Path(model).is_dir():
-        # A folder has all that is needed; asking the hub about it would only cost time-outs.
-        environment.setdefault("HF_HUB_OFFLINE", "1")
-    # `-P` keeps the user's folder off the child's module path: a `datasets.py` there would hide the
-    # library. A checkout that is not installed then has to be named.
-    spec = importlib.util.find_spec("training")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    home = Path(next(iter(spec.submodule_search_locations))).parent
-    if str(home) not in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-        known = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{home}{os.pathsep}{known}" if known else str(home)
-    return environment
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """End the child if it still runs (the parent is going down), and all that it started."""
-    if child.poll() is None:
-        os.killpg(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=_STOP_SECONDS)
-    # The group, also of a child that is gone: a launcher's processes survive one that is killed.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-
-
 def _death(code: int) -> str:
     if code >= 0:
         return f"the trainer exited with code {code}"
@@ -339,12 +239,11 @@ def _death(code: int) -> str:
 
 
 def _last_line(log_file: Path) -> str:
-    said = _last_spoken(log_file.read_text(encoding="utf-8", errors="replace"))
+    text = log_file.read_text(encoding="utf-8", errors="replace")
+    own = _LAUNCHERS_END.split(text, maxsplit=1)[0]
+    said = last_spoken(own if own.strip() else text)
+    if "SIGKILL" in text[len(own) :]:
+        said += "; a process was ended by SIGKILL, perhaps for want of memory"
     # On a full disk the log may lack what killed it.
     full = shutil.disk_usage(log_file.parent).free < _FULL_BYTES
     return f"{said}; no space left on the disk" if full else said
-
-
-def _last_spoken(text: str) -> str:
-    spoken = [line.strip() for line in text.split("\n") if line.strip()]
-    return spoken[-1] if spoken else "it printed nothing"

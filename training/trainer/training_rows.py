@@ -61,7 +61,7 @@ def build_rows(
         instances_per_task: Instances of each task, at most; `config.train` says it when unset.
 
     Raises:
-        InputError: If a task has no instance with a gold output, or no row of it is short enough.
+        InputError: If a task has no instance with a gold output, or no row at all is short enough.
     """
     rows: list[dict[str, object]] = []
     too_long: list[str] = []
@@ -74,7 +74,6 @@ def build_rows(
                 "no instance has an output to train on", record=task.id, field="outputs"
             )
         with_gold = task.model_copy(update={"instances": tuple(answered)})
-        before = len(rows)
         for instance in with_gold.sample_instances(
             instances_per_task or config.train.instances_per_task, config.train.seed
         ):
@@ -97,11 +96,9 @@ def build_rows(
                     "completion_token_ids": completion,
                 }
             )
-        if len(rows) == before:
-            problem = (
-                f"every row is longer than {longest} tokens, or leaves no room for {room} more"
-            )
-            raise InputError(problem, record=task.id, field="instances")
+    if not rows and too_long:
+        problem = f"every row is longer than {longest} tokens, or leaves no room for {room} more"
+        raise InputError(problem, record=", ".join(task.id for task in tasks[:3]))
     return TrainingRows(pl.DataFrame(rows, schema=ROW_COLUMNS), tuple(too_long))
 
 

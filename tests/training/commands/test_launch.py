@@ -20,7 +20,7 @@ from engine.protocol.completions import TokenPair
 from engine.weights.identity import weights_identity
 from tests.engine.client.canned_server import Answer, Server
 from tests.engine.weights.served import live
-from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
+from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool, make_task
 from tests.training.run.test_kills import write_pool
 from tests.training.tiny import make_tokenizer
 from training.commands import launch
@@ -568,6 +568,19 @@ def test_evaluation_alone_leaves_outputs_for_a_judge(config_file: Path, tmp_path
     assert isinstance(console.file, io.StringIO)
     assert "33.3 (33.3 to 33.3)" in console.file.getvalue()
     assert "1.65" in console.file.getvalue()  # exp(0.5)
+
+
+def test_of_the_first_tasks_alone_the_others_are_not_asked(
+    config_file: Path, tmp_path: Path
+) -> None:
+    config = read_config(config_file, [])
+    builder = launch.make_builder(str(tmp_path / "model"), config)
+    pool = tmp_path / "two.jsonl"
+    pool.write_text(make_task("good").model_dump_json() + '\n{"id": "bad"}\n')
+    found = single.evaluate_engine(
+        FakeEngine(), open_pool(pool), config.evaluate, builder, max_tasks=1
+    )
+    assert len(found.tasks) == 1
 
 
 def test_pools_of_a_run_are_checked_first() -> None:

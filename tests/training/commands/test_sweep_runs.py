@@ -12,11 +12,13 @@ from rich.console import Console
 
 from engine.errors import InputError
 from engine.pools.writing import write_pool
+from engine.tasks import Pool
 from engine.weights.models import BUNDLED_MODEL
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.run.test_base_model import begin, place_model
 from tests.training.run.test_initial_and_pruning import INITIAL
 from tests.training.run.test_rounds import BUILDER, CONFIG
+from training.commands import sweep_runs
 from training.commands.launch import OpenEngine
 from training.commands.sweep_runs import (
     curve_table,
@@ -145,7 +147,9 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path, die_at: int) -> None:
     assert runs.count("train") == 10
 
 
-def test_wrong_names_are_told_before_anything_is_run(tmp_path: Path) -> None:
+def test_wrong_names_are_told_before_anything_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = Runs()
     with pytest.raises(InputError, match="unknown strategy 'luck'"):
         run_sweep(on_files(CONFIG, tmp_path), ["random", "luck"], [0], tmp_path, PROGRESS, runs)
@@ -159,6 +163,14 @@ def test_wrong_names_are_told_before_anything_is_run(tmp_path: Path) -> None:
     config, names = config.model_copy(update={"select": select}), ["random", share.name]
     with pytest.raises(InputError, match="'true' is to have 2 of 2 tasks in each of 2 rounds"):
         run_sweep(config, names, [0], tmp_path, PROGRESS, runs)
+
+    def too_few(_: Pool, config: RunConfig) -> None:
+        if config.seed == 2:
+            raise InputError("too few")
+
+    monkeypatch.setattr(sweep_runs, "check_supply", too_few)
+    with pytest.raises(InputError, match="too few"):
+        run_sweep(on_files(CONFIG, tmp_path), ["random"], [0, 2], tmp_path, PROGRESS, runs)
     assert not runs.events
 
 

@@ -16,7 +16,7 @@ from engine.protocol.score_config import SamplingConfig
 from tests.engine.weights.served import SERVED
 from tests.training.fakes import FakeEngine, KilledError, fake_trainer, make_pool
 from tests.training.tiny import make_tokenizer
-from training.config.run_config import PoolConfig, RunConfig, SelectConfig
+from training.config.run_config import PoolConfig, RunConfig, SelectConfig, load_config
 from training.report.report_data import evaluations
 from training.run.rounds import Run
 from training.run.run_folder import RunFolder
@@ -348,18 +348,34 @@ def test_a_run_goes_on_with_fewer_rows_at_once(tmp_path: Path, undisturbed: dict
     pieces = {"batch_size": 2, "gradient_accumulation_steps": 4, "gradient_checkpointing": True}
     with pytest.raises(KilledError):
         make_run(tmp_path, config=in_pieces(**pieces), die_at=("end", 0, RunStep.TRAIN)).run()
-    with pytest.raises(InputError, match=r"another config.*: train.batch_size: 8 -> 4$"):
-        make_run(tmp_path, config=in_pieces(batch_size=4))
+    with pytest.raises(InputError, match=r"another config.*: train.batch_size: 2 -> 1$"):
+        make_run(tmp_path, config=in_pieces(**pieces | {"batch_size": 1}))
     with pytest.raises(InputError, match=r"another config.*: train.launcher: "):
         make_run(tmp_path, config=in_pieces(launcher=("srun", "-n2")))
     stored = RunFolder(tmp_path).config
-    stored.write_text(stored.read_text().replace("learning_rate = 1e-05", "learning_rate = 0.5"))
+    before = stored.read_text()
+    stored.write_text(before.replace("learning_rate = 1e-05", "learning_rate = 0.5"))
     other = in_pieces(learning_rate=0.5, gradient_checkpointing=True)
     with pytest.raises(InputError, match=r"config.resolved.toml has been edited"):
         make_run(tmp_path, config=other)
-    stored.write_text(CONFIG.to_toml())
+    stored.write_text(before)
     make_run(tmp_path).run()
     assert read_records(tmp_path) == undisturbed
+
+
+def test_how_it_trains_may_be_corrected_before_the_first_training_has_ended(tmp_path: Path) -> None:
+    """Scoring is not lost to a typo that the trainer dies of; validation tasks are not scored."""
+    with pytest.raises(KilledError):
+        make_run(tmp_path, die_at=("begin", 0, RunStep.TRAIN)).run()
+    corrected = in_pieces(learning_rate=0.5, max_length=50)
+    engine = FakeEngine()
+    with pytest.raises(KilledError):
+        make_run(tmp_path, engine, config=corrected, die_at=("end", 0, RunStep.TRAIN)).run()
+    assert "score" not in " ".join(engine.events)
+    assert load_config(RunFolder(tmp_path).config) == corrected
+    with pytest.raises(InputError, match=r"another config.*: train.learning_rate: 0.5 -> 1e-05"):
+        make_run(tmp_path)
+    make_run(tmp_path, config=corrected).run()
 
 
 def test_training_may_go_on_from_the_last_checkpoint(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ ALL_OF_A = {"name": "stratified", "column": "category", "shares": {"a": 1}}
         (HALVES, {}, ""),
         (ALL_OF_A, {}, "'a' is to have 2 of 2 tasks in each of 2 rounds, and 3 there"),
         (ALL_OF_A | {"when_short": "refill"}, {}, ""),
+        ({"name": "mix", "parts": [{"share": 1, "strategy": ALL_OF_A}]}, {}, "'a' is to have 2"),
         (ALL_OF_A | {"column": "map_category"}, {}, ""),
         ({"name": "classification_share", "share": 0.5}, {}, "'true' is to have 1 of 2 .* and 0 "),
         # The seeds draw two of the three tasks of `a`, and three of the four of `b`.

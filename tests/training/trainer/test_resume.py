@@ -20,6 +20,7 @@ from training.trainer.resume import (
     remove_attempts,
     remove_older,
     start_of,
+    with_best,
 )
 from training.trainer.trainer_process import TrainJob
 
@@ -76,12 +77,18 @@ def test_older_checkpoints_go_but_the_best(tmp_path: Path) -> None:
     assert [each.name for each in newest.parent.iterdir()] == [newest.name]
 
 
-def test_useless_attempts_are_removed(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path, "0", 8)
+def test_of_all_attempts_what_is_gone_on_from_stays_and_the_best(tmp_path: Path) -> None:
+    best = make_checkpoint(tmp_path, "0", 8)
+    make_checkpoint(tmp_path, "0", 12)
     make_checkpoint(tmp_path, "1", 16, of=None)
-    make_checkpoint(tmp_path, "2", 20, of="b")
-    remove_attempts(tmp_path, keep="a")
-    assert [each.name for each in tmp_path.iterdir()] == ["attempt-0"]
+    newest = make_checkpoint(tmp_path, "2", 20)
+    make_checkpoint(tmp_path, "2", 24, of=None)
+    (newest / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": str(best)}))
+    remove_attempts(tmp_path, keep=newest)
+    assert set(tmp_path.glob("*/*")) == {best, newest}
+    first = make_checkpoint(tmp_path, "3", 30)
+    remove_older(first, str(first), with_best(newest))
+    assert set(tmp_path.glob("*/*")) == {first}
     remove_attempts(tmp_path)
     assert not list(tmp_path.iterdir())
 

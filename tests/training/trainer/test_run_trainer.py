@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from engine.errors import TrainingError
 from engine.protocol.completions import TokenPair
 from tests.engine.process.test_engine_process import wait_until_gone
 from training.config.run_config import TrainConfig
-from training.trainer import trainer_process
+from training.trainer import child_process
 from training.trainer.trainer_process import TrainJob, TrainProgress, WaitingTrainer, run_trainer
 
 
@@ -39,6 +40,24 @@ def run_script(folder: Path, script: str) -> list[TrainProgress]:
 def test_the_last_line_of_the_log_is_told(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"exited with code 3: no such thing \(log: "):
         run_script(tmp_path, "echo starting; echo no such thing >&2; echo; exit 3")
+
+
+@pytest.mark.parametrize(
+    ("launcher", "end", "told"),
+    [
+        ("torch.distributed.run", "kill -9 $BASHPID", "no such thing; .* by SIGKILL, perhaps"),
+        ("accelerate.commands.launch", "exit 1", "no such thing"),
+    ],
+)
+def test_what_a_launcher_says_of_a_failure_hides_nothing(
+    tmp_path: Path, launcher: str, end: str, told: str
+) -> None:
+    flag = "--no-python" if launcher.startswith("torch") else "--no_python"
+    script = f"echo starting; echo no such thing >&2; {end}"
+    job = make_job(tmp_path, sys.executable, "-m", launcher, flag, "bash", "-c", script)
+    job_file, log = tmp_path / "job", tmp_path / "log"
+    with pytest.raises(TrainingError, match=rf"exited with code 1: {told}"):
+        run_trainer(job, job_file=job_file, log_file=log, on_progress=lambda _: None)
 
 
 def test_a_kill_is_told(tmp_path: Path) -> None:
@@ -109,8 +128,8 @@ def test_without_a_launcher_one_gpu_is_seen(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(trainer_process, "visible_gpus", lambda: [None, None])
-    found = trainer_process._environment("model", launcher).get("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(child_process, "visible_gpus", lambda: [None, None])
+    found = child_process._environment("model", launcher).get("CUDA_VISIBLE_DEVICES")
     assert found == (visible if launcher else last)
 
 

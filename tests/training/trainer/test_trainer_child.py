@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ from tests.training.tiny import make_tokenizer, save_tiny_model
 from training.config.run_config import LoraConfig, RunConfig, TrainConfig
 from training.trainer.checkpoint import publish
 from training.trainer.resume import fingerprint, newest_checkpoint, start_of
+from training.trainer.trainer_check import check_trainable, check_trainer
 from training.trainer.trainer_process import (
     TrainJob,
     TrainProgress,
     TrainResult,
     WaitingTrainer,
-    check_trainer,
     run_trainer,
 )
 from training.trainer.training_rows import build_rows, choose_probes
@@ -254,6 +255,24 @@ def test_wrong_training_arguments_are_told_before_there_is_a_job() -> None:
     nowhere = TrainConfig(report_to=("wandbb",))
     with pytest.raises(InputError, match=r"train.report_to: wandbb is not supported"):
         check_trainer(nowhere)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"lora": LoraConfig(target_modules=("q_prj",))}, r"Target modules .*q_prj.* not found"),
+        ({"attention": "flush"}, r"train.attention: .*flush"),
+        ({"lora": LoraConfig(target_modules=("q_proj", "embed_tokens"))}, r"is its embeddings"),
+        ({"lora": LoraConfig()}, None),
+    ],
+)
+def test_what_the_model_lacks_is_told_before_there_is_a_job(
+    tmp_path: Path, fields: dict[str, Any], told: str | None
+) -> None:
+    save_tiny_model(tmp_path, tied=True)
+    expected = pytest.raises(InputError, match=told) if told else contextlib.nullcontext()
+    with expected:
+        check_trainable(RunConfig(train=TrainConfig(**fields)), str(tmp_path))
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_where_it_is_seen(tmp_path: Path) -> None:

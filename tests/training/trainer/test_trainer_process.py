@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.trainer.trainer_process import PARENT_VARIABLE
+from training.trainer.child_process import PARENT_VARIABLE
 
 
 @pytest.mark.parametrize("launched", [True, False])

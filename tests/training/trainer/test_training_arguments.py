@@ -68,7 +68,7 @@ def test_the_precision_is_that_of_the_config(
 
 
 def test_adapters_are_pefts(tmp_path: Path) -> None:
-    from training.trainer.sft import adapter_config
+    from training.trainer.start_model import adapter_config
 
     assert adapter_config(TrainConfig()) is None
     found = adapter_config(TrainConfig.model_validate({"lora": {"rank": 4}}))

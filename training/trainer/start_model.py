@@ -1,0 +1,68 @@
+"""The model that a training starts from. Imported by `training.trainer.sft` alone.
+
+peft is imported where there are adapters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from engine.errors import TrainingError
+from training.config.run_config import TrainConfig
+from training.trainer.trainer_check import TrainerQuestion
+from training.trainer.trainer_process import TrainJob
+
+
+def check_model(question: TrainerQuestion) -> None:
+    """`TrainingError` if the model has no such attention, or not what is to get an adapter.
+
+    Its weights are not read.
+    """
+    assert question.model is not None
+    config, trusted = question.config, {"trust_remote_code": question.trust_remote_code}
+    try:
+        shape = AutoConfig.from_pretrained(question.model, **trusted)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                shape, attn_implementation=config.attention, **trusted
+            )
+        if (adapters := adapter_config(config)) is not None:
+            from peft import get_peft_model
+
+            get_peft_model(model, adapters)
+    except (ValueError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TrainingError(f"train.lora or train.attention: {reason}") from error
+    tied = getattr(shape, "tie_word_embeddings", False)
+    if tied and hasattr(model.get_input_embeddings(), "base_layer"):
+        raise TrainingError(
+            "train.lora.target_modules: the model's output layer is its embeddings, and would "
+            "change with an adapter of them that was trained without it"
+        )
+
+
+def load_model(job: TrainJob) -> Any:
+    """The model to start from, in float32: bfloat16 would swallow small updates."""
+    attention = {"attn_implementation": job.config.attention} if job.config.attention else {}
+    return AutoModelForCausalLM.from_pretrained(
+        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code, **attention
+    )
+
+
+def adapter_config(config: TrainConfig) -> Any | None:
+    """Peft's config of the adapters; none when all weights are trained."""
+    if config.lora is None:
+        return None
+    from peft import LoraConfig
+
+    names = config.lora.target_modules
+    return LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules="all-linear" if names == ("all-linear",) else list(names),
+        task_type="CAUSAL_LM",
+    )
