@@ -43,7 +43,10 @@ def serve(
         ),
     ] = None,
     tries: Annotated[
-        int, typer.Option(min=1, help="Failures within ten minutes after which to give up.")
+        int,
+        typer.Option(
+            min=1, help="Failures after which to give up; ten minutes of service clear them."
+        ),
     ] = 3,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -57,7 +60,7 @@ def serve(
     from engine.server.keep_running.serving import serve as run_server
     from engine.server.keep_running.watch import WatchSettings
 
-    limits = parse_limits(limit) if limit else read_limits(os.environ)
+    limits = parse_limits(limit or (), read_limits(os.environ))
     run_server(
         model=model,
         host=host,

@@ -64,20 +64,20 @@ def read_key(environ: Mapping[str, str], variable: str, file_variable: str) -> s
     """A key from its variable or from the file the other variable names; None if there is none.
 
     Raises:
-        InputError: If both are set, or the file cannot be read or is empty.
+        InputError: If both are set, the file cannot be read or is empty, or no header can carry it.
     """
     value, file = environ.get(variable), environ.get(file_variable)
     if value and file:
         raise InputError(f"is set, and {file_variable} too; leave one out", field=variable)
     if not file:
-        return value or None
+        return _sendable(value or None, variable)
     try:
         key = Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read: {error}", file=file, field=file_variable) from error
     if not key:
         raise InputError("is empty", file=file, field=file_variable)
-    return key
+    return _sendable(key, file_variable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,11 @@ def client_keys(
         InputError: As `read_key`.
     """
     return ClientKeys(
-        api
-        or environ.get(CLIENT_KEY_VARIABLE)
+        _sendable(api, "--api-key")
+        or _sendable(environ.get(CLIENT_KEY_VARIABLE), CLIENT_KEY_VARIABLE)
         or read_key(environ, API_KEY_VARIABLE, API_KEY_FILE_VARIABLE),
-        admin or read_key(environ, ADMIN_KEY_VARIABLE, ADMIN_KEY_FILE_VARIABLE),
+        _sendable(admin, "--admin-key")
+        or read_key(environ, ADMIN_KEY_VARIABLE, ADMIN_KEY_FILE_VARIABLE),
     )
 
 
@@ -173,6 +174,14 @@ def is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
+
+
+def _sendable(key: str | None, field: str) -> str | None:
+    """The key, whose text no error tells."""
+    if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+        problem = "is no key: letters, digits and signs of ASCII, no space or line end around them"
+        raise InputError(problem, field=field)
+    return key
 
 
 def _digest(key: str) -> bytes:

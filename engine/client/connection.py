@@ -160,7 +160,8 @@ class Connection:
     async def _try(self, method: str, path: str, content: str | None) -> Any:
         # A load of weights may have been done.
         again = path != "/v1/weights" or method == "GET"
-        timeout = self._unhurried if path in _ALL_AT_ONCE else self._http.timeout
+        unhurried = not again or path in _ALL_AT_ONCE
+        timeout = self._unhurried if unhurried else self._http.timeout
         try:
             response = await self._http.request(
                 method, path, content=content, headers=wire.JSON, timeout=timeout

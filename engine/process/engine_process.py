@@ -20,6 +20,7 @@ import httpx
 
 from engine.errors import EngineError, InputError, UnavailableError
 from engine.files import cannot_write
+from engine.process.gpu_memory import Gpu
 from engine.process.last_words import last_words
 from engine.process.lifetime import work_seconds
 from engine.process.settings import EngineSettings, choose_settings, flag_value
@@ -58,13 +59,15 @@ class EngineProcess:
         self,
         process: subprocess.Popen[bytes],
         url: str,
-        socket_file: str | None,
+        extra_args: Sequence[str],
         name: str,
         log_file: Path | None,
         settings: EngineSettings,
     ) -> None:
         self._process = process
-        self._socket = socket_file
+        self._socket = flag_value(extra_args, "uds")
+        drain = flag_value(extra_args, "shutdown-timeout") or ""
+        self._stop_seconds = 20.0 + (int(drain) if drain.isdecimal() else 0)
         self._name = name
         self._log_file = log_file
         self._stopped = False
@@ -86,6 +89,7 @@ class EngineProcess:
         live_file: Path | None = None,
         adapter: Path | None = None,
         name: str | None = None,
+        gpus: Sequence[Gpu] | None = None,
         extra_args: Sequence[str] = (),
     ) -> Self:
         """Starts a server and returns at once; `wait_ready` waits until it answers.
@@ -96,7 +100,7 @@ class EngineProcess:
             log_file: Where its output goes, appended; None: to this process's own output.
             port: Port to listen on; None: a free one.
             trust_remote_code: Whether code that comes with the model may run.
-            long_running: Whether it runs long enough for compilation to pay.
+            long_running, gpus: See `choose_settings`.
             limits: What the server takes; None: as the environment says, or the defaults.
             live_file: Where the server writes down which weights are live; None: nowhere.
             adapter: A published adapter to merge into the model before the first request.
@@ -108,7 +112,7 @@ class EngineProcess:
         """
         if (length := flag_value(extra_args, "max-model-len")) and length.isdecimal():
             check_context(model, int(length))
-        settings = choose_settings(extra_args, model=model, long_running=long_running)
+        settings = choose_settings(extra_args, model=model, long_running=long_running, gpus=gpus)
         port, start = port or _free_port(), uuid.uuid4().hex
         command = [
             sys.executable,
@@ -130,8 +134,7 @@ class EngineProcess:
             SERVER_VARIABLE: start,
         }
         process = _start(command, _environment(settings, told), log_file)
-        url, uds = _url(host, port, extra_args), flag_value(extra_args, "uds")
-        return cls(process, url, uds, start, log_file, settings)
+        return cls(process, _url(host, port, extra_args), extra_args, start, log_file, settings)
 
     def __enter__(self) -> Self:
         return self
@@ -199,7 +202,9 @@ class EngineProcess:
                 answer = http.get(f"{self.url}/ready")
         except httpx.TransportError:
             return None
-        if answer.headers.get(SERVER_HEADER) != self._name:
+        named = answer.headers.get(SERVER_HEADER)
+        # Before our routes vLLM itself may answer, that it is scaled or has failed.
+        if named != self._name and (named or not answer.is_server_error):
             where = self._socket or self.url
             raise InputError(f"another server answers at {where}", field="--port")
         return answer.status_code
@@ -214,14 +219,18 @@ class EngineProcess:
             self._process.wait(timeout_s)
         return self._process.poll() is None
 
-    def stop(self, timeout_s: float = 20.0) -> None:
-        """Ends the server and every process it has started; safe to call again."""
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Ends the server and every process it has started; safe to call again.
+
+        Args:
+            timeout_s: After which it is killed; None: 20 and those of `--shutdown-timeout`.
+        """
         if self._stopped:  # the group's id may belong to somebody else by now
             return
         self._stopped = True
         self._signal(signal.SIGTERM)
         try:
-            self._process.wait(timeout_s)
+            self._process.wait(self._stop_seconds if timeout_s is None else timeout_s)
         except subprocess.TimeoutExpired:
             pass
         finally:

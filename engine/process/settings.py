@@ -66,7 +66,11 @@ class EngineSettings:
 
 
 def choose_settings(
-    extra_args: Sequence[str] = (), *, model: str = "", long_running: bool = True
+    extra_args: Sequence[str] = (),
+    *,
+    model: str = "",
+    long_running: bool = True,
+    gpus: Sequence[Gpu] | None = None,
 ) -> EngineSettings:
     """Settings for this machine; whatever `extra_args` names is left to the user.
 
@@ -75,12 +79,14 @@ def choose_settings(
         model: Folder or hub id of what is served.
         long_running: Whether compiling the model pays: it costs a minute at the start and saves a
             tenth of the time afterwards.
+        gpus: The GPUs that are visible; None: the driver is asked.
 
     Raises:
-        InputError: If the engine would give logits.
+        InputError: If the engine would give logits, or as `refuse_flags`.
     """
     check_logprobs_mode(flag_value(extra_args, "logprobs-mode"))
-    gpus = visible_gpus()
+    refuse_flags(extra_args)
+    gpus = visible_gpus() if gpus is None else gpus
     device = "cuda" if gpus else "cpu"
     chosen = _cuda_flags(gpus) if gpus else _cpu_flags()
     if not long_running:
@@ -120,6 +126,18 @@ def check_logprobs_mode(mode: str | None) -> None:
     """`InputError` if vLLM would give logits in the place of log-probabilities."""
     if mode not in (None, "raw_logprobs", "processed_logprobs"):
         raise InputError("scoring needs log-probabilities", field="--logprobs-mode")
+
+
+def refuse_flags(args: Sequence[str]) -> None:
+    """`InputError` for flags with which a server could not be asked, or that would be lost."""
+    refused = {
+        "config": "the settings chosen here would win over it; pass its flags themselves",
+        "headless": "has no routes to ask; start it by hand: VLLM_PLUGINS=jostle "
+        "python -m engine.server MODEL --host 127.0.0.1 --headless ...",
+    }
+    for setting in (_setting(arg) for arg in args if arg.startswith("--")):
+        if setting in refused:
+            raise InputError(refused[setting], field=f"--{setting}")
 
 
 def flag_value(args: Sequence[str], setting: str) -> str | None:

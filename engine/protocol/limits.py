@@ -108,18 +108,22 @@ def read_limits(environ: Mapping[str, str]) -> Limits:
         raise _refused(error, LIMITS_VARIABLE) from error
 
 
-def parse_limits(settings: Sequence[str]) -> Limits:
+def parse_limits(settings: Sequence[str], base: Limits | None = None) -> Limits:
     """The limits of a command line.
 
     Args:
         settings: Each of the form `name=value`.
+        base: What they leave open; None: the defaults.
 
     Raises:
         InputError: As `read_limits`.
     """
     pairs = [setting.partition("=") for setting in settings]
+    given = base.model_dump(exclude_unset=True) if base else {}
     try:
-        return Limits.model_validate({name.replace("-", "_"): value for name, _, value in pairs})
+        return Limits.model_validate(
+            given | {name.replace("-", "_"): value for name, _, value in pairs}
+        )
     except ValidationError as error:
         raise _refused(error, "--limit") from error
 

@@ -99,6 +99,18 @@ def test_missing_model_folder_from_the_command_line(
     assert capsys.readouterr().err == "jostle: error: no/such/model: no such model folder\n"
 
 
+def test_a_limit_is_taken_beside_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOSTLE_LIMITS", '{"wait_seconds": 5}')
+    given = ["jostle", "serve", "./no/such/model", "--limit", "drain_seconds=6"]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit) as stop:
+        cli_main.main()
+    assert stop.value.code == 2
+    assert "drain_seconds must be less than wait_seconds (5.0)" in capsys.readouterr().err
+
+
 def test_usage_error_is_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,26 @@ def test_an_empty_key_file(tmp_path: Path) -> None:
         read_keys({"JOSTLE_API_KEY_FILE": str(tmp_path / "key")})
 
 
+@pytest.mark.parametrize("key", ["abc\n", " abc", "a\nbc", "schlüssel", "\udcff"])
+@pytest.mark.parametrize("variable", ["VLLM_API_KEY", "JOSTLE_ADMIN_KEY", "JOSTLE_API_KEY"])
+def test_keys_that_no_header_carries(key: str, variable: str) -> None:
+    with pytest.raises(InputError, match=f"'{variable}': is no key: ") as told:
+        client_keys({variable: key})
+    assert key not in str(told.value)
+    if variable != "JOSTLE_API_KEY":
+        with pytest.raises(InputError, match=f"'{variable}': is no key: "):
+            read_keys({variable: key})
+    for given in ({"api": key}, {"admin": key}):
+        with pytest.raises(InputError, match="is no key: "):
+            client_keys({}, **given)
+
+
+def test_a_key_file_of_no_ascii(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("schlüssel\n", encoding="utf-8")
+    with pytest.raises(InputError, match="'JOSTLE_API_KEY_FILE': is no key"):
+        read_keys({"JOSTLE_API_KEY_FILE": str(tmp_path / "key")})
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [

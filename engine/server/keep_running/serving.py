@@ -11,10 +11,12 @@ from pathlib import Path
 from types import FrameType
 
 from engine.errors import InputError
+from engine.files import check_folder
 from engine.keys import check_exposure, key_as_argument, read_keys
 from engine.process.engine_process import EngineProcess
+from engine.process.gpu_memory import visible_gpus
 from engine.process.ports import check_port, check_socket
-from engine.process.settings import flag_value
+from engine.process.settings import EngineSettings, flag_value, refuse_flags
 from engine.protocol.limits import Limits
 from engine.server.keep_running.watch import Watcher, WatchSettings
 from engine.weights.checkpoint_check import check_whole
@@ -62,6 +64,7 @@ def serve(
     check_whole(resolved, flag_value(extra_args, "load-format"))
     name = flag_value(extra_args, "served-model-name") or model_name(model)
     _check_live_file(live_file, name, say)
+    gpus = visible_gpus()  # asked once: a driver that fails later makes no CPU server of this one
 
     def start(last: LastGood | None) -> EngineProcess:
         engine = EngineProcess.start(
@@ -75,12 +78,10 @@ def serve(
             live_file=record,
             adapter=last.adapter if last else None,
             name=name,
+            gpus=gpus,
             extra_args=extra_args,
         )
-        where = f"{engine.settings.device}, {socket_file or engine.url}"
-        reasons = (f"  {reason}" for reason in engine.settings.reasons)
-        for line in (f"model {last.path if last else resolved}, {where}", *reasons):
-            say(line)
+        _tell(engine.settings, last.path if last else resolved, socket_file or engine.url, say)
         return engine
 
     with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
@@ -88,9 +89,17 @@ def serve(
         Watcher(start, record, _told_to_stop().wait, say, watch or WatchSettings()).run()
 
 
+def _tell(settings: EngineSettings, weights: str, where: str, say: Callable[[str], None]) -> None:
+    say(f"model {weights}, {settings.device}, {where}")
+    for reason in settings.reasons:
+        say(f"  {reason}")
+
+
 def _check_live_file(file: Path | None, name: str, say: Callable[[str], None]) -> None:
-    last = read_last_good(file) if file else None
-    if file and last:
+    if file is None:
+        return
+    check_folder(file.parent)
+    if last := read_last_good(file):
         last.check(file)
         if last.served_as not in (None, name):
             say(f"{file} names weights of {last.served_as}, which are served as {name} now")
@@ -130,6 +139,7 @@ def check_flags(host: str, extra_args: Sequence[str]) -> None:
     for name in ("--host", "--port"):
         if name in names:
             raise InputError("goes before the --, as an option of jostle serve", field=name)
+    refuse_flags(extra_args)
     if flag_value(extra_args, "ssl-cert-reqs") not in (None, "0"):
         problem = "who watches the server has no certificate; let a proxy ask for them"
         raise InputError(problem, field="--ssl-cert-reqs")

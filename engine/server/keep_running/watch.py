@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,13 +13,14 @@ from engine.errors import GaveUpError, InputError
 from engine.weights.live_file import LastGood, read_last_good
 
 _EXIT_BAD_INPUT = 2
+_STOP_SECONDS = 20.0
 
 
 class Server(Protocol):
     """What is needed of `engine.process.engine_process.EngineProcess`."""
 
-    def stop(self) -> None:
-        """Ends it with all it has started."""
+    def stop(self, timeout_s: float | None = ...) -> None:
+        """Ends it with all it has started; None: after the time its flags give it."""
 
     def running(self) -> bool:
         """Whether the process lives."""
@@ -46,8 +48,8 @@ class WatchSettings:
     """How patient a watcher is.
 
     Attributes:
-        tries: Failures within `window_seconds` after which it gives up.
-        window_seconds: Failures longer ago are forgotten.
+        tries: Failures after which it gives up.
+        window_seconds: After so long in service the failures before are forgotten.
         start_seconds: How long a server may take to get ready.
         silence_seconds: How long a server that was ready may leave the watcher without any answer.
         busy_seconds: The same for one that is at work.
@@ -87,52 +89,61 @@ class Watcher:
         self._stop = stop
         self._say = say
         self._settings = settings
-        self._failures: list[float] = []
+        self._last: LastGood | None = None
+        self._ready_at: float | None = None
 
     def run(self) -> None:
         """Returns when it is told to stop.
 
         Raises:
             GaveUpError: If the server failed too often.
-            InputError: If the server finds fault with its flags; trying again would not help.
+            InputError: If the server finds fault with its flags, or the weights that were live are
+                gone; trying again would not help.
         """
+        count = 0
         while True:
-            last = read_last_good(self._live_file)
+            if last := self._live():
+                last.check(self._live_file)
             server = self._start(last)
             try:
                 failure = self._until_it_fails(server)
+                if failure is not None:  # what hangs finishes no requests
+                    server.stop(_STOP_SECONDS)
             finally:
                 server.stop()
             if failure is None:
                 return
-            now = time.monotonic()
-            self._failures = [
-                when for when in self._failures if now - when < self._settings.window_seconds
-            ]
-            self._failures.append(now)
-            count = len(self._failures)
+            ready_at, now = self._ready_at, time.monotonic()
+            if ready_at is not None and now - ready_at >= self._settings.window_seconds:
+                count = 0
+            count += 1
             if count >= self._settings.tries:
                 raise GaveUpError(f"{failure}; that was failure {count}, giving up")
-            last = read_last_good(self._live_file)
+            last = self._live()
             self._say(f"{failure}; starting again on {last.version if last else 'the model'}")
             if self._stop(self._settings.pause_seconds * 2 ** (count - 1)):
                 return
+
+    def _live(self) -> LastGood | None:
+        """What is live by the file, or was when somebody removed it."""
+        self._last = read_last_good(self._live_file) or self._last
+        return self._last
 
     def _until_it_fails(self, server: Server) -> str | None:
         """What went wrong, or None when the watcher was told to stop."""
         settings = self._settings
         started = last_answer = time.monotonic()
-        was_ready, work = False, 0.0
+        self._ready_at, work = None, 0.0
         while not self._stop(settings.poll_seconds):
             if not server.running():
                 code = server.wait()
-                if code == _EXIT_BAD_INPUT and not was_ready:
+                if code == _EXIT_BAD_INPUT and self._ready_at is None:
                     raise InputError("the server refused its flags; it says why above")
                 return f"the engine ended with code {code}"
-            if not was_ready:
-                was_ready = server.ready()
-                last_answer = time.monotonic()
-                if was_ready:
+            if self._ready_at is None:
+                ready, last_answer = server.ready(), time.monotonic()
+                if ready:
+                    self._ready_at = last_answer
                     self._say(f"ready after {last_answer - started:.0f} s")
                 elif last_answer - started > settings.start_seconds:
                     return (
@@ -142,6 +153,8 @@ class Watcher:
                 continue
             if server.answers(settings.silence_seconds / 4):
                 last_answer, work = time.monotonic(), server.work_seconds()
+                with suppress(InputError, OSError):  # a disk that fails is no fault of the server's
+                    self._live()
             elif (silent := time.monotonic() - last_answer) >= settings.silence_seconds:
                 # Reading a very large request keeps a server from answering, and is no hanging.
                 busy = server.work_seconds() - work > silent / 10

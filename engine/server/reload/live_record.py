@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Self
 
 from engine.errors import EngineError
-from engine.files import write_bytes
+from engine.files import cannot_write
 from engine.protocol.weights_state import WeightsState
 from engine.server.reload.gate import Gate
 from engine.server.reload.process_gate import ProcessGate
@@ -120,4 +121,9 @@ class SharedFolder:
         Raises:
             InputError: If it cannot be written.
         """
-        write_bytes(self._file, record.model_dump_json().encode())
+        part = self._file.with_suffix(f".{os.getpid()}")
+        try:  # not synced: it ends with the server, whose event loop would wait for the disk
+            part.write_bytes(record.model_dump_json().encode())
+            part.replace(self._file)
+        except OSError as error:
+            raise cannot_write(self._file, error) from error

@@ -174,6 +174,9 @@ class LiveWeights:
     ) -> tuple[WeightsState, Proof]:
         check_engine(self._client.vllm_config)
         live, of_start = self.state, self._record.read().of_start
+        for each in filter(None, (live.path, live.base)):
+            if Path(each).is_absolute() and not Path(each).is_dir():
+                logger.warning("%s is gone: a load that fails cannot be taken back", each)
         if verify == "files":
             target = self._admission.check_unpublished(path, version, kind, live)
             return target, self._prover.proof_of_nobody()
@@ -203,7 +206,7 @@ class LiveWeights:
                 version=target.version, path=target.path, base=target.base, served_as=str(name)
             )
             try:
-                write_last_good(self._live_file, last)
+                await asyncio.to_thread(write_last_good, self._live_file, last)
             except InputError:
                 logger.exception("a restart will not find %s", target.version)
 
@@ -299,7 +302,8 @@ class LiveWeights:
         try:
             await self._load(target)
             if target.verified == "files":
-                self._admission.check_unchanged(target)
+                looking = asyncio.to_thread(self._admission.check_unchanged, target)
+                await self._in_time(looking, "looking at its files")
             # Loaded once more, the live weights do not change; a version names one set of them.
             new = target.version != self.state.version
             verifying = self._prover.check(proof, "after the load", before if new else ())

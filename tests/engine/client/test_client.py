@@ -178,6 +178,9 @@ def test_weights(server: Server, client: EngineClient, tmp_path: Path) -> None:
         "kind": None,
         "verify": "probes",
     }
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    client.load_weights(tmp_path / "link", "v2")
+    assert server.requests[2].body["path"] == str(tmp_path / "link"), "a link of this machine's"
 
 
 def test_a_model_of_the_hub_is_no_folder_here(server: Server, client: EngineClient) -> None:

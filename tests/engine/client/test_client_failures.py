@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,6 +30,7 @@ from tests.engine.client.canned_server import (
     well_behaved,
 )
 from tests.engine.examples import make_task
+from tests.engine.weights.served import live
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,18 @@ def test_outputs_may_take_longer_than_a_silence(server: Server) -> None:
         assert client.complete([[1, 2]], {}) == ["out"]
         with pytest.raises(EngineError, match="timed out"):
             client.weights()
+
+
+def test_a_load_of_weights_may_take_longer_than_a_silence(server: Server, tmp_path: Path) -> None:
+    def slow(request: Request) -> Answer:
+        time.sleep(0.2)
+        return Answer(chunks=[live("v1", str(tmp_path)).model_dump_json().encode()])
+
+    server.answer = slow
+    with EngineClient(server.url, timeout_s=0.1) as client:
+        assert client.load_weights(tmp_path, "v1").version == "v1"
+        assert client.release_weights().version == "v1"
+        assert client.restore_weights().version == "v1"
 
 
 def test_a_server_whose_machine_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         asked.append(self.path)
         ready = self.path == "/ready" and len(asked) > 2
         self.send_response(200 if ready else 503)
-        self.send_header("X-Jostle-Server", os.environ["JOSTLE_SERVER"])
+        if "--nameless" not in sys.argv:
+            self.send_header("X-Jostle-Server", os.environ["JOSTLE_SERVER"])
         self.end_headers()
     def log_message(self, *_):
         pass
@@ -242,6 +243,24 @@ def test_a_server_that_does_not_listen_to_sigterm_is_killed(
     assert engine.wait() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize(("flags", "seconds"), [([], 20), (["--shutdown-timeout", "120"], 140)])
+def test_requests_in_flight_have_the_time_they_are_due(
+    flags: list[str], seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float | None] = []
+    wait = subprocess.Popen.wait
+
+    def note(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        waited.append(timeout)
+        return wait(self, timeout)
+
+    replace_python(monkeypatch, tmp_path, SILENT)
+    engine = EngineProcess.start("no-model", weights_root=None, extra_args=flags)
+    monkeypatch.setattr(subprocess.Popen, "wait", note)
+    engine.stop()
+    assert waited[0] == seconds
+
+
 def test_every_server_gets_a_port_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +297,19 @@ def test_the_answer_of_another_server_is_not_taken_for_its_own(
             pytest.raises(InputError, match=f"field '--port': another server answers at .*{port}"),
         ):
             second.wait_ready(20)
+
+
+def test_an_error_of_vllm_itself_is_no_other_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_python(monkeypatch, tmp_path, SERVES)
+    with EngineProcess.start("no-model", weights_root=None, extra_args=["--nameless"]) as engine:
+        deadline = time.monotonic() + 20
+        while not engine.answers() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not engine.ready()
+        with pytest.raises(InputError, match="another server answers"):
+            engine.ready()
 
 
 def test_a_server_that_speaks_tls_is_asked_by_tls(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.process.gpu_memory import Gpu
 from engine.process.settings import (
     FLOAT32_VARIABLE,
     SHARED_TAILS_VARIABLE,
@@ -32,6 +33,12 @@ def install_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: st
 
 def names(settings: EngineSettings) -> set[str]:
     return {flag.split("=")[0] for flag in settings.flags}
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_gpus_that_are_known_are_not_asked_for() -> None:
+    assert choose_settings(gpus=(Gpu("H", None, None),)).device == "cuda"
+    assert choose_settings(gpus=()).device == "cpu"
 
 
 @pytest.mark.usefixtures("without_gpu")

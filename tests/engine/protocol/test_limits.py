@@ -15,6 +15,14 @@ def test_where_limits_come_from() -> None:
     assert parse_limits(["tasks=3", "wait-seconds=0.5"]) == Limits(tasks=3, wait_seconds=0.5)
 
 
+def test_what_a_command_line_leaves_open_is_as_the_environment_says() -> None:
+    told = read_limits({LIMITS_VARIABLE: '{"tasks": 3, "wait_seconds": 5}'})
+    assert parse_limits([], told) == told
+    assert parse_limits(["tasks=4", "pairs=9"], told) == Limits(tasks=4, pairs=9, wait_seconds=5)
+    with pytest.raises(InputError, match="less than wait_seconds"):
+        parse_limits(["drain_seconds=6"], told)
+
+
 def test_a_load_gives_up_before_the_requests_that_wait_for_it() -> None:
     assert Limits().drain == 30 < Limits().wait_seconds
     assert parse_limits(["wait_seconds=0.5", "drain_seconds=0.4"]).drain == 0.4

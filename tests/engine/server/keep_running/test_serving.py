@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -60,3 +64,51 @@ def test_what_it_says_is_read_at_once_through_a_pipe(monkeypatch: pytest.MonkeyP
 def test_a_server_that_its_watcher_could_not_ask() -> None:
     with pytest.raises(InputError, match="'--ssl-cert-reqs': who watches the server has no cert"):
         serve("smollm2-135m", port=0, extra_args=["--ssl-cert-reqs=2"])
+    with pytest.raises(InputError, match="'--headless': has no routes to ask; start it by hand"):
+        serve("smollm2-135m", port=0, extra_args=["--headless"])
+    for flags in (["--config", "x.yaml"], ["--config=x.yaml"]):
+        with pytest.raises(InputError, match=r"'--config': .* pass its flags themselves"):
+            serve("smollm2-135m", port=0, extra_args=flags)
+
+
+@pytest.fixture
+def resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "resolve_model", lambda model: Path(model))
+    monkeypatch.setattr(module, "check_whole", lambda *_: None)
+
+
+@pytest.mark.usefixtures("resolved")
+def test_a_live_file_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=f"^{tmp_path}: cannot be written to"):
+        serve("m", port=0, live_file=tmp_path / "live.json")
+
+
+@pytest.mark.usefixtures("resolved")
+def test_a_driver_that_fails_later_makes_no_other_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = iter([("a GPU",), ()])
+    monkeypatch.setattr(module, "visible_gpus", lambda: next(asked))
+    given: list[Any] = []
+    settings = SimpleNamespace(device="cuda", reasons=())
+
+    def start(*_: object, gpus: object, **__: object) -> Any:
+        given.append(gpus)
+        return SimpleNamespace(settings=settings, url="")
+
+    class StartsTwice:
+        def __init__(self, start: Any, *_: object) -> None:
+            self.start = start
+
+        def run(self) -> None:
+            self.start(None)
+            self.start(None)
+
+    monkeypatch.setattr(EngineProcess, "start", start)
+    monkeypatch.setattr(module, "Watcher", StartsTwice)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    serve("m", port=0, say=lambda line: None)
+    assert given == [("a GPU",), ("a GPU",)]

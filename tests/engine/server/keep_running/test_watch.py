@@ -32,7 +32,7 @@ class Clock:
 
 
 CLOCK = Clock()
-GOOD = LastGood(version="round-01-abc", path="/runs/checkpoint-1")
+GOOD = LastGood(version="round-01-abc", path=str(Path(__file__).parent))
 
 
 @dataclass
@@ -46,9 +46,11 @@ class FakeServer:
     work: float = 0.0
     looks: int = 0
     stopped: bool = False
+    stop_seconds: list[float | None] = field(default_factory=list)
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float | None = None) -> None:
         self.stopped = True
+        self.stop_seconds.append(timeout_s)
 
     def running(self) -> bool:
         self.looks += 1
@@ -99,6 +101,7 @@ def test_told_to_stop(tmp_path: Path) -> None:
     stage = Stage([FakeServer()], tmp_path / "live")
     stage.watch()
     assert stage.started_on == [None]
+    assert stage.servers[0].stop_seconds == [None], "requests in flight have the time they are due"
     assert any(line.startswith("ready after") for line in stage.said)
 
 
@@ -117,6 +120,7 @@ def test_what_fails_is_started_again(tmp_path: Path, failing: FakeServer, why: s
     stage.watch()
     assert len(stage.started_on) == 2
     assert any(why in line and "again on the model" in line for line in stage.said)
+    assert failing.stop_seconds[0] is not None
 
 
 def test_it_starts_on_the_weights_that_were_live(tmp_path: Path) -> None:
@@ -135,6 +139,41 @@ def test_it_starts_on_the_weights_that_were_live(tmp_path: Path) -> None:
     assert any(GOOD.version in line for line in stage.said)
 
 
+def test_a_record_that_is_removed_is_remembered(tmp_path: Path) -> None:
+    file = tmp_path / "live"
+    stage = Stage([FakeServer(dies_after=6), FakeServer()], file)
+    write_last_good(file, GOOD)
+    stop = stage.stop
+
+    def clean(seconds: float) -> bool:
+        if stage.servers[0].looks == 4:
+            file.unlink()
+        elif stage.servers[0].looks == 5:
+            file.mkdir()  # nor does a disk that fails end a server
+        elif file.is_dir():
+            file.rmdir()
+        return stop(seconds)
+
+    stage.stop = clean  # type: ignore[method-assign]
+    stage.watch()
+    assert stage.started_on == [GOOD, GOOD]
+
+
+def test_live_weights_that_are_gone_are_not_started_on(tmp_path: Path) -> None:
+    file = tmp_path / "live"
+    stage = Stage([FakeServer(dies_after=3), FakeServer()], file)
+    start = stage.start
+
+    def load_and_start(last: LastGood | None) -> FakeServer:
+        write_last_good(file, LastGood(version="v", path=str(tmp_path / "gone")))
+        return start(last)
+
+    stage.start = load_and_start  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"live last, .*gone, which are gone"):
+        stage.watch()
+    assert stage.started_on == [None]
+
+
 def test_it_gives_up(tmp_path: Path) -> None:
     servers = [FakeServer(dies_after=1, code=1) for _ in range(3)]
     stage = Stage(servers, tmp_path / "live")
@@ -149,6 +188,13 @@ def test_failures_long_ago_are_forgotten(tmp_path: Path) -> None:
     )
     servers = [*(FakeServer(dies_after=3) for _ in range(4)), FakeServer()]
     Stage(servers, tmp_path / "live").watch(settings)
+
+
+def test_failures_of_slow_starts_are_not(tmp_path: Path) -> None:
+    settings = WatchSettings(poll_seconds=300.0, silence_seconds=1e4)
+    servers = [FakeServer(dies_after=2, ready_after=None) for _ in range(3)]
+    with pytest.raises(GaveUpError, match="failure 3"):
+        Stage(servers, tmp_path / "live").watch(settings)
 
 
 def test_bad_flags_are_not_tried_again(tmp_path: Path) -> None:

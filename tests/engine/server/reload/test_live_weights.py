@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import threading
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,10 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, InputError
-from engine.files import write_bytes
 from engine.protocol.limits import Limits
-from engine.server.reload import admission, live_record
+from engine.server.reload import admission
 from engine.server.reload.gate import GateTimeoutError
+from engine.server.reload.live_record import LiveRecord, SharedFolder
 from engine.server.reload.prover import Prover
 from engine.weights.live_file import read_last_good
 from engine.weights.manifest import read_manifest
@@ -21,6 +24,7 @@ from tests.engine.server.http.fake_server import FakeEngine, FakeLiveWeights
 from tests.engine.weights import made_manifests
 from tests.engine.weights.made_manifests import publish
 from tests.engine.weights.served import SERVED
+from tests.engine.weights.served import live as live_state
 
 LIMITS = Limits(drain_seconds=0.2, load_seconds=0.3)
 
@@ -77,6 +81,51 @@ def test_check_drain_load_reset_verify_and_only_then_the_version(
     assert (last.version, last.path) == (version, str(tmp_path / "one"))
     looks = [salt for salt in live.salts if "probe" in salt]
     assert len(looks) == len(set(looks)) == 2, "no look reads what another has cached"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_event_loop_never_waits_for_a_disk(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    version, sync, syncing = publish(tmp_path / "one"), os.fsync, set[threading.Thread]()
+
+    def note(file: int) -> None:
+        syncing.add(threading.current_thread())
+        sync(file)
+
+    (tmp_path / "shared").mkdir()
+    shared = tmp_path / "shared" if several else None
+    live = live_on(engine, tmp_path, live_file=tmp_path / "live", shared=shared)
+    monkeypatch.setattr(os, "fsync", note)
+    asyncio.run(live.load(tmp_path / "one", version))
+    assert read_last_good(tmp_path / "live") is not None
+    assert syncing
+    assert threading.main_thread() not in syncing
+
+
+def test_nobody_reads_what_could_not_be_shared(tmp_path: Path) -> None:
+    shared = SharedFolder(tmp_path, LiveRecord(state=live_state("base")))
+    (tmp_path / f"live.{os.getpid()}").mkdir()
+    with pytest.raises(InputError, match=r"live\.json: cannot be written: Is a directory"):
+        shared.write(LiveRecord(state=live_state("other")))
+    assert shared.read().state.version == "base"
+
+
+def test_other_weights_take_the_place_of_those_that_are_gone(
+    engine: FakeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    versions = {name: publish(tmp_path / name) for name in ("one", "two")}
+    live = live_on(engine, tmp_path)
+
+    async def run() -> None:
+        await live.load(tmp_path / "one", versions["one"])
+        assert "taken back" not in caplog.text
+        shutil.rmtree(tmp_path / "one")
+        await live.load(tmp_path / "two", versions["two"])
+
+    asyncio.run(run())
+    assert live.state.version == versions["two"]
+    assert f"{tmp_path / 'one'} is gone: a load that fails cannot be taken back" in caplog.text
 
 
 def test_nothing_is_touched_when_the_check_fails(
@@ -660,12 +709,14 @@ def test_a_record_that_cannot_be_written_ends_the_server(
         engine, tmp_path, shared=tmp_path / "shared", condemn=lambda: condemned.append(True)
     )
 
-    def full(path: Path, content: bytes) -> None:
-        if "load one" in engine.events and not (lies and condemned):
-            raise InputError("No space left on device", file=path)
-        write_bytes(path, content)
+    write = SharedFolder.write
 
-    monkeypatch.setattr(live_record, "write_bytes", full)
+    def full(self: SharedFolder, record: LiveRecord) -> None:
+        if "load one" in engine.events and not (lies and condemned):
+            raise InputError("No space left on device")
+        write(self, record)
+
+    monkeypatch.setattr(SharedFolder, "write", full)
     with pytest.raises(InputError, match="No space left"):
         asyncio.run(live.load(tmp_path / "one", version))
     assert condemned == [True]
