@@ -87,7 +87,7 @@ def collect(
 ) -> dict[str, TaskScore]:
     """Scores what the journal does not yet hold; all scores by task id."""
     journal = ScoreJournal(journal_file, client.weights().version)
-    done = journal.read()
+    done = {score.task_id for score in journal.scores()}
     waiting = [task for task in tasks if task.id not in done]
     print(f"{len(tasks) - len(waiting)} of {len(tasks)} tasks are in {journal.path}", flush=True)
     started, pairs = time.monotonic(), 0
@@ -102,7 +102,7 @@ def collect(
                 f"about {left / 60:.0f} min left",
                 flush=True,
             )
-    return journal.read()
+    return {score.task_id: score for score in journal.scores()}
 
 
 def write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +12,11 @@ import typer
 from cli.client import (
     AdminKey,
     ApiKey,
+    ChosenEngine,
     EngineModel,
     EngineModelLen,
     OwnUrl,
-    builder_at,
     connect,
-    engine_model,
 )
 from cli.pool import (
     ColumnNames,
@@ -26,13 +26,15 @@ from cli.pool import (
     SplitName,
     SubsetName,
     TrustRemoteCode,
-    _builder,
-    _options,
+    pool_options,
 )
 
 if TYPE_CHECKING:
+    from engine.bench.bench_result import BenchResult
     from engine.bench.workload import Load
+    from engine.keys import ClientKeys
     from engine.prompts import PromptBuilder
+    from training.commands.bench_command import BenchAsked
 
 app = typer.Typer(
     help="Measure how fast an engine is, one of its own or a running one.", no_args_is_help=True
@@ -148,26 +150,15 @@ def bench(
     overwrite: Overwrite = False,
 ) -> None:
     """Measured by --seconds or --pairs, as often as --repeats says, loads and ways by turns."""
-    from rich.console import Console
-
     from engine.bench.bench_calls import STOCK
     from engine.bench.workload import Shape, Timing, WorkloadName
     from engine.errors import InputError
-    from engine.files import check_output, write_bytes
+    from engine.files import check_output
     from engine.keys import client_keys
     from engine.pools import open_pool
     from engine.protocol.score_config import SamplingConfig, ScoreConfig
-    from engine.weights.models import resolve_model
-    from training.commands.bench_command import (
-        Bench,
-        BenchAsked,
-        BenchEngine,
-        reload_targets,
-        started_engine,
-    )
-    from training.report.bench_report import bench_tables, describe_bench, draw_bench
+    from training.commands.bench_command import BenchAsked
     from training.report.charts.picture import PICTURES
-    from training.report.progress_lines import open_progress
 
     name: WorkloadName = context.info_name  # type: ignore[assignment]
     of_tasks = name in ("uncertainty", "samples")
@@ -190,7 +181,7 @@ def bench(
     ):
         if wrong:
             raise InputError(problem, field=field)
-    options = _options(format_name, column, split, subset, max_instances, seed)
+    options = pool_options(format_name, column, split, subset, max_instances, seed)
     read = [*open_pool(source, options).files] if source else []
     read += [str(each) for each in (source, checkpoint) if each]
     for path in filter(None, (output, picture)):
@@ -218,43 +209,53 @@ def bench(
         estimates=estimate is not None,
         checkpoint=checkpoint,
     )
-    chosen = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)
-    location = str(resolve_model(chosen.name)) if model or not url else ""
+    engine = ChosenEngine(url, api_key, model, max_model_len, trust_remote_code)
+    keys = client_keys(os.environ, api_key, admin_key)
+    log = output.with_suffix(".engine.log")
+    _tell(_measured(asked, engine, keys, tuple(vllm_flags or ()), log), output, picture)
+
+
+def _measured(
+    asked: BenchAsked, engine: ChosenEngine, keys: ClientKeys, flags: tuple[str, ...], log: Path
+) -> BenchResult:
+    """All measurements, and how long the whole pool takes where that is asked."""
+    from rich.console import Console
+
+    from training.commands.bench_command import Bench, BenchEngine, reload_targets, started_engine
+    from training.report.progress_lines import open_progress
 
     def builder() -> PromptBuilder:
-        if url is None:
-            length = chosen.max_model_len
-            return _builder(location, asked.config, length, trust_remote_code)[1]
-        prompt = asked.config.prompt
-        return builder_at(
-            url, api_key, prompt, model, max_model_len, trust_remote_code=trust_remote_code
-        )
+        return engine.builder(asked.config.prompt)
 
-    keys = client_keys(os.environ, api_key, admin_key)
-    console = Console(stderr=True)
-    if url is None:
-        laid_out = Bench(asked, builder)
-        log = output.with_suffix(".engine.log")
-        with (
-            open_progress(console) as progress,
-            started_engine(
-                asked, chosen, location, tuple(vllm_flags or ()), log, progress
-            ) as engine,
-        ):
-            result = laid_out.run(engine, keys, progress)
-    else:
-        with connect(url, api_key) as client:
-            state = client.weights()
-        if model is not None or max_model_len is not None:
-            builder()  # what is named must be what is served
-        laid_out = Bench(asked, builder, state.served.tokenizer)
-        targets = reload_targets(checkpoint, state) if checkpoint else ()
-        with open_progress(console) as progress:
-            at = BenchEngine(url, url, state, checkpoints=targets)
-            result = laid_out.run(at, keys, progress)
-    if estimate:
-        times = laid_out.times(result, chosen if location else None, location)
-        result = result.model_copy(update={"estimate": times})
+    model = engine.started if engine.url is None or engine.model else None
+    location = engine.location if model else ""
+    with contextlib.ExitStack() as stack:
+        if engine.url is None:
+            laid_out = Bench(asked, builder)
+            progress = stack.enter_context(open_progress(Console(stderr=True)))
+            own = started_engine(asked, engine.started, location, flags, log, progress)
+            at = stack.enter_context(own)
+        else:
+            with connect(engine.url, engine.api_key) as client:
+                state = client.weights()
+            engine.check(asked.config.prompt)
+            laid_out = Bench(asked, builder, state.served.tokenizer)
+            targets = reload_targets(asked.checkpoint, state) if asked.checkpoint else ()
+            at = BenchEngine(engine.url, engine.url, state, checkpoints=targets)
+            progress = stack.enter_context(open_progress(Console(stderr=True)))
+        result = laid_out.run(at, keys, progress)
+    if not asked.estimates:
+        return result
+    return result.model_copy(update={"estimate": laid_out.times(result, model, location)})
+
+
+def _tell(result: BenchResult, output: Path, picture: Path | None) -> None:
+    """Write a result, print it, and draw it if there is to be a picture."""
+    from rich.console import Console
+
+    from engine.files import write_bytes
+    from training.report.bench_report import bench_tables, describe_bench, draw_bench
+
     write_bytes(output, result.model_dump_json(indent=1).encode() + b"\n")
     shown = Console()
     for table in bench_tables(result):

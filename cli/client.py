@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,44 +121,97 @@ def builder_at(
     return PromptBuilder(tokenizer, prompt, served.max_model_len)
 
 
-def dtype_at(url: str | None, api_key: str | None) -> str:
-    """The data type of the engine at a URL, or of one that is started."""
-    if url is None:
-        from engine.process.settings import chosen_dtype
+@dataclass(frozen=True)
+class ChosenEngine:
+    """The engine that options choose: one at a URL, or one that is started for as long as it takes.
 
-        return chosen_dtype()
-    with connect(url, api_key) as client:
-        return client.weights().served.dtype
-
-
-@contextmanager
-def engine_at(
-    url: str | None,
-    api_key: str | None,
-    location: str,
-    model: ModelConfig,
-    files: EngineFiles,
-    progress: RichProgress,
-) -> Iterator[EngineClient]:
-    """A client of the engine at a URL, or of one that is started for as long as it takes.
-
-    Args:
-        url: Where an engine runs; None: one is started.
-        location: Folder or hub id of the model that is started otherwise.
-        model: Its context, and whether its code may run.
-
-    Raises:
-        InputError: As `connect`.
-        EngineError: If it does not come up.
+    Attributes:
+        url: Where it runs; None: it is started.
+        api_key: Its key, if it is given.
+        model: The model that is started, or whose tokenizer is served; None: see `EngineModel`.
+        max_model_len: Its context, in tokens; None: see `EngineModelLen`.
+        trust_remote_code: Whether code that comes with the model may run.
     """
-    if url is not None:
-        with connect(url, api_key, paraphrases=files.paraphrases) as client:
-            yield client
-        return
-    from training.commands.launch import OwnEngine
 
-    with OwnEngine(location, model, files, progress) as own:
-        yield own.client
+    url: str | None
+    api_key: str | None = field(repr=False)
+    model: str | None
+    max_model_len: int | None
+    trust_remote_code: bool
+
+    @cached_property
+    def started(self) -> ModelConfig:
+        """What is started without a URL."""
+        return engine_model(
+            self.model, self.max_model_len, trust_remote_code=self.trust_remote_code
+        )
+
+    @cached_property
+    def location(self) -> str:
+        """Folder or hub id of that model."""
+        from engine.weights.models import resolve_model
+
+        return str(resolve_model(self.started.name))
+
+    def dtype(self) -> str:
+        """The data type it computes in."""
+        if self.url is None:
+            from engine.process.settings import chosen_dtype
+
+            return chosen_dtype()
+        with connect(self.url, self.api_key) as client:
+            return client.weights().served.dtype
+
+    def check(self, prompt: PromptConfig) -> None:
+        """What is named is there, and is what is served.
+
+        The bundled model is not looked for: it may have to be downloaded or converted.
+
+        Raises:
+            InputError: If it is not.
+        """
+        from engine.weights.models import BUNDLED_MODEL, resolve_model
+
+        if self.url is not None:
+            if self.model is not None or self.max_model_len is not None:
+                self.builder(prompt)
+        elif self.started.name != BUNDLED_MODEL:
+            resolve_model(self.started.name)
+
+    def builder(self, prompt: PromptConfig) -> PromptBuilder:
+        """Prompts as it builds them.
+
+        Raises:
+            InputError: As `builder_at`; if there is no such model.
+        """
+        trusted = self.trust_remote_code
+        if self.url is not None:
+            length = self.max_model_len
+            return builder_at(
+                self.url, self.api_key, prompt, self.model, length, trust_remote_code=trusted
+            )
+        from engine.prompts import PromptBuilder
+        from engine.weights.identity import open_tokenizer
+
+        tokenizer = open_tokenizer(self.location, "--model", trust_remote_code=trusted)
+        return PromptBuilder(tokenizer, prompt, self.started.max_model_len)
+
+    @contextmanager
+    def open(self, files: EngineFiles, progress: RichProgress) -> Iterator[EngineClient]:
+        """A client of it.
+
+        Raises:
+            InputError: As `connect`; if there is no such model.
+            EngineError: If it does not come up.
+        """
+        if self.url is not None:
+            with connect(self.url, self.api_key, paraphrases=files.paraphrases) as client:
+                yield client
+            return
+        from training.commands.launch import OwnEngine
+
+        with OwnEngine(self.location, self.started, files, progress) as own:
+            yield own.client
 
 
 @contextmanager
@@ -184,15 +239,13 @@ def engines_at(
         EngineError: If one does not answer, or does not come up.
     """
     from engine.client import AsyncEngineClient
-    from engine.client.wire import UNSUPERVISED_PATIENCE_S
+    from engine.client.wire import PATIENCE_S, UNSUPERVISED_PATIENCE_S
     from engine.errors import InputError
     from engine.keys import client_keys
     from training.commands.launch import OwnEngine
 
-    def maker(url: str, *, supervised: bool) -> Callable[[], AsyncEngineClient]:
-        if supervised:
-            return lambda: AsyncEngineClient(url, keys.api)
-        return lambda: AsyncEngineClient(url, keys.api, patience_s=UNSUPERVISED_PATIENCE_S)
+    def maker(url: str, patience_s: float) -> Callable[[], AsyncEngineClient]:
+        return lambda: AsyncEngineClient(url, keys.api, patience_s=patience_s)
 
     keys = client_keys(os.environ, api_key)
     if not urls:
@@ -200,7 +253,7 @@ def engines_at(
 
         served = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)
         with OwnEngine(str(resolve_model(served.name)), served, files, progress) as own:
-            yield [maker(own.url, supervised=False)], own.client.weights()
+            yield [maker(own.url, UNSUPERVISED_PATIENCE_S)], own.client.weights()
         return
     if len(set(urls)) < len(urls):
         raise InputError("the same engine is named twice", field="--url")
@@ -218,4 +271,5 @@ def engines_at(
                 f"{url} serves something else than {urls[0]}: {other or 'other weights'}"
             )
     # Where there are others, the work of an engine that died need not wait until it is back.
-    yield [maker(url, supervised=len(urls) == 1) for url in urls], states[0]
+    patience_s = PATIENCE_S if len(urls) == 1 else UNSUPERVISED_PATIENCE_S
+    yield [maker(url, patience_s) for url in urls], states[0]

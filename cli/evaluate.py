@@ -9,7 +9,6 @@ import typer
 
 from cli.client import ApiKey, EngineUrl, builder_at, connect
 from cli.pool import Overwrite, SkipFaulty, TrustRemoteCode
-from cli.score import _config
 
 
 def evaluate(
@@ -52,6 +51,7 @@ def evaluate(
     from engine.pools.checks import LeftOut
     from training.commands.single_step import EVALUATION_FILES, evaluate_engine
     from training.config.run_config import EvaluateConfig
+    from training.config.score_file import read_score_config
     from training.report.display import evaluation_table
     from training.report.progress_lines import note, open_progress
 
@@ -67,7 +67,7 @@ def evaluate(
         seed=seed,
         gold_perplexity=gold,
     )
-    prompt = _config(config, {}, {}).prompt
+    prompt = read_score_config(config, {}, {}).prompt
     builder = builder_at(
         url, api_key, prompt, model, max_model_len, trust_remote_code=trust_remote_code
     )
@@ -83,7 +83,7 @@ def evaluate(
             builder,
             output,
             max_tasks=max_tasks,
-            on_progress=lambda done, total, task: progress.advance(done, total, task),
+            on_progress=progress.advance,
         )
     for fault in opened.faults.found:
         note(f"left out: {fault}")

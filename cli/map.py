@@ -57,7 +57,6 @@ def task_map(
 
     Example: jostle map scores.parquet -o map.svg --selected selected.txt
     """
-    from cli.select import read_table
     from engine.errors import InputError
     from engine.files import check_output
     from engine.measures.task_map import CATEGORIES, UNMEASURABLE, MapConfig
@@ -68,6 +67,7 @@ def task_map(
     from training.run.state import read_state
     from training.selection.selection_record import read_task_ids
     from training.tables.record_files import write_parquet
+    from training.tables.table_files import read_table
 
     if output.suffix not in (".html", *PICTURES):
         raise InputError("the output's name must end in .html, .png or .svg", file=output)

@@ -50,11 +50,11 @@ def measures(
             typer.echo(fitted(lines, sys.stdout, " " * 6))
         return
 
-    from cli.select import read_table
     from engine.files import check_output
     from engine.measures.compute import compute_measures
     from engine.measures.measure_registry import INPUTS
     from training.tables.record_files import write_parquet
+    from training.tables.table_files import read_table
 
     if output is not None:
         if output.suffix != ".parquet":

@@ -74,7 +74,7 @@ SkipFaulty = Annotated[
 ]
 
 
-def _options(
+def pool_options(
     format_name: str | None,
     columns: list[str] | None,
     split: str | None,
@@ -82,6 +82,7 @@ def _options(
     max_instances: int | None = None,
     seed: int = 0,
 ) -> PoolOptions:
+    """How a pool is read, by the options."""
     from engine.pools.options import Columns, PoolOptions, parse_columns
 
     return PoolOptions(
@@ -125,7 +126,7 @@ def validate(
     """Tell every fault of every file with its place; exit code 2 if there is one."""
     from engine.pools.validate import validate_pool
 
-    options = _options(format_name, column, split, subset)
+    options = pool_options(format_name, column, split, subset)
     n_faults = 0
     for spec in pools:
         found = validate_pool(
@@ -188,7 +189,7 @@ def stats(
         seed=seed,
     )
     rate = None if pairs_per_second is None else Rate(pairs_per_second=pairs_per_second)
-    opened = open_pool(pool, _options(format_name, column, split, subset, max_instances, seed))
+    opened = open_pool(pool, pool_options(format_name, column, split, subset, max_instances, seed))
     tokenizer, builder = _builder(model, config, max_model_len, trust_remote_code)
     found, sample = collect_stats(opened, config, tokenizer)
     if url is not None:
@@ -231,7 +232,7 @@ def convert(
 
     opened = open_pool(
         pool,
-        _options(format_name, column, split, subset, max_instances, seed),
+        pool_options(format_name, column, split, subset, max_instances, seed),
         LeftOut() if skip_faulty else None,
     )
     skipped = output.with_suffix(".skipped.jsonl")
@@ -278,7 +279,7 @@ def split_pool(
     from engine.pools.splits import split_pool as divide
     from engine.pools.splits import write_split
 
-    opened = open_pool(pool, _options(format_name, column, None, subset))
+    opened = open_pool(pool, pool_options(format_name, column, None, subset))
     done = divide(opened, by=by, share=share, seed=seed, official=official)
     write_split(
         opened,
@@ -316,7 +317,7 @@ def show(
     from engine.pools.describe import describe_task, render_prompt
     from engine.protocol.score_config import ScoreConfig
 
-    opened = open_pool(pool, _options(format_name, column, split, subset))
+    opened = open_pool(pool, pool_options(format_name, column, split, subset))
     task = opened.find(task_id)
     if not prompt:
         if instance != 1:

@@ -9,16 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import (
-    ApiKey,
-    EngineModel,
-    EngineModelLen,
-    OwnUrl,
-    builder_at,
-    dtype_at,
-    engine_at,
-    engine_model,
-)
+from cli.client import ApiKey, ChosenEngine, EngineModel, EngineModelLen, OwnUrl
 from cli.pool import (
     ColumnNames,
     FormatName,
@@ -28,10 +19,9 @@ from cli.pool import (
     SplitName,
     SubsetName,
     TrustRemoteCode,
-    _builder,
-    _options,
+    pool_options,
 )
-from cli.score import ConfigFile, _config
+from cli.score import ConfigFile
 
 
 def race(
@@ -85,42 +75,29 @@ def race(
     from engine.pools import open_pool
     from engine.pools.checks import LeftOut, count_records
     from engine.tasks import Pool
-    from engine.weights.models import resolve_model
     from training.commands.launch import EngineFiles
     from training.config.run_config import check_racing
+    from training.config.score_file import read_score_config
     from training.report.progress_lines import open_progress
     from training.run.summary import unmeasurable_in_words
     from training.tables.pool_racing import RaceFiles, plan_pool_race, race_on_disk
 
     files = RaceFiles(output)
-    asked = _config(config, {"max_output_tokens": max_output_tokens, "seed": seed}, {})
+    asked = read_score_config(config, {"max_output_tokens": max_output_tokens, "seed": seed}, {})
     check_racing(asked, config)
-    options = _options(format_name, column, split, subset, max_instances, asked.seed)
+    options = pool_options(format_name, column, split, subset, max_instances, asked.seed)
     left_out = LeftOut() if skip_faulty else None
     opened = open_pool(pool, options, left_out)
-    served = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)
+    engine = ChosenEngine(url, api_key, model, max_model_len, trust_remote_code)
     rules = RaceConfig(n_select=n_tasks, budget=budget, prefixes_kept=prefixes_kept)
-    console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         more = not overwrite and files.ended_with_less(budget)
         inputs = (pool, *opened.files, config)
         stack.enter_context(files.claim(overwrite=overwrite, inputs=inputs, more=more))
         whole = Pool(list(opened), opened.source)
-        if url is None:
-            location = str(resolve_model(served.name))
-            _, builder = _builder(location, asked, served.max_model_len, trust_remote_code)
-        else:
-            location = ""
-            builder = builder_at(
-                url,
-                api_key,
-                asked.prompt,
-                model,
-                max_model_len,
-                trust_remote_code=trust_remote_code,
-            )
-        counted = asked.with_second_readings(dtype_at(url, api_key))
-        progress = stack.enter_context(open_progress(console))
+        builder = engine.builder(asked.prompt)
+        counted = asked.with_second_readings(engine.dtype())
+        progress = stack.enter_context(open_progress(Console(stderr=True)))
         started = time.monotonic()
         progress.open("measure prompts", len(whole), "tasks")
         planned, tasks = plan_pool_race(
@@ -135,7 +112,7 @@ def race(
         )
         progress.done("measure prompts", time.monotonic() - started, f"{len(tasks):,} tasks")
         where = EngineFiles(files.engine_log, files.paraphrases)
-        client = stack.enter_context(engine_at(url, api_key, location, served, where, progress))
+        client = stack.enter_context(engine.open(where, progress))
         progress.open("race", budget, "tokens")
         started = time.monotonic()
         result = race_on_disk(

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.client import (
-    ApiKey,
-    EngineModel,
-    EngineModelLen,
-    OwnUrl,
-    builder_at,
-    dtype_at,
-    engine_at,
-    engine_model,
-)
+from cli.client import ApiKey, ChosenEngine, EngineModel, EngineModelLen, OwnUrl
 from cli.pool import (
     ColumnNames,
     FormatName,
@@ -28,15 +18,11 @@ from cli.pool import (
     SplitName,
     SubsetName,
     TrustRemoteCode,
-    _builder,
-    _options,
+    pool_options,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from engine.pools.lazy import LazyPool
-    from engine.prompts import PromptBuilder
     from engine.protocol.score_config import ScoreConfig
 
 
@@ -126,14 +112,14 @@ def score(
     from engine.pools.checks import LeftOut, count_records
     from engine.questions.question_registry import find_question
     from engine.variance.rounding_noise import noise_in_words
-    from engine.weights.models import BUNDLED_MODEL, resolve_model
     from training.commands.launch import EngineFiles
+    from training.config.score_file import read_score_config
     from training.report.progress_lines import note, open_progress
     from training.run.summary import uncertainty_in_words
     from training.tables.pool_scoring import ScoreFiles, score_pool, survey_pool
 
     files = ScoreFiles(output)
-    asked = _config(
+    asked = read_score_config(
         config,
         {
             "n_instances": instances,
@@ -148,43 +134,26 @@ def score(
     )
     opened = open_pool(
         pool,
-        _options(format_name, column, split, subset, max_instances, asked.seed),
+        pool_options(format_name, column, split, subset, max_instances, asked.seed),
         LeftOut() if skip_faulty else None,
     )
-    served = engine_model(model, max_model_len, trust_remote_code=trust_remote_code)
+    engine = ChosenEngine(url, api_key, model, max_model_len, trust_remote_code)
     choosing = design is not None or budget is not None or earlier is not None
-
-    @cache
-    def location() -> str:
-        return "" if url is not None else str(resolve_model(served.name))
-
-    def builder() -> PromptBuilder:
-        if url is None:
-            return _builder(location(), asked, served.max_model_len, trust_remote_code)[1]
-        return builder_at(
-            url, api_key, asked.prompt, model, max_model_len, trust_remote_code=trust_remote_code
-        )
-
-    console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         inputs = (pool, *opened.files, config, earlier)
         stack.enter_context(files.claim(overwrite=overwrite, inputs=inputs))
-        if url is not None and not choosing and (model is not None or max_model_len is not None):
-            builder()  # what is named must be what is served
-        if served.name != BUNDLED_MODEL:  # which may have to be downloaded or converted
-            location()
         if choosing:
-            dtype = dtype_at(url, api_key)
-            opened, asked, words = _choose(design, budget, earlier, opened, asked, builder, dtype)
+            opened, asked, words = _choose(design, budget, earlier, opened, asked, engine)
             note(words)
+        else:
+            engine.check(asked.prompt)
         survey = survey_pool(opened, asked)
         n_tasks = survey.tasks.height
         sampled = f", {survey.n_samples:,} samples" if survey.n_samples else ""
         note(f"{n_tasks:,} tasks, {survey.n_pairs:,} pairs{sampled}")
-        resolved = location()
-        progress = stack.enter_context(open_progress(console))
+        progress = stack.enter_context(open_progress(Console(stderr=True)))
         where = EngineFiles(files.engine_log, files.paraphrases)
-        client = stack.enter_context(engine_at(url, api_key, resolved, served, where, progress))
+        client = stack.enter_context(engine.open(where, progress))
         exactness = client.weights().served.exactness
         progress.open("score", n_tasks, "tasks")
         started = time.monotonic()
@@ -210,43 +179,13 @@ def score(
         typer.echo(line)
 
 
-def _config(file: Path | None, options: dict[str, Any], sampling: dict[str, Any]) -> ScoreConfig:
-    """The config of a file with the options that were given put in.
-
-    Raises:
-        InputError: If a value is wrong, or samples are described and none are drawn.
-    """
-    from engine.errors import InputError
-    from engine.protocol.score_config import ScoreConfig
-    from engine.questions.question_registry import QUESTIONS, find_question
-    from engine.validation import validated
-    from training.config.toml_file import put_template, read_toml
-
-    values: dict[str, Any] = {}
-    if file is not None:
-        values = read_toml(file)
-        put_template(values.get("prompt"), file.parent, file, "prompt")
-    values |= {name: value for name, value in options.items() if value is not None}
-    if given := {name: value for name, value in sampling.items() if value is not None}:
-        before = values.get("sampling", {})
-        values["sampling"] = (before if isinstance(before, dict) else {}) | given
-    config = validated(ScoreConfig, values, file)
-    question = find_question(config, file)
-    if given and not (question and question.draws):
-        option = {"n_samples": "--samples", "temperature": "--temperature", "top_p": "--top-p"}
-        names = " or ".join(name for name, each in QUESTIONS.items() if each.draws)
-        raise InputError(f"goes with --measure {names}", field=option[next(iter(given))])
-    return config
-
-
 def _choose(
     design: str | None,
     budget: int | None,
     earlier: Path | None,
     pool: LazyPool,
     config: ScoreConfig,
-    make_builder: Callable[[], PromptBuilder],
-    dtype: str,
+    engine: ChosenEngine,
 ) -> tuple[LazyPool, ScoreConfig, str]:
     """The pool without what cannot be planned, the config with the chosen design, and in words."""
     from engine.errors import InputError
@@ -257,18 +196,18 @@ def _choose(
     if find_question(config):
         problem = f"does not count what {config.measure} takes on top; give n and k instead"
         raise InputError(problem, field="--design")
-    from cli.select import read_table
     from engine.design.choose import design_for_pool
     from engine.design.ranking_columns import components_of_pairs
     from engine.pools.checks import LeftOut
     from engine.questions.pair_plan import plan_task
     from engine.variance.components import TYPICAL
+    from training.tables.table_files import read_table
 
     relative = TYPICAL if earlier is None else components_of_pairs(read_table(earlier), earlier)
-    builder = make_builder()
+    builder = engine.builder(config.prompt)
     if isinstance(pool.faults, LeftOut):
         pool = pool.where(lambda task: plan_task(task, config, builder))
-    counted = config.with_second_readings(dtype)
+    counted = config.with_second_readings(engine.dtype())
     best = design_for_pool(pool, counted, builder, budget, relative)
     words = (
         f"{best.in_words()}, about {best.tokens:,.0f} computed tokens; expected standard error "

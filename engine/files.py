@@ -86,6 +86,11 @@ def check_output(path: Path, *, overwrite: bool, inputs: Iterable[object] = ()) 
         raise InputError("cannot be written to", file=folder)
 
 
+def nearest_there(path: Path) -> Path:
+    """A path itself, or the nearest folder above it that exists."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
 def check_folder(folder: Path, inputs: Iterable[object] = ()) -> None:
     """That a command may write files into a folder, which is made when it is not there.
 
@@ -97,7 +102,7 @@ def check_folder(folder: Path, inputs: Iterable[object] = ()) -> None:
             input.
     """
     try:
-        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        there = nearest_there(folder)
         if not there.is_dir():
             raise InputError("is no folder", file=there)
         read = [path for each in inputs if (path := Path(str(each))).is_dir()]

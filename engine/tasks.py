@@ -131,6 +131,10 @@ class Task(Record):
         chosen = sample_positions(self.id, len(self.instances), n, seed)
         return tuple(self.instances[index] for index in chosen)
 
+    def with_instances(self, instances: Iterable[Instance]) -> Task:
+        """The task with some of its instances, in another order or not; there may be none."""
+        return self.model_copy(update={"instances": tuple(instances)})
+
 
 class TaskFault(NamedTuple):
     """What is wrong with a task: the problem, the field, and the part of the task it is in."""
@@ -139,10 +143,10 @@ class TaskFault(NamedTuple):
     field: str
     part: str = ""
 
-    def error(self, task_id: str, source: object | None = None) -> InputError:
-        """The same as an error, of a task from somewhere."""
+    def error(self, task_id: str) -> InputError:
+        """The same as an error."""
         record = f"{task_id}, {self.part}" if self.part else task_id
-        return InputError(self.problem, file=source, record=record, field=self.field)
+        return InputError(self.problem, record=record, field=self.field)
 
 
 def task_faults(task: Task) -> Iterator[TaskFault]:
@@ -187,17 +191,14 @@ def unicode_faults(task: Task) -> Iterator[TaskFault]:
                 yield from faults(value, name, f"{field}[{index}]")
 
 
-def check_task(task: Task, source: object | None = None) -> None:
+def check_task(task: Task) -> None:
     """That a task has none of the `task_faults`.
-
-    Args:
-        source: Where it comes from, for messages.
 
     Raises:
         InputError: The first of them.
     """
     for fault in task_faults(task):
-        raise fault.error(task.id, source)
+        raise fault.error(task.id)
 
 
 def sample_positions(task_id: str, size: int, n: int, seed: int) -> list[int]:
@@ -247,12 +248,8 @@ class Pool(Sequence[Task]):
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return self._tasks[index]
 
-    def get(self, task_id: str) -> Task:
-        """The task with this id; `KeyError` if there is none."""
-        return self._by_id[task_id]
-
     def subset(self, task_ids: Sequence[str]) -> Pool:
-        """The named tasks, in the order of the names."""
+        """The named tasks, in the order of the names; `KeyError` if one is not there."""
         return Pool([self._by_id[task_id] for task_id in task_ids], self.source)
 
     def digest(self) -> str:

@@ -61,8 +61,8 @@ class AsyncEngineClient(Connection):
     Args:
         base_url: Where the server is, such as `http://127.0.0.1:8000`; `/v1` at its end is let go.
         api_key: Sent as bearer token, if given.
-        timeout_s: Longest silence of the server in the middle of an answer, in seconds; a load of
-            weights may take long. What comes all at once, as outputs do, may take any time.
+        timeout_s: Longest silence of the server in the middle of an answer, in seconds. What comes
+            all at once, as outputs do, may take any time, and so may a load of weights.
         tasks_per_request: Tasks sent at once. Bounds the memory of both sides.
         paraphrases: The file that keeps paraphrases. With it, those that a design lacks are asked
             for before its tasks are scored; see `engine.client.paraphrases`.
@@ -85,7 +85,7 @@ class AsyncEngineClient(Connection):
         *,
         paraphrases: Path | None = None,
         admin_key: str | None = None,
-        patience_s: float = 180.0,
+        patience_s: float = wire.PATIENCE_S,
         pairs_per_request: int = 4096,
     ) -> None:
         super().__init__(base_url, api_key, timeout_s, admin_key=admin_key, patience_s=patience_s)
@@ -247,8 +247,9 @@ class AsyncEngineClient(Connection):
             EngineError: If it could not be made live.
         """
         # What is not here may be a model of the hub, which the server was started with.
-        where = path.resolve() if path.is_absolute() or path.exists() else path
-        body = LoadWeightsRequest(path=str(where), version=version, kind=kind, verify=verify)
+        if path.is_absolute() or path.exists():  # the server's machine has links of its own
+            path = path.resolve() if ".." in path.parts else path.absolute()
+        body = LoadWeightsRequest(path=str(path), version=version, kind=kind, verify=verify)
         return await self._ask("POST", "/v1/weights", body, WeightsState)
 
     async def release_weights(self) -> WeightsState:

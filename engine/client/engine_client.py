@@ -12,6 +12,7 @@ import httpx
 from engine.client.async_client import AsyncEngineClient
 from engine.client.blocking import BlockingTransport, iterate_now, run_now
 from engine.client.sampling import Prompt
+from engine.client.wire import PATIENCE_S
 from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.completions import (
     CompletionLogprobs,
@@ -65,7 +66,7 @@ class EngineClient:
         *,
         paraphrases: Path | None = None,
         admin_key: str | None = None,
-        patience_s: float = 180.0,
+        patience_s: float = PATIENCE_S,
         pairs_per_request: int = 4096,
     ) -> None:
         self._asks = _Blocking(

@@ -53,9 +53,7 @@ class Batch:
     ) -> Batch:
         """Only the instances that the design samples are sent."""
         sampled = tuple(
-            task.model_copy(
-                update={"instances": task.sample_instances(config.n_instances, config.seed)}
-            )
+            task.with_instances(task.sample_instances(config.n_instances, config.seed))
             for task in tasks
         )
         # The paraphrases of a whole pool would be sent with every batch.

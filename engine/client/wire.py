@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 JSON = {"Content-Type": "application/json"}
 SCORE_PATH = "/v1/prompt_uncertainty"
 COMPLETIONS_PATH = "/v1/completion_logprobs"
+PATIENCE_S = 180.0
+"""How long to wait for an engine that went away, in seconds: somebody may start it again."""
 UNSUPERVISED_PATIENCE_S = 10.0
-"""How long to wait for an engine that nobody starts again, in seconds: it may only be busy."""
+"""The same of an engine that nobody starts again: it may only be busy."""
 
 KEEP_ALIVE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

@@ -196,33 +196,46 @@ def _posterior(y: Floats, s2: Floats, x: Floats) -> tuple[Floats, Floats]:
 
     Averaged over the grid of (tau^2, omega^2) with weights from the marginal likelihood.
     """
-    z = np.column_stack([np.ones_like(x), x])
-    y = y - x
     tau2, omega2 = (grid.ravel() for grid in np.meshgrid(_TAU2, _OMEGA2, indexing="ij"))
-    weight = 1 / (tau2[:, None] + s2)
-    penalty = np.full((len(tau2), z.shape[1]), _FLAT)
-    penalty[:, 1:] = 1 / omega2[:, None]
-    moments = (z[:, :, None] * z[:, None, :]).reshape(len(y), -1)
-    gram = (weight @ moments).reshape(len(tau2), z.shape[1], z.shape[1])
-    gram = gram + np.eye(z.shape[1]) * penalty[:, :, None]
-    covariance = np.linalg.inv(gram)
-    right = (weight * y) @ z
-    beta = (covariance @ right[:, :, None])[:, :, 0]
-    evidence = 0.5 * (
-        np.log(weight).sum(axis=1)
-        - (weight * y * y).sum(axis=1)
-        + (right * beta).sum(axis=1)
-        - np.linalg.slogdet(gram)[1]
-        + np.log(penalty).sum(axis=1)
-    )
+    z = np.column_stack([np.ones_like(x), x])
+    above = y - x
+    weight = 1 / (tau2[:, None] + s2)  # (points of the grid, tasks), as all below
+    b, covariance, evidence = _coefficients(z, above, weight, omega2)
     # The grid is even in log tau.
     evidence += 0.5 * np.log(tau2) - tau2 / (2 * _TAU_SCALE**2)
     share = np.exp(evidence - evidence.max())
     share /= share.sum()
+    # Between what b says and the task's own response, by how far each is to be trusted.
+    prior, of_prior = b @ z.T, ((z @ covariance) * z).sum(axis=2)
     trust = tau2[:, None] * weight
-    prior = beta @ z.T
-    mean = prior + trust * (y - prior)
-    of_prior = ((z @ covariance) * z).sum(axis=2)
+    mean = prior + trust * (above - prior)
     var = trust * s2 + (1 - trust) ** 2 * of_prior
     centre = share @ mean
     return x + centre, np.sqrt(np.maximum(share @ (var + mean**2) - centre**2, 1e-12))
+
+
+def _coefficients(
+    z: Floats, above: Floats, weight: Floats, omega2: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """The mean and covariance of b at every point of the grid, and the log marginal likelihood.
+
+    Args:
+        z: What b multiplies, shape (tasks, 2).
+        above: The responses less x.
+        weight: Their precision about z b, shape (points, tasks).
+        omega2: The variance of b_1 at each point.
+    """
+    precision = np.column_stack([np.full_like(omega2, _FLAT), 1 / omega2])
+    products = (z[:, :, None] * z[:, None, :]).reshape(-1, 4)
+    gram = (weight @ products).reshape(-1, 2, 2) + np.eye(2) * precision[:, :, None]
+    covariance: Floats = np.linalg.inv(gram).astype(float)
+    right = (weight * above) @ z
+    b = (covariance @ right[:, :, None])[:, :, 0]
+    evidence = 0.5 * (
+        np.log(weight).sum(axis=1)
+        - (weight * above * above).sum(axis=1)
+        + (right * b).sum(axis=1)
+        - np.linalg.slogdet(gram)[1]
+        + np.log(precision).sum(axis=1)
+    )
+    return b, covariance, evidence

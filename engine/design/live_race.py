@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,13 +21,29 @@ from engine.protocol.completions import TokenPair
 from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import Pair, check_length, perturbed_prompts, plan_task
-from engine.tasks import Instance, Task
+from engine.tasks import Task
 from engine.variance.pair_grid import PairGrid
 
 REQUEST_PAIRS = 256
 """Pairs that are asked for together, at most; each answer is kept when it is there."""
 
 _TOKENS = 1_000_000  # of such a request
+
+
+class _Block(NamedTuple):
+    """New instances of a task, all of which meet the same perturbations.
+
+    Attributes:
+        n: How many instances.
+        first: The first of the perturbations.
+        k: How many of them.
+        begun: Whether the task has had instances before.
+    """
+
+    n: int
+    first: int
+    k: int
+    begun: bool
 
 
 class LiveTables:
@@ -128,43 +145,48 @@ class LiveTables:
         return pairs
 
     def _add_instances(self, batch: Sequence[Extension]) -> None:
-        def shape(step: Extension) -> tuple[int, int, int, bool]:
-            """New instances, their perturbations (first, number), and if there are old ones."""
-            known = len(self._references[step.task_id])
-            new = step.scored[known:]
-            met = np.flatnonzero(new.any(axis=0))
-            if not len(new):
-                return 0, 0, 0, True
-            assert new[:, met].all(), "new instances meet the same perturbations"
-            assert met[-1] - met[0] == len(met) - 1, "one after the other"
-            return len(new), int(met[0]) + 1, len(met), known > 0
+        groups: dict[_Block, list[Extension]] = {}
+        for step in batch:
+            if block := self._new_block(step):
+                groups.setdefault(block, []).append(step)
+        for block in sorted(groups):
+            self._score_blocks(block, groups[block])
 
-        by_task = {step.task_id: step for step in batch}
-        growing = sorted((step for step in batch if shape(step)[0] > 0), key=shape)
-        # Grouped first: what is measured changes the shapes.
-        groups = [(key, list(of)) for key, of in groupby(growing, key=shape)]
-        for (n, first, k, begun), steps in groups:
-            design = self._config.with_design(n, k, first)
-            if begun:  # rounding has been told of
-                design = design.model_copy(update={"second_readings": 0})
-            tasks = []
-            for step in steps:
-                measured = len(self._references[step.task_id])
-                task = self._tasks[step.task_id]
-                tasks.append(_with_instances(task, task.instances[measured : measured + n]))
-            skipped: list[SkippedTask] = []
-            on_skip = skipped.append if self._skip_faulty else None
-            for score in self._engine.score(tasks, design, on_skip):
-                self._hear(
-                    RaceAnswer(
-                        weights_version=score.weights_version,
-                        usage=score.usage,
-                        references={score.task_id: score.references},
-                        pairs={score.task_id: _completed(score, range(first, first + k))},
-                    )
+    def _new_block(self, step: Extension) -> _Block | None:
+        """What a step adds in new instances; None: nothing."""
+        known = len(self._references[step.task_id])
+        new = step.scored[known:]
+        if not len(new):
+            return None
+        met = np.flatnonzero(new.any(axis=0))
+        assert new[:, met].all(), "new instances meet the same perturbations"
+        assert met[-1] - met[0] == len(met) - 1, "one after the other"
+        return _Block(len(new), int(met[0]) + 1, len(met), known > 0)
+
+    def _score_blocks(self, block: _Block, steps: Sequence[Extension]) -> None:
+        """Scores such a block of the task of every step."""
+        design = self._config.with_design(block.n, block.k, block.first)
+        if block.begun:  # rounding has been told of
+            design = design.model_copy(update={"second_readings": 0})
+        tasks = []
+        for step in steps:
+            task, known = self._tasks[step.task_id], len(self._references[step.task_id])
+            tasks.append(task.with_instances(task.instances[known : known + block.n]))
+        skipped: list[SkippedTask] = []
+        on_skip = skipped.append if self._skip_faulty else None
+        for score in self._engine.score(tasks, design, on_skip):
+            pairs = _completed(score, range(block.first, block.first + block.k))
+            self._hear(
+                RaceAnswer(
+                    weights_version=score.weights_version,
+                    usage=score.usage,
+                    references={score.task_id: score.references},
+                    pairs={score.task_id: pairs},
                 )
-            for each in skipped:
-                self._fail(each, by_task[each.task_id])
+            )
+        by_task = {step.task_id: step for step in steps}
+        for each in skipped:
+            self._fail(each, by_task[each.task_id])
 
     def _add_pairs(self, batch: Sequence[Extension]) -> None:
         by_task = {step.task_id: step for step in batch}
@@ -254,9 +276,8 @@ class LiveTables:
         if not columns:
             return []
         config = self._config.with_design(len(references), step.scored.shape[1])
-        plan = plan_task(
-            _with_instances(task, task.instances[: len(references)]), config, self._builder
-        )
+        known_part = task.with_instances(task.instances[: len(references)])
+        plan = plan_task(known_part, config, self._builder)
         for original, reference in zip(plan.originals, references, strict=True):
             if len(original.token_ids) != reference.n_prompt_tokens:
                 raise EngineError(
@@ -311,8 +332,4 @@ def race_order(task_id: str, size: int, seed: int) -> list[int]:
 
 def _shuffled(task: Task, seed: int) -> Task:
     order = race_order(task.id, len(task.instances), seed)
-    return _with_instances(task, [task.instances[index] for index in order])
-
-
-def _with_instances(task: Task, instances: Sequence[Instance]) -> Task:
-    return task.model_copy(update={"instances": tuple(instances)})
+    return task.with_instances(task.instances[index] for index in order)

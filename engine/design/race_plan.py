@@ -143,12 +143,12 @@ def fit_instances(
         raise fault
     kept = []
     for instance in task.instances:
-        alone = task.model_copy(update={"instances": (instance,)})
+        alone = task.with_instances([instance])
         if fault := _fault(alone, config, builder, max_perturbations, source):
             on_fault(fault)
         else:
             kept.append(instance)
-    return task.model_copy(update={"instances": tuple(kept)})
+    return task.with_instances(kept)
 
 
 def _fault(

@@ -33,7 +33,6 @@ def map_stability(
     *,
     n_replicates: int = 200,
     seed: int = 0,
-    source: object | None = None,
 ) -> pl.DataFrame:
     """The categories of tasks, and the shares of bootstrap replicates that give each category.
 
@@ -45,7 +44,6 @@ def map_stability(
         config: Where the borders of the map are.
         n_replicates: Replicates, B. Memory is 16 bytes per task and replicate.
         seed: Of the draws; each task's draws depend on it and the task's place alone.
-        source: The file the pairs came from, for messages.
 
     Returns:
         A row per task that can be measured (one with perturbed pairs), in the order of its first
@@ -57,7 +55,7 @@ def map_stability(
         InputError: If the pairs are not complete, see `engine.measures.compute`.
     """
     config = config or MapConfig()
-    check_table(pairs, "pairs", source)
+    check_table(pairs, "pairs")
     pairs = pairs.filter((pl.col("perturbation") > 0).any().over("task_id"))
     points: list[tuple[str, float, float]] = []
     u = np.empty((pairs["task_id"].n_unique(), n_replicates))

@@ -86,15 +86,8 @@ def categorise(scores: pl.DataFrame, thresholds: Thresholds) -> pl.Series:
     ).to_series()
 
 
-def map_categories(
-    scores: pl.DataFrame,
-    uncertainty_quantile: float = 0.5,
-    probability_quantile: float = 0.5,
-) -> pl.Series:
-    """The map category of each row of `scores`, with borders at quantiles; see `categorise`."""
+def map_categories(scores: pl.DataFrame) -> pl.Series:
+    """The map category of each row of `scores`, with borders at the medians; see `categorise`."""
     if scores["prompt_uncertainty"].count() == 0:
         return categorise(scores, Thresholds(uncertainty=0, probability=0))
-    config = MapConfig(
-        uncertainty_quantile=uncertainty_quantile, probability_quantile=probability_quantile
-    )
-    return categorise(scores, find_thresholds(scores, config))
+    return categorise(scores, find_thresholds(scores))

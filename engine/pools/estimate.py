@@ -94,8 +94,8 @@ class TaskSample:
 
     def sampled(self, task: Task) -> Task:
         """The task with no other instances than those that the design samples."""
-        instances = task.sample_instances(self._config.n_instances, self._config.seed)
-        return task.model_copy(update={"instances": instances})
+        config = self._config
+        return task.with_instances(task.sample_instances(config.n_instances, config.seed))
 
 
 def estimate(

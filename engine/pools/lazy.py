@@ -67,8 +67,7 @@ class LazyPool:
                 faults.add(InputError(problem, file=file, record=place or None, field="id"))
                 continue
             if most is not None and len(task.instances) > most:
-                sample = task.sample_instances(most, self.options.seed)
-                task = task.model_copy(update={"instances": sample})
+                task = task.with_instances(task.sample_instances(most, self.options.seed))
             try:
                 for check in self._checks:
                     check(task)

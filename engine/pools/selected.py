@@ -28,7 +28,7 @@ def only_selected(tasks: Iterable[Task], names: Sequence[str], source: Path) -> 
         of_rows = {f"{task.id}/{instance.id}": instance for instance in task.instances}
         if chosen := [name for name in of_rows if name in wanted]:
             left -= set(chosen)
-            yield task.model_copy(update={"instances": tuple(of_rows[name] for name in chosen)})
+            yield task.with_instances(of_rows[name] for name in chosen)
     if left:
         problem = f"{len(left):,} selected, such as this, are not in the pool"
         raise InputError(problem, file=source, record=min(left))

@@ -24,7 +24,6 @@ class PoolValidation(Record):
     Attributes:
         source: The pool.
         format: Its format; none if it could not be told.
-        files: Files read.
         tasks: Tasks without a fault.
         instances: Instances of those.
         faults: Faults told.
@@ -33,7 +32,6 @@ class PoolValidation(Record):
 
     source: str
     format: str | None
-    files: int
     tasks: int
     instances: int
     faults: int
@@ -56,9 +54,7 @@ def validate_pool(
         pool = open_pool(spec, options)
     except InputError as error:
         faults.add(error)
-        return PoolValidation(
-            source=str(spec), format=None, files=0, tasks=0, instances=0, faults=1
-        )
+        return PoolValidation(source=str(spec), format=None, tasks=0, instances=0, faults=1)
     n_tasks = n_instances = 0
     outputs = OutputNotes()
     for task in pool.tasks(faults):
@@ -74,7 +70,6 @@ def validate_pool(
     return PoolValidation(
         source=pool.source,
         format=pool.format,
-        files=len(pool.files),
         tasks=n_tasks,
         instances=n_instances,
         faults=faults.count,

@@ -317,37 +317,18 @@ class TaskScorer:
         return await asyncio.to_thread(self._score, work, answers, usage)
 
     def _score(self, work: TaskWork, answers: Sequence[Any], usage: Usage) -> TaskScore:
-        """The score of a task, given the answers to its pairs and to all that was asked."""
+        """The score of a task, given the answers to all calls."""
         order = {instance.id: index for index, instance in enumerate(work.plan.instances)}
 
         def place(row: Any) -> tuple[int, int]:
             return order[row.instance_id], row.perturbation
 
-        n, m = len(work.pairs), len(work.pairs) + len(work.again)
-        scored = [
-            PairScore.of(
-                pair.instance_id,
-                pair.perturbation,
-                len(pair.prompt),
-                answer.token_logprobs,
-                None if answer.is_greedy is None else all(answer.is_greedy),
-            )
-            for pair, answer in zip(work.pairs, answers[:n], strict=True)
-        ]
-        second = {
-            pair.instance_id: math.fsum(answer.token_logprobs)
-            for pair, answer in zip(work.again, answers[n:m], strict=True)
-        }
-        pairs = [
-            pair.model_copy(update={"second_logprob": second.get(pair.instance_id)})
-            if pair.perturbation == 0
-            else pair
-            for pair in sorted([*work.known, *scored], key=place)
-        ]
-        on_top = {}
+        scored, again, on_top = work.told_apart(answers)
+        pairs = sorted(work.pair_scores(scored, again), key=place)
+        asked = {}
         if question := self._question:
-            rows = question.keep(work.asked, answers[m:], work.plan.task, self._builder)
-            on_top[question.name] = question.answer(sorted(rows, key=place), work.plan.task)
+            rows = question.keep(work.asked, on_top, work.plan.task, self._builder)
+            asked[question.name] = question.answer(sorted(rows, key=place), work.plan.task)
         grid = PairGrid.of(pairs)
         return TaskScore(
             task_id=work.plan.task.id,
@@ -362,5 +343,5 @@ class TaskScorer:
             references=work.references,
             pairs=tuple(pairs),
             usage=usage,
-            answers=on_top,
+            answers=asked,
         )

@@ -23,7 +23,6 @@ def expected_overlap(
     errors: Sequence[float] | Floats,
     n_select: int,
     *,
-    strata: Sequence[str] | None = None,
     shrunk: bool = False,
     seed: int = 0,
 ) -> float:
@@ -36,26 +35,19 @@ def expected_overlap(
         values: Measured prompt uncertainty, one per task.
         errors: Standard errors, one per task.
         shrunk: See `repeat_model`.
-        n_select: How many are selected, of each stratum if there are any; 1 <= n_select.
-        strata: Tasks are selected within these; one name per task.
+        n_select: How many are selected; 1 <= n_select.
         seed: Of the draws.
     """
     u, s = np.asarray(values, dtype=float), np.asarray(errors, dtype=float)
-    rng = np.random.default_rng(seed)
     mean, deviation = repeat_model(u, s, shrunk=shrunk)
-    names = np.asarray(strata if strata is not None else [""] * len(u))
-    shared, selected = 0, 0
-    for name in np.unique(names):
-        (inside,) = np.nonzero(names == name)
-        size = min(n_select, len(inside))
-        first = top(u[inside], size)
-        for _ in range(_DRAWS // _AT_ONCE):
-            repeat = rng.standard_normal((_AT_ONCE, len(inside)))
-            repeat = mean[inside] + deviation[inside] * repeat
-            last = np.partition(repeat, -size, axis=1)[:, -size]
-            shared += int((repeat[:, first] >= last[:, None]).sum())
-        selected += size
-    return shared / (_DRAWS * selected)
+    size = min(n_select, len(u))
+    first, shared = top(u, size), 0
+    rng = np.random.default_rng(seed)
+    for _ in range(_DRAWS // _AT_ONCE):
+        repeat = mean + deviation * rng.standard_normal((_AT_ONCE, len(u)))
+        last = np.partition(repeat, -size, axis=1)[:, -size]
+        shared += int((repeat[:, first] >= last[:, None]).sum())
+    return shared / (_DRAWS * size)
 
 
 def repeat_model(u: Floats, s: Floats, *, shrunk: bool = False) -> tuple[Floats, Floats]:

@@ -7,10 +7,11 @@ import numpy as np
 from engine.variance.overlap import Floats, repeat_model
 
 _DRAWS = 400
+_BOUNDS = (0.05, 0.95)  # between which the ranks of 9 in 10 repeats lie
 
 
 def rank_intervals(
-    values: Floats, errors: Floats, *, shrunk: bool = False, level: float = 0.9, seed: int = 0
+    values: Floats, errors: Floats, *, shrunk: bool = False
 ) -> tuple[Floats, Floats]:
     """Least and most of the ranks that repeats would give, by `repeat_model` of square roots.
 
@@ -23,8 +24,6 @@ def rank_intervals(
         values: Measured values, shape (T,), none below 0; the largest has rank 1.
         errors: Standard errors, shape (T,).
         shrunk: See `repeat_model`.
-        level: Share of the repeats whose rank lies between both.
-        seed: Of the draws.
 
     Returns:
         Both of shape (T,), in [1, T].
@@ -34,10 +33,9 @@ def rank_intervals(
     roots = np.where(known, errors / np.where(known, slope, 1.0), 0.0)
     mean, deviation = repeat_model(np.sqrt(values), roots, shrunk=shrunk)
     shape = (_DRAWS, len(values))
-    repeat = mean + deviation * np.random.default_rng(seed).standard_normal(shape)
+    repeat = mean + deviation * np.random.default_rng(0).standard_normal(shape)
     ranks = np.empty(shape, dtype=np.int32)
     order = np.argsort(-repeat, axis=1)
     np.put_along_axis(ranks, order, np.arange(1, len(values) + 1, dtype=np.int32)[None], axis=1)
-    tail = (1 - level) / 2
-    low, high = np.quantile(ranks, [tail, 1 - tail], axis=0, method="nearest")
+    low, high = np.quantile(ranks, _BOUNDS, axis=0, method="nearest")
     return low, high

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cli.client import engine_model
-from cli.score import _config
 from engine.errors import InputError
 from tests.engine.weights.served import live
+from training.config.score_file import read_score_config
 
 
 def test_a_model_of_the_hub_is_started_with_no_longer_context_than_its_own(
@@ -25,16 +25,16 @@ def test_a_template_file_in_the_config_of_score_race_and_eval(tmp_path: Path) ->
     (tmp_path / "own.jinja").write_text("{{ definition }}: {{ input }}")
     path = tmp_path / "score.toml"
     path.write_text("[prompt]\nlayout = 'template'\ntemplate_file = 'own.jinja'\n")
-    prompt = _config(path, {}, {}).prompt
+    prompt = read_score_config(path, {}, {}).prompt
     assert (prompt.template, prompt.template_name) == ("{{ definition }}: {{ input }}", "own.jinja")
     path.write_text("[prompt]\nlayout = 'template'\ntemplate_file = 'absent'\n")
     with pytest.raises(
         InputError, match=r"score.toml, field 'prompt.template_file': .*absent: cannot be"
     ):
-        _config(path, {}, {})
+        read_score_config(path, {}, {})
     path.write_text("prompt = 3\n")
     with pytest.raises(InputError, match="field 'prompt'"):
-        _config(path, {}, {})
+        read_score_config(path, {}, {})
 
 
 @pytest.mark.parametrize(

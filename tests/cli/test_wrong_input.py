@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cli.select import read_table
 from training.selection.strategy_testing import draw_scores
+from training.tables.table_files import read_table
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback
 
-from engine.client.wire import server_address
+from engine.client.wire import PATIENCE_S, server_address
 from engine.errors import EngineError, InputError
 from engine.pools.opening import open_pool
 from engine.protocol.completions import TokenPair
@@ -77,7 +77,7 @@ class HotReload(TrainerCallback):
         pairs: Sequence[TokenPair] | None = None,
         design: ScoreConfig | None = None,
         must_load: bool = False,
-        patience_s: float = 180.0,
+        patience_s: float = PATIENCE_S,
         api_key: str | None = None,
         admin_key: str | None = None,
     ) -> None:

@@ -100,7 +100,7 @@ class Bench:
     """A workload, laid out before any engine is started.
 
     Args:
-        make_builder: Lays out prompts as the engine does; called if it is needed.
+        builder: Makes what lays out prompts as the engine does; called if it is needed.
         tokenizer: Digest of its tokenizer; None: that of the builder's.
 
     Raises:

@@ -22,7 +22,7 @@ from training.report.display import RichProgress, shown_path, summary_table
 from training.report.progress_lines import open_progress
 from training.run.base_model import base_location
 from training.run.run_folder import RunFolder
-from training.run.run_pools import BUNDLED, Pools, check_pools, load_pools
+from training.run.run_pools import Pools, check_pools, load_pools
 from training.run.state import RunStep, read_state
 from training.run.summary import SummaryRow, read_summary
 
@@ -277,10 +277,9 @@ def _conclude(console: Console, result: DemoResult, seconds: float) -> None:
 
 
 def _announce(console: Console, config: RunConfig, pools: Pools, folder: RunFolder) -> None:
-    score = config.score
+    score, source = config.score, config.pool.path
     pairs = len(pools.pool) * score.n_prompts(score.n_instances)
     categories = len({task.category for task in pools.pool})
-    source = "bundled" if config.pool.path == BUNDLED else config.pool.path
     shared = pools.shared_categories
     kinds = f", {len(shared)} categories shared" if shared else " of other categories"
     rounds = "a round" if config.rounds == 1 else f"{config.rounds} rounds"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.client import EngineClient
-from engine.client.wire import UNSUPERVISED_PATIENCE_S
+from engine.client.wire import PATIENCE_S, UNSUPERVISED_PATIENCE_S
 from engine.errors import EngineError, InputError
 from engine.keys import client_keys
 from engine.pools.writing import write_left_out
@@ -229,21 +229,20 @@ class OwnEngine:
         return True
 
 
-def make_client(url: str, paraphrases: Path, *, patience_s: float | None) -> EngineClient:
+def make_client(url: str, paraphrases: Path, *, patience_s: float) -> EngineClient:
     """A client with the keys of the environment.
 
     Args:
         url: Where the engine is, without `/v1`.
-        patience_s: Seconds to wait for an engine that went away; None: the client's own.
+        patience_s: Seconds to wait for an engine that went away.
     """
     keys = client_keys(os.environ)
-    options: dict[str, Any] = {} if patience_s is None else {"patience_s": patience_s}
     return EngineClient(
         url,
         keys.api,
         admin_key=keys.admin,
         paraphrases=paraphrases,
-        **options,
+        patience_s=patience_s,
     )
 
 
@@ -290,7 +289,7 @@ def open_engine(
             yield own.client, own.train
         return
     # Where there are others, the work of an engine that died need not wait until it is back.
-    patience_s = None if len(urls) == 1 else UNSUPERVISED_PATIENCE_S
+    patience_s = PATIENCE_S if len(urls) == 1 else UNSUPERVISED_PATIENCE_S
     clients = [make_client(url, folder.paraphrases, patience_s=patience_s) for url in urls]
     try:
         fleet = Fleet(dict(zip(urls, clients, strict=True)))

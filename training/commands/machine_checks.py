@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from engine.errors import InputError
+from engine.files import nearest_there
 from engine.process.gpu_memory import GIB, DriverError, Gpu, installed_gpus, visible_gpus
 from engine.process.ports import check_port
 from engine.process.settings import installed_version
@@ -182,9 +183,7 @@ def check_cache() -> Finding:
 
 def check_disk(folder: Path, name: str) -> Finding:
     """Space and leave to write in a folder, or the nearest one above it that exists."""
-    place = folder.resolve()
-    while not place.exists():
-        place = place.parent
+    place = nearest_there(folder.resolve())
     free = shutil.disk_usage(place).free / 1e9
     found = f"{free:.1f} GB free in {place}"
     if not os.access(place, os.W_OK):

@@ -129,12 +129,11 @@ def build_evaluation_set(
         raise InputError("there is no held-out task to evaluate", field="pool.held_out")
     sampled: list[Task] = []
     for task in map(builder.clean, tasks):
-        answered = tuple(instance for instance in task.instances if instance.outputs)
-        if not answered:
+        with_gold = task.with_instances(each for each in task.instances if each.outputs)
+        if not with_gold.instances:
             raise InputError(
                 "no instance has an output to compare", record=task.id, field="outputs"
             )
-        with_gold = task.model_copy(update={"instances": answered})
         chosen = with_gold.sample_instances(config.instances_per_task, config.seed)
         # Told from all instances, for a sample of them may look otherwise.
         kind = task.is_classification

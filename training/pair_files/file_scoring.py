@@ -37,6 +37,9 @@ REQUESTS_AT_ONCE = 3
 JOURNAL_SECONDS = 0.5
 """What is lost to a kill at most, beside the pairs in flight."""
 
+Arrived = tuple[int, CompletionLogprobs | SkippedPair]
+"""The number of a pair, and what it brought."""
+
 
 class LogprobFiles(WorkFiles):
     """The files of one scoring.
@@ -145,7 +148,7 @@ class FileScoring:
         tell(len(done))
         if len(done) == self._survey.n_pairs:
             return
-        arrived: list[tuple[int, CompletionLogprobs | SkippedPair]] = []
+        arrived: list[Arrived] = []
 
         def keep() -> None:
             if arrived:
@@ -167,68 +170,74 @@ class FileScoring:
         self,
         engines: Sequence[Callable[[], AsyncEngineClient]],
         chunks: Iterator[list[NumberedPair]],
-        arrived: list[tuple[int, CompletionLogprobs | SkippedPair]],
+        arrived: list[Arrived],
         keep: Callable[[], None],
     ) -> None:
         """Has all chunks scored; what arrives is kept every now and then."""
-        queue = ChunkQueue(chunks)
-        left = set(range(len(engines)))
-
-        async def work(client: AsyncEngineClient, engine: int) -> None:
-            while (taken := await queue.take()) is not None:
-                number, chunk = taken
-                missing = dict(enumerate(chunk))
-
-                def take(index: int, result: CompletionLogprobs | SkippedPair) -> None:
-                    arrived.append((missing.pop(index).number, result))  # noqa: B023
-
-                try:
-                    await self._score(client, chunk, take)
-                except UnavailableError:
-                    left.discard(engine)
-                    if not left:
-                        raise
-                    await queue.give_back(number, [*missing.values()])
-                    return
-                if keeper.done():  # it could not write
-                    await keeper
-                await queue.finish(number)
 
         async def keep_now_and_then() -> None:
             while True:
                 await asyncio.sleep(JOURNAL_SECONDS)
                 keep()
 
-        keeper = asyncio.create_task(keep_now_and_then())
+        queue = ChunkQueue(chunks)
+        left = set(range(len(engines)))
         try:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+                keeper = group.create_task(keep_now_and_then())
+                workers = []
                 for engine, connect in enumerate(engines):
                     client = await stack.enter_async_context(connect())
                     for _ in range(REQUESTS_AT_ONCE):
-                        group.create_task(work(client, engine))
+                        work = self._work(client, engine, left, queue, arrived)
+                        workers.append(group.create_task(work))
+                await asyncio.wait(workers)
+                keeper.cancel()
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
-        finally:
-            keeper.cancel()
 
-    async def _score(
+    async def _work(
         self,
         client: AsyncEngineClient,
-        chunk: list[NumberedPair],
-        take: Callable[[int, CompletionLogprobs | SkippedPair], None],
+        engine: int,
+        left: set[int],
+        queue: ChunkQueue,
+        arrived: list[Arrived],
     ) -> None:
-        """Gives every result of a chunk to `take`, as it comes."""
+        """Has chunk after chunk scored; an engine that goes away leaves the rest to the others."""
+        while (taken := await queue.take()) is not None:
+            number, chunk = taken
+            missing = dict(enumerate(chunk))
+            try:
+                await self._score(client, missing, arrived)
+            except UnavailableError:
+                left.discard(engine)
+                if not left:
+                    raise
+                await queue.give_back(number, [*missing.values()])
+                return
+            await queue.finish(number)
+
+    async def _score(
+        self, client: AsyncEngineClient, missing: dict[int, NumberedPair], arrived: list[Arrived]
+    ) -> None:
+        """Has the pairs of a chunk scored; what has arrived is missing no longer."""
+        chunk = [*missing.values()]
+
+        def take(result: CompletionLogprobs | SkippedPair) -> None:
+            arrived.append((missing.pop(result.index).number, result))
+
         results = client.logprobs(
             [each.pair.sent for each in chunk],
             self._settings.encoding,
             tokens=self._settings.tokens,
-            on_skip=(lambda skipped: take(skipped.index, skipped)) if self._skip_faulty else None,
+            on_skip=take if self._skip_faulty else None,
         )
         try:
             async with aclosing(results):
                 async for result in results:
                     self._check_weights(result)
-                    take(result.index, result)
+                    take(result)
         except UnavailableError:
             raise
         except (InputError, EngineError) as error:

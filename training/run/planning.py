@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.files import nearest_there
 from engine.pools.estimate import SAMPLE_TASKS, Rate, TaskSample, estimate
 from engine.process.gpu_memory import visible_gpus
 from engine.prompts import PromptBuilder
@@ -128,7 +129,7 @@ def plan_run(
         sampled_tasks=size.sampled_tasks,
         seconds=seconds,
         disk_bytes=_disk_bytes(config, rounds, location),
-        free_bytes=shutil.disk_usage(_standing(run_dir)).free,
+        free_bytes=shutil.disk_usage(nearest_there(run_dir.resolve())).free,
     )
 
 
@@ -190,9 +191,3 @@ def _disk_bytes(config: RunConfig, rounds: Sequence[RoundPlan], location: str) -
     published = 0 if train.publish == "adapter" else (2 if half else 4) * weights * (kept + 1)
     records = _BYTES_PER_PAIR * sum(each.pairs + each.samples for each in rounds)
     return published + trainer + records
-
-
-def _standing(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that exists."""
-    path = path.resolve()
-    return path if path.exists() else _standing(path.parent)

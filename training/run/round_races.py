@@ -12,7 +12,7 @@ from engine.process.settings import chosen_dtype
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool, Task
 from training.config.run_config import RunConfig
-from training.run.run_pools import draw_initial
+from training.run.run_pools import initial_ids
 
 
 class RoundRaces:
@@ -55,9 +55,7 @@ class RoundRaces:
                 on_task(count)
         if not self._runners:
             raise InputError("no perturbation changes a prompt of any task", field="perturbation")
-        initial: tuple[str, ...] = ()
-        if config.initial.n_tasks:
-            initial = draw_initial(tasks, config.initial.n_tasks, config.seed, "base").task_ids
+        initial = initial_ids(tasks, config)
         self.race(task for task in tasks if task.id not in initial)
 
     def race(self, tasks: Iterable[Task]) -> Race:

@@ -114,10 +114,9 @@ class Run:
             EngineError: If the engine fails, or other weights are live than ought to be.
             TrainingError: If the trainer fails.
         """
-        while self.state.current_step is not None:
-            if n_steps is not None and len(self.state.completed) >= n_steps:
-                return
+        while not self.state.is_done(n_steps):
             assert self.state.current_round is not None
+            assert self.state.current_step is not None
             self._do(self.state.current_round, self.state.current_step)
 
     def _do(self, index: int, step: RunStep) -> None:

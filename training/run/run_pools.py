@@ -17,6 +17,7 @@ from engine.files import check_folder
 from engine.pools import Columns, PoolOptions, load_pool
 from engine.pools.bundled import held_out_pool
 from engine.pools.checks import Faults, LeftOut
+from engine.pools.opening import BUNDLED
 from engine.pools.splits import official_split
 from engine.prompts import PromptBuilder
 from engine.questions.pair_plan import plan_task
@@ -27,7 +28,6 @@ from training.selection import Selection, select_tasks
 from training.tables.task_columns import task_row, task_table
 from training.trainer.trainer_check import check_trainer
 
-BUNDLED = "bundled"
 HELD_OUT_SHARE = 0.25
 """Share of the tasks of a folder that is held out where nothing else decides it."""
 
@@ -219,6 +219,12 @@ def draw_initial(pool: Pool, n_tasks: int, seed: int, version: str) -> Selection
     return select_tasks(candidates, "random", n_tasks, seed)
 
 
+def initial_ids(pool: Pool, config: RunConfig) -> tuple[str, ...]:
+    """The tasks of that draw; none where a run scores first."""
+    n_tasks = config.initial.n_tasks
+    return draw_initial(pool, n_tasks, config.seed, "base").task_ids if n_tasks else ()
+
+
 def split(whole: Pool, seed: int) -> Pools:
     """Hold out a part of a pool.
 
@@ -299,9 +305,7 @@ def check_supply(pool: Pool, config: RunConfig) -> None:
         InputError: If it does not.
     """
     left, _ = take_validation(pool, config.train.validation_tasks, config.evaluate.seed)
-    initial: tuple[str, ...] = ()
-    if config.initial.n_tasks:
-        initial = draw_initial(left, config.initial.n_tasks, config.seed, "base").task_ids
+    initial = initial_ids(left, config)
     tasks = task_table(task_row(task) for task in left if task.id not in initial)
     try:
         config.select.strategy.check_supply(tasks, config.select.n_tasks, config.rounds)

@@ -20,7 +20,7 @@ from engine.questions.question_registry import find_question
 from engine.tasks import Task
 from training.tables.record_files import write_parquet
 from training.tables.score_journal import ScoreJournal
-from training.tables.score_tables import SCORE_COLUMNS, build_tables
+from training.tables.score_tables import SCORE_COLUMNS, build_tables, pairs_input
 from training.tables.task_columns import with_columns_of
 
 
@@ -40,15 +40,11 @@ def score_columns(config: ScoreConfig) -> set[str] | None:
     """
     if find_question(config):
         return None
-    measures = find_measures((), _pairs_of(config))
+    measures = find_measures((), pairs_input(config))
     empty = {"flip_rate"} if config.reference == "gold" else set[str]()
     if config.second_readings == 0:
         empty |= {"noise_floor", "noise_error"}
     return {*SCORE_COLUMNS, *RANKING_COLUMNS, *(measure.name for measure in measures)} - empty
-
-
-def _pairs_of(config: ScoreConfig) -> str:
-    return "gold_pairs" if config.reference == "gold" else "pairs"
 
 
 class JournaledScoring:
@@ -147,7 +143,7 @@ class JournaledScoring:
         tables = build_tables(self._journal.scores(), order, question)
         measures = []
         if measure:
-            needs = _pairs_of(self._config)
+            needs = pairs_input(self._config)
             measures.append(compute_measures(tables.pairs, needs, source=self._files.pairs))
         measures.append(ranking_columns(tables.pairs, self._strengths))
         if question and tables.rows is not None:

@@ -39,7 +39,7 @@ from engine.protocol.weights_state import WeightsState
 from engine.tasks import Pool, Task, digest_tasks
 from training.tables.overwriting import AskedOf, WorkFiles
 from training.tables.record_files import read_json, write_parquet
-from training.tables.score_tables import SCORE_COLUMNS, pair_table, with_noise
+from training.tables.score_tables import SCORE_COLUMNS, pair_table, pairs_input, with_noise
 from training.tables.task_columns import task_row, task_table, with_columns_of
 
 _OF_EVERY_SCORE = ("prediction_probability", "perplexity")
@@ -278,11 +278,10 @@ def race_with_journal(
 def race_scores(result: RaceResult, pairs: pl.DataFrame, config: ScoreConfig) -> pl.DataFrame:
     """Where every task stands, with what `jostle score` measures of its pairs."""
     standings = pl.DataFrame([each.model_dump() for each in result.standings])
-    needs = "gold_pairs" if config.reference == "gold" else "pairs"
     known = with_columns_of(
         standings.with_columns(weights_version=pl.lit(pairs["weights_version"][0])),
         compute_measures(pairs, "pairs", _OF_EVERY_SCORE),
-        compute_measures(pairs, needs),
+        compute_measures(pairs, pairs_input(config)),
     )
     unknown = SCORE_COLUMNS.keys() - {*known.columns, "map_category"}
     table = known.with_columns(

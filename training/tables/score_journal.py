@@ -13,7 +13,7 @@ from engine.protocol.api import SkippedTask, TaskScore
 class ScoreJournal(LineJournal[TaskScore]):
     """Finished task scores, one JSON line each, synced as they come.
 
-    Use as a context manager to append; `read` works at any time.
+    Use as a context manager to append; `scores` works at any time.
 
     Args:
         weights_version: Lines of any other version are not part of this scoring.
@@ -22,14 +22,6 @@ class ScoreJournal(LineJournal[TaskScore]):
     def __init__(self, path: Path, weights_version: str) -> None:
         super().__init__(path, TaskScore)
         self.weights_version = weights_version
-
-    def read(self) -> dict[str, TaskScore]:
-        """Finished scores by task id; a torn last line is ignored.
-
-        Raises:
-            InputError: If a line other than the last is broken.
-        """
-        return {score.task_id: score for score in self.scores()}
 
     def scores(self) -> Iterator[TaskScore]:
         """Finished scores, one at a time, each task's once; a torn last line is ignored.

@@ -12,6 +12,7 @@ import polars as pl
 from engine.errors import EngineError
 from engine.measures import map_categories
 from engine.protocol.api import PairScore, TaskScore
+from engine.protocol.score_config import ScoreConfig
 from engine.questions.question import Question
 from engine.variance.analysis import Moves
 from engine.variance.pair_grid import PairGrid
@@ -125,6 +126,11 @@ def build_tables(
         pairs=all_pairs,
         rows=_in_order(own, order) if own else None,
     )
+
+
+def pairs_input(config: ScoreConfig) -> str:
+    """What measures call the pairs of a scoring."""
+    return "gold_pairs" if config.reference == "gold" else "pairs"
 
 
 def with_noise(scores: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:

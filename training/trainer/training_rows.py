@@ -68,12 +68,11 @@ def build_rows(
     longest = min(config.max_row_length, config.model.max_model_len - 1)
     room = config.score.max_output_tokens
     for task in map(builder.clean, tasks):
-        answered = [instance for instance in task.instances if instance.outputs]
-        if not answered:
+        with_gold = task.with_instances(each for each in task.instances if each.outputs)
+        if not with_gold.instances:
             raise InputError(
                 "no instance has an output to train on", record=task.id, field="outputs"
             )
-        with_gold = task.model_copy(update={"instances": tuple(answered)})
         for instance in with_gold.sample_instances(
             instances_per_task or config.train.instances_per_task, config.train.seed
         ):

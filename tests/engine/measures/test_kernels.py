@@ -17,6 +17,7 @@ from engine.measures import (
     prediction_probability,
     prompt_uncertainty,
 )
+from engine.measures.task_map import MapConfig, categorise, find_thresholds
 from engine.protocol.api import PairScore
 from engine.variance.pair_grid import PairGrid
 
@@ -138,9 +139,11 @@ def test_map_category_borders_belong_below_in_uncertainty_and_above_in_probabili
 
 def test_map_quantiles_are_the_callers() -> None:
     scores = make_map((0.1, 0.1), (0.2, 0.2), (0.3, 0.3), (0.4, 0.4), (0.5, 0.5))
-    found = map_categories(scores, uncertainty_quantile=0.75, probability_quantile=0.25)
+    borders = MapConfig(uncertainty_quantile=0.75, probability_quantile=0.25)
+    found = categorise(scores, find_thresholds(scores, borders))
     assert found.to_list() == ["difficult", "easy", "easy", "easy", "ambiguous"]
-    assert map_categories(scores, uncertainty_quantile=1.0).to_list().count("ambiguous") == 0
+    last = find_thresholds(scores, MapConfig(uncertainty_quantile=1.0))
+    assert categorise(scores, last).to_list().count("ambiguous") == 0
 
 
 def test_one_task_and_none() -> None:

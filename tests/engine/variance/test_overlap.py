@@ -52,13 +52,6 @@ def test_selecting_everything_overlaps_wholly() -> None:
     assert expected_overlap([1.0, 2.0], [1.0, 1.0], 5) == 1.0
 
 
-def test_strata_are_selected_each_on_its_own() -> None:
-    # Between the strata nothing is open, inside them the order is a matter of chance.
-    values, strata = [10.0, 10.0, 0.0, 0.0], ["a", "a", "b", "b"]
-    share = expected_overlap(values, [0.001] * 4, 1, strata=strata)
-    assert share == pytest.approx(0.5, abs=0.05)
-
-
 def test_words() -> None:
     said = "a repeat would pick about 31 of these 40 again, chance alone 20"
     assert in_words(0.775, 40, 80) == said

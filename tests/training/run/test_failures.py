@@ -52,9 +52,9 @@ def test_a_full_disk_cuts_no_journal_line(tmp_path: Path) -> None:
         journal.append(make_score("task-0", 0.1))
         with largest_file(path.stat().st_size + 50), pytest.raises(InputError, match="written"):
             journal.append(make_score("task-1", 0.2))
-        assert list(ScoreJournal(path, "base").read()) == ["task-0"]
+        assert [each.task_id for each in ScoreJournal(path, "base").scores()] == ["task-0"]
         journal.append(make_score("task-1", 0.2))
-    assert list(ScoreJournal(path, "base").read()) == ["task-0", "task-1"]
+    assert [each.task_id for each in ScoreJournal(path, "base").scores()] == ["task-0", "task-1"]
 
 
 def test_a_full_disk_cuts_no_paraphrase(tmp_path: Path) -> None:

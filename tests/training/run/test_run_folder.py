@@ -76,25 +76,25 @@ def test_sampled_outputs_have_columns_and_a_table_of_their_own(tmp_path: Path) -
 
 def test_the_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
     journal = ScoreJournal(tmp_path / "new" / "journal", "base")
-    assert journal.read() == {}
+    assert list(journal.scores()) == []
     with journal:
         for score in SCORES.values():
             journal.append(score)
-    assert journal.read() == SCORES
+    assert list(journal.scores()) == [*SCORES.values()]
 
 
 def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_text("{}\n" + SCORES["a"].model_dump_json() + "\n")
     with pytest.raises(InputError, match=r"record line 1.*broken line"):
-        ScoreJournal(path, "base").read()
+        list(ScoreJournal(path, "base").scores())
 
 
 def test_scores_of_other_weights_do_not_count(tmp_path: Path) -> None:
     with ScoreJournal(tmp_path / "journal", "base") as journal:
         journal.append(SCORES["a"])
         journal.append(make_score("b", 0.2, version="round-00-abc"))
-    assert list(ScoreJournal(tmp_path / "journal", "base").read()) == ["a"]
+    assert list(ScoreJournal(tmp_path / "journal", "base").scores()) == [SCORES["a"]]
 
 
 def test_round_folders_are_found_in_order(tmp_path: Path) -> None:
