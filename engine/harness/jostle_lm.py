@@ -10,7 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from jinja2 import TemplateError
@@ -58,13 +58,15 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
         model: What to start: `smollm2-135m`, a hub id, or a folder. With a URL, where the served
             tokenizer lies; by default where the engine says.
         url: A running engine; None: one is started, and ends with this model.
-        max_length: Context in tokens; by default the model's own, or the running engine's.
+        max_length: Context in tokens; by default the model's own, or the running engine's, which is
+            also the longest.
         add_bos_token: Whether texts begin with the beginning of sequence; None: as the tokenizer
             has it.
         prefix_token_id: What an empty context stands for; by default the beginning of sequence, or
             the end where there is none.
         max_gen_toks: Longest output where a task names none.
-        truncation_side: Which end of a context goes that does not fit before an output.
+        truncation_side: Where a context is cut that does not fit before an output: `left`,
+            `right` or `middle`.
         chat_template_args: Goes to the chat template, such as `enable_thinking`.
         think_end_token: Text behind which the answer of a reasoning model begins.
         trust_remote_code: Whether code that comes with the model may run.
@@ -74,8 +76,8 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
         batch_size: Of no meaning here; neither are `max_batch_size` and `device`.
 
     Raises:
-        InputError: If an argument is unknown or of another kind, the model is not there, or the
-            tokenizer is not the engine's.
+        InputError: If an argument is unknown or of another kind, the model is not there, the
+            tokenizer is not the engine's, or its context is shorter than `max_length`.
         EngineError: If the engine does not come up or does not answer.
     """
 
@@ -106,6 +108,7 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
             prefix_token_id=prefix_token_id,
             max_gen_toks=max_gen_toks,
             chat_template_args=chat_template_args,
+            truncation_side=truncation_side,
             think_end_token=think_end_token,
             engine_args=engine_args,
         )
@@ -124,10 +127,13 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
         self._client = self._scorer.client()
         self.close = self._scorer.close
         served = self._client.weights().served
+        if max_length and max_length > served.max_model_len:
+            problem = f"the engine's context is {served.max_model_len} tokens, not {max_length}"
+            raise InputError(problem, field="max_length")
         self.tokenizer: Any = load_tokenizer(served, model, trust_remote_code=trust_remote_code)
         # The harness encodes a context once for each of its continuations.
         self._encode = lru_cache(maxsize=64)(self.tokenizer.encode)
-        self.max_length = min(max_length or served.max_model_len, served.max_model_len)
+        self.max_length = max_length or served.max_model_len
         self.max_gen_toks = max_gen_toks
         self._add_bos_token = add_bos_token
         self._prefix_token_id = prefix_token_id
@@ -224,7 +230,9 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
 
         What has been answered is in the harness' cache, whatever becomes of the rest.
         """
-        pairs = [self._fitting(context, continuation) for _, context, continuation in requests]
+        pairs = [
+            self._fitting(context, continuation, key) for key, context, continuation in requests
+        ]
         keys: defaultdict[_TokenIds, list[tuple[str, str]]] = defaultdict(list)
         for (key, *_ids), pair in zip(requests, pairs, strict=True):
             keys[pair] += [] if key is None else [key]
@@ -251,39 +259,43 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
             yield from zip(part, scored, strict=True)
 
     def _asked(
-        self, ask: Callable[[_Part], list[_Answer]], parts: list[_Part], bar: Any
+        self, ask: Callable[[str, _Part], list[_Answer]], parts: list[_Part], bar: Any
     ) -> Iterator[list[_Answer]]:
-        """The answers of each part, in order, as they come."""
-        with (
-            bar,
-            self._scorer.explaining(),
-            closing(answers_in_order(ask, parts, REQUESTS_AT_ONCE)) as answers,
-        ):
-            for answer in answers:
-                yield answer
-                bar.update(len(answer))
+        """The answers of each part, in order, as they come; all by the weights that live now."""
+        with bar, self._scorer.explaining():
+            of_these = partial(ask, self._client.weights().version)
+            with closing(answers_in_order(of_these, parts, REQUESTS_AT_ONCE)) as answers:
+                for answer in answers:
+                    yield answer
+                    bar.update(len(answer))
 
-    def _fitting(self, context: list[int], continuation: list[int]) -> _TokenIds:
+    def _fitting(
+        self, context: list[int], continuation: list[int], key: tuple[str, str] | None = None
+    ) -> _TokenIds:
         """The pair, its context cut from the left as the harness cuts it."""
+        record = key and f"{key[0][-80:]!r} + {key[1][:80]!r}"
         if not continuation:
-            raise InputError("a continuation has no tokens")
+            raise InputError("a continuation has no tokens", record=record)
         room = self.max_length - 1 - len(continuation)  # vLLM generates one
         if room < 1:
             raise InputError(
                 f"a continuation has {len(continuation)} tokens, the context holds "
-                f"{self.max_length}, with one before it and one behind it"
+                f"{self.max_length}, with one before it and one behind it",
+                record=record,
             )
         if len(context) > room:
             logger.warning("a context of %d tokens is cut to the last %d", len(context), room)
-        return tuple(context[-room:]), tuple(continuation)
+        # A blank context may have no tokens.
+        return tuple(context[-room:] or [self.prefix_token_id]), tuple(continuation)
 
-    def _score(self, pairs: list[_TokenIds]) -> list[tuple[float, bool]]:
+    def _score(self, version: str, pairs: list[_TokenIds]) -> list[tuple[float, bool]]:
         asked = [
             TokenPair(prompt_token_ids=prompt, completion_token_ids=completion)
             for prompt, completion in pairs
         ]
         found: dict[int, tuple[float, bool]] = {}
         for result in self._client.logprobs(asked):
+            _check_weights(version, result.weights_version)
             if result.is_greedy is None:
                 raise EngineError("this engine does not tell whether a token is a likeliest one")
             found[result.index] = (result.logprob, result.is_greedy)
@@ -295,7 +307,7 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
         eos = self.tokenizer.decode(self.eot_token_id)
         parts = group_prompts(
             [
-                (self.tok_encode(context), given)
+                (self.tok_encode(context) or [self.prefix_token_id], given)
                 for context, given in (one.args for one in requests)
             ],
             eos,
@@ -310,13 +322,19 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
                 self.cache_hook.add_partial("generate_until", requests[number].args, text)
         return outputs
 
-    def _generate(self, part: PromptGroup) -> list[tuple[int, str]]:
+    def _generate(self, version: str, part: PromptGroup) -> list[tuple[int, str]]:
         """Number and output of each prompt of a part."""
         # A reasoning model would stop inside its thoughts.
         stop = [] if self._think_end_token else part.options["stop"]
         options = part.options | {"stop": stop}
         texts = self._client.complete([ids for ids, _ in part.prompts], options)
+        _check_weights(version, self._client.weights().version)
         return [
             (number, postprocess_generated_text(text, part.options["stop"], self._think_end_token))
             for (_, number), text in zip(part.prompts, texts, strict=True)
         ]
+
+
+def _check_weights(expected: str, found: str) -> None:
+    if found != expected:
+        raise EngineError(f"the weights changed from {expected} to {found}")

@@ -12,7 +12,39 @@ from lm_eval.models.utils import (  # type: ignore[import-untyped,import-not-fou
     normalize_gen_kwargs,
 )
 
+from engine.errors import InputError
+
 PROMPTS_PER_REQUEST = 64
+
+_OPTIONS = frozenset(
+    {
+        "allowed_token_ids",
+        "bad_words",
+        "frequency_penalty",
+        "ignore_eos",
+        "include_stop_str_in_output",
+        "logit_bias",
+        "min_p",
+        "min_tokens",
+        "n",
+        "presence_penalty",
+        "repetition_detection",
+        "repetition_penalty",
+        "response_format",
+        "seed",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
+        "stop_token_ids",
+        "structured_outputs",
+        "temperature",
+        "thinking_token_budget",
+        "top_k",
+        "top_p",
+        "vllm_xargs",
+        "watermarking",
+    }
+)
+"""What shapes an output, of the fields of a completion request (vLLM 0.32): it ignores others."""
 
 
 class PromptGroup(NamedTuple):
@@ -43,13 +75,17 @@ def group_prompts(
         eos: Text of the end of sequence.
         max_gen_toks: Longest output where the task names none.
         max_length: The model's context, in tokens.
-        truncation_side: Which end of a context goes that does not fit before its output.
+        truncation_side: Where a context is cut that does not fit before its output.
+
+    Raises:
+        InputError: If vLLM has no such option of a generation.
     """
     alike: dict[str, PromptGroup] = {}
     for number, (context, given) in enumerate(requests):
         options = dict(normalize_gen_kwargs(given, default_max_gen_toks=max_gen_toks))
-        if not options.pop("do_sample", None):  # else the served model's own temperature counts
+        if not options.pop("do_sample", None):
             options["temperature"] = 0.0
+        options.setdefault("temperature", 1.0)  # else the served model's own counts
         stop = handle_stop_sequences(options.pop("until", None), eos=eos)
         ids, max_tokens = maybe_truncate(
             context,
@@ -57,6 +93,11 @@ def group_prompts(
             max_model_len=max_length,
             side=truncation_side,
         )
+        if options.get("num_beams") == 1:  # some tasks say so
+            del options["num_beams"]
+        for name in sorted(options.keys() - _OPTIONS):
+            problem = f"vLLM has no such option of a generation (found {options[name]!r})"
+            raise InputError(problem, field=name)
         # As the harness has it for its model of vLLM.
         kept = {"skip_special_tokens": False, "spaces_between_special_tokens": False} | options
         fields = kept | {"max_tokens": max_tokens, "stop": [text for text in stop if text]}

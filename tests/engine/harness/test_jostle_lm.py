@@ -46,11 +46,21 @@ def test_pairs_are_cut_where_the_harness_cuts_them(model: Any, server: PairServe
     assert (decode(prompt), decode(completion)) == ("Say the color:", " blue sea")
 
 
-def test_an_empty_context_is_the_beginning_of_sequence(model: Any, server: PairServer) -> None:
-    model.loglikelihood(instances("loglikelihood", ("", "blue")))
+@pytest.mark.parametrize("context", ["", " \n "])
+def test_a_blank_context_is_the_beginning_of_sequence(
+    model: Any, server: PairServer, context: str
+) -> None:
+    model._add_bos_token = False
+    model.loglikelihood(instances("loglikelihood", (context, "blue")))
     ((prompt, completion),) = asked(server)
     assert prompt == [model.tokenizer.bos_token_id]
-    assert model.tokenizer.decode(completion) == "blue"
+    assert model.tokenizer.decode(completion) == f"{context}blue"
+
+
+def test_an_output_of_nothing_begins_there_too(model: Any, server: PairServer) -> None:
+    model._add_bos_token = False
+    model.generate_until(instances("generate_until", ("", {"max_gen_toks": 8})))
+    assert server.bodies[0]["prompt"] == [[model.tokenizer.bos_token_id]]
 
 
 def test_answers_come_in_the_order_of_the_requests_and_equal_pairs_are_asked_once(
@@ -75,9 +85,16 @@ def test_a_long_context_loses_its_beginning(model: Any, server: PairServer) -> N
     assert prompt == model.tok_encode(context.rstrip())[-len(prompt) :]
 
 
-def test_a_continuation_that_does_not_fit_is_an_error(model: Any) -> None:
-    with pytest.raises(InputError, match="a continuation has"):
-        model.loglikelihood(instances("loglikelihood", ("a", " blue" * MAX_LENGTH)))
+@pytest.mark.parametrize(
+    ("pair", "problem"),
+    [(("a", " blue" * MAX_LENGTH), "a continuation has"), (("a", ""), "has no tokens")],
+)
+def test_a_continuation_that_does_not_fit_is_named(
+    model: Any, pair: tuple[str, str], problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem) as told:
+        model.loglikelihood(instances("loglikelihood", ("b", " c"), pair))
+    assert told.value.record == f"'a' + {pair[1][:80]!r}"
 
 
 def test_rolling_windows_hold_every_token_once(model: Any, server: PairServer) -> None:
@@ -100,6 +117,34 @@ def test_an_engine_that_does_not_tell_what_is_likeliest_is_an_error(
         model.loglikelihood(instances("loglikelihood", ("a", " b")))
 
 
+@pytest.mark.parametrize(
+    ("ask", "arguments"),
+    [
+        ("loglikelihood", ("a", " b")),
+        ("loglikelihood_rolling", ("a b",)),
+        ("generate_until", ("a", {"until": ["\n\n"]})),
+    ],
+)
+def test_answers_are_all_by_the_same_weights(
+    model: Any,
+    server: PairServer,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: str,
+    arguments: tuple[Any, ...],
+) -> None:
+    weights = model._client.weights
+
+    def reloading() -> Any:
+        state = weights()
+        server.version = "v2"
+        return state
+
+    monkeypatch.setattr(model._client, "weights", reloading)
+    with pytest.raises(EngineError, match="the weights changed from v1 to v2"):
+        getattr(model, ask)(instances(ask, arguments))
+    assert len(getattr(model, ask)(instances(ask, arguments))) == 1, "a later call may have others"
+
+
 def test_outputs_end_before_the_texts_that_end_them(model: Any, server: PairServer) -> None:
     options = {"until": ["\n\n"], "max_gen_toks": 8, "do_sample": False, "temperature": 0.0}
     texts = model.generate_until(
@@ -114,7 +159,12 @@ def test_outputs_end_before_the_texts_that_end_them(model: Any, server: PairServ
 
 @pytest.mark.parametrize(
     ("options", "temperature"),
-    [({}, 0.0), ({"do_sample": False}, 0.0), ({"do_sample": True, "temperature": 0.7}, 0.7)],
+    [
+        ({}, 0.0),
+        ({"do_sample": False, "num_beams": 1}, 0.0),
+        ({"do_sample": True}, 1.0),
+        ({"do_sample": True, "temperature": 0.7, "top_k": 5}, 0.7),
+    ],
 )
 def test_answers_are_greedy_unless_a_task_wants_samples(
     model: Any, server: PairServer, options: dict[str, Any], temperature: float
@@ -122,6 +172,17 @@ def test_answers_are_greedy_unless_a_task_wants_samples(
     given = {"until": ["\n\n"], "max_gen_toks": 8, **options}
     model.generate_until(instances("generate_until", ("alpha", given)))
     assert server.bodies[-1]["temperature"] == temperature
+    assert "num_beams" not in server.bodies[-1]
+
+
+@pytest.mark.parametrize("name", ["num_beams", "typical_p", "repetition_penality", "stop"])
+def test_an_option_that_would_be_ignored_is_an_error(
+    model: Any, server: PairServer, name: str
+) -> None:
+    with pytest.raises(InputError, match="no such option") as told:
+        model.generate_until(instances("generate_until", ("alpha", {name: 4})))
+    assert told.value.field == name
+    assert not server.bodies
 
 
 def test_conversations_begin_once(model: Any) -> None:
@@ -133,7 +194,21 @@ def test_conversations_begin_once(model: Any) -> None:
     assert not model.apply_chat_template(said, add_generation_prompt=False).endswith("<|im_end|>\n")
 
 
-@pytest.mark.parametrize("given", [{"dtype": "float32"}, {"think_end_token": 200008}])
+def test_a_context_longer_than_the_engines_is_an_error(server: PairServer) -> None:
+    from engine.harness.jostle_lm import JostleLM
+
+    with pytest.raises(InputError, match=f"context is {MAX_LENGTH} tokens, not 65") as told:
+        JostleLM(url=server.url, max_length=MAX_LENGTH + 1)
+    assert told.value.field == "max_length"
+    shorter = JostleLM(url=server.url, max_length=MAX_LENGTH - 1)
+    assert shorter.max_length == MAX_LENGTH - 1
+    shorter.close()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"dtype": "float32"}, {"think_end_token": 200008}, {"truncation_side": "Left"}],
+)
 def test_arguments_are_checked_before_anything_is_asked(given: dict[str, Any]) -> None:
     from engine.harness.jostle_lm import JostleLM
 
@@ -159,11 +234,11 @@ def breaking(model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     score = model._score
     asked: list[Any] = []
 
-    def once(part: Any) -> Any:
+    def once(version: str, part: Any) -> Any:
         asked.append(part)
         if len(asked) > 1:
             raise EngineError("gone")
-        return score(part)
+        return score(version, part)
 
     monkeypatch.setattr(model, "_score", once)
     model.set_cache_hook(Cache())
