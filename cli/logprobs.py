@@ -147,8 +147,8 @@ def logprobs(
         typed = output.suffix == ".parquet"
         survey = pairs.survey(IgnoredFaults() if skip_faulty else Faults(), typed=typed)
         if group is not None and group not in survey.kept.names:
-            raise InputError(f"no column {group!r}", file=files[0], field="--group")
-        results = ResultFile(output, survey, files[0], tokens=tokens)
+            raise InputError(f"no column {group!r}", file=", ".join(files), field="--group")
+        results = ResultFile(output, survey, tokens=tokens)
         note(f"{survey.n_rows:,} rows, {survey.n_pairs:,} pairs")
         if pairs.rounded:
             note(f"nanoseconds are cut to microseconds in {', '.join(pairs.rounded)}")

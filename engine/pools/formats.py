@@ -13,6 +13,7 @@ from engine.pools.instances import (
     parse_alpaca,
     parse_chat,
     parse_prompt_completion,
+    place_id,
 )
 from engine.pools.niv2 import parse_niv2
 from engine.pools.options import Columns
@@ -61,7 +62,8 @@ Format = TaskFormat | InstanceFormat
 
 def _parse_niv2_row(row: Row, _columns: Columns, check: Checker) -> Task | None:
     field = "name" if "id" not in row.values and "name" in row.values else "id"
-    return parse_niv2(row.values, check.identifier(row.values.get(field, row.place), field), check)
+    task_id = check.identifier(row.values.get(field, place_id(row)), field)
+    return parse_niv2(row.values, task_id, check)
 
 
 _OURS: tuple[Format, ...] = (

@@ -217,5 +217,10 @@ def row_id(row: Row, columns: Columns, check: Checker) -> str:
     name = columns.id or "id"
     value = row.values.get(name)
     if value is None and columns.id is None:
-        value = f"{PurePath(row.file).stem}-{row.number}"
+        value = place_id(row)
     return check.identifier(value, name)
+
+
+def place_id(row: Row) -> str:
+    """The id of a row that has none: file name and number."""
+    return f"{PurePath(row.file).stem}-{row.number}"

@@ -157,8 +157,13 @@ def _is_niv2(path: Path, named: str | None) -> bool:
     if path.is_file():
         return path.suffix.lower() == ".json" and bool(holds_task(path))
     files = task_files(path)
-    # A folder of JSON arrays is a pool in parts. One readable file tells it.
-    return bool(files) and next((t for t in map(holds_task, files) if t is not None), True)
+    # A folder of JSON arrays is a pool in parts. One task tells it, whatever lies beside it.
+    unread = True
+    for holds in map(holds_task, files):
+        if holds:
+            return True
+        unread = unread and holds is None
+    return bool(files) and unread
 
 
 def _open_niv2(path: Path, options: PoolOptions) -> LazyPool:

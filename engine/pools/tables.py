@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.errors import InputError
 from engine.pools.checks import Faults
 from engine.pools.rows import Row
 from engine.weights.models import ask_hub
 
-if TYPE_CHECKING:
-    import polars as pl
-
 _SLICE_BYTES = 16 << 20  # on disk; several times as much in memory
 _SLICE_ROWS = 20_000
 _DATASET_ROWS = 1_000
+_CONVERTED_ROWS = 500  # of a slice, at once
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 HUB = "hub:"
@@ -37,15 +35,45 @@ def read_parquet(file: Path, faults: Faults) -> Iterator[Row]:
         height = int(frame.select(pl.len()).collect().item())
         per_slice = max(1, min(_SLICE_ROWS, height * _SLICE_BYTES // max(1, file.stat().st_size)))
         for offset in range(0, height, per_slice):
-            yield from _frame_rows(str(file), frame.slice(offset, per_slice).collect(), offset)
-    except (pl.exceptions.PolarsError, OSError) as error:
+            part = frame.slice(offset, per_slice).collect()
+            for start in range(0, len(part), _CONVERTED_ROWS):
+                some = part.slice(start, _CONVERTED_ROWS)
+                yield from _rows(some, _frame_values, str(file), offset + start, faults)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         faults.add(InputError(f"cannot be read as Parquet: {reason}", file=file))
 
 
-def _frame_rows(name: str, frame: pl.DataFrame, offset: int) -> Iterator[Row]:
-    for number, values in enumerate(frame.iter_rows(named=True), start=offset + 1):
+def _rows(
+    table: Any,
+    convert: Callable[[Any], list[dict[str, Any]]],
+    name: str,
+    offset: int,
+    faults: Faults,
+) -> Iterator[Row]:
+    """The rows of a polars or a pyarrow table, those left out that Python has no values for."""
+    import polars as pl
+
+    try:
+        rows = convert(table)
+    except (ValueError, OverflowError, pl.exceptions.PanicException) as error:
+        if len(table) > 1:
+            for each in range(len(table)):
+                yield from _rows(table.slice(each, 1), convert, name, offset + each, faults)
+            return
+        problem = f"cannot be read, a time out of range? ({error})"
+        faults.add(InputError(problem, file=name, record=f"row {offset + 1}"))
+        return
+    for number, values in enumerate(rows, start=offset + 1):
         yield Row(name, f"row {number}", number, values)
+
+
+def _frame_values(frame: Any) -> list[dict[str, Any]]:
+    return list(frame.rows(named=True))
+
+
+def _arrow_values(table: Any) -> list[dict[str, Any]]:
+    return list(table.to_pylist())
 
 
 def is_dataset_folder(folder: Path) -> bool:
@@ -100,7 +128,7 @@ def open_dataset(spec: str, split: str | None, subset: str | None) -> Any:
     return found[split]
 
 
-def read_dataset(dataset: Any, name: str, _faults: Faults) -> Iterator[Row]:
+def read_dataset(dataset: Any, name: str, faults: Faults) -> Iterator[Row]:
     """Rows of a `datasets.Dataset`; images and other media as they are stored."""
     features = dataset.features.copy()
     for column, feature in list(features.items()):
@@ -111,9 +139,9 @@ def read_dataset(dataset: Any, name: str, _faults: Faults) -> Iterator[Row]:
     per_row = max(1, stored.nbytes // max(1, stored.num_rows))
     per_slice = max(1, min(_DATASET_ROWS, _SLICE_BYTES // per_row))
     for offset in range(0, len(tables), per_slice):
-        rows = tables[offset : offset + per_slice].to_pylist()
-        for number, values in enumerate(rows, start=offset + 1):
-            yield Row(name, f"row {number}", number, features.decode_example(values))
+        part = tables[offset : offset + per_slice]
+        for row in _rows(part, _arrow_values, name, offset, faults):
+            yield row._replace(values=features.decode_example(row.values))
 
 
 def _store_media(feature: Any) -> None:

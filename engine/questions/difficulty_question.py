@@ -59,8 +59,11 @@ class DifficultyQuestion(Question):
         self, plan: TaskPlan, pairs: Sequence[Pair], config: ScoreConfig, builder: PromptBuilder
     ) -> list[Asked]:
         start, nothing = bare_start(builder)
-        layout: Literal["chat", "plain"] = "chat" if builder.uses_chat_template else "plain"
-        alone = PromptBuilder(builder.tokenizer, PromptConfig(layout=layout), builder.max_model_len)
+        # As the prompt is wrapped or not, so is the input alone.
+        form = PromptConfig(layout="plain", chat_template="never")
+        if builder.uses_chat_template:
+            form = PromptConfig(layout="chat")
+        alone = PromptBuilder(builder.tokenizer, form, builder.max_model_len)
         asked = []
         for instance, original in zip(plan.instances, plan.originals, strict=True):
             answer = builder.completion(instance.golds[0])

@@ -283,6 +283,18 @@ def test_a_parquet_file_keeps_its_types(tmp_path: Path, jostle: Any, server: Pai
     assert len(server.bodies) == 1
 
 
+def test_integers_that_another_file_has_no_room_for_are_told_before_anything_is_scored(
+    tmp_path: Path, jostle: Any, server: PairServer
+) -> None:
+    for name, n in (("a.parquet", 2**53 + 1), ("b.parquet", 0.5)):
+        pl.DataFrame(rows_of(1)).with_columns(n=pl.lit(n)).write_parquet(tmp_path / name)
+    given, out = (tmp_path / "a.parquet", tmp_path / "b.parquet"), tmp_path / "out.parquet"
+    code, said = jostle("logprobs", *given, "-o", out, "--url", server.url)
+    assert code == 2
+    assert "b.parquet, field 'n': fits no column of a .parquet file" in said
+    assert not server.bodies
+
+
 def test_what_json_cannot_spell_is_told_before_anything_is_scored(
     tmp_path: Path, jostle: Any, server: PairServer
 ) -> None:
@@ -296,10 +308,12 @@ def test_what_json_cannot_spell_is_told_before_anything_is_scored(
 def test_a_column_of_ours_in_the_input_is_refused(
     tmp_path: Path, jostle: Any, server: PairServer
 ) -> None:
+    first = write_rows(tmp_path / "first.jsonl", rows_of(1))
     given = write_rows(tmp_path / "in.jsonl", [rows_of(1)[0] | {"logprob": 1}])
-    code, shown = jostle("logprobs", given, "-o", tmp_path / "out.jsonl", "--url", server.url)
+    out = tmp_path / "out.jsonl"
+    code, shown = jostle("logprobs", first, given, "-o", out, "--url", server.url)
     assert code == 2
-    assert "field 'logprob': has the name of a column of the output" in shown
+    assert f"{given}, field 'logprob': has the name of a column of the output" in shown
 
 
 def test_an_engine_that_dies_leaves_its_work_to_the_other(

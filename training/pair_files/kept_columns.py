@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,7 @@ _Path = tuple[str | None, ...]
 """From a column into what it holds: names of fields, and None into a list."""
 
 _LOOKED_AT = 1_000  # rows that are typed at once
-_EXACT = 2**53  # as far as a double holds every integer
+_BOUNDED = re.compile("int|decimal|timestamp")  # the types, some of whose values do not fit others
 
 
 class KeptColumns:
@@ -26,16 +27,16 @@ class KeptColumns:
         typed: Whether their types are needed.
 
     Attributes:
-        names: The names.
+        names: The names, and the first file that has each.
     """
 
     def __init__(self, *, typed: bool) -> None:
-        self.names: dict[str, None] = {}
+        self.names: dict[str, str] = {}
         self._typed = typed
-        self._waiting: list[dict[str, Any]] = []
-        self._schema: Any = None
+        self._waiting: list[Row] = []  # of one file, whose schema is:
         self._known: Any = None
-        self._large: set[_Path] = set()
+        self._schema: Any = None
+        self._ends: dict[_Path, tuple[Any, Any]] = {}
 
     def see(self, row: Row, schema: Any = None) -> None:
         """Take a row.
@@ -47,73 +48,88 @@ class KeptColumns:
             InputError: If a column holds values of several kinds; or, where there are no types,
                 the row cannot be spelled as JSON.
         """
-        self.names.update(dict.fromkeys(row.values))
-        if self._typed and schema is not None:
-            if schema is not self._known:
-                self._unify(schema, row.file)
-                self._known = schema
-        elif self._typed:
-            self._waiting.append(row.values)
-            if len(self._waiting) >= _LOOKED_AT:
-                self._type_those_that_wait(row.file)
-        else:
+        for name in row.values:
+            self.names.setdefault(name, row.file)
+        if not self._typed:
             json_line(row.values, row.file, row.place)
+            return
+        if self._waiting and row.file != self._waiting[0].file:
+            self._type_those_that_wait()
+        self._known = schema
+        self._waiting.append(row)
+        if len(self._waiting) >= _LOOKED_AT:
+            self._type_those_that_wait()
 
-    def _type_those_that_wait(self, file: str) -> None:
+    def _type_those_that_wait(self) -> None:
         import pyarrow as pa  # type: ignore[import-untyped]
 
-        types = {}
-        for name in {name: None for values in self._waiting for name in values}:
-            cells = [values.get(name) for values in self._waiting]
-            try:
-                types[name] = pa.array(cells).type
-            except unfit() as error:
-                raise fits_none(error, file, name) from error
-            self._large |= {(name, *path) for path in _large_integers(types[name], cells)}
-        self._unify(pa.schema(list(types.items())), file)
-        self._waiting = []
-
-    def _unify(self, seen: Any, file: str) -> None:
-        import pyarrow as pa
-
+        file = self._waiting[0].file
+        rows = [row.values for row in self._waiting]
+        seen = _schema_of(rows, file) if self._known is None else self._known
         before = [] if self._schema is None else [self._schema]
         try:
             self._schema = pa.unify_schemas([*before, seen], promote_options="permissive")
         except pa.ArrowException as error:
             raise fits_none(error, file) from error
-        for name, *path in self._large:
-            if pa.types.is_floating(_type_at(self._schema.field(name).type, path)):
-                reason = "it holds fractions, and integers that are too large beside such"
-                raise fits_none(reason, file, name)
+        for field in seen:
+            for path, *ends in _ends(field.type, [values.get(field.name) for values in rows]):
+                place = (field.name, *path)
+                ends += self._ends.get(place, ())
+                self._ends[place] = min(ends), max(ends)
+        self._check_ends(file)
+        self._waiting = []
 
-    def schema(self, file: str) -> Any:
+    def _check_ends(self, file: str) -> None:
+        """That what was seen of each column fits the type that it has by now."""
+        import pyarrow as pa
+
+        for (name, *path), (least, most) in self._ends.items():
+            kind = _type_at(self._schema.field(name).type, path)
+            try:
+                pa.array([least, most], kind)
+            except unfit() as error:
+                reason = f"as a whole it is {kind}, which not all from {least} to {most} fit"
+                raise fits_none(reason, file, name) from error
+
+    def schema(self) -> Any:
         """The columns as a `pyarrow.Schema`.
 
         Raises:
-            InputError: If a column holds values of several kinds; of the file that is named.
+            InputError: If a column holds values of several kinds.
         """
         if self._waiting:
-            self._type_those_that_wait(file)
+            self._type_those_that_wait()
         return self._schema
 
 
-def _large_integers(kind: Any, cells: Iterable[Any]) -> Iterator[_Path]:
-    """Where values of a `pyarrow` type hold integers that not every double can stand for."""
+def _schema_of(rows: Sequence[dict[str, Any]], file: str) -> Any:
     import pyarrow as pa
 
-    if "int" not in str(kind):
-        return
+    fields = []
+    for name in {name: None for values in rows for name in values}:
+        try:
+            fields.append(pa.field(name, pa.array([values.get(name) for values in rows]).type))
+        except unfit() as error:
+            raise fits_none(error, file, name) from error
+    return pa.schema(fields)
+
+
+def _ends(kind: Any, cells: Iterable[Any]) -> Iterator[tuple[_Path, Any, Any]]:
+    """The least and the most of what other types may not hold, and where in a `pyarrow` type."""
+    import pyarrow as pa
+
     there = [cell for cell in cells if cell is not None]
-    if pa.types.is_integer(kind):
-        if any(abs(cell) > _EXACT for cell in there):
-            yield ()
+    if not there or not _BOUNDED.search(str(kind)):
+        return
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_timestamp(kind):
+        yield (), min(there), max(there)
     elif pa.types.is_struct(kind):
         for part in kind:
-            for path in _large_integers(part.type, [cell.get(part.name) for cell in there]):
-                yield (part.name, *path)
-    elif pa.types.is_list(kind):
-        for path in _large_integers(kind.value_type, [each for cell in there for each in cell]):
-            yield (None, *path)
+            for path, *ends in _ends(part.type, [cell.get(part.name) for cell in there]):
+                yield (part.name, *path), *ends
+    elif isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        for path, *ends in _ends(kind.value_type, [each for cell in there for each in cell]):
+            yield (None, *path), *ends
 
 
 def _type_at(kind: Any, path: Iterable[str | None]) -> Any:
@@ -129,7 +145,7 @@ def unfit() -> tuple[type[Exception], ...]:
     return pa.ArrowException, OverflowError, UnicodeError
 
 
-def fits_none(error: object, file: str, column: str | None = None) -> InputError:
+def fits_none(error: object, file: str | None, column: str | None = None) -> InputError:
     """The error of values that no column of a Parquet file can hold."""
     reason = " ".join(str(error).split())
     problem = f"fits no column of a .parquet file, write .jsonl instead ({reason})"

@@ -39,18 +39,18 @@ class ResultFile:
             columns fit no Parquet file.
     """
 
-    def __init__(self, path: Path, survey: Survey, source: str, *, tokens: bool) -> None:
+    def __init__(self, path: Path, survey: Survey, *, tokens: bool) -> None:
         self._path = path
-        self._source = source
+        self._files = survey.kept.names
         self._several = survey.several
         self.columns = (*RESULT_COLUMNS, *(TOKEN_COLUMNS if tokens else ()))
         for name in self.columns:
-            if name in survey.kept.names:
+            if name in self._files:
                 problem = "has the name of a column of the output; rename it"
-                raise InputError(problem, file=source, field=name)
+                raise InputError(problem, file=self._files[name], field=name)
         self._schema: Any = None
         if path.suffix == ".parquet":
-            self._schema = self._with_results(survey.kept.schema(source), source)
+            self._schema = self._with_results(survey.kept.schema())
 
     def row(self, row: PairRow, results: Sequence[PairResult]) -> dict[str, Any]:
         """A row of the output."""
@@ -112,10 +112,10 @@ class ResultFile:
             try:
                 columns.append(pa.array([row.get(field.name) for row in rows], field.type))
             except unfit() as error:
-                raise fits_none(error, self._source, field.name) from error
+                raise fits_none(error, self._files.get(field.name), field.name) from error
         return pa.Table.from_arrays(columns, schema=self._schema)
 
-    def _with_results(self, kept: Any, source: str) -> Any:
+    def _with_results(self, kept: Any) -> Any:
         """The schema of the output; it can be written."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -132,12 +132,12 @@ class ResultFile:
             "token_logprobs": pa.list_(number),
             "token_is_greedy": pa.list_(flag),
         }
+        for column in kept:
+            try:
+                pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+            except unfit() as error:
+                raise fits_none(error, self._files.get(column.name), column.name) from error
         for name in self.columns:
             kind = pa.list_(types[name]) if self._several else types[name]
             kept = kept.append(pa.field(name, kind))
-        try:
-            pq.ParquetWriter(pa.BufferOutputStream(), kept).close()
-        except pa.ArrowException as error:
-            problem = f"fits no .parquet file, write .jsonl instead ({error})"
-            raise InputError(problem, file=source) from error
         return kept

@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from engine.errors import InputError
@@ -459,6 +461,50 @@ def test_columns_of_a_data_set_that_are_decoded(tmp_path: Path) -> None:
     faults, _, n_tasks = found(tmp_path / "set")
     assert n_tasks == 1
     assert [told.startswith(f"record row 2, field 'image': {LOST}") for told in faults] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.timestamp("us"), 2**60),  # what of this Python says, and when, differs
+        (pa.timestamp("us", "UTC"), 2**60),
+        (pa.timestamp("ms"), 2**60),
+        (pa.date32(), 2**31 - 1),
+        (pa.duration("ms"), 2**62),
+    ],
+)
+def test_a_time_that_python_has_none_for_is_a_fault_of_its_row(
+    kind: Any, value: int, tmp_path: Path
+) -> None:
+    from datasets import Dataset
+
+    integers = pa.int32() if kind == pa.date32() else pa.int64()
+    times = pa.array([0, value, None], integers).view(kind)
+    table = pa.table({**{name: [text] * 3 for name, text in ALPACA.items()}, "at": times})
+    pq.write_table(table, tmp_path / "a.parquet")
+    Dataset(table).save_to_disk(tmp_path / "set")
+    for pool in (tmp_path / "a.parquet", tmp_path / "set"):
+        (fault,), _, n_tasks = found(pool)
+        assert fault.startswith("record row 2: cannot be read, a time out of range? (")
+        assert n_tasks == 2
+
+
+def test_what_lies_beside_tasks_does_not_make_them_rows(tmp_path: Path) -> None:
+    write(tmp_path, "about.json", {"source": "me"})
+    for name in ("t1.json", "t2.json"):
+        write(tmp_path, name, NIV1)
+    told: list[InputError] = []
+    assert validate_pool(tmp_path, PoolOptions(), told.append).tasks == 2
+    assert {fault.file for fault in told} == {str(tmp_path / "about.json")}
+    for name in ("t1.json", "t2.json"):
+        write(tmp_path, name, [ALPACA])
+    assert open_pool(tmp_path).format == "alpaca"
+
+
+def test_tasks_without_an_id_in_several_parts(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        write(tmp_path, name, [NIV1, NIV1])
+    assert [task.id for task in open_pool(tmp_path)] == ["a-1", "a-2", "b-1", "b-2"]
 
 
 def test_examples_of_the_first_natural_instructions(tmp_path: Path) -> None:

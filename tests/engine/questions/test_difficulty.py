@@ -11,6 +11,7 @@ import pytest
 from engine.errors import InputError
 from engine.measures.compute import compute_measures
 from engine.prompts import PromptBuilder
+from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import SkippedTask, TaskScore
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.difficulty_question import DifficultyQuestion, bare_start
@@ -87,8 +88,16 @@ def test_the_ratio_and_the_gain_by_hand(tokenizer: Any) -> None:
 
 
 def test_the_input_alone_is_a_question_of_its_own() -> None:
-    task, config = make_task(n_instances=1), design(n_instances=1)
-    for tokenizer, text in ((chat(), "<|im_start|>user\nsky 0<|im_end|>\n"), (gpt2(), "sky 0\n\n")):
+    task = make_task(n_instances=1)
+    turn, raw = "<|im_start|>user\nsky 0<|im_end|>\n", "sky 0\n\n"
+    own = PromptConfig(layout="template", template="{{ definition }}{{ input }}")
+    for tokenizer, form, text in (
+        (chat(), PromptConfig(), turn),
+        (chat(), PromptConfig(chat_template="never"), raw),
+        (chat(), own, raw),
+        (gpt2(), PromptConfig(), raw),
+    ):
+        config = design(n_instances=1, prompt=form)
         builder = PromptBuilder(tokenizer, config.prompt, 4096)
         asked = DifficultyQuestion().plan(plan_task(task, config, builder), (), config, builder)
         prompt = tokenizer.decode(asked[1].call.prompt)

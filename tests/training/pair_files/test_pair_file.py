@@ -15,4 +15,4 @@ def test_a_data_set_that_spells_its_conversations_as_json(tmp_path: Path) -> Non
     Dataset.from_dict(rows, features=Features(messages=List(Json()))).save_to_disk(tmp_path / "set")
     found = PairFiles([str(tmp_path / "set")], PairColumns()).survey(Faults(), typed=True)
     assert found.n_pairs == 2
-    assert "weight" in str(found.kept.schema("set"))
+    assert "weight" in str(found.kept.schema())
