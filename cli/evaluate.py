@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,7 @@ def evaluate(
         connect(url, api_key) as client,
         open_progress(Console(stderr=True)) as progress,
     ):
+        started = time.monotonic()
         progress.open("evaluate", None, "tasks")
         found = evaluate_engine(
             client,
@@ -85,6 +87,7 @@ def evaluate(
             max_tasks=max_tasks,
             on_progress=progress.advance,
         )
+        progress.done("evaluate", time.monotonic() - started, f"{len(found.tasks):,} tasks")
     for fault in opened.faults.found:
         note(f"left out: {fault}")
     Console().print(evaluation_table(found.weights_version, found))
@@ -117,6 +120,7 @@ def judge(
         ChatClient(url, api_key, model=model, proxies=False) as asked,
         open_progress(Console(stderr=True)) as progress,
     ):
+        started = time.monotonic()
         progress.open("judge", None, "verdicts")
         found = compare(
             read_outputs(left),
@@ -126,6 +130,7 @@ def judge(
             at_once=at_once,
             on_progress=progress.advance,
         )
+        progress.done("judge", time.monotonic() - started, "")
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
         return

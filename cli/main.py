@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
@@ -170,6 +171,8 @@ def main() -> None:
     An error is one line on stderr, which a terminal shows broken between words; with `--debug` or
     `JOSTLE_DEBUG=1` it is a traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where letters are few, a sign for the others
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except InputError as error:

@@ -56,6 +56,7 @@ def select(
     from engine.pools.names import write_names
     from engine.variance.overlap import repeat_in_words
     from training.config.toml_file import put_setting, read_toml
+    from training.report.progress_lines import note
     from training.selection import parse_strategy
     from training.selection import select as choose
     from training.tables.table_files import read_table
@@ -84,8 +85,8 @@ def select(
         raise error.within(scores) from error
     write_json(reasons, chosen.model_dump(mode="json"))
     write_names(output, chosen.task_ids)
-    for note in chosen.notes:
-        typer.echo(f"note: {note}", err=True)
+    for said in chosen.notes:
+        note(f"note: {said}")
     for task in chosen.tasks[:10]:
         line = f"{task.rank:4}  {task.task_id}  ({task.reason})"
         typer.echo(fitted(line, sys.stdout, " " * 6))

@@ -56,8 +56,8 @@ def status(
     if not follow:
         Console().print(status_view(found))
         return
-    with Live(status_view(found)) as live:
+    with Live(status_view(found, rounds_before=False)) as live:
         while not found.finished:
             time.sleep(1.0)
             found = read_status(folder)
-            live.update(status_view(found))
+            live.update(status_view(found, rounds_before=False))

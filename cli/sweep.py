@@ -53,4 +53,4 @@ def sweep(
     page = chosen / "compare.html"
     Comparison([chosen]).write(page)
     where = f"Compared  {page}\nRecords   {chosen}"
-    console.print(where, highlight=False, soft_wrap=True)
+    console.print(where, highlight=False, markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -47,6 +48,16 @@ def test_input_error_is_one_line_and_exit_code_2(
     shown = capsys.readouterr()
     assert shown.err == "jostle: error: pool/a.json, record t1, field 'definition': is not JSON\n"
     assert shown.out == ""
+
+
+def test_what_standard_output_has_no_letter_for_is_written_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), "latin-1", write_through=True)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(cli_main, "app", lambda: print("\u2713 \xe9"))
+    cli_main.main()
+    assert out.buffer.getvalue() == b"\\u2713 \xe9\n"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", [EngineError, TrainingError])

@@ -272,7 +272,7 @@ def _conclude(console: Console, result: DemoResult, seconds: float) -> None:
     console.print(meaning(result), highlight=False)
     records = shown_path(result.folder.path)
     where = f"\nReport    {shown_path(result.report)}\nRecords   {records}"
-    console.print(where, highlight=False, soft_wrap=True)
+    console.print(where, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Took      {seconds / 60:.1f} minutes", highlight=False)
 
 

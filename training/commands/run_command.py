@@ -58,7 +58,8 @@ def run_from_file(
     rows = read_summary(folder)
     console.print()
     console.print(summary_table(rows))
-    console.print(f"Report    {shown_path(report)}", highlight=False, soft_wrap=True)
+    where = f"Report    {shown_path(report)}"
+    console.print(where, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Took      {(time.monotonic() - started) / 60:.1f} minutes", highlight=False)
     return rows
 
@@ -104,7 +105,7 @@ def plan_from_file(
     if not config.engine.urls and (shared := share_device(location, config)).reason:
         lines.append(shared.reason)
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return config, plan
 
 

@@ -93,8 +93,13 @@ def read_status(folder: RunFolder) -> RunStatus:
     )
 
 
-def status_view(status: RunStatus) -> Group:
-    """The status as a person reads it."""
+def status_view(status: RunStatus, *, rounds_before: bool = True) -> Group:
+    """The status as a person reads it.
+
+    Args:
+        rounds_before: Whether the steps of rounds are shown that are done, as rounds go on.
+    """
+    going = next((step.round for step in status.steps if step.state == "current"), None)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     # In a narrow terminal only what comes last gives way.
     for heading, width in (("round", 5), ("step", 23), ("state", 7)):
@@ -102,6 +107,8 @@ def status_view(status: RunStatus) -> Group:
     table.add_column("time", no_wrap=True, min_width=6, justify="right")
     table.add_column("", no_wrap=True)
     for step in status.steps:
+        if not rounds_before and going is not None and step.round < going:
+            continue
         current = step.state == "current"
         seconds = step.seconds
         if current and status.progress and status.owner:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from engine.bench.bench_calls import STOCK
@@ -77,7 +78,7 @@ def comparison_table(found: Sequence[ComparedFigure], names: Sequence[str]) -> T
     Args:
         names: What the two are called.
     """
-    table = plain_table("", "way", "load", "figure", *names, "ratio", "95 %", left=2)
+    table = plain_table("", "way", "load", "figure", *map(escape, names), "ratio", "95 %", left=2)
     for column in table.columns[3:5]:
         column.no_wrap, column.overflow = False, "fold"
     for each in found:

@@ -74,8 +74,9 @@ class RichProgress:
             console=console,
             expand=True,
             transient=True,
-            # A bar of the last minute's pace: the first task of a step pays for the warm-up.
-            speed_estimate_period=60,
+            # The pace of the last ten minutes: what takes minutes each, or ends in bursts, shows
+            # none in a shorter time.
+            speed_estimate_period=600,
         )
         self._current: TaskID | None = None
         self._told = 0.0
@@ -188,8 +189,8 @@ def summary_table(rows: Sequence[SummaryRow]) -> Table:
 def plan_table(plan: RunPlan) -> Table:
     """What a run will take, a row per round; samples only where there are some."""
     sampled = any(each.samples for each in plan.rounds)
-    scoring = ("tasks", "pairs", *(("samples",) if sampled else ()), "computed tokens")
-    table = plain_table("", "", *scoring, "rows", "trained tokens", "prompts")
+    scoring = ("tasks", "pairs", *(("samples",) if sampled else ()), "computed\ntokens")
+    table = plain_table("", "", *scoring, "rows", "trained\ntokens", "prompts")
     for each in plan.rounds:
         numbers = (
             each.tasks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from training.run.state import RunStep
 from training.tables.lock import RunLock
 
 
-def shown(status: RunStatus) -> str:
+def shown(status: RunStatus, *, rounds_before: bool = True) -> str:
     console = Console(file=io.StringIO(), width=100)
-    console.print(status_view(status))
+    console.print(status_view(status, rounds_before=rounds_before))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -46,6 +47,10 @@ def test_a_run_that_was_killed(tmp_path: Path) -> None:
     assert told in " ".join(text.split())
     assert "next" in text
     assert "25.0" in text  # the table so far
+    text = shown(status, rounds_before=False)  # as `--follow`, lest the terminal is too low
+    assert len([line for line in text.splitlines() if re.match(r"0 +\w", line)]) == 0
+    assert "next" in text
+    assert "25.0" in text
 
 
 def test_a_run_that_is_going_on(tmp_path: Path) -> None:

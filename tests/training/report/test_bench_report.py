@@ -145,8 +145,9 @@ def test_two_results_side_by_side() -> None:
         assert each.ratio.low < 2.0
     (same, *_) = [each for each in found if each.name == "p50"]
     assert same.ratio.value == 1.0
-    lines = printed(comparison_table(found, ("before_the_change", "after_the_change")))
+    lines = printed(comparison_table(found, ("before_the_change", "after_the_change[b]")))
     assert not [line for line in lines if "…" in line]
+    assert "[b]" in "".join(lines), "what a file is called is no markup"
     assert len([line for line in lines if "pairs/s" in line]) == 4
 
 

@@ -33,6 +33,20 @@ def test_a_line_a_minute_without_a_terminal(
         assert "1,800 of 5,000 tasks" in lines[2]
 
 
+def test_what_takes_minutes_each_or_ends_in_bursts_has_an_estimate() -> None:
+    progress = RichProgress(Console(file=io.StringIO()))
+    now = 0.0
+    progress._bars.get_time = lambda: now
+    progress.open("train", 90, "steps")
+    for done in range(0, 11, 2):
+        progress.advance(done)
+        progress.advance(done + 1)
+        now += 100
+    (bar,) = progress._bars.tasks
+    assert bar.time_remaining is not None
+    assert 3_000 < bar.time_remaining < 5_000
+
+
 def test_each_step_has_its_own_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("training.report.display.time.monotonic", lambda: now)
