@@ -28,7 +28,7 @@ def task_map(
         Path | None,
         typer.Option(
             help="Scored pairs, for the stability of categories.",
-            show_default="SCORES.pairs.parquet or pairs.parquet beside the scores",
+            show_default="SCORES.pairs.parquet, or pairs.parquet beside scores.parquet",
         ),
     ] = None,
     uncertainty_quantile: Annotated[
@@ -93,8 +93,10 @@ def task_map(
         return
     found = read_table(scores)
     if pairs is None:
-        beside = (scores.with_suffix(".pairs.parquet"), scores.with_name("pairs.parquet"))
-        pairs = next((path for path in beside if path.is_file()), None)
+        beside = [scores.with_suffix(".pairs.parquet")]
+        if scores.name == "scores.parquet":  # of a round
+            beside.append(scores.with_name("pairs.parquet"))
+        pairs = next(filter(Path.is_file, beside), None)
     if table is not None and table.suffix != ".parquet":
         raise InputError("the table's name must end in .parquet", file=table)
     for path in (output, table):
@@ -109,6 +111,7 @@ def task_map(
         n_replicates=replicates,
         seed=seed,
         source=scores,
+        pairs_source=pairs,
     )
     _draw(output, [Scoring.of(title, found, thresholds, chosen)], title, dark, pairs)
     if table is not None:

@@ -85,6 +85,24 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
     assert len(details["0"]["pairs"]) == 9
 
 
+def test_a_table_that_holds_no_pairs_is_told(jostle: Any, tmp_path: Path) -> None:
+    scores, other = tmp_path / "scores.parquet", tmp_path / "pairs.parquet"
+    measured = {"prompt_uncertainty": [0.1, 0.2], "prediction_probability": [0.5, 0.6]}
+    pl.DataFrame({"task_id": ["a", "b"], **measured}).write_parquet(scores)
+    table = pl.DataFrame({"prompt": ["p"], "completion": ["c"]})
+    for lacking in ("task_id", "instance_id"):
+        table.write_parquet(other)
+        code, shown = jostle("map", scores, "-o", tmp_path / "map.html")
+        told = f"pairs.parquet, field '{lacking}': the column is missing; there are prompt, "
+        assert (code, told in shown) == (2, True), shown
+        table = table.with_columns(task_id=pl.lit("a"))
+    own = scores.rename(tmp_path / "own.parquet")
+    code, shown = jostle("map", own, "-o", tmp_path / "map.html")
+    assert code == 0, "pairs.parquet beside it are those of scores.parquet"
+    code, shown = jostle("map", own, "-o", tmp_path / "other.html", "--pairs", other)
+    assert (code, "pairs.parquet, field" in shown) == (2, True), shown
+
+
 def test_a_scoring_that_is_done_is_done_whatever_becomes_of_the_engine(
     jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

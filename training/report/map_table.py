@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import polars as pl
 
@@ -29,6 +29,7 @@ def map_table(
     n_replicates: int = 200,
     seed: int = 0,
     source: object | None = None,
+    pairs_source: object | None = None,
 ) -> tuple[pl.DataFrame, Thresholds]:
     """The scores with their place on the map.
 
@@ -40,6 +41,7 @@ def map_table(
         n_replicates: Bootstrap replicates.
         seed: Of the bootstrap.
         source: The file of the scores, for messages.
+        pairs_source: That of the pairs.
 
     Returns:
         The scores with `map_category` and `selected` set, and `map_stability`, `share_ambiguous`,
@@ -48,7 +50,8 @@ def map_table(
 
     Raises:
         InputError: If a column is missing, a task is there twice or none could be measured, a
-            value is no number, a selected task is not there, or a task has no pairs.
+            value is no number, a selected task is not there, a task has no pairs, or the
+            pairs are not complete, see `engine.measures.compute`.
     """
     _check(scores, source)
     thresholds = find_thresholds(scores, config)
@@ -65,9 +68,13 @@ def map_table(
     versions = [set(each[_VERSION]) for each in (pairs, scores) if _VERSION in each.columns]
     if len(versions) == 2 and not versions[1] <= versions[0]:
         problem = "the pairs are not those of these scores: other weights"
-        raise InputError(problem, file=source, field=_VERSION)
+        raise InputError(problem, file=pairs_source, field=_VERSION)
+    _check_columns(pairs, _NEEDED[:1], pairs_source)
     scored = pairs.join(scores.select("task_id"), on="task_id", how="semi", maintain_order="left")
-    found = map_stability(scored, config, n_replicates=n_replicates, seed=seed)
+    try:
+        found = map_stability(scored, config, n_replicates=n_replicates, seed=seed)
+    except InputError as fault:
+        raise fault.within(pairs_source) from fault
     bare = scores.join(pairs, on="task_id", how="anti")
     if bare.height:
         raise InputError("has no pairs", file=source, record=bare["task_id"][0])
@@ -77,11 +84,15 @@ def map_table(
     return table.join(columns, on="task_id", how="left", maintain_order="left"), thresholds
 
 
-def _check(scores: pl.DataFrame, source: object | None) -> None:
-    for column in _NEEDED:
-        if column not in scores.columns:
-            there = ", ".join(scores.columns)
+def _check_columns(table: pl.DataFrame, needed: Sequence[str], source: object | None) -> None:
+    for column in needed:
+        if column not in table.columns:
+            there = ", ".join(table.columns)
             raise InputError(f"the column is missing; there are {there}", file=source, field=column)
+
+
+def _check(scores: pl.DataFrame, source: object | None) -> None:
+    _check_columns(scores, _NEEDED, source)
     if scores.is_empty():
         raise InputError("holds no task", file=source)
     twice = scores.filter(pl.col("task_id").is_duplicated())["task_id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
@@ -16,8 +17,8 @@ from training.run.state import read_state
 _PAUSES = 10
 """How many times as long as it takes the report is left as it is, within a step."""
 
-REFRESH_S = 15
-"""How often a browser asks again while the run goes on."""
+_RELOAD = b"<script>setTimeout(() => location.reload(), 15_000)</script>\n"
+"""Makes a page follow the run; a header would ask for the address without the page's state."""
 
 
 class ReportServer(ThreadingHTTPServer):
@@ -75,19 +76,27 @@ class ReportServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: ReportServer
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the browser has gone away
+            super().handle()
+
     def do_GET(self) -> None:
         # Another page must not reach us through a name of its own that leads here.
         here = self.headers.get("Host", "").rpartition(":")[0] in ("127.0.0.1", "localhost")
         if self.path != "/" or not here:
             self.send_error(404)
             return
-        page, finished = self.server.page()
+        try:
+            page, finished = self.server.page()
+        except InputError as fault:
+            self.send_error(500, explain=str(fault))
+            return
+        if not finished:
+            page += _RELOAD
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(page)))
         self.send_header("Cache-Control", "no-store")
-        if not finished:
-            self.send_header("Refresh", str(REFRESH_S))
         self.end_headers()
         self.wfile.write(page)
 

@@ -51,8 +51,8 @@ class ScoringFiles:
 Details = dict[str, Any]
 """Of a task: `prompts` by number j, `instances` by id, `fewer` (ids of those whose prompts had room
 for fewer examples only), and of each round by its index `pairs` (instance, j, p, whether the answer
-stays the greedy one or null), `answers` by instance, `gold` (whether they are gold outputs) and
-`samples` (instance, j, output)."""
+stays the greedy one or null), `gold` (whether its outputs are gold ones), `answers` by instance and
+`samples` (instance, j, output). Texts are those of known tasks; pages show no others."""
 
 
 class _Answer(NamedTuple):
@@ -88,12 +88,13 @@ def details_of(
         for each in rounds:
             given = answers[each.index].get(task_id, {})
             fitted |= {instance: answer.shown for instance, answer in given.items()}
-            own = {
+            own: dict[str, Any] = {
                 "pairs": pairs[each.index].get(task_id, []),
-                "answers": {instance: answer.text for instance, answer in given.items()},
                 "gold": any(answer.is_gold for answer in given.values()),
-                "samples": samples[each.index].get(task_id, [])[:_MOST_SAMPLES],
             }
+            if task_id in tasks:
+                own["answers"] = {instance: answer.text for instance, answer in given.items()}
+                own["samples"] = samples[each.index].get(task_id, [])[:_MOST_SAMPLES]
             details[str(each.index)] = {name: value for name, value in own.items() if value}
         if task := tasks.get(task_id):
             shown = max(fitted.values(), default=most.of(task))

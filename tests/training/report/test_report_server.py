@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from threading import Thread
 import httpx
 import pytest
 
+from engine.errors import InputError
 from tests.training.report.made_run import make_records, make_tasks
 from training.report.report_server import ReportServer
 from training.run.state import RunState, RunStep, save_state
@@ -37,17 +39,35 @@ def server(tmp_path: Path) -> Iterator[ReportServer]:
 def test_it_follows_the_run_and_answers_nothing_else(server: ReportServer, tmp_path: Path) -> None:
     get = httpx.Client(timeout=120).get
     first = get(server.url)
-    assert first.headers["refresh"] == "15"
+    assert "location.reload()" in first.text.rpartition("</html>")[2]
+    assert "refresh" not in first.headers, "it would lose what stands behind the #"
     assert get(server.url).content == first.content
     state = tmp_path / "run" / "state.json"
     make_records(tmp_path / "other", make_tasks(12))
     (tmp_path / "other" / "state.json").replace(state)
     done = get(server.url)
-    assert "refresh" not in done.headers
+    assert done.text.endswith("</html>\n")
     assert done.content != first.content
     assert not (tmp_path / "run" / "report.html").exists(), "who looks on writes nothing"
     assert get(server.url + "state.json").status_code == 404
     assert get(server.url, headers={"Host": "elsewhere.example:80"}).status_code == 404
+
+
+def test_faults_are_told_in_the_browser_and_not_on_the_terminal(
+    server: ReportServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def page() -> tuple[bytes, bool]:
+        raise InputError("«нет»\nand a second line")
+
+    monkeypatch.setattr(server, "page", page)
+    told = httpx.get(server.url)
+    assert (told.status_code, "«нет»\nand" in told.text) == (500, True)
+    monkeypatch.setattr(server, "page", lambda: (b"page", True))
+    here, gone = socket.socketpair()
+    gone.sendall(b"GET / HTTP/1.0\r\nHost: localhost:1\r\n\r\n")
+    gone.close()
+    server.process_request_thread(here, ("127.0.0.1", 0))
+    assert capsys.readouterr() == ("", "")
 
 
 def test_within_a_step_it_is_written_now_and_then(

@@ -33,7 +33,11 @@ def reference(instance: int, reason: str = "stop", shown: int = 2) -> dict[str, 
 
 
 def details(
-    folder: Path, config: ScoreConfig, *references: dict[str, Any], greedy: str = "yyy"
+    folder: Path,
+    config: ScoreConfig,
+    *references: dict[str, Any],
+    greedy: str = "yyy",
+    known: bool = True,
 ) -> Details:
     """Those of `TASK` with prompts 0 to 2: `greedy` says of which one the output is the answer."""
     rows = [
@@ -45,7 +49,9 @@ def details(
     files = ScoringFiles(folder / "scores.pairs.parquet")
     write_parquet(files.pairs, pairs.cast({name: PAIR_COLUMNS[name] for name in pairs.columns}))
     files.journal.write_text(json.dumps({"task_id": TASK.id, "references": references}) + "\n")
-    (found,) = details_of([TASK.id], {TASK.id: TASK}, [files], config)
+    samples = pl.DataFrame({**rows[0], "task_id": TASK.id, "output": "a sample"})
+    write_parquet(files.questions["output_disagreement"], samples)
+    (found,) = details_of([TASK.id], {TASK.id: TASK} if known else {}, [files], config)
     return found
 
 
@@ -86,3 +92,10 @@ def test_only_what_was_the_answer_can_flip(
     assert [row[3] for row in own["pairs"]] == kept
     assert own.get("gold", False) is (reason == "gold")
     assert own["answers"] == {"i0": "answer 0"}
+    assert own["samples"] == [("i0", 0, "a sample")]
+
+
+def test_of_a_task_whose_texts_are_unknown_there_are_numbers_only(tmp_path: Path) -> None:
+    found = details(tmp_path, ScoreConfig(), reference(0, "gold"), known=False)
+    assert found.keys() == {"0"}
+    assert found["0"].keys() == {"pairs", "gold"}

@@ -14,14 +14,15 @@ function read() {
   round = data.rounds[asked.round];
 }
 function keep() {
-  const state = { ...asked, ...table, pin: ids[pinned] };
+  const boxes = [...form.elements].filter(field => field.type === "checkbox").map(field => [field.name, field.checked]);
+  const state = { ...asked, ...Object.fromEntries(boxes), ...table, pin: ids[pinned] };
   history.replaceState(null, "", "#" + encodeURIComponent(JSON.stringify(state)));
 }
 function remember() {
   let state;
   try { state = JSON.parse(decodeURIComponent(location.hash.slice(1))); } catch { return; }  // no state of ours
   for (const field of form.elements) {
-    if (field.type === "checkbox") field.checked = field.name in state;
+    if (field.type === "checkbox") field.checked = state[field.name] ?? field.checked;  // a later report may have more
     else if (field.name in state) field.value = state[field.name];
   }
   for (const name of Object.keys(table)) table[name] = state[name] ?? table[name];
@@ -131,7 +132,7 @@ async function startTasks() {
   for (const name of ["tasks", "table-section"]) $(name).hidden = false;
   $("round-label").hidden = data.rounds.length < 2;
   form.round.max = form.round.value = data.rounds.length - 1;
-  for (const category of [...new Set(data.tasks.category)].filter(Boolean).sort()) form.category.add(new Option(category));
+  for (const category of [...new Set(data.tasks.category)].filter(Boolean).sort()) form.category.add(new Option(category, category));
   const box = (name, text, checked) => {
     const label = el("label"), input = Object.assign(el("input"), { type: "checkbox", name, checked });
     label.append(input, " " + text); $("kinds").append(label);
