@@ -349,7 +349,7 @@ def run_config(
             return
         check_base(state, location)
         check_fit(config, location)
-        if state is None:
+        if state is None or not state.has_trained:
             check_trainable(config, location)
         if config.pool.skip_faulty:
             write_left_out(folder.skipped, pools.left_out)

@@ -60,7 +60,7 @@ def train_on(
         progress: Where the training is shown, once it begins.
 
     Raises:
-        InputError: If a task is not in the pool, or has no usable row.
+        InputError: If a task is not in the pool, or none has a usable row.
         TrainingError: If the trainer fails.
     """
     if (output / "checkpoint").exists():

@@ -24,7 +24,7 @@ from engine.tasks import Record
 from engine.validation import validated
 from engine.weights.publishing import link_or_copy
 from training.commands.launch import OpenEngine, open_engine
-from training.config.run_config import RunConfig, TrainConfig
+from training.config.run_config import RunConfig, TrainConfig, load_config
 from training.report.comparison import Comparison
 from training.report.display import RichProgress, plain_table
 from training.run.base_model import base_location
@@ -130,6 +130,7 @@ def run_sweep(
     for seed in seeds:
         validated(TrainConfig, {"seed": seed}, "sweep")
     check_run(config, folder)
+    _check_begun(folder, config)
     for seed in seeds:  # which draws tasks of its own
         pool = load_pools(config_of(config, SHARED_STRATEGY, seed)).pool
         for strategy in strategies:
@@ -150,6 +151,17 @@ def run_sweep(
         result = sweep_result(folder, strategies, seeds)
         write_json(folder / "sweep.json", result.model_dump(mode="json"))
     return result
+
+
+def _check_begun(folder: Path, config: RunConfig) -> None:
+    """That what has been trained in a sweep's folder was trained as what comes."""
+    for run in map(RunFolder, sorted(file.parent for file in folder.glob("*/state.json"))):
+        state = read_state(run)
+        if state.has_trained:
+            begun = load_config(run.config)
+            asked = config_of(config, SHARED_STRATEGY, begun.seed)
+            own = asked.select.model_copy(update={"strategy": begun.select.strategy})
+            check_same_run(run, state, asked.model_copy(update={"select": own}))
 
 
 def shared_folder(folder: Path, seed: int) -> RunFolder:

@@ -64,7 +64,7 @@ def fine_tune(
     not done again.
 
     Raises:
-        InputError: If a task has no usable row.
+        InputError: If no task has a usable row.
         TrainingError: If the trainer fails.
     """
     ids = tasks_to_train(folder, config, round_index)
@@ -98,16 +98,16 @@ def train_rows(
         model: Folder or hub id to start from.
 
     Raises:
-        InputError: If a task has no usable row.
+        InputError: If no task has a usable row.
         TrainingError: If the trainer fails.
     """
-    rows = _rows_of(tasks, builder, config)
+    rows = rows_of(tasks, builder, config)
     work.mkdir(parents=True, exist_ok=True)
     left = left_result(work)
     remove_outputs(work, keep=left.output if left else None)  # first: the disk may be full
     too_long = rows.too_long
     if len(validation):
-        chosen = _rows_of(validation, builder, config, config.train.validation_instances)
+        chosen = rows_of(validation, builder, config, config.train.validation_instances)
         write_parquet(work / "validation.parquet", chosen.frame)
         too_long += chosen.too_long
     _write_rows(work, rows, tasks, too_long)
@@ -162,9 +162,10 @@ def read_rows(work: Path) -> RowsSummary:
     return read_json(work / ROWS_FILE, RowsSummary)
 
 
-def _rows_of(
+def rows_of(
     pool: Pool, builder: PromptBuilder, config: RunConfig, n_instances: int | None = None
 ) -> TrainingRows:
+    """The rows of a pool's tasks; see `build_rows`."""
     try:
         return build_rows(pool, builder, config, n_instances)
     except InputError as fault:

@@ -87,7 +87,7 @@ def plan_run(
     """Count and estimate; nothing is started and nothing written.
 
     Raises:
-        InputError: If a sampled task has no row short enough to train on.
+        InputError: If no sampled task has a row short enough to train on.
     """
     size = _scoring_size(config, pools, builder)
     rows, tokens = _training_size(config, pools, builder)

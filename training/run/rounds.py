@@ -18,7 +18,7 @@ from engine.variance.overlap import repeat_in_words
 from training.config.run_config import RunConfig
 from training.evaluation.evaluator import Evaluation, Evaluator, build_evaluation_set
 from training.run.base_model import check_base
-from training.run.finetune import Train, fine_tune, read_rows
+from training.run.finetune import Train, fine_tune, read_rows, rows_of
 from training.run.live_engine import check_model, check_version, make_live, require_live
 from training.run.progress import Progress, Silent
 from training.run.pruning import prune
@@ -99,6 +99,8 @@ class Run:
         self.evaluator = Evaluator(
             build_evaluation_set(held_out, builder, config.evaluate), config.evaluate.max_new_tokens
         )
+        if len(self.validation):  # what has no row is told before anything is scored
+            rows_of(self.validation, builder, config, config.train.validation_instances)
         weights = engine.weights()
         self.state = open_run(folder, config, pool, held_out, weights)
         check_model(weights, self.state)

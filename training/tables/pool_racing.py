@@ -269,6 +269,8 @@ def race_with_journal(
         on_answer=keep,
         skip_faulty=skip_faulty,
     )
+    if known:  # at once: replayed in steps it would pass for a pace
+        show(tables.usage.tokens_computed)
     with journal:
         result = run_race(race, tables, on_batch=lambda now: show(now.tokens))
     ids = [standing.task_id for standing in result.standings]

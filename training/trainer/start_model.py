@@ -23,11 +23,13 @@ def check_model(question: TrainerQuestion) -> None:
     """
     assert question.model is not None
     config, trusted = question.config, {"trust_remote_code": question.trust_remote_code}
+    # With a launcher it may be computed on another machine, with other devices.
+    attention = None if config.launcher else config.attention
     try:
         shape = AutoConfig.from_pretrained(question.model, **trusted)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                shape, attn_implementation=config.attention, **trusted
+                shape, attn_implementation=attention, **trusted
             )
         if (adapters := adapter_config(config)) is not None:
             from peft import get_peft_model
@@ -36,11 +38,13 @@ def check_model(question: TrainerQuestion) -> None:
     except (ValueError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise TrainingError(f"train.lora or train.attention: {reason}") from error
-    tied = getattr(shape, "tie_word_embeddings", False)
-    if tied and hasattr(model.get_input_embeddings(), "base_layer"):
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if getattr(shape, "tie_word_embeddings", False) and any(
+        hasattr(each, "base_layer") for each in ends
+    ):
         raise TrainingError(
-            "train.lora.target_modules: the model's output layer is its embeddings, and would "
-            "change with an adapter of them that was trained without it"
+            "train.lora.target_modules: the model's embeddings and output layer are one tensor, "
+            "and an adapter of one would change both"
         )
 
 

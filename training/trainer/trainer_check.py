@@ -48,6 +48,7 @@ def check_trainer(config: TrainConfig) -> None:
 
 def check_trainable(config: RunConfig, model: str) -> None:
     """That the model has what `lora` and `attention` name, where they are given; takes seconds.
+    With a launcher, which may start on other devices, the attention is not asked about.
 
     Args:
         model: Folder or hub id of the run's model.
@@ -56,7 +57,7 @@ def check_trainable(config: RunConfig, model: str) -> None:
         InputError: If it has not, or an adapter would change the output layer with the embeddings.
     """
     train, trusted = config.train, config.model.trust_remote_code
-    if train.lora is not None or train.attention is not None:
+    if train.lora is not None or (train.attention is not None and not train.launcher):
         _ask(TrainerQuestion(config=train, model=model, trust_remote_code=trusted))
 
 

@@ -29,7 +29,8 @@ from training.trainer.child_process import last_spoken, start_child, stop_child
 _LAUNCHERS_END = re.compile(
     # torchrun's and accelerate's words about a trainer that failed, behind its own.
     r"^[^\n]*torch[./]distributed[./]elastic[^\n]*(?:failed|Sending process|ChildFailedError)"
-    r"|^Traceback[^\n]*\n(?=(?:(?!Traceback)[^\n]*\n)*subprocess\.CalledProcessError)",
+    r"|^Traceback[^\n]*\n(?=(?:(?!Traceback)[^\n]*\n)*"
+    r"subprocess\.CalledProcessError: Command [^\n]*training\.trainer\.sft)",
     re.MULTILINE,
 )
 _POLL_SECONDS = 0.2

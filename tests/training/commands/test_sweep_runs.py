@@ -174,6 +174,20 @@ def test_wrong_names_are_told_before_anything_is_run(
     assert not runs.events
 
 
+def test_what_comes_is_trained_as_what_has_been(tmp_path: Path) -> None:
+    """Shared steps that hold no training do not tell; the table would call it a difference."""
+    config, folder, runs = on_files(CONFIG, tmp_path), tmp_path / "sweep", Runs()
+    run_sweep(config, ["random"], [0], folder, PROGRESS, runs)
+    events = [*runs.events]
+    train = config.train.model_copy(update={"learning_rate": 0.5})
+    other = config.model_copy(update={"train": train})
+    for strategy, seed in (("prompt_uncertainty", 0), ("random", 1)):
+        with pytest.raises(InputError, match=r"random-seed-0.*train.learning_rate: 1e-05 -> 0.5"):
+            run_sweep(other, [strategy], [seed], folder, PROGRESS, runs)
+    assert runs.events == events
+    run_sweep(config, ["random", "prompt_uncertainty"], [0, 1], folder, PROGRESS, runs)
+
+
 def test_shared_steps_that_went_on_by_themselves_are_not_forked(tmp_path: Path) -> None:
     """As by `jostle run` in their folder, which then selects at random."""
     runs, config = Runs(1), on_files(CONFIG, tmp_path)

@@ -378,6 +378,13 @@ def test_how_it_trains_may_be_corrected_before_the_first_training_has_ended(tmp_
     make_run(tmp_path, config=corrected).run()
 
 
+def test_validation_tasks_without_a_row_are_told_before_anything_is_scored(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    with pytest.raises(InputError, match="every row is longer than 5 tokens"):
+        make_run(tmp_path, engine, config=in_pieces(validation_tasks=1, max_length=5))
+    assert engine.events == []
+
+
 def test_training_may_go_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     engine = FakeEngine()
     train = CONFIG.train.model_copy(update={"start_from": "last"})

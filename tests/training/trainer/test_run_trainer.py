@@ -60,6 +60,12 @@ def test_what_a_launcher_says_of_a_failure_hides_nothing(
         run_trainer(job, job_file=job_file, log_file=log, on_progress=lambda _: None)
 
 
+def test_a_command_that_the_trainer_ran_itself_is_its_own_fault(tmp_path: Path) -> None:
+    said = "Traceback (most recent call last):\\n  x\\nsubprocess.CalledProcessError: Command gcc"
+    with pytest.raises(TrainingError, match=r"code 1: subprocess.CalledProcessError: Command gcc"):
+        run_script(tmp_path, f"printf 'warned\\n{said}\\n'; exit 1")
+
+
 def test_a_kill_is_told(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"ended by SIGKILL, perhaps for want of memory"):
         run_script(tmp_path, "kill -9 $$")

@@ -262,7 +262,9 @@ def test_wrong_training_arguments_are_told_before_there_is_a_job() -> None:
     [
         ({"lora": LoraConfig(target_modules=("q_prj",))}, r"Target modules .*q_prj.* not found"),
         ({"attention": "flush"}, r"train.attention: .*flush"),
-        ({"lora": LoraConfig(target_modules=("q_proj", "embed_tokens"))}, r"is its embeddings"),
+        ({"attention": "flush", "lora": LoraConfig(), "launcher": ("srun",)}, None),
+        ({"lora": LoraConfig(target_modules=("q_proj", "embed_tokens"))}, r"are one tensor"),
+        ({"lora": LoraConfig(target_modules=("q_proj", "lm_head"))}, r"are one tensor"),
         ({"lora": LoraConfig()}, None),
     ],
 )
