@@ -70,14 +70,14 @@ def read_key(environ: Mapping[str, str], variable: str, file_variable: str) -> s
     if value and file:
         raise InputError(f"is set, and {file_variable} too; leave one out", field=variable)
     if not file:
-        return _sendable(value or None, variable)
+        return sendable(value or None, variable)
     try:
         key = Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read: {error}", file=file, field=file_variable) from error
     if not key:
         raise InputError("is empty", file=file, field=file_variable)
-    return _sendable(key, file_variable)
+    return sendable(key, file_variable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,10 @@ def client_keys(
         InputError: As `read_key`.
     """
     return ClientKeys(
-        _sendable(api, "--api-key")
-        or _sendable(environ.get(CLIENT_KEY_VARIABLE), CLIENT_KEY_VARIABLE)
+        sendable(api, "--api-key")
+        or sendable(environ.get(CLIENT_KEY_VARIABLE), CLIENT_KEY_VARIABLE)
         or read_key(environ, API_KEY_VARIABLE, API_KEY_FILE_VARIABLE),
-        _sendable(admin, "--admin-key")
+        sendable(admin, "--admin-key")
         or read_key(environ, ADMIN_KEY_VARIABLE, ADMIN_KEY_FILE_VARIABLE),
     )
 
@@ -176,8 +176,12 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def _sendable(key: str | None, field: str) -> str | None:
-    """The key, whose text no error tells."""
+def sendable(key: str | None, field: str) -> str | None:
+    """The key.
+
+    Raises:
+        InputError: If no header can carry it; it does not tell the text.
+    """
     if key and not (key.isascii() and key.isprintable() and key == key.strip()):
         problem = "is no key: letters, digits and signs of ASCII, no space or line end around them"
         raise InputError(problem, field=field)

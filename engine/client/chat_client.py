@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
-from engine.client.wire import OPENAI_SAMPLING, SAMPLING, authorities, server_address
+from engine.client.wire import OPENAI_SAMPLING, SAMPLING, authorities, headers, server_address
 from engine.errors import EngineError, InputError
 
 TRIES = 5
@@ -63,7 +63,7 @@ class ChatClient:
         self._patience_s = patience_s
         self._hurried = threading.Event()
         self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            headers=headers(api_key, None),
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
             trust_env=proxies,
             verify=verify,

@@ -14,7 +14,7 @@ import httpx
 from pydantic import ValidationError
 
 from engine.errors import EngineError, InputError, UnavailableError
-from engine.keys import ADMIN_HEADER
+from engine.keys import ADMIN_HEADER, sendable
 from engine.protocol.limits import TooLargeError
 from engine.tasks import Record
 from engine.validation import first_fault
@@ -58,10 +58,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 
 
 def headers(api_key: str | None, admin_key: str | None) -> dict[str, str]:
-    """The headers that carry the keys."""
+    """The headers that carry the keys.
+
+    Raises:
+        InputError: If a header cannot carry one.
+    """
+    api, admin = sendable(api_key, "api_key"), sendable(admin_key, "admin_key")
     return {
-        **({"Authorization": f"Bearer {api_key}"} if api_key else {}),
-        **({ADMIN_HEADER: admin_key} if admin_key else {}),
+        **({"Authorization": f"Bearer {api}"} if api else {}),
+        **({ADMIN_HEADER: admin} if admin else {}),
     }
 
 

@@ -337,4 +337,7 @@ class JostleLM(TemplateLM):  # type: ignore[misc]
 
 def _check_weights(expected: str, found: str) -> None:
     if found != expected:
-        raise EngineError(f"the weights changed from {expected} to {found}")
+        raise EngineError(
+            f"the weights changed from {expected} to {found}; "
+            "what --use_cache has kept is of the former"
+        )

@@ -78,7 +78,7 @@ def group_prompts(
         truncation_side: Where a context is cut that does not fit before its output.
 
     Raises:
-        InputError: If vLLM has no such option of a generation.
+        InputError: If an option of the generation is none that is passed on to vLLM.
     """
     alike: dict[str, PromptGroup] = {}
     for number, (context, given) in enumerate(requests):
@@ -96,7 +96,7 @@ def group_prompts(
         if options.get("num_beams") == 1:  # some tasks say so
             del options["num_beams"]
         for name in sorted(options.keys() - _OPTIONS):
-            problem = f"vLLM has no such option of a generation (found {options[name]!r})"
+            problem = f"is no option that is passed on to vLLM (found {options[name]!r})"
             raise InputError(problem, field=name)
         # As the harness has it for its model of vLLM.
         kept = {"skip_special_tokens": False, "spaces_between_special_tokens": False} | options

@@ -43,7 +43,7 @@ READERS: dict[str, Callable[[Path, Faults], Iterator[Row]]] = {
 }
 """Readers of rows, by the ending of the file's name."""
 
-_LOOKED_AT = 100  # rows that show the format
+_LOOKED_AT = 100  # rows, or files of a folder, that show the format
 
 
 def load_pool(
@@ -159,7 +159,7 @@ def _is_niv2(path: Path, named: str | None) -> bool:
     files = task_files(path)
     # A folder of JSON arrays is a pool in parts. One task tells it, whatever lies beside it.
     unread = True
-    for holds in map(holds_task, files):
+    for holds in map(holds_task, files[:_LOOKED_AT]):
         if holds:
             return True
         unread = unread and holds is None

@@ -203,8 +203,8 @@ class EngineProcess:
         except httpx.TransportError:
             return None
         named = answer.headers.get(SERVER_HEADER)
-        # Before our routes vLLM itself may answer, that it is scaled or has failed.
-        if named != self._name and (named or not answer.is_server_error):
+        # Before our routes vLLM itself may answer, that it is scaled.
+        if named != self._name and (named or answer.status_code != httpx.codes.SERVICE_UNAVAILABLE):
             where = self._socket or self.url
             raise InputError(f"another server answers at {where}", field="--port")
         return answer.status_code

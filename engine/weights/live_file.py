@@ -39,7 +39,8 @@ class LastGood(Record):
         for folder in filter(None, (self.path, self.base)):
             if looks_like_path(folder) and not Path(folder).is_dir():
                 problem = (
-                    f"names the weights that were live last, {folder}, which are gone; remove it"
+                    f"names the weights that were live last, {folder}, which are gone; without "
+                    "this file it starts on its own model"
                 )
                 raise InputError(problem, file=file)
 

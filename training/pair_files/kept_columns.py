@@ -65,7 +65,7 @@ class KeptColumns:
 
         file = self._waiting[0].file
         rows = [row.values for row in self._waiting]
-        seen = _schema_of(rows, file) if self._known is None else self._known
+        seen = _schema_of(rows, file) if self._known is None else _nullable(self._known)
         before = [] if self._schema is None else [self._schema]
         try:
             self._schema = pa.unify_schemas([*before, seen], promote_options="permissive")
@@ -100,6 +100,18 @@ class KeptColumns:
         if self._waiting:
             self._type_those_that_wait()
         return self._schema
+
+
+def _nullable(kind: Any) -> Any:
+    """A `pyarrow` schema or type whose columns may all be missing, as another file may lack them."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.ListType):
+        return pa.list_(_nullable(kind.value_type))
+    if not isinstance(kind, pa.Schema | pa.StructType):
+        return kind
+    fields = [each.with_type(_nullable(each.type)).with_nullable(True) for each in kind]
+    return pa.struct(fields) if isinstance(kind, pa.StructType) else pa.schema(fields)
 
 
 def _schema_of(rows: Sequence[dict[str, Any]], file: str) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.client import EngineClient
+from engine.client.chat_client import ChatClient
 from engine.errors import EngineError, InputError
 from engine.protocol.api import SkippedTask, Usage
 from engine.protocol.completions import CompletionLogprobs, TokenPair
@@ -137,6 +139,12 @@ def test_the_api_key_is_sent_as_bearer_token(server: Server) -> None:
     with EngineClient(server.url, api_key="secret") as client:
         assert score_ids(client, "a") == ["a"]
     assert server.requests[0].headers["Authorization"] == "Bearer secret"
+    for wrong in ("secret\n", "schl\xfcssel"):
+        opens: list[Callable[..., object]] = [EngineClient, partial(ChatClient, model="judge")]
+        for opened in opens:
+            with pytest.raises(InputError, match="'api_key': is no key") as told:
+                opened(server.url, api_key=wrong)
+            assert wrong.strip() not in str(told.value)
 
 
 # --- The other calls --------------------------------------------------------------------------

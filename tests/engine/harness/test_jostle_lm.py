@@ -179,7 +179,7 @@ def test_answers_are_greedy_unless_a_task_wants_samples(
 def test_an_option_that_would_be_ignored_is_an_error(
     model: Any, server: PairServer, name: str
 ) -> None:
-    with pytest.raises(InputError, match="no such option") as told:
+    with pytest.raises(InputError, match="no option that is passed on") as told:
         model.generate_until(instances("generate_until", ("alpha", {name: 4})))
     assert told.value.field == name
     assert not server.bodies

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from engine.errors import InputError
@@ -97,6 +98,21 @@ def test_values_that_fit_the_types_of_other_files_are_kept() -> None:
     kept = of_files((2**53, pa.int64()), (None, pa.int64()), (0.5, pa.float64()))
     assert kept.schema().field("n").type == pa.float64()
     assert of_files((2**63 - 1, pa.uint64()), (-1, pa.int64())).schema().field("n").type == "int64"
+
+
+def test_a_column_that_another_file_lacks_may_be_empty_though_its_own_file_requires_it(
+    tmp_path: Path,
+) -> None:
+    inner = pa.field("in", pa.int64(), nullable=False)
+    within = pa.field("s", pa.list_(pa.struct([inner])), nullable=False)
+    schema = pa.schema([pa.field("id", pa.int64(), nullable=False), within])
+    kept = KeptColumns(typed=True)
+    kept.see(Row("a.parquet", "row 1", 1, {"id": 1, "s": [{"in": 2}]}), schema)
+    kept.see(Row("b.jsonl", "line 1", 1, {"s": [{"other": 3}]}), None)
+    values = {"id": [1, None], "s": [[{"in": 2}], [{"other": 3}]]}
+    table = pa.table(values, schema=kept.schema())
+    pq.write_table(table, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == [1, None]
 
 
 @pytest.mark.parametrize("name", ["\ud83d", "logprob", "no_fields"])
