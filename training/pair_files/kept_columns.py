@@ -103,7 +103,7 @@ class KeptColumns:
 
 
 def _nullable(kind: Any) -> Any:
-    """A `pyarrow` schema or type whose columns may all be missing, as another file may lack them."""
+    """A `pyarrow` schema or type whose columns may all be missing: another file may lack them."""
     import pyarrow as pa
 
     if isinstance(kind, pa.ListType):

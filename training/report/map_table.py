@@ -65,11 +65,7 @@ def map_table(
         table = table.with_columns(selected=pl.lit(None, pl.Boolean))
     if pairs is None:
         return table, thresholds
-    versions = [set(each[_VERSION]) for each in (pairs, scores) if _VERSION in each.columns]
-    if len(versions) == 2 and not versions[1] <= versions[0]:
-        problem = "the pairs are not those of these scores: other weights"
-        raise InputError(problem, file=pairs_source, field=_VERSION)
-    _check_columns(pairs, _NEEDED[:1], pairs_source)
+    _check_pairs(pairs, scores, pairs_source)
     scored = pairs.join(scores.select("task_id"), on="task_id", how="semi", maintain_order="left")
     try:
         found = map_stability(scored, config, n_replicates=n_replicates, seed=seed)
@@ -89,6 +85,14 @@ def _check_columns(table: pl.DataFrame, needed: Sequence[str], source: object | 
         if column not in table.columns:
             there = ", ".join(table.columns)
             raise InputError(f"the column is missing; there are {there}", file=source, field=column)
+
+
+def _check_pairs(pairs: pl.DataFrame, scores: pl.DataFrame, source: object | None) -> None:
+    versions = [set(each[_VERSION]) for each in (pairs, scores) if _VERSION in each.columns]
+    if len(versions) == 2 and not versions[1] <= versions[0]:
+        problem = "the pairs are not those of these scores: other weights"
+        raise InputError(problem, file=source, field=_VERSION)
+    _check_columns(pairs, _NEEDED[:1], source)
 
 
 def _check(scores: pl.DataFrame, source: object | None) -> None:
