@@ -57,7 +57,7 @@ def test_what_standard_output_has_no_letter_for_is_written_out(
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(cli_main, "app", lambda: print("\u2713 \xe9"))
     cli_main.main()
-    assert out.buffer.getvalue() == b"\\u2713 \xe9\n"  # type: ignore[attr-defined]
+    assert out.buffer.getvalue() == b"\\u2713 \xe9\n"
 
 
 @pytest.mark.parametrize("kind", [EngineError, TrainingError])
