@@ -90,7 +90,7 @@ def test_a_slow_body_is_taken() -> None:
 
 def test_a_long_answer_to_a_whole_body_is_waited_for() -> None:
     live, app = server(LIMITS)
-    live.fake.latency = lambda: 5_000  # rounds of the event loop
+    live.fake.latency = lambda: 20_000  # rounds of the event loop, 0.1 s or more
     for stream in (False, True):
         client = Client(json.dumps(PAIRS | {"stream": stream}).encode())
         begun = time.monotonic()
