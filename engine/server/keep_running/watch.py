@@ -54,7 +54,7 @@ class WatchSettings:
         silence_seconds: How long a server that was ready may leave the watcher without any answer.
         busy_seconds: The same for one that is at work.
         poll_seconds: Between two looks.
-        pause_seconds: Before a second try; doubled with every further one.
+        pause_seconds: Before a second try; doubled with every further one, up to `window_seconds`.
     """
 
     tries: int = 3
@@ -121,7 +121,8 @@ class Watcher:
                 raise GaveUpError(f"{failure}; that was failure {count}, giving up")
             last = self._live()
             self._say(f"{failure}; starting again on {last.version if last else 'the model'}")
-            if self._stop(self._settings.pause_seconds * 2 ** (count - 1)):
+            pause = self._settings.pause_seconds * 2 ** min(count - 1, 30)
+            if self._stop(min(pause, self._settings.window_seconds)):
                 return
 
     def _live(self) -> LastGood | None:

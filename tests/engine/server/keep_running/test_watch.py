@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -195,6 +195,15 @@ def test_failures_of_slow_starts_are_not(tmp_path: Path) -> None:
     servers = [FakeServer(dies_after=2, ready_after=None) for _ in range(3)]
     with pytest.raises(GaveUpError, match="failure 3"):
         Stage(servers, tmp_path / "live").watch(settings)
+
+
+def test_many_tries_are_not_days_apart(tmp_path: Path) -> None:
+    settings = replace(QUICK, tries=1_100, pause_seconds=1.0, window_seconds=600.0)
+    servers = [FakeServer(dies_after=1, ready_after=None) for _ in range(1_100)]
+    begun = CLOCK.now
+    with pytest.raises(GaveUpError, match="failure 1100"):
+        Stage(servers, tmp_path / "live").watch(settings)
+    assert CLOCK.now - begun < 1_100 * 601
 
 
 def test_bad_flags_are_not_tried_again(tmp_path: Path) -> None:
