@@ -235,7 +235,7 @@ class Setting:
         self.tokens = float(np.mean([task["task_tokens"][0] for task in tasks]))
         self.distinct = float(np.mean([_distinct(task) for task in tasks]))
 
-    def row(self, usual: Setting) -> list[str]:
+    def row(self, usual: Setting, level: float) -> list[str]:
         """What the table says of it; `usual` is what it is held against."""
         n_tasks = len(self.grids)
 
@@ -250,7 +250,7 @@ class Setting:
             alike = Interval.of(lambda tasks: self.halves.alike(usual.halves, tasks), n_tasks)
             given_p = Interval.of(lambda tasks: self.given_p.alike(usual.given_p, tasks), n_tasks)
             common = f"{overlap(self.u, usual.u):.2f}"
-            beside = [str(alike), common, str(given_p), str(Interval.of(costs, n_tasks, 0.995))]
+            beside = [str(alike), common, str(given_p), str(Interval.of(costs, n_tasks, level))]
         return [
             f"{self.distinct:.1f}",
             f"{self.u.mean():.3f}",
@@ -276,8 +276,12 @@ def _distinct(task: pl.DataFrame) -> int:
     return len({*said} - {said[0]})
 
 
-def show_settings(frame: pl.DataFrame, console: Console) -> None:
-    """Each setting by itself, and against the defaults."""
+def show_settings(frame: pl.DataFrame, pool: str, console: Console, *, level: float) -> None:
+    """Each setting by itself, and against the defaults.
+
+    Args:
+        level: Of the intervals of costs.
+    """
     settings = {
         str(part["setting"][0]): Setting(part)
         for part in frame.partition_by("setting", maintain_order=True)
@@ -285,7 +289,7 @@ def show_settings(frame: pl.DataFrame, console: Console) -> None:
     usual = settings[DEFAULT]
     n, k = usual.grids[0].p.shape
     console.print(
-        f"settings, {len(usual.grids)} bundled tasks, {n} x {k - 1}, outputs of at most "
+        f"settings, {len(usual.grids)} tasks ({pool}), {n} x {k - 1}, outputs of at most "
         f"{frame['n_tokens'].to_numpy().max()} tokens, layers in bfloat16; 95 % intervals over "
         "tasks\n"
         "distinct: perturbed prompts of a task that differ; with P: Spearman's correlation\n"
@@ -294,12 +298,12 @@ def show_settings(frame: pl.DataFrame, console: Console) -> None:
         "as defaults, top: correlation with the defaults between halves that share no instance, "
         "over what each repeats of itself; shared part of the top 12 of all pairs\n"
         "given P, as defaults: the same of U given P; cost: tokens for repeating itself as well, "
-        "in those of the defaults, with a 99.5 % interval"
+        f"in those of the defaults, with a {100 * level:g} % interval"
     )
     table = _table("setting", "distinct", "mean U", "with P", "repeat", "top", "as defaults", "top",
                    "given P", "as defaults", "tokens", "cost")  # fmt: skip
     for name, setting in settings.items():
-        table.add_row(name, *setting.row(usual))
+        table.add_row(name, *setting.row(usual, level))
     console.print(table)
 
 
