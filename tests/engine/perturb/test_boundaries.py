@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.perturb import DropWords, LetterCase, MaskWords, ShuffleWords, Typos, make_perturbation
+from engine.perturb import DropWords, LetterCase, MaskWords, Perturbation, ShuffleWords, Typos
 from engine.perturb.base import Step
 from engine.perturb.boundaries import words
 from engine.pools import open_pool
@@ -89,7 +89,7 @@ def test_units_of_blank_separated_text_are_as_ever(source: str) -> None:
 )
 @pytest.mark.parametrize("text", [CHINESE, "この文を英語に訳してください。", "แปลประโยคนี้"])
 def test_scripts_without_blanks_are_perturbed(step: Step, text: str) -> None:
-    perturbed = make_perturbation(step, 0)
+    perturbed = Perturbation(step, 0)
     found = {perturbed.apply(make_task(definition=text), j).definition for j in range(1, 11)}
     assert len(found - {text}) >= 5
     assert not any(" " in one for one in found)
@@ -98,7 +98,7 @@ def test_scripts_without_blanks_are_perturbed(step: Step, text: str) -> None:
 def test_latin_words_within_chinese_change_case_alone() -> None:
     step = LetterCase(rate=1, styles=("upper",))
     task = make_task(definition="用sql和python写代码")
-    assert make_perturbation(step, 0).apply(task, 1).definition == "用SQL和PYTHON写代码"
+    assert Perturbation(step, 0).apply(task, 1).definition == "用SQL和PYTHON写代码"
 
 
 def test_chinese_labels_are_protected_and_the_rest_is_not() -> None:
@@ -106,6 +106,6 @@ def test_chinese_labels_are_protected_and_the_rest_is_not() -> None:
     task = make_task(definition="请判断情感是积极还是消极。").model_copy(
         update={"labels": ("积极", "消极")}
     )
-    found = {make_perturbation(step, 0).apply(task, j).definition for j in range(1, 11)}
+    found = {Perturbation(step, 0).apply(task, j).definition for j in range(1, 11)}
     assert len(found) > 1
     assert all("积极" in one and "消极。" in one for one in found)

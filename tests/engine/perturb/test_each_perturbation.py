@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from typing import Literal
 
 import pytest
 from hypothesis import assume, given, settings
@@ -20,11 +21,11 @@ from engine.perturb import (
     MaskWords,
     OrderExamples,
     Paraphrase,
+    Perturbation,
     ResampleExamples,
     Shown,
     ShuffleWords,
     Typos,
-    make_perturbation,
 )
 from engine.perturb.boundaries import _WITHOUT_BLANKS
 from engine.tasks import Task
@@ -54,21 +55,58 @@ def test_drop_words_draws_as_the_first_release_did(
     task: Task, rate: float, seed: int, j: int
 ) -> None:
     """Of scripts with blanks between words; others had no words to drop then."""
+    changed = apply(DropWords(rate=rate), task, j, seed)
+    remaining = iter(task.definition)
+    assert all(letter in remaining for letter in changed.definition), "of any script"
     texts = [
         task.definition,
         *(one.input for one in task.positive_examples + task.negative_examples),
     ]
     assume(not any(_WITHOUT_BLANKS.search(text) for text in texts))
-    changed = apply(DropWords(rate=rate), task, j, seed)
 
     def expected(text: str, part: str) -> str:
         return _first_release(text, rate, random.Random(f"perturb/{seed}/{task.id}/{j}/{part}"))
 
     assert changed.definition == expected(task.definition, "definition")
     for kind in ("positive_examples", "negative_examples"):
-        inputs = [one.input for one in getattr(changed, kind)]
-        texts = [one.input for one in getattr(task, kind)]
-        assert inputs == [expected(text, f"{kind}/{n}") for n, text in enumerate(texts)]
+        for n, (old, new) in enumerate(
+            zip(getattr(task, kind), getattr(changed, kind), strict=True)
+        ):
+            text = expected(old.input, f"{kind}/{n}")
+            assert new == old.model_copy(update={"input": text})
+
+
+@given(TASKS, st.floats(0, 0.99), SEEDS, NUMBERS)
+@settings(deadline=None, max_examples=50)
+def test_parts_that_are_no_target_stay(task: Task, rate: float, seed: int, j: int) -> None:
+    def dropped(*targets: Literal["definition", "example_inputs"]) -> Task:
+        return apply(DropWords(rate=rate, targets=targets), task, j, seed)
+
+    both = dropped("definition", "example_inputs")
+    assert dropped() == task
+    assert dropped("definition") == task.model_copy(update={"definition": both.definition})
+    assert dropped("example_inputs") == both.model_copy(update={"definition": task.definition})
+
+
+def test_one_word_always_stays_and_it_is_not_always_the_same() -> None:
+    task = make_task(definition="one two three")
+    left = {apply(DropWords(rate=0.99), task, j).definition for j in range(1, 300)}
+    assert {"one", "two", "three"} <= left
+    assert "" not in left
+
+
+@pytest.mark.parametrize("text", ["  one\ttwo \n three ", "", "one"])
+def test_blanks_between_words_and_at_the_ends_stay(text: str) -> None:
+    task = make_task().model_copy(update={"definition": text})
+    assert apply(DropWords(rate=0.0), task, 1).definition == text
+
+
+def test_an_example_is_changed_the_same_way_whether_or_not_others_are_shown() -> None:
+    task = make_task(n_positive=3)
+    fewer = task.model_copy(update={"positive_examples": task.positive_examples[:1]})
+    one, other = apply(DropWords(rate=0.5), task, 1), apply(DropWords(rate=0.5), fewer, 1)
+    assert one.positive_examples[0] == other.positive_examples[0]
+    assert one.definition == other.definition
 
 
 @given(st.floats(0, 0.99), SEEDS, NUMBERS)
@@ -137,7 +175,7 @@ def test_other_examples_are_other_ones_in_the_tasks_order(
     count: int, spare: int, seed: int, j: int
 ) -> None:
     task = make_task(n_positive=count + spare)
-    changed, changes = make_perturbation(ResampleExamples(), seed).trace(task, j, Shown(count, 0))
+    changed, changes = Perturbation(ResampleExamples(), seed).trace(task, j, Shown(count, 0))
     places = [task.positive_examples.index(one) for one in changed.positive_examples]
     assert len(places) == count
     assert places == sorted(set(places))
@@ -166,7 +204,7 @@ def test_a_composition_is_its_steps_one_after_the_other() -> None:
     task = make_task(n_positive=4)
     alone = apply(DropWords(rate=0.5), task, 1, 3)
     assert apply(Compose(steps=(DropWords(rate=0.5),)), task, 1, 3) == alone
-    both, changes = make_perturbation(
+    both, changes = Perturbation(
         Compose(steps=(DropWords(rate=0.5), LetterCase(rate=1, styles=("upper",)))), 3
     ).trace(task, 1)
     assert both.definition == alone.definition.upper()
@@ -181,10 +219,10 @@ def test_paraphrases_are_taken_in_turn() -> None:
     task = make_task(definition="Say it")
     step = Paraphrase(texts={"Say it": ("Tell me", "Say it")})
     assert apply(step, task, 0) is task
-    changed, (change,) = make_perturbation(step, 0).trace(task, 1)
+    changed, (change,) = Perturbation(step, 0).trace(task, 1)
     assert changed.definition == "Tell me"
     assert (change.changed, change.total, change.unit) == (1, 1, "texts")
-    _, (change,) = make_perturbation(step, 0).trace(task, 2)
+    _, (change,) = Perturbation(step, 0).trace(task, 2)
     assert change.changed == 0
     with pytest.raises(InputError, match="no paraphrase 3 of the text that begins 'Say it'") as no:
         apply(step, task, 3)

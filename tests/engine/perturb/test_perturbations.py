@@ -34,7 +34,6 @@ from engine.perturb import (
     Shown,
     ShuffleWords,
     Typos,
-    make_perturbation,
 )
 from engine.perturb.base import Step
 from engine.prompts import PromptBuilder, super_natural_instructions
@@ -61,7 +60,9 @@ EVERYTHING: list[Step] = [
 ]
 STEPS = st.sampled_from(EVERYTHING)
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60)
-EXAMPLES = st.lists(st.builds(Example, input=TEXTS, output=TEXTS), max_size=5).map(tuple)
+EXAMPLES = st.lists(
+    st.builds(Example, input=TEXTS, output=TEXTS, explanation=TEXTS), max_size=5
+).map(tuple)
 TASKS = st.builds(
     Task,
     id=st.text("abc", min_size=1, max_size=4),
@@ -76,11 +77,11 @@ NUMBERS = st.integers(1, 50)
 
 
 def apply(step: Step, task: Task, j: int = 1, seed: int = 0, shown: Shown | None = None) -> Task:
-    return make_perturbation(step, seed).apply(task, j, shown)
+    return Perturbation(step, seed).apply(task, j, shown)
 
 
 def definition_change(step: Step, text: str, seed: int, j: int) -> tuple[str, Change]:
-    perturbation = make_perturbation(step, seed)
+    perturbation = Perturbation(step, seed)
     task, changes = perturbation.trace(make_task(definition=text), j, Shown(0, 0))
     (change,) = changes
     return task.definition, change
@@ -94,8 +95,9 @@ def definition_change(step: Step, text: str, seed: int, j: int) -> tuple[str, Ch
 def test_each_repeats_itself_and_leaves_the_question_alone(
     step: Step, task: Task, shown: Shown | None, seed: int, j: int
 ) -> None:
-    perturbation = make_perturbation(step, seed)
+    perturbation = Perturbation(step, seed)
     assert perturbation.trace(task, 0) == (task, ())
+    assert perturbation.apply(task, 0) is task
     changed, changes = perturbation.trace(task, j, shown)
     assert (changed, changes) == Perturbation(step, seed).trace(task, j, shown)
     assert changed == perturbation.apply(task, j, shown)
@@ -104,6 +106,9 @@ def test_each_repeats_itself_and_leaves_the_question_alone(
     counts = shown or Shown(99, 99)
     assert len(changed.positive_examples) == min(len(task.positive_examples), counts.n_positive)
     assert len(changed.negative_examples) == min(len(task.negative_examples), counts.n_negative)
+    for kind in ("positive_examples", "negative_examples"):
+        before, after = ({one.explanation for one in getattr(t, kind)} for t in (task, changed))
+        assert after <= before
     assert all(0 <= change.changed <= change.total for change in changes)
     # What is not empty never becomes empty, and its ends are no wording.
     bare = changed.definition.strip()
@@ -114,7 +119,7 @@ def test_each_repeats_itself_and_leaves_the_question_alone(
 @given(STEPS, TASKS, SEEDS, NUMBERS)
 @settings(deadline=None, max_examples=100)
 def test_a_report_of_no_change_is_true(step: Step, task: Task, seed: int, j: int) -> None:
-    changed, changes = make_perturbation(step, seed).trace(task, j)
+    changed, changes = Perturbation(step, seed).trace(task, j)
     for change in changes:
         if change.part == "definition" and not isinstance(step, Compose) and not change.changed:
             assert changed.definition == task.definition
@@ -205,7 +210,7 @@ def test_the_share_of_changes_is_the_rate(kind: Any, rate: float, seed: int, j: 
 def test_the_share_of_dropped_inputs_is_the_rate(rate: float, seed: int, j: int) -> None:
     n = 400
     task = Task(id="t", definition="d", positive_examples=(Example(input="x", output="y"),) * n)
-    changed, (change,) = make_perturbation(DropExampleInputs(rate=rate), seed).trace(task, j)
+    changed, (change,) = Perturbation(DropExampleInputs(rate=rate), seed).trace(task, j)
     dropped = [one.input == "" for one in changed.positive_examples]
     assert all(one.output == "y" for one in changed.positive_examples)
     assert sum(dropped) == change.changed

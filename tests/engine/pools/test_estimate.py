@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.pools.describe import _estimate
-from engine.pools.estimate import Rate, estimate, measure_rate
+from engine.pools.estimate import Rate, estimate, measure_rate, time_in_words
 from engine.prompts import PromptBuilder
 from engine.protocol.score_config import ScoreConfig
 from tests.engine.design.test_live_race import Engine
@@ -14,6 +14,11 @@ from tests.engine.examples import make_task
 from tests.engine.small_tokenizers import gpt2
 
 CONFIG = ScoreConfig(n_instances=2, n_perturbations=3, max_output_tokens=4)
+
+
+def test_times_are_told_as_a_person_would() -> None:
+    told = {119.0: "119 seconds", 150.0: "2.5 minutes", 7_199.0: "120.0 minutes", 9e3: "2.5 hours"}
+    assert {seconds: time_in_words(seconds) for seconds in told} == told
 
 
 @pytest.mark.parametrize("context", [8, 999])
