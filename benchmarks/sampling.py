@@ -35,7 +35,7 @@ from benchmarks.common.turns import in_turns, keep_for
 from benchmarks.peers.contenders import Peer, Server
 from benchmarks.peers.sampling_ways import SamplingPlan
 from benchmarks.scoring import PEER_SECONDS, warm_up
-from engine.process.settings import DRAFTS_VARIABLE
+from engine.process.settings import FILLED_BLOCKS_VARIABLE
 from engine.protocol.api import TaskScore, Usage
 from engine.protocol.score_config import SamplingConfig, ScoreConfig
 from engine.questions.output_question import sample_seed
@@ -44,9 +44,10 @@ from engine.weights.models import resolve_model
 TRANSFORMERS = "transformers, generate"
 OFFLINE = "vLLM offline, n = m"
 NGRAM = "vLLM offline, n = m, n-gram drafts"
-PLAIN = "jostle, every sample generated whole"
+UNFILLED = "jostle, blocks not filled"
 JOSTLE = "jostle"
 SCORING = "jostle, pairs alone"
+USUAL = ("jostle", "offline", "transformers")
 
 
 class Turn(BaseModel):
@@ -87,12 +88,11 @@ class Sampling:
         self.tasks = sample_tasks(n_tasks, config, config.seed, self.builder)
         self.plan: SamplingPlan | None = None
 
-    def jostle(self, name: str, config: ScoreConfig, drafts: str = "1") -> Turn:
+    def jostle(self, name: str, config: ScoreConfig, filled: str = "1") -> Turn:
         """Whole requests to a fresh server."""
         flags = (f"--max-model-len={MAX_MODEL_LEN}", f"--max-num-seqs={self.n_sequences}")
-        server = Server(
-            name, self.model, self.folder, flags, {DRAFTS_VARIABLE: drafts}, eager=self.eager
-        )
+        environment = {FILLED_BLOCKS_VARIABLE: filled}
+        server = Server(name, self.model, self.folder, flags, environment, eager=self.eager)
         server.start()
         try:
             client = server.wait()
@@ -201,8 +201,15 @@ def show(turns: dict[str, list[Turn]], result: ResultFile) -> dict[str, float]:
     return {f"samples/s of {name}": rate for name, rate in rates.items() if rate}
 
 
-def main() -> None:
-    """Runs all ways and prints the table."""
+def result_name(chosen: argparse.Namespace) -> str:
+    """Other ways than the usual ones, and compiled models, have results of their own."""
+    others = [way for way in chosen.ways if way not in USUAL]
+    some = list(chosen.ways) if set(chosen.ways) < set(USUAL) else others
+    return "_".join(["sampling", *some]) + "_compiled" * (not chosen.eager)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--tasks", type=int, default=4)
@@ -213,10 +220,15 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=64, help="that vLLM runs at once")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
-    parser.add_argument("--ways", nargs="*", default=["jostle", "offline", "transformers"])
+    parser.add_argument("--ways", nargs="*", default=USUAL)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Runs all ways and prints the table."""
+    chosen = parser().parse_args()
     config = ScoreConfig(
         n_instances=chosen.instances,
         n_perturbations=chosen.perturbations,
@@ -240,7 +252,7 @@ def main() -> None:
     drafts = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
     every: dict[str, tuple[str, Callable[[], Turn]]] = {
         "jostle": (JOSTLE, lambda: run.jostle(JOSTLE, config)),
-        "plain": (PLAIN, lambda: run.jostle(PLAIN, config, drafts="0")),
+        "unfilled": (UNFILLED, lambda: run.jostle(UNFILLED, config, filled="0")),
         "pairs": (SCORING, lambda: run.jostle(SCORING, pairs_alone)),
         "offline": (OFFLINE, lambda: run.peer(OFFLINE, "vllm")),
         "ngram": (NGRAM, lambda: run.peer(NGRAM, "vllm", speculative_config=drafts)),
@@ -248,7 +260,7 @@ def main() -> None:
     }
     ways = dict(every[each] for each in every if each in chosen.ways)
     turns = in_turns(Turn, ways, chosen.turns, chosen.keep, once=TRANSFORMERS)
-    result = ResultFile("sampling", chosen.results)
+    result = ResultFile(result_name(chosen), chosen.results)
     result.print(f"tasks: {', '.join(task.id for task in run.tasks)}")
     result.save(show(turns, result), chosen)
 

@@ -58,7 +58,6 @@ class PaddedBackend:
         self.max_model_len = max_model_len
         self.precision = precision
         self.max_in_flight = 2 * ROWS
-        self.continues = False
         self._model = model
         self._kernel = kernel
         self._waiting: list[_Call] = []

@@ -15,6 +15,7 @@ from typing import Any
 from engine.errors import InputError
 from engine.process.cpu_cores import bound_cores
 from engine.process.gpu_memory import Gpu, visible_gpus
+from engine.weights.models import local_folder
 
 SUPPORTED_VLLM = ("0.32.",)
 """Prefixes of the vLLM versions that our extensions of its internals were read against."""
@@ -22,7 +23,7 @@ SUPPORTED_VLLM = ("0.32.",)
 OUTPUT_ROWS_VARIABLE = "JOSTLE_OUTPUT_ROWS"
 SHARED_TAILS_VARIABLE = "JOSTLE_SHARED_TAILS"
 BOUNDED_HITS_VARIABLE = "JOSTLE_BOUNDED_HITS"
-DRAFTS_VARIABLE = "JOSTLE_DRAFTS"
+FILLED_BLOCKS_VARIABLE = "JOSTLE_FILLED_BLOCKS"
 """Environment variables: `0` leaves the stock path on, to compare with it. On CUDA tails are shared
 only where the second is `1`."""
 
@@ -88,7 +89,7 @@ def choose_settings(
     refuse_flags(extra_args)
     gpus = visible_gpus() if gpus is None else gpus
     device = "cuda" if gpus else "cpu"
-    chosen = _cuda_flags(gpus) if gpus else _cpu_flags()
+    chosen = _cuda_flags(gpus) if gpus else _cpu_flags(model)
     if not long_running:
         chosen.append(("--enforce-eager", "a short run does not earn back the compilation"))
     chosen.append(("--no-enable-log-requests", "prompts stay out of the log"))
@@ -170,14 +171,34 @@ def _setting(flag: str) -> str:
     return flag.split("=")[0].removeprefix("--").replace("_", "-").removeprefix("no-")
 
 
-def _cpu_flags() -> list[tuple[str, str]]:
+def _cpu_flags(model: str) -> list[tuple[str, str]]:
+    dtype = ("--dtype=float32", "exact, and without AVX-512 many times faster than bfloat16")
+    method = _quantization(local_folder(model)) if model else None
+    if method not in _QUANTIZED_IN_FLOAT32:
+        dtype = ("--dtype=auto", f"vLLM takes no float32 for weights quantised by {method}")
     return [
-        ("--dtype=float32", "exact, and without AVX-512 many times faster than bfloat16"),
+        dtype,
         ("--block-size=32", "the smallest the CPU attention takes; small blocks share more prefix"),
         *_shared_tails(),
         ("--max-num-seqs=64", ""),
         ("--max-num-batched-tokens=2048", "larger steps gain nothing on a CPU and cost memory"),
     ]
+
+
+_QUANTIZED_IN_FLOAT32 = (None, "compressed-tensors", "compressed_tensors", "torchao")
+"""Methods whose layers vLLM computes in float32, too."""
+
+
+def _quantization(folder: Path) -> str | None:
+    """By which method a folder's weights are quantised, as far as its config says."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        for part in (config, config.get("text_config") or {}):
+            if quantized := part.get("quantization_config"):
+                return str(quantized["quant_method"]).lower()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # vLLM says what is wrong with it
+    return None
 
 
 def _shared_tails() -> list[tuple[str, str]]:
@@ -226,7 +247,7 @@ def _cuda_flags(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:
     return [("--dtype=bfloat16", "the usual choice on CUDA"), *tails]
 
 
-_EXACT = "exact, at a quarter of the speed of tf32 (log-probabilities off by 0.03)"
+_EXACT = "exact, at a quarter of the speed of tf32 (log-probabilities off by up to 0.05)"
 
 
 def _cuda_environment(dtype: str | None) -> dict[str, str]:

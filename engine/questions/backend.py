@@ -26,7 +26,6 @@ class PlannedSample:
         top_p: Share of the probability that is drawn from.
         max_tokens: Its longest length, in tokens.
         end: The token that ends it.
-        banned: A token that it does not begin with; only where `max_tokens` is 1.
     """
 
     task_id: str
@@ -39,7 +38,6 @@ class PlannedSample:
     top_p: float
     max_tokens: int
     end: int
-    banned: int | None = None
 
     @property
     def name(self) -> str:
@@ -131,7 +129,6 @@ class Backend(Protocol):
         max_model_len: The model's context, in tokens.
         max_in_flight: Calls that may be waiting for an answer at once, of all kinds together.
         precision: What it computes in: `float32`, or something in which rounding tells.
-        continues: Whether a sample that goes on from a continued pair computes none of it again.
 
     Calls of one `group` share prefixes: where the engine has several replicas, each with a prefix
     cache of its own, they go to the same one.
@@ -141,7 +138,6 @@ class Backend(Protocol):
     max_model_len: int
     max_in_flight: int
     precision: str
-    continues: bool
 
     def new_group(self) -> int:
         """A group for the calls of one task."""
@@ -167,7 +163,7 @@ class Backend(Protocol):
 
         Args:
             again: A second reading: nothing that the first one has computed is reused.
-            continued: Samples will go on from the prompt and the output.
+            continued: Samples of the prompt will be asked for.
         """
         ...
 

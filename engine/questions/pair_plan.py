@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from engine.errors import InputError
-from engine.perturb import Shown, make_perturbation
+from engine.perturb import Perturbation, Shown
 from engine.prompts import EncodedPrompt, PromptBuilder
 from engine.prompts.seams import shared_prefix
 from engine.prompts.special import without_end_texts
@@ -25,7 +25,7 @@ class Pair:
     Attributes:
         about: What tells it from other pairs of its prompt, for messages.
         again: Whether it is scored a second time, with nothing reused of the first.
-        continued: Whether samples go on from its prompt and its output.
+        continued: Whether samples of its prompt will be asked for.
     """
 
     task_id: str
@@ -125,7 +125,7 @@ def plan_task(task: Task, config: ScoreConfig, builder: PromptBuilder) -> TaskPl
     instances = task.sample_instances(config.n_instances, config.seed)
     if config.reference == "gold" and (fault := missing_gold(task, config)):
         raise fault
-    perturbation = make_perturbation(config.perturbation, config.seed)
+    perturbation = Perturbation(config.perturbation, config.seed)
     rendered = config.fitted if perturbation.lengthens else range(0)
 
     @cache
@@ -224,7 +224,7 @@ def perturbed_prompts(
     if j in plan.rendered:
         at = plan.rendered.index(j)
         return [plan.originals[i].also[at] for i in wanted]
-    perturbation = make_perturbation(config.perturbation, config.seed)
+    perturbation = Perturbation(config.perturbation, config.seed)
     # The number of examples was decided on the original prompt. A shortened prompt must not
     # regain an example, or the pair would differ in more than the perturbation.
     counts = {

@@ -22,7 +22,6 @@ from engine.protocol.api import PairScore, Reference, SkippedTask, TaskScore, Us
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.backend import Backend, Generated
 from engine.questions.children import Children, together
-from engine.questions.draft import Drafted, drafts_of
 from engine.questions.pair_plan import (
     Pair,
     TaskPlan,
@@ -199,39 +198,32 @@ class TaskScorer:
                 tokens_generated=sum(len(output.token_ids) for output in generated),
             )
         planned = await in_planner(self._plan_calls, plan, outputs)
-        pairs, again, asked, drafts, reusable = planned
+        pairs, again, asked, reusable = planned
         usage = usage.model_copy(update={"tokens_reusable": reusable})
         references = self._references(plan, outputs, finish_reasons)
-        return TaskWork(plan, group, references, known, pairs, again, asked, drafts, usage)
+        return TaskWork(plan, group, references, known, pairs, again, asked, usage)
 
     def _gold_outputs(self, plan: TaskPlan) -> list[tuple[int, ...]]:
         return [self._builder.completion(instance.outputs[0]) for instance in plan.instances]
 
     def _plan_calls(
         self, plan: TaskPlan, outputs: Sequence[tuple[int, ...]]
-    ) -> tuple[list[Pair], list[Pair], list[Asked], list[Drafted | None], int]:
-        """All pairs of a task, those read again, what is asked with its drafts, and how many tokens
-        recur.
-        """
+    ) -> tuple[list[Pair], list[Pair], list[Asked], int]:
+        """All pairs of a task, those read again, what is asked, and how many tokens recur."""
         config, builder = self._config, self._builder
         gold = config.reference == "gold"
         pairs = plan_pairs(plan, outputs, config, builder, originals=gold)
         moved = any(pair.perturbation for pair in pairs)
         again = second_readings(plan, outputs, self._second_readings if moved else 0)
         asked = self._question.plan(plan, pairs, config, builder) if self._question else []
-        if self._backend.continues and self._question and self._question.draws:
+        if self._question and self._question.draws:
             pairs = [replace(pair, continued=True) for pair in pairs]
-        drafts: list[Drafted | None] = [None] * len(asked)
-        if self._backend.continues and not gold:
-            drafts = drafts_of([one.call for one in asked], pairs)
         sequences = [pair.submitted for pair in pairs]
-        sequences += [
-            one.call.submitted for one, draft in zip(asked, drafts, strict=True) if draft is None
-        ]
+        sequences += [one.call.submitted for one in asked]
         if not gold:
             sequences += [original.token_ids for original in plan.originals]
         reusable = reusable_tokens(sequences) + reusable_tokens(pair.submitted for pair in again)
-        return pairs, again, asked, drafts, reusable
+        return pairs, again, asked, reusable
 
     async def _generate(self, plan: TaskPlan, group: int) -> list[Generated]:
         async def generate(instance: Instance, original: EncodedPrompt) -> Generated:
@@ -281,18 +273,10 @@ class TaskScorer:
         work = await referenced
         calls = work.calls
         running: dict[int, asyncio.Task[tuple[Any, Usage]]] = {}
-        drafts = dict(enumerate(work.drafts, len(work.pairs) + len(work.again)))
         # Stable, so pairs come first: behind a sample the cache might cover the output of its pair.
         for place in sorted(range(len(calls)), key=lambda each: calls[each].perturbation):
-            # Samples that wait for their pairs hold slots too. Else pairs would run ahead, and what
-            # they left in the cache be gone when their samples come.
             await self._slots.acquire()
-            draft = drafts.get(place)
-            call = children.spawn(
-                draft.follow(running[draft.at], self._backend, work.group)
-                if draft
-                else calls[place].ask(self._backend, work.group)
-            )
+            call = children.spawn(calls[place].ask(self._backend, work.group))
             # Not inside the child: one that is cancelled early never starts.
             call.add_done_callback(lambda _: self._slots.release())
             running[place] = call

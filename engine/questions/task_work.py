@@ -9,7 +9,6 @@ from typing import Any
 
 from engine.protocol.api import PairScore, Reference, Usage
 from engine.questions.backend import PlannedSample, Scored
-from engine.questions.draft import Drafted
 from engine.questions.pair_plan import Pair, TaskPlan
 from engine.questions.question import Asked
 
@@ -23,7 +22,6 @@ class TaskWork:
         pairs: What is scored for prompt uncertainty.
         again: Originals that are scored a second time.
         asked: What the question asks on top.
-        drafts: Of each of these, how it is drawn from a draft, if it is.
     """
 
     plan: TaskPlan
@@ -33,7 +31,6 @@ class TaskWork:
     pairs: list[Pair]
     again: list[Pair]
     asked: list[Asked]
-    drafts: list[Drafted | None]
     usage: Usage
 
     @property

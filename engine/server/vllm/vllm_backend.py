@@ -19,7 +19,7 @@ from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, Sampl
 from vllm.v1.engine.exceptions import EngineGenerateError
 
 from engine.errors import EngineError
-from engine.process.settings import DRAFTS_VARIABLE
+from engine.process.settings import FILLED_BLOCKS_VARIABLE
 from engine.questions.backend import Generated, PlannedSample, Sampled, Scored, checked_logprobs
 from engine.server.vllm import shared_tails
 from engine.server.vllm.direct_requests import direct_requests
@@ -68,7 +68,7 @@ def _path(config: Any, extensions: Extensions, complete: Complete) -> PairPath:
 
 def _filling_path(config: Any, extensions: Extensions, complete: Complete) -> PairPath | None:
     """The way that fills blocks, where a sample can take over the tokens of a block's head."""
-    if not extensions.shared_tails or os.environ.get(DRAFTS_VARIABLE) == "0":
+    if not extensions.shared_tails or os.environ.get(FILLED_BLOCKS_VARIABLE) == "0":
         return None
     if config.use_v2_model_runner:  # it would project all rows of the step, not those of the output
         return None
@@ -94,7 +94,6 @@ class VllmBackend:
     Attributes:
         n_replicas: Data-parallel ranks that this client can reach.
         precision: See `engine.server.vllm.rounding.engine_precision`.
-        continues: See `engine.questions.backend.Backend`.
         tells_candidates: See `engine.questions.backend.PairBackend`.
     """
 
@@ -118,7 +117,6 @@ class VllmBackend:
         self.tokenizer: Any = client.renderer.get_tokenizer()
         self.max_model_len: int = config.model_config.max_model_len
         self.precision = engine_precision(config)
-        self.continues = self._filling is not None
         self.tells_candidates = config.speculative_config is None
         # As many as one scheduler step takes, and as many again to fill the next step at once.
         parallel = config.parallel_config
@@ -185,7 +183,6 @@ class VllmBackend:
             temperature=planned.temperature,
             top_p=planned.top_p,
             seed=planned.seed,
-            logit_bias=None if planned.banned is None else {planned.banned: -100.0},
             stop_token_ids=[planned.end],
             detokenize=False,
             extra_args=self._marks(planned.prompt) or None,

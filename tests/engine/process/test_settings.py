@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -75,6 +76,22 @@ def test_the_tokenizer_is_the_one_that_training_takes(tmp_path: Path) -> None:
     assert "--tokenizer-mode" not in names(own)
     (tmp_path / "tekken.json").touch()
     assert "--tokenizer-mode" not in names(choose_settings(model=str(tmp_path)))
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize(
+    ("method", "dtype"), [("gptq", "auto"), ("FP8", "auto"), ("compressed-tensors", "float32")]
+)
+def test_weights_that_vllm_does_not_compute_in_float32(
+    tmp_path: Path, method: str, dtype: str
+) -> None:
+    quantized = {"text_config": {"quantization_config": {"quant_method": method}}}
+    for config in (quantized, quantized["text_config"]):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert f"--dtype={dtype}" in choose_settings(model=str(tmp_path)).flags
+    assert "--dtype" not in names(choose_settings(["--dtype=half"], model=str(tmp_path)))
+    (tmp_path / "config.json").write_text("[")
+    assert "--dtype=float32" in choose_settings(model=str(tmp_path)).flags
 
 
 def test_an_older_gpu_takes_no_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

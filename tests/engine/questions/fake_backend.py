@@ -65,6 +65,7 @@ class FakeBackend:
         precision: What it says that it computes in.
         noise: How far a second reading moves each log-probability, at most.
         drawn: What was sampled, by name.
+        continued: Pairs that were said to have samples.
     """
 
     max_in_flight: int = 8
@@ -80,9 +81,9 @@ class FakeBackend:
     n_groups: int = 0
     groups: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     drawn: dict[str, PlannedSample] = field(default_factory=dict)
+    continued: set[str] = field(default_factory=set)
     precision: str = "float32"
     noise: float = 0.0
-    continues: bool = False
     tells_candidates: bool = True
 
     def new_group(self) -> int:
@@ -114,6 +115,8 @@ class FakeBackend:
         continued: bool = False,
     ) -> Scored:
         self.groups[name.partition("/")[0]].add(group)
+        if continued:
+            self.continued.add(name)
         logprobs = await self._answer(name, prompt, output)
         if again:
             logprobs = tuple(each + self.noise * token_logprob(prompt, 0) for each in logprobs)

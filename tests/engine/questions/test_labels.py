@@ -31,7 +31,7 @@ LABELS = ("blue", "red", "green")
 
 
 def design(**more: Any) -> ScoreConfig:
-    values = {"n_instances": 2, "n_perturbations": 2, "max_output_tokens": 8}
+    values = {"n_instances": 2, "n_perturbations": 3, "max_output_tokens": 8}
     return ScoreConfig(measure="label_bald", **(values | more))
 
 
@@ -80,9 +80,9 @@ def test_every_label_is_scored_under_every_prompt_and_nothing_else_changes() -> 
     assert score.prompt_uncertainty == plain.prompt_uncertainty
     found = labels_of(answer_of(score))
     assert [(s.instance_id, s.perturbation, s.label) for s in found] == [
-        (i, j, label) for i in ("i0", "i1") for j in range(3) for label in ("blue", "red", "green")
+        (i, j, label) for i in ("i0", "i1") for j in range(4) for label in ("blue", "red", "green")
     ]
-    assert score.usage.pairs == plain.usage.pairs + 2 * 3 * 3
+    assert score.usage.pairs == plain.usage.pairs + 2 * 4 * 3
     assert answer_of(score) == measured([*found])
     values, error = answer_of(score).values, answer_of(score).standard_error
     assert values["label_entropy"] is not None
@@ -138,10 +138,14 @@ def test_certain_labels_tell_nothing_or_all() -> None:
             for name, q in (("a", share), ("b", 1 - share))
         ]
 
-    same, apart = measured(scores(1, 1)).values, measured(scores(1, 0))
+    same, apart = measured(scores(1, 1, 1)).values, measured(scores(1, 0, 1, 0))
     assert same == {"label_bald": 0, "label_entropy": 0}
     assert apart.values["label_bald"] == pytest.approx(math.log(2))
-    assert np.all(np.isfinite(information_table(LabelQuestion().arrange(apart.rows))))
+    told = information_table(LabelQuestion().arrange(apart.rows))
+    assert told == pytest.approx(np.full((1, 4), math.log(2)))
+    two = measured(scores(1, 0))
+    assert two.values["label_bald"] == pytest.approx(math.log(2))
+    assert two.standard_error is None, "both diverge alike"
     single = measured(scores(0.5))
     assert (single.values["label_bald"], single.standard_error) == (None, None)
     with pytest.raises(ValueError, match="the same labels"):

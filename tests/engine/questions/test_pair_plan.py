@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.perturb import DropWords, Shown, make_perturbation
+from engine.perturb import DropWords, Perturbation, Shown
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.score_config import ScoreConfig
@@ -85,7 +85,7 @@ def test_prompts_are_those_of_the_perturbed_task() -> None:
     for tokenizer in (gpt2(), chat()):
         builder = make_builder(config, tokenizer=tokenizer)
         task = make_task(n_instances=2)
-        perturbation = make_perturbation(config.perturbation, config.seed)
+        perturbation = Perturbation(config.perturbation, config.seed)
         for pair in plan_all(task, config, builder):
             changed = perturbation.apply(task, pair.perturbation, Shown(2, 0))
             instance = next(i for i in task.instances if i.id == pair.instance_id)

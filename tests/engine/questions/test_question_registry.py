@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import InputError
-from engine.protocol.api import TaskScore
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.label_question import LabelQuestion
 from engine.questions.question_registry import QUESTIONS, find_question
@@ -45,12 +44,3 @@ def test_an_unknown_name_is_refused_before_anything_starts() -> None:
         TaskScorer(FakeBackend(), ScoreConfig(measure="doubt"), "v")
     with pytest.raises(InputError, match="run.toml, " + unknown.format("score.")):
         parse_config({"score": {"measure": "doubt"}}, "run.toml")
-
-
-def test_lines_of_earlier_journals_are_read() -> None:
-    (score,) = score_all(make_tasks(1), design())
-    line = score.model_dump() | {"disagreement": None, "labels": None}
-    del line["answers"]
-    assert TaskScore.model_validate(line) == score
-    with pytest.raises(ValueError, match="disagreement"):
-        TaskScore.model_validate(line | {"disagreement": {"samples": []}})

@@ -92,6 +92,7 @@ def test_samples_reach_the_engine_behind_the_pairs_of_their_prompt() -> None:
         places = [at for at, name in enumerate(perturbed) if f"j={j}" in name]
         assert places == list(range(places[0], places[0] + 8)), "no prefix comes up again"
         assert ["sample" in perturbed[at] for at in places] == [False] * 2 + [True] * 6
+    assert backend.continued == {name for name in perturbed if "sample" not in name}
 
 
 def test_equally_many_or_fewer_samples_have_the_same_seeds() -> None:

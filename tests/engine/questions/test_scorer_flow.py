@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -13,7 +12,6 @@ import pytest
 from engine.perturb import DropWords, Typos
 from engine.prompts import PromptBuilder
 from engine.protocol.score_config import SamplingConfig
-from engine.questions import draft
 from engine.questions.scorer import TaskScorer
 from engine.tasks import Instance
 from tests.engine.examples import make_task
@@ -52,11 +50,8 @@ def test_pairs_with_equal_prefixes_reach_the_engine_together() -> None:
     assert changes == len(set(prefixes)) - 1, "no prefix comes up again"
 
 
-def test_pairs_do_not_run_ahead_of_the_samples_that_go_on_from_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(draft, "WORTH", math.inf)
-    backend = FakeBackend(max_in_flight=6, continues=True, held=lambda name: "/sample" in name)
+def test_pairs_do_not_run_ahead_of_the_samples_of_their_prompts() -> None:
+    backend = FakeBackend(max_in_flight=6, held=lambda name: "/sample" in name)
     config = design(n=1, k=9, measure="output_disagreement", sampling=SamplingConfig(n_samples=2))
 
     async def scenario() -> None:
