@@ -66,8 +66,7 @@ def task_map(
     from training.run.run_folder import RunFolder
     from training.run.state import read_state
     from training.selection.selection_record import read_task_ids
-    from training.tables.record_files import write_parquet
-    from training.tables.table_files import read_table
+    from training.tables.table_files import read_table, write_parquet
 
     if output.suffix not in (".html", *PICTURES):
         raise InputError("the output's name must end in .html, .png or .svg", file=output)
@@ -126,11 +125,14 @@ def task_map(
             f"{unsure:,} of {found.height - left:,} tasks change category in over a tenth of "
             f"{replicates} bootstrap replicates"
         )
-        single = (found["n_instances"] == 1).sum() if "n_instances" in found.columns else 0
-        if single:
+        known = found.drop_nulls("map_stability")
+        sizes = [
+            known[name] for name in ("n_instances", "n_perturbations") if name in known.columns
+        ]
+        if single := sum(1 in each for each in zip(*sizes, strict=True)):
             typer.echo(
-                f"note: of {single:,} tasks only one instance was scored; what other instances "
-                "would change is not in their stability"
+                f"note: of {single:,} tasks only one instance or one perturbation was scored; what "
+                "others would change is not in their stability"
             )
 
 

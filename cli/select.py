@@ -92,10 +92,11 @@ def select(
         typer.echo(fitted(line, sys.stdout, " " * 6))
     if len(chosen.tasks) > 10:
         typer.echo(f"      and {len(chosen.tasks) - 10:,} more")
+    candidates = table.filter(~table["task_id"].is_in(excluded))
     if (
         chosen.strategy == "prompt_uncertainty"
         and "standard_error" in table.columns
-        and (repeat := repeat_in_words(table, chosen.task_ids))
+        and (repeat := repeat_in_words(candidates, chosen.task_ids))
     ):
         typer.echo(repeat)
     what = "instances" if rows else "tasks"

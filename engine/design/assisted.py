@@ -24,6 +24,7 @@ large, its variance is small and the two agree.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ _OMEGA2 = np.array([1e-6, 0.01, 0.1, 1.0])
 
 _FLAT = 1e-9  # precision of the intercept: none
 _NOISE_FLOOR = 1e-9  # relative variance of a task that is measured completely
+_LOWEST = math.log(1e-9)  # of levels: there those end whose moves are 0
 _STEPS = 20
 
 
@@ -147,15 +149,15 @@ def estimate(evidence: Evidence, start: Floats | None = None) -> Estimates:
         start: Log levels to start from, those of an earlier fit.
     """
     tables, expected = evidence.tables, evidence.expected - evidence.expected.mean()
-    middle = np.log(max(float(tables.mean.mean()), 1e-9))
-    level = np.full(len(tables.mean), middle) if start is None else start
+    middle = math.log(max(float(tables.mean.mean()), math.exp(_LOWEST)))
+    level = np.full(len(tables.mean), middle) if start is None else np.maximum(start, _LOWEST)
     relative, error = _relative(tables, level), np.zeros_like(level)
     for _ in range(_STEPS):
         v = remaining(evidence, relative, tables.n, tables.k, tables.cells)
         # Bounds keep a working response finite while the fit is far off, and for moves of 0.
         ratio = np.clip(tables.mean * np.exp(-level - evidence.exposure), 0.05, 20.0)
         fitted, error = _posterior(level + (ratio - 1) / ratio, v / ratio, expected)
-        step = np.clip(fitted - level, -1.0, 1.0)
+        step = np.clip(fitted - level, np.maximum(-1.0, _LOWEST - level), 1.0)
         level = level + step
         relative = _relative(tables, level)
         if np.abs(step).max() < 1e-3:

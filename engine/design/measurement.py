@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InputError
-from engine.perturb import Shown, make_perturbation
+from engine.perturb import Perturbation, Shown
 from engine.prompts import PromptBuilder
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import plan_pairs, plan_task
@@ -105,7 +105,7 @@ def perturbation_strength(task: Task, config: ScoreConfig) -> float | None:
     last = config.perturbations[-1]
     if config.first_perturbation == 1 and last >= WHOLE:
         return 1.0
-    perturbation = make_perturbation(config.perturbation, config.seed)
+    perturbation = Perturbation(config.perturbation, config.seed)
     prompt = config.prompt
     shown = Shown(prompt.n_positive_examples, prompt.n_negative_examples).of(task)
     shifts = []

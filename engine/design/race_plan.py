@@ -70,38 +70,45 @@ def plan_race(
         on_task: Called with the number of tasks whose prompts have been measured.
 
     Raises:
-        InputError: If the budget does not pay for the start, no task can be measured, or see
-            `plan_runner`.
+        InputError: If the budget does not pay for the start, or see `plan_runners`.
     """
     most = race_config.max_perturbations
-    runners, unmeasurable = [], []
-    for count, task in enumerate(tasks, start=1):
-        stratum = (task.category or "") if by_category else ""
-        if runner := plan_runner(task, config, builder, most, stratum):
-            runners.append(runner)
-        else:
-            unmeasurable.append(task.id)
-        if on_task is not None:
-            on_task(count)
-    if unmeasurable and not runners:
-        raise InputError("no perturbation changes a prompt of any task", field="perturbation")
-    return Race(runners, race_config, unmeasurable=unmeasurable)
+    found = plan_runners(tasks, config, builder, most, by_category=by_category, on_task=on_task)
+    unmeasurable = [task_id for task_id, runner in found.items() if runner is None]
+    return Race([*filter(None, found.values())], race_config, unmeasurable=unmeasurable)
 
 
-def plan_runner(
-    task: Task,
+def plan_runners(
+    tasks: Iterable[Task],
     config: ScoreConfig,
     builder: PromptBuilder,
-    max_perturbations: int = WHOLE,
-    stratum: str = "",
-) -> Runner | None:
-    """A task as it enters a race, see `plan_race`; it depends on no weights.
+    max_perturbations: int,
+    *,
+    by_category: bool = False,
+    on_task: Callable[[int], None] | None = None,
+) -> dict[str, Runner | None]:
+    """Tasks as they enter a race, by id, see `plan_race`; they depend on no weights.
 
-    None where no perturbation changes its prompt.
+    None where no perturbation changes a task's prompt.
 
     Raises:
-        InputError: If one of the instances whose tokens are counted cannot be scored.
+        InputError: If that is so of all, or one of the instances whose tokens are counted cannot be
+            scored.
     """
+    found = {}
+    for count, task in enumerate(tasks, start=1):
+        stratum = (task.category or "") if by_category else ""
+        found[task.id] = _runner(task, config, builder, max_perturbations, stratum)
+        if on_task is not None:
+            on_task(count)
+    if found and not any(found.values()):
+        raise InputError("no perturbation changes a prompt of any task", field="perturbation")
+    return found
+
+
+def _runner(
+    task: Task, config: ScoreConfig, builder: PromptBuilder, max_perturbations: int, stratum: str
+) -> Runner | None:
     few = config.with_design(_COUNTED, max_perturbations)
     plan = plan_task(task, few, builder)
     if not is_measurable(plan, few, builder):

@@ -100,6 +100,24 @@ def tasks_of_table(table: pl.DataFrame, needs: str) -> Iterator[tuple[str, Any]]
         yield task_id, kind.arrange(rows.iter_rows(named=True))
 
 
+def require_column(table: pl.DataFrame, column: str, source: object | None = None) -> None:
+    """Raises `InputError` if a column is missing, listing those that are there."""
+    if column not in table.columns:
+        there = ", ".join(table.columns)
+        raise InputError(f"the column is missing; there are {there}", file=source, field=column)
+
+
+def check_scores(
+    scores: pl.DataFrame, columns: Sequence[str], source: object | None = None
+) -> None:
+    """Raises `InputError` if a column is missing, or a task is there twice."""
+    for column in columns:
+        require_column(scores, column, source)
+    twice = scores.filter(pl.col("task_id").is_duplicated())["task_id"]
+    if not twice.is_empty():
+        raise InputError("is there twice", file=source, record=twice[0], field="task_id")
+
+
 def check_table(table: pl.DataFrame, needs: str, source: object | None = None) -> None:
     """That a table is what measures are computed from.
 
@@ -108,11 +126,9 @@ def check_table(table: pl.DataFrame, needs: str, source: object | None = None) -
     """
     optional = INPUTS[needs].optional
     for column, kind in (INPUTS[needs].columns | optional).items():
-        if column not in table.columns:
-            if column in optional:
-                continue
-            there = ", ".join(table.columns)
-            raise InputError(f"the column is missing; there are {there}", file=source, field=column)
+        if column in optional and column not in table.columns:
+            continue
+        require_column(table, column, source)
         wanted = pl.DataType.from_python(kind)
         if table.schema[column] != wanted:
             problem = f"holds {table.schema[column]}, not {wanted}"

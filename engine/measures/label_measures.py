@@ -86,7 +86,7 @@ LABEL_MEASURES = (
         name="label_bald",
         title="mutual information of label and prompt (BALD)",
         formula="mean over i of H(mean over j >= 1 of q(i, j)) - mean over j >= 1 of H(q(i, j)); "
-        "none of a single j",
+        "plugged in, so too low for few j; none of a single j",
         source="Houlsby et al. (2011), arXiv 1112.5745, perturbed prompts as the ensemble",
         needs="label_probabilities",
         uncertain="high",
@@ -98,7 +98,7 @@ LABEL_MEASURES = (
     Measure(
         name="label_entropy",
         title="predictive entropy of the label",
-        formula="mean over i of H(mean over j >= 1 of q(i, j))",
+        formula="mean over i of H(mean over j >= 1 of q(i, j)); plugged in, so too low for few j",
         source="Shannon entropy of the ensemble's mean, the first term of label_bald",
         needs="label_probabilities",
         uncertain="high",

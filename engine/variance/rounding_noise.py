@@ -105,10 +105,11 @@ def noise_in_words(scores: pl.DataFrame) -> str | None:
         return None
     u, floor, error = known.select(names).to_numpy().T
     stay = expected_overlap(u, error, math.ceil(len(u) / 2))
+    moved = math.sqrt(2 * (error**2).mean())  # both readings are off
     return (
         f"noise floor {floor.mean():.2g}: what rounding ({known['precision'][0]}) alone makes of "
         f"prompt uncertainty; {(u < 2 * floor).sum():,} tasks lie below twice that. Read again, "
-        f"tasks move by {math.sqrt((error**2).mean()):.2g}, and the top half keeps {stay:.0%}"
+        f"tasks move by {moved:.2g}, and the top half keeps {stay:.0%}"
     )
 
 

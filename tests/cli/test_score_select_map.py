@@ -74,6 +74,7 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
         code, shown = jostle("map", scores, "-o", tmp_path / name, "--selected", chosen)
         assert code == 0, shown
         assert "20 tasks change category in over a tenth of 200 bootstrap replicates" in shown
+        assert "note: of" not in shown
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     data = page_data(tmp_path / "map.html")
     tasks = data["tasks"]["id"]
@@ -83,6 +84,29 @@ def test_from_a_pool_to_a_page(jostle: Any, engine: HttpEngine, pool: Path, tmp_
     assert data["tasks"]["definition"][3] == "Say </script><b>which</b> of 3 things is blue & why."
     details = page_data(tmp_path / "map.html", "details-0")[0]
     assert len(details["0"]["pairs"]) == 9
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 2), (2, 1)])
+def test_a_single_instance_or_perturbation_is_told_beside_the_stability(
+    n: int, k: int, jostle: Any, engine: HttpEngine, pool: Path, tmp_path: Path
+) -> None:
+    scores, design = tmp_path / "s.parquet", ("--instances", n, "--perturbations", k)
+    code, shown = jostle("score", pool, "-o", scores, "--url", engine.url, *design)
+    assert code == 0, shown
+    code, shown = jostle("map", scores, "-o", tmp_path / "map.html", "--replicates", 5)
+    assert code == 0, shown
+    assert "note: of 20 tasks only one instance or one perturbation was scored; what" in shown
+
+
+def test_how_sure_a_selection_is_goes_by_its_candidates(jostle: Any, tmp_path: Path) -> None:
+    scores, chosen = tmp_path / "scores.parquet", tmp_path / "chosen.txt"
+    values = {"prompt_uncertainty": [0.6, 0.5, 0.4, 0.3, 0.2], "standard_error": 1e-3}
+    table = pl.DataFrame({"task_id": list("abcde"), **values, "weights_version": "v"})
+    table.write_parquet(scores)
+    code, shown = jostle("select", scores, "-n", 2, "-o", chosen, "--exclude", "a")
+    assert code == 0, shown
+    assert chosen.read_text().split() == ["b", "c"]
+    assert "a repeat would pick about 2.0 of these 2 again, chance alone 1.0" in shown
 
 
 def test_a_table_that_holds_no_pairs_is_told(jostle: Any, tmp_path: Path) -> None:
@@ -263,7 +287,7 @@ def test_sampled_outputs_from_a_pool_to_a_selection(
     again = ("--strategy", "output_disagreement", "-n", 3, "-o", tmp_path / "again.txt")
     code, shown = jostle("select", plain, *again)
     assert code == 2
-    assert "field 'output_disagreement': the scores have no such column" in shown
+    assert "field 'output_disagreement': the column is missing" in shown
 
 
 def test_labels_from_a_pool_to_a_selection(jostle: Any, engine: HttpEngine, tmp_path: Path) -> None:
@@ -278,10 +302,10 @@ def test_labels_from_a_pool_to_a_selection(jostle: Any, engine: HttpEngine, tmp_
         for index in range(4)
     ]
     pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = ("score", pool, "-o", scores, "--url", engine.url, *DESIGN)
+    command = ("score", pool, "-o", scores, "--url", engine.url, *DESIGN, "--perturbations", 3)
     code, shown = jostle(*command, "--measure", "label_bald")
     assert code == 0, shown
-    assert "4 tasks, 108 pairs\n" in shown
+    assert "4 tasks, 144 pairs\n" in shown
     assert "s.labels.parquet: mean label bald 0." in shown
     table = pl.read_parquet(scores)
     assert table.columns[len(SCORE_COLUMNS) :][:3] == [
@@ -291,7 +315,7 @@ def test_labels_from_a_pool_to_a_selection(jostle: Any, engine: HttpEngine, tmp_
     ]
     labels = pl.read_parquet(tmp_path / "s.labels.parquet")
     assert dict(labels.schema) == row_columns(LabelQuestion())
-    assert labels.height == 4 * 3 * 3 * 2
+    assert labels.height == 4 * 3 * 4 * 2
     measured = compute_measures(labels, "label_probabilities")
     for name in ("label_bald", "label_entropy"):
         assert table[name].to_list() == pytest.approx(measured[name].to_list(), abs=1e-12)

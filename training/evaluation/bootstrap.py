@@ -71,8 +71,8 @@ class MeanDifference(NamedTuple):
         low, high: Its interval at `LEVEL`.
         p: Of Student's t on both sides, t being the mean over the half of the interval that looks
             towards 0, in units of the quantile at `LEVEL`: below 0.05 where the interval leaves out
-            0. Degrees of freedom are those of the seeds; of one seed those of the tasks, and then p
-            says nothing of seeds either.
+            0. Degrees of freedom are those of seeds or of tasks, whichever are fewer; of one seed
+            those of the tasks, and then p says nothing of seeds either.
     """
 
     value: float
@@ -87,10 +87,10 @@ def crossed_difference(
     """Bootstrap over seeds and tasks: both are drawn anew, each with all that belongs to it.
 
     Tasks are the same under all seeds, so one draw of them goes with all seeds of a resample (the
-    pigeonhole bootstrap; Owen, 2007). A draw of few seeds varies too little, and its percentiles
-    are those of many: what seeds differ by is widened to the variance and to Student's quantile of
-    so many. With one seed it is what tasks differ by: the interval says what other tasks would
-    show, and nothing of seeds.
+    pigeonhole bootstrap; Owen, 2007). A draw of few varies too little, and its percentiles are
+    those of many: what seeds differ by, and what tasks do, is widened to the variance and to
+    Student's quantile of so many. With one seed the interval says what other tasks would show, and
+    nothing of seeds.
 
     Args:
         values: Differences, a row per seed and a column per task.
@@ -103,9 +103,12 @@ def crossed_difference(
     n_seeds, n_tasks = table.shape
     if n_tasks < 2:
         return None
-    n_least = n_seeds if n_seeds > 1 else n_tasks
-    differ = table.mean(axis=int(n_seeds > 1), keepdims=True) - table.mean()
-    table = table + (_widening(n_least) - 1) * differ
+    drawn = [(axis, n) for axis, n in ((0, n_tasks), (1, n_seeds)) if n > 1]
+    table = table + sum(
+        (_widening(n) - 1) * (table.mean(axis=axis, keepdims=True) - table.mean())
+        for axis, n in drawn
+    )
+    n_least = min(n for _, n in drawn)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_samples) / n_seeds
     tasks = rng.multinomial(n_tasks, np.full(n_tasks, 1 / n_tasks), size=n_samples) / n_tasks

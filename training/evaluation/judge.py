@@ -21,8 +21,8 @@ from pydantic import ValidationError
 from engine.client.chat_client import ChatClient
 from engine.errors import InputError
 from engine.files import LineJournal
-from engine.pools.encodings import other_encoding, without_mark
 from engine.tasks import Record
+from engine.unicode_text import other_encoding, without_mark
 from engine.validation import first_fault
 from training.evaluation.evaluator import Output
 from training.tables.lock import RunLock

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from engine.errors import InputError
+from engine.measures.compute import require_column
 from training.selection.similarity import NgramVectors
-from training.selection.strategy import Choice, Direction, Draw, Strategy, numbers, require_column
+from training.selection.strategy import Choice, Direction, Draw, Strategy, numbers
 
 
 class Diverse(Strategy):

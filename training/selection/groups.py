@@ -12,6 +12,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from engine.errors import InputError
+from engine.measures.compute import require_column
 from engine.tasks import Record
 from training.selection.ranking import PromptUncertainty, Random, without
 from training.selection.strategy import (
@@ -21,7 +22,6 @@ from training.selection.strategy import (
     drawn,
     largest_remainder,
     measured_for,
-    require_column,
 )
 from training.selection.strategy_registry import AnyStrategy
 
@@ -75,16 +75,19 @@ class PerCategory(Strategy):
         room = Counter(groups.to_list())
         held = Counter(group_labels(draw.forced, self.column).to_list())
         order = drawn(list(room), draw.seed, "category")
-        taken: Counter[str] = Counter()
-        for _ in range(draw.n):
-            # The group that has least so far and has some left; of equals the first drawn.
-            open_ = [name for name in order if taken[name] < room[name]]
-            taken[min(open_, key=lambda name: held[name] + taken[name])] += 1
-        return [
-            choice
-            for name in order
-            for choice in _choose_within(draw, groups, name, taken[name], self.within)
-        ]
+        while True:
+            taken: Counter[str] = Counter()
+            for _ in range(min(draw.n, room.total())):
+                # The group that has least so far and has some left; of equals the first drawn.
+                open_ = [name for name in order if taken[name] < room[name]]
+                taken[min(open_, key=lambda name: held[name] + taken[name])] += 1
+            chosen = {
+                name: _choose_within(draw, groups, name, taken[name], self.within) for name in order
+            }
+            short = {name: len(found) for name, found in chosen.items() if len(found) < taken[name]}
+            if not short:
+                return [choice for found in chosen.values() for choice in found]
+            room = Counter({**room, **short})  # `within` leaves out the others
 
 
 class Stratified(Strategy):
@@ -98,8 +101,8 @@ class Stratified(Strategy):
         shares: Value of the column, written out, to its share; they sum to 1. `true` and `false`
             for a column of truth values, `none` where there is no value.
         within: How tasks are chosen within a stratum.
-        when_short: What happens where a stratum has too few tasks: an error, or `refill`: the
-            missing ones are taken from the other strata.
+        when_short: What happens where a stratum has too few tasks, or `within` takes too few of
+            them: an error, or `refill`: the missing ones are taken from the other strata.
     """
 
     summary: ClassVar[str] = "a fixed share for each value of any column, exact to the task"
@@ -122,13 +125,18 @@ class Stratified(Strategy):
 
     def choose(self, draw: Draw) -> list[Choice]:
         groups = group_labels(draw.candidates, self.column)
-        quotas = self._quotas(draw, groups)
-        choices = [
-            choice
-            for name, quota in quotas.items()
-            for choice in _choose_within(draw, groups, name, quota, self.within)
-        ]
-        if len(choices) < draw.n:  # only under `refill`, see _quotas
+        choices: list[Choice] = []
+        for name, quota in self._quotas(draw, groups).items():
+            found = _choose_within(draw, groups, name, quota, self.within)
+            if self.when_short == "error" and len(found) < quota:
+                raise InputError(
+                    f"of the stratum {name!r} {quota} tasks are to be taken, and "
+                    f"{self.within.name} takes {len(found)} of {(groups == name).sum()}; "
+                    "when_short = 'refill' takes others in their place",
+                    field=self.column,
+                )
+            choices += found
+        if len(choices) < draw.n:  # only under `refill`
             rest = without(draw.candidates, choices)
             more = self.within.choose(replace(draw, candidates=rest, n=draw.n - len(choices)))
             choices += [replace(each, reason=f"refill: {each.reason}") for each in more]

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
+from engine.measures.compute import require_column
 from training.selection.strategy import (
     Choice,
     Direction,
@@ -15,7 +16,6 @@ from training.selection.strategy import (
     Strategy,
     drawn,
     ranked,
-    require_column,
 )
 
 

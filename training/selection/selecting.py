@@ -9,6 +9,7 @@ from dataclasses import asdict
 import polars as pl
 
 from engine.errors import InputError
+from engine.measures.compute import check_scores
 from engine.protocol.score_config import BASE_MEASURE
 from training.selection.selection_record import SelectedTask, Selection
 from training.selection.strategy import Choice, Draw, Strategy
@@ -83,16 +84,11 @@ def select_tasks(scores: pl.DataFrame, strategy_name: str, n_tasks: int, seed: i
 def _check(
     scores: pl.DataFrame, n_tasks: int, forced: Sequence[str], excluded: Sequence[str]
 ) -> None:
-    for column in ("task_id", "weights_version"):
-        if column not in scores.columns:
-            raise InputError("the scores have no such column", field=column)
+    check_scores(scores, ("task_id", "weights_version"))
     if n_tasks < 1:
         raise InputError("take at least one task", field="n_tasks")
     if scores["weights_version"].n_unique() > 1:
         raise InputError("rows of several weights", field="weights_version")
-    twice = scores.filter(pl.col("task_id").is_duplicated())
-    if twice.height:
-        raise InputError("is there twice", record=twice["task_id"][0], field="task_id")
     scored = set(scores["task_id"])
     for task_id in forced:
         if task_id not in scored:

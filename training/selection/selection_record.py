@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from engine.files import read_json
 from engine.pools.names import read_names
 from engine.tasks import Record
-from training.tables.record_files import read_json
 
 
 class SelectedTask(Record):

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 import polars as pl
 
 from engine.errors import InputError
+from engine.measures.compute import require_column
 from engine.protocol.score_config import BASE_MEASURE
 from engine.tasks import Record
 
@@ -101,13 +102,6 @@ class Strategy(Record, ABC):
         Raises:
             InputError: If the scores lack what it needs.
         """
-
-
-def require_column(scores: pl.DataFrame, column: str) -> None:
-    """Raises `InputError` if a column is missing, listing those that are there."""
-    if column not in scores.columns:
-        there = ", ".join(scores.columns)
-        raise InputError(f"the scores have no such column; there are: {there}", field=column)
 
 
 def measured_for(scores: pl.DataFrame, strategy: Strategy) -> pl.DataFrame:

@@ -38,7 +38,10 @@ def run(
     names = [str(index) for index in range(len(tables))]
     strata = strata or [""] * len(tables)
     race = Race(
-        [Runner(name, COST, 40, stratum) for name, stratum in zip(names, strata, strict=True)],
+        [
+            Runner(name, COST, len(table), stratum)
+            for name, table, stratum in zip(names, tables, strata, strict=True)
+        ],
         config,
     )
     asked = []
@@ -213,6 +216,20 @@ def test_a_race_without_noise_ends_at_once() -> None:
     race, asked = run(tables, config)
     assert [standing.selected for standing in race.standings()] == [False, False, True]
     assert len(asked) == 1
+
+
+def test_more_tasks_without_a_move_than_outsiders_leave_those_that_move_inside() -> None:
+    rng = np.random.default_rng(0)
+    levels = (*np.zeros(24), *rng.uniform(0.05, 0.12, 3))
+    tables = [level * rng.gamma(8, 1 / 8, (4, 8)) for level in levels]
+    race, _ = run(tables, RaceConfig(n_select=6, budget=1e6, max_perturbations=8))
+    standings = race.standings()
+    assert all(each.selected for each in standings[24:])
+    assert sum(each.selected for each in standings) == 6
+    assert [each.ranking_estimate for each in standings[24:]] == pytest.approx(
+        [each.prompt_uncertainty for each in standings[24:]], rel=0.05
+    )
+    assert all(0 <= each.ranking_error < 0.1 for each in standings)
 
 
 @pytest.mark.slow

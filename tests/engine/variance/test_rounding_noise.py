@@ -104,5 +104,5 @@ def test_words_say_what_the_scores_are_worth() -> None:
     )
     assert noise_in_words(scores) == (
         "noise floor 0.004: what rounding (bfloat16) alone makes of prompt uncertainty; 1 tasks "
-        "lie below twice that. Read again, tasks move by 0.001, and the top half keeps 100%"
+        "lie below twice that. Read again, tasks move by 0.0014, and the top half keeps 100%"
     )

@@ -48,6 +48,15 @@ def test_intervals_hold_nothing_as_often_as_they_say() -> None:
     assert all(each and (each.p < 0.05) == (not each.low <= 0 <= each.high) for each in found)
 
 
+@pytest.mark.parametrize(("n_seeds", "n_tasks"), [(1, 3), (3, 3), (3, 6), (5, 4), (10, 4)])
+def test_few_tasks_widen_the_interval_beside_few_seeds(n_seeds: int, n_tasks: int) -> None:
+    rng = np.random.default_rng(n_seeds)
+    noise = 0.3 * rng.normal(size=(200, n_seeds, n_tasks))
+    tables = rng.normal(size=(200, 1, n_tasks)) + noise
+    found = [crossed_difference(table.tolist(), "a", 400) for table in tables]
+    assert np.mean([each is not None and each.low <= 0 <= each.high for each in found]) > 0.93
+
+
 def test_p_is_that_of_student_where_tasks_are_equal() -> None:
     found = crossed_difference([[float(mean)] * 16 for mean in range(1, 6)], "a")
     assert found is not None

@@ -66,9 +66,9 @@ def test_wrong_settings_list_the_valid_ones(values: Any, complaint: str) -> None
         (SCORES, {"forced": ["task-1", "task-1"]}, "named twice"),
         (SCORES, {"forced": ["task-1", "task-2", "task-3", "task-4"]}, "4 tasks are forced, 3"),
         (pl.concat([SCORES, SCORES[:1]]), {}, "record task-0, field 'task_id': is there twice"),
-        (SCORES.drop("weights_version"), {}, "no such column"),
+        (SCORES.drop("weights_version"), {}, "the column is missing"),
         (SCORES.with_columns(weights_version=pl.col("task_id")), {}, "rows of several weights"),
-        (SCORES.drop("prompt_uncertainty"), {}, r"no such column; there are: task_id, "),
+        (SCORES.drop("prompt_uncertainty"), {}, r"the column is missing; there are task_id, "),
         (
             SCORES.with_columns(prompt_uncertainty=pl.lit(float("nan"))),
             {},

@@ -198,6 +198,26 @@ def test_a_short_stratum_is_an_error_or_refilled() -> None:
     assert sum("refill" in task.reason for task in chosen.tasks) == 3
 
 
+def test_what_is_chosen_within_a_group_may_leave_tasks_out() -> None:
+    scores = draw_scores(40).with_columns(
+        classification=pl.Series([index < 20 for index in range(40)]),
+        map_category=pl.Series(["ambiguous" if index > 12 else "easy" for index in range(40)]),
+    )
+    within = {"name": "map_category", "category": "ambiguous"}
+    values = {"name": "classification_share", "share": 0.5, "within": within}
+    with pytest.raises(InputError, match=r"stratum 'true' 10 tasks .* map_category takes 7 of 20"):
+        select(scores, parse_strategy(values), 20)
+    values["when_short"] = "refill"
+    chosen = select(scores, parse_strategy(values), 20)
+    assert sum("refill" in task.reason for task in chosen.tasks) == 3
+    each = parse_strategy({"name": "per_category", "column": "classification", "within": within})
+    for n, expected in ((10, [5, 5]), (20, [7, 13]), (40, [7, 20])):
+        chosen = select(scores, each, n)
+        kinds = Counter(task.stratum for task in chosen.tasks)
+        assert [kinds["true"], kinds["false"]] == expected
+        assert len(chosen.notes) == (n == 40)
+
+
 def test_diverse_prefers_the_unlike_and_can_be_told_not_to() -> None:
     scores = draw_scores(3).with_columns(
         prompt_uncertainty=pl.Series([0.9, 0.8, 0.79]),
