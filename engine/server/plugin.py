@@ -46,7 +46,8 @@ class JostlePlugin:
     """Entry point `vllm.endpoint_plugins`; loaded when `VLLM_PLUGINS` names `jostle`."""
 
     name = "jostle"
-    required_tasks: tuple[SupportedTask, ...] = ("generate",)
+    # vLLM would leave the plugin out of a server that lacks them, and with it the access control.
+    required_tasks: tuple[SupportedTask, ...] | None = None
 
     def attach_router(self, app: FastAPI) -> None:
         """Adds the routes, and what every request passes before any route.
@@ -65,11 +66,12 @@ class JostlePlugin:
         """Finds out which weights are live, and begins to watch the engine.
 
         Raises:
-            InputError: If the engine gives logits or takes no request, or an adapter does not
-                belong to the weights.
+            InputError: If the engine generates no text, gives logits, takes no request or computes
+                not all rows, or an adapter does not belong to the weights.
             EngineError: If the weights carry a manifest and do not give its log-probabilities.
         """
-        assert engine_client is not None, "required_tasks leaves the render server out"
+        if engine_client is None or "generate" not in await engine_client.get_supported_tasks():
+            raise InputError("generates no text, so nothing can be scored", file=args.model)
         _check_flags(engine_client.vllm_config)
         limits = read_limits(os.environ)
         # With several API processes it is their parent that started the engine, and ends all.
@@ -117,6 +119,13 @@ def _check_flags(config: Any) -> None:
     for name in ("max_num_queued_reqs", "max_num_queued_tokens"):
         if getattr(config.scheduler_config, name) == 0:
             raise InputError("0 refuses every request", field=f"--{name.replace('_', '-')}")
+    if (
+        config.model_config.architecture == "DeepseekV41ForCausalLM"
+        and config.use_v2_model_runner
+        and config.cache_config.swa_bounded_replay
+    ):
+        problem = "the last layers leave out rows of long outputs; pass --no-swa-bounded-replay"
+        raise InputError(problem, field="--swa-bounded-replay")
 
 
 def _loaded(client: EngineClient, live_file: Path | None) -> tuple[WeightsState, Manifest | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 from engine.errors import InputError
@@ -19,6 +20,8 @@ from engine.weights.checkpoint_check import (
     check_nothing_runs,
     is_tied,
     read_tensors,
+    read_weights,
+    weight_files,
 )
 from engine.weights.manifest import (
     MANIFEST_NAME,
@@ -31,26 +34,26 @@ from engine.weights.manifest import (
 )
 
 _HEAD, _EMBEDDINGS = "lm_head", "embed_tokens"
+_EXPERT = re.compile(r"\.experts\.\d+\.")
 
 
 def base_digest(folder: Path) -> str:
-    """One digest of a model's weight files, by which an adapter names its base.
+    """One digest of a model's weight files, by which an adapter names its base; not of the same
+    weights in another format beside them.
 
     The files are read once; as long as none of them changes, the answer is remembered. Those of a
     published checkpoint are not read, its manifest holds their digests.
 
     Raises:
-        InputError: If the folder holds no weight files, or an unreadable manifest.
+        InputError: As `weight_files`, or if the manifest cannot be read.
     """
     if (folder / MANIFEST_NAME).is_file():
         manifest = read_manifest(folder)
         return weights_digest({entry.name: entry.sha256 for entry in manifest.weight_files})
     files = []
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         stat = path.stat()
         files.append((path, stat.st_size, stat.st_mtime_ns, stat.st_ino))
-    if not files:
-        raise InputError("holds no safetensors weights", file=folder)
     return _digest(tuple(files))
 
 
@@ -79,7 +82,7 @@ def check_adapter(folder: Path, manifest: Manifest, base: Path) -> None:
     if tensors != {entry.name: entry for entry in manifest.tensors}:
         raise InputError("the manifest's tensors are not those of the files", file=folder)
     config, changes = read_config(folder), read_adapter(folder)
-    weights = read_tensors(base)
+    weights = read_weights(base)
     for name, change in sorted(changes.items()):
         if name not in weights:
             raise InputError("the base model has no such tensor", file=folder, record=name)
@@ -139,8 +142,12 @@ def _check_whole(
     if chosen or not isinstance(names, list):
         return
     ends = tuple(f".{name}.weight" for name in names)
+    # Experts that each have a file's matrix may be one parameter in memory, which gets no pair.
+    whole = not any(_EXPERT.search(name) for name in changes)
     for name, weight in sorted(weights.items()):
-        if len(weight.shape) == 2 and f".{name}".endswith(ends) and name not in changes:
+        if name in changes or (whole and _EXPERT.search(name)):
+            continue
+        if len(weight.shape) == 2 and f".{name}".endswith(ends):
             raise InputError(
                 "the config names it, but there is no pair for it", file=folder, record=name
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,8 +15,12 @@ from engine.weights.manifest import Manifest, TensorEntry, check_files, read_saf
 # A checkpoint with tied embeddings may or may not hold the output projection a second time.
 _TIED = "lm_head.weight"
 
-# What older files hold beside weights: vLLM passes it over, and transformers does not write it.
-_BUFFERS = re.compile(r"\.(attn|attention)\.(masked_)?bias$|\.rotary_emb\.inv_freq$")
+# What files hold beside weights: vLLM passes it over, and transformers does not write it. Layers
+# that draft tokens have names of their own, or numbers behind the last.
+_UNREAD = re.compile(
+    r"\.(attn|attention)\.(masked_)?bias$|\.rotary_emb\.inv_freq$|(^|\.)mtp(_\w+)?\."
+)
+_LAYER = re.compile(r"(?:(?:model|language_model)\.)*layers\.(\d+)\.")
 
 WEIGHTS_INDEX, WHOLE_WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 
@@ -76,9 +81,8 @@ def check_weights(folder: Path, live: Path) -> None:
     if live.is_dir():
         # vLLM unties a head that is not what the config says.
         tied = is_tied(live) and _holds_no_own_head(live)
-        # Some repositories hold the same weights once more, in Mistral's format.
-        of_live = _entries(weight_files(live))
-        _compare_tensors(folder, *_named_alike(tensors, of_live), tied=tied)
+        of_live = read_weights(live)
+        _compare_tensors(folder, *_named_alike(_read_of(tensors, live), of_live), tied=tied)
         _compare_configs(folder, live)
         if tied and not _holds_no_own_head(folder):
             problem = "differs from the embeddings, to which the model ties it"
@@ -116,25 +120,53 @@ def read_tensors(folder: Path) -> dict[str, TensorEntry]:
     return found
 
 
+def read_weights(folder: Path) -> dict[str, TensorEntry]:
+    """The weights of a folder's model by name, without what else its files hold.
+
+    Some repositories hold the same weights once more, in Mistral's format.
+
+    Raises:
+        InputError: As `weight_files`, or if the model's config cannot be read.
+    """
+    return _read_of(_entries(weight_files(folder)), folder)
+
+
+def weight_names(folder: Path) -> frozenset[str] | None:
+    """The names in a model's files, also of those that are not here yet; None: none of them is."""
+    if (folder / WEIGHTS_INDEX).is_file():
+        return frozenset(read_weights_index(folder))
+    if not any(folder.glob("*.safetensors")):
+        return None
+    return frozenset(_entries(weight_files(folder)))
+
+
 def _entries(files: Iterable[Path]) -> dict[str, TensorEntry]:
     return {entry.name: entry for file in files for entry in read_safetensors_header(file)}
+
+
+def _read_of(tensors: dict[str, TensorEntry], folder: Path) -> dict[str, TensorEntry]:
+    """Those that are read into the model of a folder's config."""
+    config = _config(folder)
+    n_layers = (config.get("text_config") or config).get("num_hidden_layers") or math.inf
+    layers = {name: _LAYER.match(name) for name in tensors if not _UNREAD.search(name)}
+    return {
+        name: tensors[name]
+        for name, layer in layers.items()
+        if layer is None or int(layer[1]) < n_layers
+    }
 
 
 def _named_alike(
     new: dict[str, TensorEntry], live: dict[str, TensorEntry]
 ) -> tuple[dict[str, TensorEntry], dict[str, TensorEntry]]:
-    """The weights of both. Where the live ones lack the prefix of the base model, as GPT-2's on the
-    hub, they are named as transformers writes them, which vLLM takes as well.
+    """Both. Where the live ones lack the prefix of the base model, as GPT-2's on the hub, they are
+    named as transformers writes them, which vLLM takes as well.
     """
-    one, other = (
-        {name: entry for name, entry in each.items() if not _BUFFERS.search(name)}
-        for each in (new, live)
-    )
-    prefixes = {name.partition(".")[0] + "." for name in one if name != _TIED}
-    if len(prefixes) != 1 or any(name.startswith(tuple(prefixes)) for name in other):
-        return one, other
+    prefixes = {name.partition(".")[0] + "." for name in new if name != _TIED}
+    if len(prefixes) != 1 or any(name.startswith(tuple(prefixes)) for name in live):
+        return new, live
     (prefix,) = prefixes
-    return one, {name if name == _TIED else prefix + name: entry for name, entry in other.items()}
+    return new, {name if name == _TIED else prefix + name: entry for name, entry in live.items()}
 
 
 def _holds_no_own_head(folder: Path) -> bool:
@@ -190,7 +222,7 @@ def _compare_configs(folder: Path, live: Path) -> None:
         # Who wrote it left defaults out, or did not.
         keys = new_config.keys() & live_config.keys()
     for key in sorted(keys):
-        if key not in _INCIDENTAL and _essence(new_config.get(key)) != _essence(
+        if not _is_incidental(key) and _essence(new_config.get(key)) != _essence(
             live_config.get(key)
         ):
             raise InputError(
@@ -203,8 +235,13 @@ def _compare_configs(folder: Path, live: Path) -> None:
 def _essence(value: object) -> object:
     """A value without what is incidental; models of several parts have a config for each."""
     if isinstance(value, dict):
-        return {key: _essence(each) for key, each in value.items() if key not in _INCIDENTAL}
+        return {key: _essence(each) for key, each in value.items() if not _is_incidental(key)}
     return value
+
+
+def _is_incidental(key: object) -> bool:
+    # Only training has a dropout. The keys of labels are numbers.
+    return key in _INCIDENTAL or str(key).endswith(("dropout", "pdrop"))
 
 
 def _config(folder: Path) -> dict[str, Any]:

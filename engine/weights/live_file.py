@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from engine.errors import InputError
-from engine.files import write_bytes
+from engine.files import read_json, write_bytes
 from engine.tasks import Record
 from engine.weights.models import looks_like_path
 
@@ -67,11 +65,7 @@ def read_last_good(file: Path) -> LastGood | None:
     """What the file says; None if no weights have been loaded yet.
 
     Raises:
-        InputError: If there is a file that says something else.
+        InputError: If there is a file that cannot be read or says something else.
     """
-    try:
-        return LastGood.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise InputError("does not say which weights were live", file=file) from error
+    problem = "does not say which weights were live"
+    return read_json(file, LastGood, problem) if file.exists() else None

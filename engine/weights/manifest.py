@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from engine.errors import InputError
+from engine.files import read_json
 from engine.protocol.api import TokenIds
 from engine.protocol.weights_state import WeightsKind
 from engine.tasks import Record
-from engine.validation import first_fault
 
 MANIFEST_NAME = "manifest.json"
 """File name inside a checkpoint folder. It is written last: a folder without it is unfinished."""
@@ -134,17 +134,13 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         InputError: If there is none (the checkpoint is unfinished or no checkpoint at all), or it
-            does not follow the schema.
+            cannot be read or does not follow the schema.
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
         problem = "not a published checkpoint: it has no manifest.json"
         raise InputError(f"{problem}; jostle publish {folder} makes it one", file=folder)
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        problem, field = first_fault(error)
-        raise InputError(problem, file=path, field=field) from error
+    return read_json(path, Manifest)
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:

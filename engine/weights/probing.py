@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
@@ -71,21 +72,16 @@ def probe_logprobs(model: Any, pairs: Sequence[TokenPair | Probe]) -> tuple[Prob
     """
     import torch
 
-    training = model.training
-    model.eval()
     found: list[tuple[float, ...]] = []
-    try:
+    with _as_served(model), torch.no_grad():
         for pair in pairs:
             ids = [*pair.prompt_token_ids, *pair.completion_token_ids]
             inputs = torch.tensor([ids], device=model.device)
             start = len(pair.prompt_token_ids)
-            with torch.no_grad():
-                logits = model(input_ids=inputs, use_cache=False).logits[0, start - 1 : -1]
+            logits = model(input_ids=inputs, use_cache=False).logits[0, start - 1 : -1]
             table = torch.log_softmax(logits.float(), dim=-1)
             chosen = table.gather(1, inputs[0, start:, None])[:, 0]
             found.append(tuple(min(value, 0.0) for value in chosen.tolist()))
-    finally:
-        model.train(training)
     for index, values in enumerate(found, start=1):
         if not all(map(math.isfinite, values)):
             problem = (
@@ -100,3 +96,30 @@ def probe_logprobs(model: Any, pairs: Sequence[TokenPair | Probe]) -> tuple[Prob
         )
         for pair, values in zip(pairs, found, strict=True)
     )
+
+
+def capping_attention(config: Any) -> str | None:
+    """The attention of transformers that computes what a model's config says; None: any does.
+
+    The default one, PyTorch's own, leaves out the cap of attention scores (Gemma 2); vLLM has it.
+    """
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    return "eager" if capped else None
+
+
+@contextlib.contextmanager
+def _as_served(model: Any) -> Iterator[None]:
+    """The model in eval mode, its attention as vLLM computes it; afterwards both as they were."""
+    training = model.training
+    bare = getattr(model, "module", model)  # of a wrapper that spreads it over processes
+    attention = bare.config._attn_implementation
+    switched = attention == "sdpa" and capping_attention(bare.config)
+    model.eval()
+    try:
+        if switched:
+            bare.set_attn_implementation(switched)
+        yield
+    finally:
+        if switched:
+            bare.set_attn_implementation(attention)
+        model.train(training)

@@ -45,7 +45,17 @@ TOKENIZER_FILES = (
 )
 """Patterns of a tokenizer's files in a model's folder."""
 
-_MODEL_FILES = ("config.json", "generation_config.json", WEIGHTS_INDEX, "*.py", *TOKENIZER_FILES)
+PROCESSOR_FILES = ("*processor_config.json",)
+"""Of a model that takes images, sounds or videos, which vLLM starts with them only."""
+
+_MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    WEIGHTS_INDEX,
+    "*.py",
+    *TOKENIZER_FILES,
+    *PROCESSOR_FILES,
+)
 _ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, *TOKENIZER_FILES)
 
 

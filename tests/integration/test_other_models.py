@@ -54,6 +54,15 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 512,
     "initializer_range": 0.2,
 }
+OF_FAMILY: dict[str, dict[str, Any]] = {
+    "gemma2": {"head_dim": 32, "sliding_window": 32, "query_pre_attn_scalar": 32},
+    "qwen3_moe": {
+        "head_dim": 32,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+    },
+}
 QWEN = {
     "do_sample": True,
     "temperature": 0.7,
@@ -91,8 +100,8 @@ ADAPTERS_AND_DRAFTS = (
 )
 
 MODELS = {
-    "turn_end": Model(gemma, "<end_of_turn>", {}, {}),
-    "penalty": Model(chat, "<|im_end|>", QWEN, {"strip_end_tokens": True}, "qwen2"),
+    "turn_end": Model(gemma, "<end_of_turn>", {}, {}, "gemma2"),
+    "penalty": Model(chat, "<|im_end|>", QWEN, {"strip_end_tokens": True}, "qwen3_moe"),
     "no_template": Model(
         gpt2, "<|endoftext|>", {}, {"layout": "alpaca"}, flags=ADAPTERS_AND_DRAFTS
     ),
@@ -115,7 +124,8 @@ def make_task(name: str, end: str) -> Task:
 
 def make_folder(model: Model, folder: Path) -> Reference:
     """The model in transformers, its folder written."""
-    save_tiny_model(folder, tied=True, tokenizer=model.tokenizer(), family=model.family, **SHAPE)
+    shape = SHAPE | OF_FAMILY.get(model.family, {})
+    save_tiny_model(folder, tied=True, tokenizer=model.tokenizer(), family=model.family, **shape)
     if model.family == "gpt2":
         name_as_on_the_hub(folder / "model.safetensors")
     path = folder / "generation_config.json"
@@ -246,9 +256,9 @@ def check_published(client: EngineClient, trained: Reference, base: Path, root: 
         manifest = check(root / dtype)
         assert (len(manifest.weight_files) == 1) is (size == "1GB")
         assert manifest.dtype == dtype
-    if trained.model.config.model_type == "gpt2":  # its matrices lie the other way round
-        return
-    plain = AutoModelForCausalLM.from_pretrained(base)
+    if trained.model.config.model_type in ("gpt2", "qwen3_moe"):
+        return  # the matrices of one lie the other way round, the experts of the other in one
+    plain = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager")
     adapted: Any = get_peft_model(plain, LoraConfig(r=4, target_modules="all-linear"))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:

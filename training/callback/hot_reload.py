@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -18,13 +17,13 @@ from engine.pools.opening import open_pool
 from engine.protocol.completions import TokenPair
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
-from engine.weights.adapter import read_config
 from engine.weights.manifest import Precision, Probe
 from engine.weights.models import local_folder
 from engine.weights.probing import probe_logprobs, text_pairs
 from training.callback.engine_loads import EngineLoads, LoadReport, Snapshot
 from training.trainer.trained_model import (
     active_adapter,
+    check_mergeable,
     gather_state,
     save_adapter_files,
     save_model_files,
@@ -103,7 +102,8 @@ class HotReload(TrainerCallback):
         self._last, self._reporters_listen = None, True
         processing_class = more["processing_class"]
         model = unwrapped(more["model"])
-        _check_adapter(model)
+        if getattr(model, "peft_config", None) is not None:
+            check_mergeable(model, str(model.name_or_path))
         if processing_class is None:
             raise InputError("the trainer was given no tokenizer", field="processing_class")
         if self._pairs is None:
@@ -241,16 +241,6 @@ class HotReload(TrainerCallback):
             kinds = find(args.report_to)
             self._reporters = [kind() for kind in kinds]
         return self._reporters
-
-
-def _check_adapter(model: Any) -> None:
-    """`InputError` if a peft model is of a kind that an engine cannot merge."""
-    configs = getattr(model, "peft_config", None)
-    if configs is None:
-        return
-    with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
-        configs[active_adapter(model)].save_pretrained(folder)
-        read_config(Path(folder))
 
 
 def _precision(args: Any, model: Any) -> Precision:

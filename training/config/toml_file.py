@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
-from engine.pools.encodings import read_text
+from engine.unicode_text import read_text
 
 _NO_FILES = ("auto", "bundled")
 

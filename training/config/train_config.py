@@ -105,11 +105,15 @@ class TrainConfig(Record):
             on disk while the training lasts, with validation tasks nine times.
         validation_tasks: Tasks of the pool that are never trained on; the weights of the epoch (or
             of the `checkpoint_steps`) with the lowest loss on them, the mean over rows, are kept.
+            For a mixture of experts TRL adds the loss of its router, here as in the training;
+            `arguments.router_aux_loss_coef = 0` leaves it out.
             0: the last weights.
         validation_instances: Instances of each validation task, at most.
         packing: Put several rows into one sequence; only with an attention implementation that
-            keeps them apart (`attention`), so that the result is exact.
-        attention: Name of a transformers attention implementation; the model's own when unset.
+            keeps them apart (`attention`), so that the result is exact: not for models with states
+            (Mamba), which run on from row to row.
+        attention: Name of a transformers attention implementation; the model's own when unset, or
+            `eager` where that leaves out a cap of attention scores that the engine has (Gemma 2).
         lora: Train low-rank adapters; unset: all weights.
         publish: `merged` publishes all weights, adapters merged into them. `adapter` publishes the
             adapter alone, which the engine merges into the base model while it loads it: megabytes

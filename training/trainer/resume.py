@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError, TrainingError
-from engine.files import write_bytes, write_json
+from engine.files import read_json, write_bytes, write_json
 from engine.tasks import Record
 from engine.weights.identity import weights_identity
 from engine.weights.manifest import file_digest
 from engine.weights.models import local_folder
 from training.config.train_config import WITHOUT_EFFECT
-from training.tables.record_files import read_json
 from training.trainer.trainer_process import TrainJob, TrainResult
 
 MARKER = "jostle.json"

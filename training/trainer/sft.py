@@ -6,11 +6,12 @@ folder, and computes the probes of its manifest from the model in memory.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,10 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from engine.errors import InputError, TrainingError
-from engine.files import write_json
+from engine.files import read_json, write_json
 from engine.process.lifetime import die_with
 from engine.weights.probing import probe_logprobs
 from training.config.run_config import TrainConfig
-from training.tables.record_files import read_json
 from training.trainer.child_process import PARENT_VARIABLE
 from training.trainer.patched_trl import project_completion_rows_only
 from training.trainer.resume import check_start, fingerprint
@@ -214,18 +214,32 @@ def finish(model: Any, job: TrainJob, dtype: torch.dtype, configs: tuple[Any, An
     return whole
 
 
+@contextlib.contextmanager
+def names_of_modules(model: Any) -> Iterator[None]:
+    """Meanwhile the model is saved under the names that it has in memory.
+
+    transformers saves under those of the hub, as which experts are apart and GPT-NeoX has another
+    head, and reads a trainer's checkpoints as if they were those in memory: what is named otherwise
+    would stay as it was, at an interruption and where the best weights are taken.
+    """
+    conversions = getattr(model, "_weight_conversions", None)
+    if conversions is not None:
+        model._weight_conversions = []
+    try:
+        yield
+    finally:
+        if conversions is not None:
+            model._weight_conversions = conversions
+
+
 def train(job: TrainJob) -> TrainResult | None:
     """Do the job; the result, or nothing in a process that is not the launcher's first."""
     dtype = computed_dtype(job.config)
     rows = load_rows(job.rows)
     validation = None if job.validation_rows is None else load_rows(job.validation_rows)
+    longest = max(len(ids) for each in (rows, validation) if each for ids in each["input_ids"])
     arguments = training_arguments(
-        job.config,
-        job.attempt,
-        validated=validation is not None,
-        longest_row=max(
-            len(ids) for each in (rows, validation) if each for ids in each["input_ids"]
-        ),
+        job.config, job.attempt, validated=validation is not None, longest_row=longest
     )
     writer = ProgressWriter(job.progress, fingerprint(job), active=arguments.process_index == 0)
     writer.write(TrainProgress(phase="loading"))
@@ -252,7 +266,8 @@ def train(job: TrainJob) -> TrainResult | None:
     assert job.config.packing or len(kept) == len(rows), "TRL dropped rows"
     if job.resume_from is not None:
         writer.go_on_from(job.resume_from, arguments.world_size)
-    trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+    with names_of_modules(model):
+        trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
     steps = trainer.state.global_step
     writer.write(TrainProgress(phase="saving", step=steps, total=steps))
     trained = gather_model(trainer, job)

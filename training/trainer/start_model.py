@@ -10,14 +10,17 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine.errors import TrainingError
+from engine.errors import InputError, TrainingError
+from engine.weights.probing import capping_attention
 from training.config.run_config import TrainConfig
+from training.trainer.trained_model import check_mergeable
 from training.trainer.trainer_check import TrainerQuestion
 from training.trainer.trainer_process import TrainJob
 
 
 def check_model(question: TrainerQuestion) -> None:
-    """`TrainingError` if the model has no such attention, or not what is to get an adapter.
+    """`TrainingError` if the model has no such attention, or not what is to get an adapter, or an
+    engine could not merge what is to be published.
 
     Its weights are not read.
     """
@@ -34,25 +37,36 @@ def check_model(question: TrainerQuestion) -> None:
         if (adapters := adapter_config(config)) is not None:
             from peft import get_peft_model
 
-            get_peft_model(model, adapters)
+            adapted = get_peft_model(model, adapters)
+            if config.publish == "adapter":
+                check_mergeable(adapted, question.model)
+    except InputError as error:
+        remedy = 'train.publish = "merged" has the trainer merge it'
+        raise TrainingError(f"train.lora: {error}; {remedy}") from error
     except (ValueError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise TrainingError(f"train.lora or train.attention: {reason}") from error
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    if getattr(shape, "tie_word_embeddings", False) and any(
-        hasattr(each, "base_layer") for each in ends
-    ):
+    first, last = (
+        hasattr(each, "base_layer")
+        for each in (model.get_input_embeddings(), model.get_output_embeddings())
+    )
+    if getattr(shape, "tie_word_embeddings", False) and (first or last):
         raise TrainingError(
             "train.lora.target_modules: the model's embeddings and output layer are one tensor, "
             "and an adapter of one would change both"
         )
+    if last:
+        raise TrainingError("train.lora.target_modules: TRL trains no adapter of the output layer")
 
 
 def load_model(job: TrainJob) -> Any:
     """The model to start from, in float32: bfloat16 would swallow small updates."""
-    attention = {"attn_implementation": job.config.attention} if job.config.attention else {}
+    trusted = {"trust_remote_code": job.trust_remote_code}
+    chosen = job.config.attention
+    chosen = chosen or capping_attention(AutoConfig.from_pretrained(job.model, **trusted))
+    attention = {"attn_implementation": chosen} if chosen else {}
     return AutoModelForCausalLM.from_pretrained(
-        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code, **attention
+        job.model, dtype=torch.float32, **trusted, **attention
     )
 
 

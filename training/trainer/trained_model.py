@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig
 
 from engine.errors import InputError
-from engine.weights.publishing import TOKENIZER_FILES
+from engine.weights.adapter import read_config
+from engine.weights.checkpoint_check import weight_names
+from engine.weights.models import local_folder
+from engine.weights.publishing import PROCESSOR_FILES, TOKENIZER_FILES
 
-_KEPT_FILES = ("generation_config.json", *TOKENIZER_FILES)
+_KEPT_FILES = ("generation_config.json", *PROCESSOR_FILES, *TOKENIZER_FILES)
 
 
 def is_sharded(model: Any) -> bool:
@@ -105,7 +109,8 @@ def save_model_files(
 
     Args:
         base: What the model came from. If it is a folder, the tokenizer's files are copied from it,
-            and its generation config: TRL changes both in memory.
+            and its generation config: TRL changes both in memory. Those of a processor are copied
+            wherever it lies.
         state: Weights to write in place of those in memory.
         tokenizer: Written where `base` is no folder; None: the one of that name.
     """
@@ -117,14 +122,15 @@ def save_model_files(
     if model.can_generate():
         file = folder / "generation_config.json"
         model.generation_config.to_json_file(file, keys_to_pop=["compile_config"])
+    kept: tuple[str, ...] = _KEPT_FILES
     if not (base and Path(base).is_dir()):
+        kept = PROCESSOR_FILES if base else ()
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(
             base, trust_remote_code=trust_remote_code
         )
         tokenizer.save_pretrained(folder)
-        return
-    for pattern in _KEPT_FILES:
-        for source in Path(base).glob(pattern):
+    for pattern in kept:
+        for source in local_folder(base).glob(pattern):
             if source.is_file():
                 shutil.copyfile(source, folder / source.name)
 
@@ -141,6 +147,36 @@ def active_adapter(model: Any) -> str:
         problem = f"has {len(names)} active adapters, of which one can be loaded"
         raise InputError(problem, field="model")
     return str(names[0])
+
+
+def check_mergeable(model: Any, base: str) -> None:
+    """That an engine can merge a peft model's active adapter into its base, as far as can be told.
+
+    Args:
+        base: Folder or hub id, whose names of weights are those of the adapter's modules unless
+            transformers has renamed them.
+
+    Raises:
+        InputError: If the adapter is of a kind that cannot be merged, or the files of the base hold
+            no weight of a module's name.
+    """
+    adapter = active_adapter(model)
+    try:
+        with tempfile.TemporaryDirectory(prefix="jostle-") as folder:
+            model.peft_config[adapter].save_pretrained(folder)
+            read_config(Path(folder))
+    except InputError as error:
+        raise InputError(error.problem, record="the adapter", field=error.field) from error
+    known = weight_names(local_folder(base)) if base else None
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    for name, layer in bare.named_modules():
+        # What spreads a model over processes wraps its modules in some of names like `_wrapped`.
+        module = ".".join(part for part in name.split(".") if not part.startswith("_"))
+        if adapter in getattr(layer, "lora_embedding_A", ()):
+            raise InputError("is an embedding, whose adapter cannot be merged", record=module)
+        if adapter in getattr(layer, "lora_A", ()) and known and f"{module}.weight" not in known:
+            problem = "has no weight of its name in the model's files; its adapter cannot be merged"
+            raise InputError(problem, record=module)
 
 
 def save_adapter_files(

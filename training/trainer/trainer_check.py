@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from typing import Any, cast
 
 from engine.errors import InputError
 from engine.tasks import Record
+from engine.weights.models import local_folder
 from training.config.run_config import RunConfig, TrainConfig
 from training.trainer.child_process import last_spoken, start_child, stop_child
 
 CHECK = "--check"
 """In place of a job: a `TrainerQuestion` comes on stdin, and nothing is trained."""
+
+
+_NOT_RELOADED = {"gpt_oss"}  # see `engine.server.vllm.worker`, which refuses such loads
 
 
 class TrainerQuestion(Record):
@@ -47,18 +52,51 @@ def check_trainer(config: TrainConfig) -> None:
 
 
 def check_trainable(config: RunConfig, model: str) -> None:
-    """That the model has what `lora` and `attention` name, where they are given; takes seconds.
-    With a launcher, which may start on other devices, the attention is not asked about.
+    """That the model is trained whole, and has what `lora` and `attention` name.
+
+    Where these are given, the trainer is asked, which takes seconds. With a launcher, which may
+    start on other devices, it is not asked about the attention.
 
     Args:
         model: Folder or hub id of the run's model.
 
     Raises:
-        InputError: If it has not, or an adapter would change the output layer with the embeddings.
+        InputError: If it is not, or has not; an adapter would change the output layer with the
+            embeddings; or one that is to be published could not be merged.
     """
     train, trusted = config.train, config.model.trust_remote_code
+    _check_trained_whole(model, trust_remote_code=trusted)
     if train.lora is not None or (train.attention is not None and not train.launcher):
         _ask(TrainerQuestion(config=train, model=model, trust_remote_code=trusted))
+
+
+def _check_trained_whole(model: str, *, trust_remote_code: bool) -> None:
+    """`InputError` if transformers would train none of the model, or its text part alone, or the
+    engine would not load all that is trained.
+
+    The checkpoint of a part is that of another model than the one that is served.
+    """
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(local_folder(model))
+    except (OSError, ValueError):
+        return  # who loads it says what is wrong
+    name, models = str(config.get("model_type")), cast("Any", MODEL_FOR_CAUSAL_LM_MAPPING)
+    own_code = trust_remote_code and "AutoModelForCausalLM" in config.get("auto_map", {})
+    if name in _NOT_RELOADED:
+        problem = f"is a {name}, of which vLLM would keep some of the weights it started with"
+        raise InputError(problem, file=model, field="model.name")
+    if own_code or name not in CONFIG_MAPPING:
+        return
+    whole = CONFIG_MAPPING[name]
+    part = whole.sub_configs.get("text_config")
+    if whole not in models:
+        problem = f"is a {name}, of which transformers has no causal language model to train"
+        raise InputError(problem, file=model, field="model.name")
+    if part is not None and models[whole].config_class is part:
+        problem = f"a {name} is served, of which transformers trains the {part.model_type} alone"
+        raise InputError(problem, file=model, field="model.name")
 
 
 def _ask(question: TrainerQuestion) -> None:

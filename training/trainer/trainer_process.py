@@ -18,12 +18,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from engine.errors import InputError, TrainingError
-from engine.files import write_json
+from engine.files import read_json, write_json
 from engine.protocol.completions import TokenPair
 from engine.tasks import Record
 from engine.weights.manifest import Probe
 from training.config.run_config import TrainConfig
-from training.tables.record_files import read_json
 from training.trainer.child_process import last_spoken, start_child, stop_child
 
 _LAUNCHERS_END = re.compile(

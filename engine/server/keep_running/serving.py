@@ -36,7 +36,6 @@ def serve(
     weights_root: Path | None = None,
     live_file: Path | None = None,
     trust_remote_code: bool = False,
-    long_running: bool = True,
     limits: Limits | None = None,
     watch: WatchSettings | None = None,
     extra_args: Sequence[str] = (),
@@ -50,7 +49,6 @@ def serve(
         weights_root: Folder below which checkpoints may be loaded; None: none may.
         live_file: Where the server writes down which weights are live. If it exists, the server
             starts on what it names. None: a file that is forgotten in the end.
-        long_running: Whether compiling the model pays.
         extra_args: vLLM flags, passed through.
         say: Takes the lines meant for a person.
 
@@ -73,7 +71,7 @@ def serve(
             host=host,
             port=port,
             trust_remote_code=trust_remote_code,
-            long_running=long_running,
+            long_running=True,
             limits=limits,
             live_file=record,
             adapter=last.adapter if last else None,

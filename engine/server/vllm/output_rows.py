@@ -126,6 +126,8 @@ def _first_wanted(request: Any) -> int | None:
     value = (params.extra_args or {}).get(MARK) if params else None
     if type(value) is not int or params.prompt_logprobs != 0:
         return None
+    if request.prompt_token_ids is None:  # its prompt is embeddings
+        return None
     return value if 0 <= value < len(request.prompt_token_ids) - 1 else None
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from vllm.engine.protocol import EngineClient
 from vllm.v1.engine.exceptions import EngineGenerateError
 
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
 from engine.process.settings import OUTPUT_ROWS_VARIABLE, SHARED_TAILS_VARIABLE
 from engine.questions.backend import Scored
 from engine.server.vllm.rounding import engine_precision, rounding
@@ -34,12 +34,19 @@ them by whole nats."""
 
 
 async def enable_extensions(client: EngineClient) -> Extensions:
-    """The extensions that scoring may use here; one warning for each that it may not."""
+    """The extensions that scoring may use here; one warning for each that it may not.
+
+    Raises:
+        InputError: If the log-probability of a token changes by what follows it (the model reads a
+            prompt in both directions), or by what else is computed at once (vLLM 0.32 does so on
+            CPUs for latent attention, as DeepSeek's).
+    """
     if client.vllm_config.use_v2_model_runner:
         await _warm_up(client)
     elif client.vllm_config.device_config.device_type == "cpu":
         for reason in filter(None, await client.collective_rpc(SEEDED_DRAWS_METHOD)):
             logger.warning("a seeded request whose prompt is cut ends the engine: %s", reason)
+    await _check_numbers(client)
     output_rows = await _enable_output_rows(client)
     return Extensions(output_rows, await _enable_shared_tails(client, output_rows=output_rows))
 
@@ -55,6 +62,35 @@ async def _warm_up(client: EngineClient) -> None:
         await backend.generate(prompt, 2, prompt[0], "warm-up", rank)
 
     await asyncio.gather(*map(warm_up, range(backend.n_replicas)))
+
+
+async def _check_numbers(client: EngineClient) -> None:
+    """Scores two outputs that begin alike, one after the other, then both twice at once.
+
+    A server is refused for what no precision explains, so the coarsest one judges.
+    """
+    rng, top, salt = _sample(client)
+    prompt, shared, *ends = (tuple(rng.randrange(top) for _ in range(n)) for n in (7, 16, 8, 8))
+
+    async def score(end: tuple[int, ...], turn: int) -> Scored:
+        stock = VllmBackend(client, f"{salt}/{turn}/{end}")
+        return await stock.score(prompt, shared + end, "self-test", 0)
+
+    try:
+        alone = [await score(end, 0) for end in ends]
+        beside = await asyncio.gather(*(score(end, turn) for turn in (1, 2) for end in ends))
+    except (EngineError, EngineGenerateError):
+        return  # what is wrong with scoring is told where somebody scores
+    begin = [replace(each, token_logprobs=each.token_logprobs[: len(shared)]) for each in alone]
+    name = client.vllm_config.model_config.model
+    if fault := _difference("bfloat16", begin[:1], begin[1:]):
+        problem = f"the model reads a prompt in both directions ({fault} by what follows)"
+        raise InputError(f"{problem}; nothing in it can be scored", file=name)
+    if fault := _difference("bfloat16", alone * 2, beside):
+        problem = (
+            f"vLLM computes wrong numbers where it computes several requests at once ({fault})"
+        )
+        raise InputError(f"{problem}; nothing can be scored here", file=name)
 
 
 async def _enable_output_rows(client: EngineClient) -> bool:
@@ -118,7 +154,7 @@ async def _compare_rows(client: EngineClient, rank: int) -> str | None:
             measured.append(await ours.score(prompt, output, "self-test", rank))
     except (EngineError, EngineGenerateError) as error:
         return f"the self-test failed: {error}"
-    return _difference(client, expected, measured)
+    return _difference(engine_precision(client.vllm_config), expected, measured)
 
 
 async def _compare_tails(client: EngineClient, rank: int, *, output_rows: bool) -> str | None:
@@ -147,7 +183,7 @@ async def _compare_tails(client: EngineClient, rank: int, *, output_rows: bool) 
         return f"the self-test failed: {error}"
     if measured[-1].n_reused != len(prefix):
         return f"{measured[-1].n_reused} of {len(prefix)} tokens were shared"
-    return _difference(client, expected, measured)
+    return _difference(engine_precision(client.vllm_config), expected, measured)
 
 
 def _sample(client: EngineClient) -> tuple[random.Random, int, str]:
@@ -158,9 +194,9 @@ def _sample(client: EngineClient) -> tuple[random.Random, int, str]:
 
 
 def _difference(
-    client: EngineClient, expected: Sequence[Scored], measured: Sequence[Scored]
+    precision: str, expected: Sequence[Scored], measured: Sequence[Scored]
 ) -> str | None:
-    rule = rounding(engine_precision(client.vllm_config))
+    rule = rounding(precision)
     if rule.name == "float32":
         rule = replace(rule, worst=_EXACT)
     else:

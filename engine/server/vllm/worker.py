@@ -34,6 +34,8 @@ SHARED_TAILS_METHOD = "jostle_shared_tails"
 SEEDED_DRAWS_METHOD = "jostle_seeded_draws"
 """Names of the worker methods for `collective_rpc`."""
 
+_START = "_jostle_started_on"
+
 
 def register() -> None:
     """Entry point `vllm.general_plugins`: gives the workers their methods, the engine its bound.
@@ -149,25 +151,68 @@ def _tell(groups: Sequence[Any], fault: str | None) -> None:
 
 
 def _load(worker: Any, path: str, adapter: str | None) -> None:
-    model = worker.model_runner.get_model()
+    model, config = worker.model_runner.get_model(), worker.vllm_config.model_config
+    if not hasattr(worker, _START):
+        setattr(worker, _START, config.model)  # which vLLM changes with each load
     _forget_interrupted_load(model)
-    tied = bool(getattr(worker.vllm_config.model_config.hf_config, "tie_word_embeddings", False))
-    with quiet_load(type(getattr(model, "lm_head", None)).__name__ if tied else None):
+    unloaded: set[str] = set()
+    with _packed_experts(model), _quiet_load(unloaded):
         if adapter is None:
             worker.reload_weights(weights_path=path)
         else:
             tensors = merged(_tensors(worker, model, path), Path(adapter), worker.device)
             worker.reload_weights(weights_iterator=tensors)
     _repack_tied_head(model)
+    left = sorted(unloaded & {type(layer).__name__ for layer in _with_own_weights(model, config)})
+    if left and not _same_folder(path, getattr(worker, _START)):  # they are what they were then
+        raise RuntimeError(
+            f"vLLM did not load {', '.join(left)} of this model, whose loader writes past what a "
+            "reload notices; start the engine on these weights"
+        )
 
 
 @contextlib.contextmanager
-def quiet_load(tied_head: str | None) -> Iterator[None]:
+def _packed_experts(model: Any) -> Iterator[None]:
+    """Has the experts that arrive packed, as those before were.
+
+    The CPU kernels multiply with packed experts. vLLM packs them where it makes a layer's kernel,
+    once; what arrives later would lie unpacked where the kernel expects it packed.
+    """
+    kernels = []
+    for module in model.modules():
+        method: Any = getattr(module, "quant_method", None)
+        weight = getattr(module, "w13_weight", None)
+        if hasattr(method, "moe_kernel") and weight is not None and weight.device.type == "cpu":
+            kernels.append((method, method.moe_kernel))
+            method.moe_kernel = None
+    try:
+        yield
+    finally:
+        for method, kernel in kernels:
+            if method.moe_kernel is None:  # nothing arrived
+                method.moe_kernel = kernel
+
+
+def _with_own_weights(model: Any, config: Any) -> Iterator[Any]:
+    """The modules that hold weights themselves, but for a head that shares the embeddings'."""
+    tied = bool(getattr(config.hf_text_config, "tie_word_embeddings", False))
+    for name, module in model.named_modules():
+        if tied and name.rpartition(".")[2] == "lm_head":
+            continue
+        if any(each is not None for each in module._parameters.values()):
+            yield module
+
+
+def _same_folder(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
+
+
+@contextlib.contextmanager
+def _quiet_load(unloaded: set[str]) -> Iterator[None]:
     """Keeps back what vLLM warns of at every good load: one line for all tensors that are cast.
 
     Args:
-        tied_head: Class of an output projection that gets no weights of its own; None: there is
-            none, and whatever is left without weights is told.
+        unloaded: Gets the classes of the layers that no weights came for.
     """
     casts: dict[str, int] = {}
 
@@ -179,11 +224,14 @@ def quiet_load(tied_head: str | None) -> Iterator[None]:
         casts[kinds] = casts.get(kinds, 0) + 1
         return False
 
-    def is_tied_head(record: logging.LogRecord) -> bool:
-        return record.msg != UNLOADED_WARNING[1] or record.args != (tied_head,)
+    def is_unloaded(record: logging.LogRecord) -> bool:
+        if record.msg != UNLOADED_WARNING[1] or not isinstance(record.args, tuple):
+            return True
+        unloaded.add(str(record.args[0]))
+        return False
 
     with contextlib.ExitStack() as stack:
-        for name, keep in ((CAST_WARNING[0], is_cast), (UNLOADED_WARNING[0], is_tied_head)):
+        for name, keep in ((CAST_WARNING[0], is_cast), (UNLOADED_WARNING[0], is_unloaded)):
             source = logging.getLogger(name)
             source.addFilter(keep)
             stack.callback(source.removeFilter, keep)
@@ -193,12 +241,15 @@ def quiet_load(tied_head: str | None) -> Iterator[None]:
 
 
 def _tensors(worker: Any, model: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The tensors of a checkpoint as vLLM would read them itself."""
+    """The tensors of a checkpoint as vLLM would read them itself, under transformers' names."""
     from vllm.model_executor.model_loader import get_model_loader
 
     config = copy.copy(worker.vllm_config.model_config)
     config.model, config.model_weights, config.revision = path, "", None
-    loader: Any = get_model_loader(worker.vllm_config.load_config)
+    load = copy.copy(worker.vllm_config.load_config)
+    if load.load_format == "auto":  # it would take Mistral's own files where both are there
+        load.load_format = "hf"
+    loader: Any = get_model_loader(load)
     return iter(loader.get_all_weights(config, model))
 
 

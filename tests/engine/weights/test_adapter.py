@@ -244,6 +244,28 @@ def test_matrices_that_do_not_fit(
     assert problem in error.problem
 
 
+def test_what_is_no_module_in_memory_needs_no_pair(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """Experts that are one parameter there, and layers that draft tokens."""
+    copy = Path(shutil.copytree(base, tmp_path / "base"))
+    file = copy / "model.safetensors"
+    more = ("mtp.layers.0.q_proj", "model.layers.1.q_proj", "model.layers.0.experts.0.down_proj")
+    tensors = load_file(file) | {f"{name}.weight": torch.zeros(2, 2) for name in more}
+    save_file(tensors, file, metadata={"format": "pt"})
+    check_adapter(adapter, adapter_manifest(adapter, copy), copy)
+    held = load_file(adapter / ADAPTER_WEIGHTS)
+    for half in ("A", "B"):  # where one expert has a pair, all have
+        name = f"base_model.model.model.layers.0.experts.1.down_proj.lora_{half}.weight"
+        held[name] = torch.zeros((4, 2) if half == "A" else (2, 4))
+    save_file(held, adapter / ADAPTER_WEIGHTS)
+    tensors["model.layers.0.experts.1.down_proj.weight"] = torch.zeros(2, 2)
+    save_file(tensors, file, metadata={"format": "pt"})
+    error = refusal(adapter, copy)
+    assert error.record == f"{more[2]}.weight"
+    assert "no pair for it" in error.problem
+
+
 def test_an_adapter_for_more_layers_than_there_are(base: Path, tmp_path: Path) -> None:
     folder = save_adapter(base, tmp_path / "adapter")
     tensors = load_file(folder / ADAPTER_WEIGHTS)
@@ -294,11 +316,13 @@ def test_the_digest_of_a_base_follows_its_files(base: Path, tmp_path: Path) -> N
     (copy / MANIFEST_NAME).write_text(manifest.model_dump_json())
     assert base_digest(copy) == digest, "the manifest's digests are the files'"
     (copy / MANIFEST_NAME).unlink()
+    shutil.copy(copy / "model.safetensors", copy / "consolidated.safetensors")
+    assert base_digest(copy) == digest, "the same weights in Mistral's format"
     with (copy / "model.safetensors").open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"\x01")
     assert base_digest(copy) != digest
-    with pytest.raises(InputError, match="no safetensors"):
+    with pytest.raises(InputError, match=r"holds no model\.safetensors"):
         base_digest(tmp_path)
 
 

@@ -157,14 +157,28 @@ def test_live_names_may_lack_the_prefix_of_the_base_model(checkpoints: Copy) -> 
     assert refusal(new, live).problem == "the tensor is missing"
 
 
-def test_buffers_of_older_files_are_no_weights(checkpoints: Copy) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.h.0.attn.bias",
+        "mtp.layers.0.mlp.up_proj.weight",
+        "model.mtp_block.0.norm.weight",
+        "model.layers.1.eh_proj.weight",  # the model has one layer
+    ],
+)
+def test_what_transformers_passes_over_is_no_weight(checkpoints: Copy, name: str) -> None:
     live, new = checkpoints(False)
-    old = {
-        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4),
-        "model.h.0.attn.bias": torch.ones(1, 1, 8, 8),
-    }
-    change_tensors(live, lambda tensors: tensors.update(old))
+    change_tensors(live, lambda tensors: tensors.update({name: torch.ones(4)}))
     check_checkpoint(new, make_manifest(new), live)
+    check_checkpoint(live, make_manifest(live), new)
+
+
+def test_a_tower_has_layers_of_its_own(checkpoints: Copy) -> None:
+    live, new = checkpoints(False)
+    name = "vision_tower.layers.1.norm.weight"
+    change_tensors(live, lambda tensors: tensors.update({name: torch.ones(4)}))
+    assert refusal(new, live).record == name
 
 
 def test_the_same_weights_in_another_format_beside_them(checkpoints: Copy) -> None:
@@ -210,7 +224,9 @@ def test_what_does_not_change_the_meaning_of_weights_may_differ(checkpoints: Cop
     live, new = checkpoints(True)
     trained = {"output_router_logits": True, "router_aux_loss_coef": 0.01}  # by TRL
     named = {"transformers_version": "4.0.0", "_name_or_path": "x"}
-    change_config(new, use_cache=False, eos_token_id=7, **named, **trained)
+    change_config(new, use_cache=False, eos_token_id=7, attention_dropout=0.1, **named, **trained)
+    for folder in (live, new):
+        change_config(folder, id2label={"0": "a", "1": "b"})
     check_checkpoint(new, make_manifest(new), live)
 
 

@@ -17,7 +17,7 @@ import pytest
 from datasets import Dataset  # type: ignore[import-untyped]
 from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 from transformers.integrations import integration_utils
 from trl.trainer.sft_config import SFTConfig
@@ -352,6 +352,18 @@ def test_a_base_in_few_bits_is_warned_of(
         )
         reload._close()
         assert ("loaded in 4 or 8 bits" in caplog.text) is bool(bits)
+
+
+def test_an_adapter_that_no_engine_could_merge_is_told_at_once(base: Path) -> None:
+    file = base / "model.safetensors"
+    tensors = load_file(file)
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora)
+    save_file({f"language_model.{name}": tensors[name] for name in tensors}, file)
+    with pytest.raises(InputError, match=r"q_proj: has no weight of its name in the model's files"):
+        HotReload("http://one").on_train_begin(
+            None, None, None, model=model, processing_class=make_tokenizer()
+        )
 
 
 @pytest.mark.parametrize(

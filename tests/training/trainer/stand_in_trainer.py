@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from engine.files import write_json
+from engine.files import read_json, write_json
 from engine.process.lifetime import die_with
 from engine.weights.manifest import Probe, file_digest
-from training.tables.record_files import read_json
 from training.trainer.resume import CheckpointMarker, fingerprint, mark_checkpoint
 from training.trainer.trainer_process import TrainJob, TrainProgress, TrainResult
 

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import ANY
 
+import peft
 import pytest
 import torch
+from peft import get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.integrations import deepspeed
 
-from engine.errors import TrainingError
+from engine.errors import InputError, TrainingError
 from engine.weights.probing import probe_logprobs, text_pairs
 from tests.training.tiny import make_tiny_model, make_tokenizer, save_tiny_model
 from training.config.run_config import LoraConfig, TrainConfig
+from training.trainer import trained_model
 from training.trainer.trained_model import (
     cast,
+    check_mergeable,
     copied,
     gather_state,
     is_sharded,
@@ -84,7 +89,7 @@ def spread_by_zero3(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         parameter.data = torch.empty(0)
     gathered: list[int] = []
 
-    @contextmanager
+    @contextlib.contextmanager
     def gather(parameters: list[Any]) -> Iterator[None]:
         for parameter in parameters:
             gathered.append(id(parameter))
@@ -186,6 +191,51 @@ def test_a_cast_model_is_the_one_that_transformers_loads(
         same(copied(dict(getattr(ours, kind)())), copied(dict(getattr(theirs, kind)())))
     assert {each.dtype for each in ours.parameters()} == {torch.bfloat16, torch.float32}
     assert {each.dtype for each in ours.buffers()} == {torch.float32}
+
+
+@pytest.mark.parametrize("base_is_here", [True, False])
+def test_a_processor_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base_is_here: bool
+) -> None:
+    """Without its config vLLM would not start the checkpoint of a model that takes images."""
+    base, folder = tmp_path / "base", tmp_path / "saved"
+    save_tiny_model(base, tied=True)
+    (base / "preprocessor_config.json").write_text("{}")
+    model: Any = AutoModelForCausalLM.from_pretrained(base)
+    if not base_is_here:
+        monkeypatch.setattr(trained_model, "local_folder", lambda name: base)
+    save_model_files(
+        model, folder, str(base) if base_is_here else "of/hub", tokenizer=make_tokenizer()
+    )
+    assert (folder / "preprocessor_config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("targets", "renamed", "message"),
+    [
+        (["q_proj"], False, None),
+        (
+            ["q_proj"],
+            True,
+            r"layers.0.self_attn.q_proj: has no weight of its name in the model's files",
+        ),
+        (["embed_tokens"], False, r"embed_tokens: is an embedding"),
+    ],
+)
+def test_an_adapter_that_no_engine_could_merge(
+    tmp_path: Path, targets: list[str], renamed: bool, message: str | None
+) -> None:
+    save_tiny_model(tmp_path, tied=False)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    if renamed:  # as those of Gemma 3 are, of 4B and more
+        file = tmp_path / "model.safetensors"
+        tensors = load_file(file)
+        save_file({f"language_model.{name}": tensors[name] for name in tensors}, file)
+    adapted = get_peft_model(model, peft.LoraConfig(target_modules=targets, task_type="CAUSAL_LM"))
+    expected = pytest.raises(InputError, match=message) if message else contextlib.nullcontext()
+    for base in (str(tmp_path), ""):
+        with expected if base or "embedding" in str(message) else contextlib.nullcontext():
+            check_mergeable(adapted, base)
 
 
 @pytest.mark.parametrize("base_is_here", [True, False])

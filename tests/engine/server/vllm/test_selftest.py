@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from engine.errors import InputError
 from engine.questions.backend import Scored
 from engine.server.vllm import selftest
 from engine.server.vllm.vllm_backend import NONE, Extensions
@@ -17,7 +19,8 @@ from engine.server.vllm.worker import SEEDED_DRAWS_METHOD
 class Engine:
     """Says yes to everything; `off` is what each token of a scored pair is moved by with ours.
 
-    By the last of its ranks, that is; the others move nothing.
+    By the last of its ranks, that is; the others move nothing. `both_ways` is how far what an
+    output ends with moves what comes before, `company` what else is computed at once.
     """
 
     def __init__(self, dtype: str, off: list[float], *, v2: bool = False, n_ranks: int = 1) -> None:
@@ -27,12 +30,16 @@ class Engine:
             use_v2_model_runner=v2,
             speculative_config=None,
             kv_transfer_config=None,
-            model_config=SimpleNamespace(dtype=f"torch.{dtype}", get_vocab_size=lambda: 1000),
+            model_config=SimpleNamespace(
+                model="some/model", dtype=f"torch.{dtype}", get_vocab_size=lambda: 1000
+            ),
             device_config=SimpleNamespace(device_type="cpu"),
         )
         self.asked: list[tuple[Any, ...]] = []
         self.generated: list[int] = []
         self.draws_unfit: str | None = None
+        self.both_ways = self.company = 0.0
+        self.n_running = 0
 
     async def collective_rpc(self, method: str, args: tuple[bool, ...] = ()) -> list[str | None]:
         if method == SEEDED_DRAWS_METHOD:
@@ -52,7 +59,12 @@ class Backend:
         off = self.client.off * len(output)
         wrong = self.ours and group == self.n_replicas - 1
         moved = off[: len(output)] if wrong else [0.0] * len(output)
-        return Scored(tuple(-9.0 - each for each in moved), len(prompt), 0, False)
+        seen = self.client.both_ways * (output[-1] % 7)
+        self.client.n_running += 1
+        await asyncio.sleep(0)
+        seen += self.client.company * (self.client.n_running > 1)
+        self.client.n_running -= 1
+        return Scored(tuple(-9.0 - seen - each for each in moved), len(prompt), 0, False)
 
     async def generate(
         self, prompt: tuple[int, ...], max_tokens: int, end: int, name: str, group: int
@@ -90,6 +102,27 @@ def test_the_v2_runner_is_warmed_up_and_has_rows_of_its_own(
     assert asyncio.run(selftest.enable_extensions(engine)) == Extensions(output_rows=kept)
     assert engine.generated == [0, 1]
     assert [on for _, on in engine.asked] == ([True] if kept else [True, False])
+
+
+@pytest.mark.parametrize(
+    ("fault", "size", "told"),
+    [
+        ("both_ways", 0.002, None),
+        ("both_ways", 2.0, "the model reads a prompt in both directions .* nothing in it can be"),
+        ("company", 0.002, None),
+        ("company", 2.0, "vLLM computes wrong numbers where it computes several requests at once"),
+    ],
+)
+def test_what_gives_wrong_numbers_is_not_served(
+    monkeypatch: pytest.MonkeyPatch, fault: str, size: float, told: str | None
+) -> None:
+    monkeypatch.setattr(selftest, "VllmBackend", Backend)
+    engine: Any = Engine("bfloat16", [0.0])
+    setattr(engine, fault, size)
+    refused = pytest.raises(InputError, match=f"some/model: {told}")
+    with refused if told else contextlib.nullcontext():
+        asyncio.run(selftest.enable_extensions(engine))
+    assert bool(engine.asked) is (told is None)
 
 
 def test_a_rank_that_is_wrong_speaks_for_all(

@@ -106,7 +106,6 @@ def test_what_samples_go_on_from_fills_blocks() -> None:
     client: Any = Client(prompt_rows, flat([(9, -0.5, 1)]))
     client.vllm_config.cache_config = SimpleNamespace(block_size=8)
     backend = VllmBackend(client, "salt", extensions=Extensions(True, True))
-    assert backend.continues
     scored = asyncio.run(backend.score((1, 2, 3), (4, 5, 6), "a pair", 0, continued=True))
     assert scored.token_logprobs == (-4.0, -5.0, -6.0)
     assert (scored.n_submitted, scored.is_greedy) == (8, (True, True, True))

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import vllm
 from vllm.model_executor.model_loader.reload import layerwise
 from vllm.v1.executor import multiproc_executor
@@ -93,20 +94,85 @@ def test_a_load_into_half_precision_is_one_line(caplog: pytest.LogCaptureFixture
             unloaded.warning(patched.UNLOADED_WARNING[1], layer)
         casts.warning("something else")
 
-    with worker.quiet_load("ParallelLMHead"):
+    left: set[str] = set()
+    with worker._quiet_load(left):
         warn()
     assert caplog.messages == [
-        "RMSNorm: Failed to load weights",
         "something else",
         "3 tensors were cast from float32 to bfloat16",
     ]
-    caplog.clear()
-    with worker.quiet_load(None):
-        warn()
-    assert "ParallelLMHead: Failed to load weights" in caplog.messages, "it has weights of its own"
+    assert left == {"ParallelLMHead", "RMSNorm"}
     caplog.clear()
     warn()
     assert len(caplog.messages) == 6, "other loads than ours keep their warnings"
+
+
+class Rotary(torch.nn.Module):
+    """It has a table and nothing to load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.ones(2))
+
+
+class Sinks(torch.nn.Linear):
+    """Its weights are written past their loader."""
+
+
+class FakeWorker:
+    """A worker whose vLLM loads nothing into some layers of its model."""
+
+    def __init__(self, *unloaded: str, tied: bool = False) -> None:
+        model = torch.nn.ModuleDict(
+            {"rotary": Rotary(), "attn": Sinks(2, 2), "lm_head": torch.nn.Linear(2, 2)}
+        )
+        self._unloaded = unloaded
+        self.model_runner = SimpleNamespace(get_model=lambda: model)
+        text = SimpleNamespace(tie_word_embeddings=tied)
+        self.vllm_config = SimpleNamespace(
+            model_config=SimpleNamespace(hf_text_config=text, model="start")
+        )
+
+    def reload_weights(self, weights_path: str) -> None:
+        """What vLLM does with its config, and says of a load."""
+        self.vllm_config.model_config.model = weights_path
+        for layer in self._unloaded:
+            name, message = patched.UNLOADED_WARNING
+            logging.getLogger(name).warning(message, layer)
+
+
+@pytest.mark.parametrize(
+    ("fake", "path", "told"),
+    [
+        (FakeWorker("Sinks", "Rotary"), "other", "vLLM did not load Sinks of this model"),
+        (FakeWorker("Sinks", "Rotary"), "start", None),
+        (FakeWorker("Rotary"), "other", None),
+        (FakeWorker("Linear"), "other", "vLLM did not load Linear of this model"),
+        (FakeWorker("Linear", tied=True), "other", None),
+    ],
+)
+def test_weights_that_vllm_leaves_as_they_were_are_an_error(
+    fake: FakeWorker, path: str, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loader of gpt-oss fills parameters by itself, of which a reload sees nothing."""
+    monkeypatch.setattr(worker, "_repack_tied_head", lambda model: None)
+    with pytest.raises(RuntimeError, match=told) if told else contextlib.nullcontext():
+        worker._load(fake, path, None)
+    worker._load(fake, "start", None)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_experts_that_arrive_are_packed_as_those_before_were(arrives: bool) -> None:
+    """vLLM packs them where it makes their kernel, which it does where there is none yet."""
+    kernel, fresh = object(), object()
+    method = SimpleNamespace(moe_kernel=kernel)
+    layer: Any = torch.nn.Linear(2, 2)
+    layer.quant_method, layer.w13_weight = method, layer.weight
+    with worker._packed_experts(torch.nn.Sequential(layer)):
+        assert method.moe_kernel is None
+        if arrives:
+            method.moe_kernel = fresh
+    assert method.moe_kernel is (fresh if arrives else kernel)
 
 
 @pytest.mark.parametrize("told", [patched.CAST_WARNING, patched.UNLOADED_WARNING])
