@@ -13,7 +13,8 @@ computed once: prompts and outputs of all pairs, originals with their reference 
 "Assisted" ways and the races rank by `engine.design.assisted` instead of plain means, as the column
 `ranking_estimate` of `jostle score` does, but for the value of the 20 x 20 design; the informed
 race knows from all pairs what the others must learn (regression, variance components): what better
-learning could save. Writes its tables into benchmarks/results.
+learning could save. `--design auto` chooses by typical components, which were estimated on these
+tasks among others. Writes its tables into benchmarks/results.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from benchmarks.adaptive_tables import (
     show_designs,
     show_repeats,
 )
-from benchmarks.common.result_file import ResultFile
+from benchmarks.common.result_file import RESULTS, ResultFile
 from benchmarks.common.stored_pairs import Draw, StoredTask, informed, load, values
 from benchmarks.reference_pairs import SECOND, STORED
 from engine.design.assisted import estimate
@@ -40,6 +41,7 @@ from engine.design.entries import RaceConfig
 from engine.design.measurement import Measurement
 from engine.design.race_rules import Estimator
 from engine.variance.analysis import Analysis
+from engine.variance.components import TYPICAL
 from engine.variance.overlap import expected_overlap, top
 from engine.variance.pooling import Pooled, standard_errors
 
@@ -51,8 +53,6 @@ REPEATED = (
     *((4, 4, 1), (8, 8, 1), (6, 6, 2), (10, 7, 2), (10, 10, 2), (10, 10, 5)),
 )
 """Instances, perturbations and instances per perturbation of designs that can be repeated."""
-PILOT = (3, 2)
-"""The design that `auto` learns the components from, the pairs of `--earlier`; not counted."""
 
 
 def plain(_draw: Draw, measured: list[Measurement]) -> Floats:
@@ -107,40 +107,26 @@ class Simulation:
         )
 
     def auto(self, name: str, budgets: Floats, ranks: Sequence[Rank]) -> list[Curve]:
-        """The design chosen for each budget, by the components of a small design of the draw."""
-        relative = [
-            Pooled.of([Analysis.of(each.moves) for each in draw.uniform(*PILOT)]).relative
-            for draw in self.draws
-        ]
+        """The design chosen for each budget by `TYPICAL`, as without `--earlier`."""
         costs = [task.cost for task in self.tasks]
-        spent, labels = [], []
+        designs = [
+            choose_design(
+                costs, TYPICAL, budget, max_instances=self.most, max_perturbations=self.most
+            )
+            for budget in budgets
+        ]
         overlap: list[list[float]] = [[] for _ in ranks]
-        for budget in budgets:
-            chosen = [
-                choose_design(
-                    costs, of_draw, budget, max_instances=self.most, max_perturbations=self.most
-                )
-                for of_draw in relative
-            ]
-            spent.append(np.mean([design.tokens for design in chosen]))
-            sizes = np.array([
-                (design.n_instances, design.n_perturbations, design.instances_per_perturbation)
-                for design in chosen
-            ])  # fmt: skip
-            measured = [
-                draw.uniform(*size) for draw, size in zip(self.draws, sizes.tolist(), strict=True)
-            ]
+        labels = []
+        for design in designs:
+            n, k, r = design.n_instances, design.n_perturbations, design.instances_per_perturbation
+            measured = [(draw, draw.uniform(n, k, r)) for draw in self.draws]
             for rank, of_rank in zip(ranks, overlap, strict=True):
-                both = zip(self.draws, measured, strict=True)
-                of_rank.append(
-                    float(np.mean([self.found(draw, each, rank) for draw, each in both]))
-                )
-            n, k, r = np.median(sizes, axis=0)
-            labels.append(f"{n:g}x{k:g}, {r:g} each")
-        names = (name, f"{name}, assisted")
+                of_rank.append(float(np.mean([self.found(*each, rank) for each in measured])))
+            labels.append(f"{n}x{k}, {r} each")
+        spent = np.array([design.tokens for design in designs])
         return [
-            Curve(each, np.array(spent), np.array(of_rank), tuple(labels))
-            for each, of_rank in zip(names, overlap, strict=False)
+            Curve(each, spent, np.array(of_rank), tuple(labels))
+            for each, of_rank in zip((name, f"{name}, assisted"), overlap, strict=False)
         ]
 
     def race(self, name: str, config: RaceConfig, estimator: Estimator = estimate) -> Curve:
@@ -246,8 +232,9 @@ def main() -> None:
     parser.add_argument("--select", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--halves", type=int, default=20)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    result = ResultFile("adaptive", width=116)
+    result = ResultFile("adaptive", chosen.results, width=116)
     tasks = load(chosen.pairs)
     run = Simulation(tasks, chosen.select, range(chosen.seeds))
     relative = Pooled.of([Analysis.of(task.moves) for task in tasks]).relative

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from benchmarks.common.pairs import MAX_MODEL_LEN, REAL_TASKS
 from benchmarks.common.result_file import RESULTS, ResultFile
+from benchmarks.common.turns import keep_for
 from benchmarks.peers.contenders import Server
 from benchmarks.scoring import warm_up
 from engine.bench.bench_comparison import compare_benches
@@ -173,7 +174,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="jostle-benchmark-"))
-    folder.mkdir(parents=True, exist_ok=True)
+    settings = ("model", "pool", "instances", "perturbations", "seconds", "concurrency")
+    keep_for(folder, {name: getattr(chosen, name) for name in settings})
     design = (f"--instances={chosen.instances}", f"--perturbations={chosen.perturbations}")
     model = str(resolve_model(chosen.model))
     commands = Trial(

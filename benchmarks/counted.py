@@ -28,6 +28,7 @@ from benchmarks.common.pairs import (
     sample_tasks,
 )
 from benchmarks.common.result_file import RESULTS, ResultFile
+from benchmarks.common.turns import keep_for
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.pair_plan import with_shared_prefixes
 from engine.weights.models import resolve_model
@@ -172,6 +173,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder that keeps the references")
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
+    if chosen.keep:
+        settings = ("model", "instances", "perturbations", "seed")
+        keep_for(chosen.keep, {name: getattr(chosen, name) for name in settings})
     config = ScoreConfig(
         n_instances=chosen.instances,
         n_perturbations=chosen.perturbations,

@@ -15,12 +15,14 @@ Stages, in order of what they tell:
 
 A stage that is done is not done again, one that fails is told and the next goes on, and one that
 would not end in time is not begun. After each, `gpu-DEVICE.json` and `.txt` hold all there is.
-Records are kept by device. Without a GPU, `--tiny` tries the script itself in some minutes.
+Records are kept by device, and go on with the same versions and tasks only. Without a GPU, `--tiny`
+tries the script itself in some minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,12 +31,14 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.common.pairs import REAL_TASKS
+from benchmarks.common.turns import keep_for
 from benchmarks.gpu_stages.gpu_demo import DemoStage
 from benchmarks.gpu_stages.gpu_precision import PrecisionStage
 from benchmarks.gpu_stages.gpu_speed import SpeedStage, batches
 from benchmarks.gpu_stages.gpu_stage import Bench, Stage, Variant, find_device, going_on
 from benchmarks.gpu_stages.gpu_tables import print_tables
 from benchmarks.peers.contenders import slug
+from engine.bench.machine_facts import this_machine
 from engine.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -112,7 +116,8 @@ class Session:
             print(f"{name}: not begun, there is no time for it", flush=True)
             return
         started = time.monotonic()
-        record: dict[str, Any] = {"rows": [], "fault": None}
+        today = datetime.date.today().isoformat()
+        record: dict[str, Any] = {"rows": [], "fault": None, "date": today}
 
         def note(row: dict[str, Any]) -> None:
             record["rows"].append(row)
@@ -163,7 +168,14 @@ def report(bench: Bench, results: Path) -> None:
     results.mkdir(parents=True, exist_ok=True)
     file = results / f"gpu-{slug(bench.device.name)}"
     file.with_suffix(".txt").write_text(console.export_text())
-    write_json(file.with_suffix(".json"), {"device": bench.device.name, "stages": known})
+    found = {
+        "command": "python -m benchmarks.gpu",
+        "date": max((record.get("date", "") for record in known.values()), default=""),
+        "machine": this_machine().model_dump(mode="json"),
+        "device": bench.device.name,
+        "stages": known,
+    }
+    write_json(file.with_suffix(".json"), found)
 
 
 def parse_variant(words: str) -> Variant:
@@ -199,6 +211,10 @@ def main() -> None:
     bench = Bench(
         chosen.out, find_device(), chosen.tasks_folder, deadline=deadline, tiny=chosen.tiny
     )
+    folder = chosen.tasks_folder
+    tasks = folder.resolve() if folder.is_dir() else "bundled"
+    versions = this_machine().packages
+    keep_for(bench.out, {"versions": versions, "tasks": tasks, "tiny": chosen.tiny})
     bench.variants = [parse_variant(words) for words in chosen.variant]
     results = chosen.results or (bench.out if chosen.tiny else RESULTS)
     Session(bench, lambda: report(bench, results)).run(names)

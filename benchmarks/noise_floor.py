@@ -29,6 +29,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.common.own_engine import own_engine
 from benchmarks.common.pairs import benchmark_pool
+from benchmarks.common.turns import keep_for
 from benchmarks.peers.padded_backend import PaddedBackend, rounded
 from engine.measures import prompt_uncertainty
 from engine.prompts import PromptBuilder
@@ -172,7 +173,7 @@ def main() -> None:
     folder = str(resolve_model(BUNDLED_MODEL))
     builder = PromptBuilder(AutoTokenizer.from_pretrained(folder), config.prompt, 1 << 20)
     tasks = short_tasks(args.tasks, config, builder)
-    RECORDS.mkdir(parents=True, exist_ok=True)
+    keep_for(RECORDS, {"tasks": args.tasks})
     known = {line[:18].strip(): line for line in RESULT.read_text().splitlines()}
     lines = ["Real tasks, n = k = 2, two originals of each read again", "", HEAD]
     for way in WAYS:

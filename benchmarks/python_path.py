@@ -227,7 +227,7 @@ PARTS = {
 
 
 def take_turn(given: argparse.Namespace) -> Turn:
-    """Scores some tasks that no other turn scores."""
+    """Scores a sample of the tasks, whose seed is the turn's."""
     config = ScoreConfig(
         n_instances=given.instances, n_perturbations=given.perturbations, reference="gold"
     )

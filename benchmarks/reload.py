@@ -3,36 +3,53 @@
     python -m benchmarks.reload [--loads 6] [--starts 2] [--model NAME]
 
 A load is what a round pays: the call of `POST /v1/weights` on a published checkpoint, with its
-checks, verification and the cache reset. A restart is what it would pay otherwise: ending the
-server and starting one on the checkpoint until it is ready. Two checkpoints take turns.
+checks, verification by the probes that a round writes, and the cache reset. A restart is what it
+would pay otherwise: ending the server and starting one on the checkpoint until it is ready. Two
+checkpoints take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common.checkpoints import publish_noise
+from benchmarks.common.pairs import prompt_builder
 from benchmarks.common.result_file import RESULTS, ResultFile
 from engine.client import EngineClient
+from engine.pools.bundled import training_pool
 from engine.process.engine_process import EngineProcess
 from engine.weights.models import resolve_model
+from training.config.run_config import RunConfig
+from training.trainer.training_rows import build_rows, choose_probes
+
+
+def round_probes(model: str) -> list[tuple[Sequence[int], Sequence[int]]]:
+    """Token ids of the probes that a round writes which has chosen tasks of the bundled pool."""
+    config, pool = RunConfig(), training_pool()
+    chosen = random.Random(0).sample(range(len(pool)), config.select.n_tasks)
+    builder = prompt_builder(model, config.score)
+    probes = choose_probes(build_rows([pool[index] for index in chosen], builder, config).frame)
+    return [(probe.prompt_token_ids, probe.completion_token_ids) for probe in probes]
 
 
 def make_checkpoints(model: str, root: Path) -> dict[str, Path]:
-    """Two published checkpoints by version: the model with a little noise, as training leaves."""
+    """Two published checkpoints by version: the model with a little noise, and a round's probes."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    pairs = round_probes(model)
     tokenizer = AutoTokenizer.from_pretrained(model)
     checkpoints: dict[str, Path] = {}
     for seed in (1, 2):
         changed = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         checkpoint, manifest = publish_noise(
-            changed, tokenizer, Path(model), root, seed, scale=0.02
+            changed, tokenizer, Path(model), root, seed, scale=0.02, pairs=pairs
         )
         checkpoints[manifest.version] = checkpoint
     return checkpoints

@@ -26,6 +26,7 @@ from typing import Any
 
 from benchmarks.common.pairs import prompt_builder
 from benchmarks.common.result_file import RESULTS, ResultFile
+from benchmarks.common.turns import keep_for
 from benchmarks.python_path import WARM_UP, made_up_llm, measure
 from engine.bench.repeats import t_quantile
 from engine.bench.synthetic_tasks import synthetic_tasks
@@ -79,6 +80,13 @@ def exponent(values: Sequence[float], costs: Sequence[float]) -> tuple[float, fl
     return slope, t_quantile(freedom) * error
 
 
+def seeds(axis: str, value: int, repeats: int) -> range:
+    """Of the warm-up and each repeat. No two values share one: texts that are known are cheap."""
+    values = [(each, n) for each in AXES for n in AXES[each]]
+    first = values.index((axis, value)) * (repeats + 1)
+    return range(first, first + repeats + 1)
+
+
 Costs = dict[int, dict[str, float]]
 """Of each part and the number of pairs, by the value of an axis."""
 
@@ -96,7 +104,9 @@ async def grow(llm: Any, builder: PromptBuilder, axis: str, repeats: int) -> Cos
         shape = Shape(prompt_tokens=given.prompt, output_tokens=given.output)
         warm_up, *drawn = (
             synthetic_tasks(n_tasks, given.instances, shape, seed, builder)
-            for seed, n_tasks in enumerate([WARM_UP, *[given.tasks] * repeats])
+            for seed, n_tasks in zip(
+                seeds(axis, value, repeats), [WARM_UP, *[given.tasks] * repeats], strict=True
+            )
         )
         runs = [await measure(llm, config, tasks, warm_up) for tasks in drawn]
         found[value] = {part: median(run[part] for run in runs) for part in (*PARTS, "pairs")}
@@ -166,6 +176,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder that keeps each axis")
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
+    if chosen.keep:
+        keep_for(chosen.keep, {"model": chosen.model, "repeats": chosen.repeats})
     # First: the largest memory of a child is at least that of its parent.
     over_http = pool_over_http(chosen.pool) if chosen.pool else None
     builder = prompt_builder(str(resolve_model(chosen.model)), ScoreConfig())
@@ -184,7 +196,6 @@ def main() -> None:
         llm = llm or made_up_llm(chosen.model)
         found[axis] = loop.run_until_complete(run(axis))
         if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, found[axis])
     result = ResultFile("scaling", chosen.results)
     figures = show(found, result)

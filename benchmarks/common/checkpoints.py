@@ -23,8 +23,9 @@ def publish_noise(
     *,
     names: Sequence[str] = ("",),
     scale: float = 0.05,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]] = (),
 ) -> tuple[Path, Manifest]:
-    """Add noise to a model and publish it, with a probe pair of its own log-probabilities.
+    """Add noise to a model and publish it, with probes of its own log-probabilities.
 
     Args:
         model: A causal language model of transformers, in float32; it is changed.
@@ -34,6 +35,7 @@ def publish_noise(
         seed: Of the noise; also the round that the checkpoint says it is of.
         names: Parts of the names of the parameters that change.
         scale: Standard deviation of the noise, relative to the parameter's own.
+        pairs: See `as_trained`.
     """
     import torch
 
@@ -45,7 +47,7 @@ def publish_noise(
     work, checkpoint = root / f"work-{seed}", root / f"checkpoint-{seed}"
     model.save_pretrained(work)
     tokenizer.save_pretrained(work)
-    result = as_trained(model, tokenizer, base, work)
+    result = as_trained(model, tokenizer, base, work, pairs)
     return checkpoint, publish(result, checkpoint, round_index=seed)
 
 

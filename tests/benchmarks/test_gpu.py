@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 from benchmarks.common.floor import Rates, model_sizes
 from benchmarks.common.pairs import BenchmarkPairs
 from benchmarks.common.random_model import weight_bytes
-from benchmarks.gpu import STAGES, Session, parse_variant, report
+from benchmarks.gpu import STAGES, Session, main, parse_variant, report
 from benchmarks.gpu_stages.gpu_pairs import steady
 from benchmarks.gpu_stages.gpu_precision import compare, differences, try_load, try_sleep
 from benchmarks.gpu_stages.gpu_speed import SpeedStage
@@ -270,6 +272,32 @@ def test_records_of_one_device_are_not_those_of_another(tmp_path: Path) -> None:
     benches = [Bench(tmp_path, device, tiny=tiny) for device, tiny in (*kinds, (kinds[0][0], True))]
     benches[0].write("small", {"rows": [], "fault": None})
     assert [bench.read("small") is not None for bench in benches] == [True, False, False]
+
+
+def test_records_go_on_with_the_same_tasks_only_and_tell_day_and_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    for name in ROWS:
+        monkeypatch.setitem(STAGES, name, partial(lambda name, _: FakeStage(name, events), name))
+    monkeypatch.setattr("benchmarks.gpu.find_device", lambda: Device("Some GPU 80GB", None))
+
+    def run(stages: str, tasks: Path) -> None:
+        folders = [f"--out={tmp_path / 'out'}", f"--results={tmp_path}", f"--tasks-folder={tasks}"]
+        monkeypatch.setattr("sys.argv", ["gpu", f"--stages={stages}", *folders])
+        main()
+
+    run("precision", Path("no such folder"))
+    run("precision,demo", Path("no such folder"))
+    assert [event for event in events if event.startswith("work")] == [
+        "work precision",
+        "work demo",
+    ]
+    found = json.loads((tmp_path / "gpu-some-gpu-80gb.json").read_text())
+    assert found["date"] == found["stages"]["demo"]["date"]
+    assert "jostle" in found["machine"]["packages"]
+    with pytest.raises(SystemExit, match="holds answers of other settings"):
+        run("demo", tmp_path)
 
 
 @pytest.mark.parametrize("tiny", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -90,16 +91,17 @@ def test_every_setting_is_scored_and_shown(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(laboratory, "load_model", lambda: (model, tokenizer))
     texts = ("say color of sky or grass", "reverse the word that is next", "what is red and green")
     pool = Pool([make_task(f"t-{at}", text) for at, text in enumerate(texts)], "made up")
-    monkeypatch.setattr(perturbations, "training_pool", lambda: pool)
+    monkeypatch.setattr(perturbations, "evidence_pool", lambda name: SimpleNamespace(pool=pool))
     monkeypatch.setattr(perturbations, "SETTINGS", dict(list(perturbations.SETTINGS.items())[:4]))
-    perturbations.collect(tmp_path, 600.0)
-    perturbations.collect(tmp_path, 600.0)
-    perturbations.write(tmp_path, tmp_path / "all.parquet")
+    monkeypatch.setattr(perturbations, "ASKED", {"bundled": tuple(perturbations.SETTINGS)})
+    perturbations.collect("bundled", tmp_path, 600.0)
+    perturbations.collect("bundled", tmp_path, 600.0)
+    perturbations.write("bundled", tmp_path, tmp_path / "all.parquet")
     frame = pl.read_parquet(tmp_path / "all.parquet")
     assert frame.height == 4 * 3 * 4 * 11  # settings, tasks, instances, prompts
     assert frame["setting"].unique(maintain_order=True).to_list() == list(perturbations.SETTINGS)
     console = Console(file=io.StringIO(), record=True, width=perturbations.WIDTH)
-    tables.show_settings(frame, console)
+    tables.show_settings(frame, "bundled", console, level=0.995)
     grids = tables.grids_of(frame.filter(pl.col("setting") == "defaults"))
     tables.show_measures(grids, "made up", console)
     text = console.export_text()
