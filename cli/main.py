@@ -215,12 +215,13 @@ def _describe_validation(error: ValueError) -> str | None:
         return None
     from pydantic import ValidationError
 
+    from engine.validation import first_fault
+
     if not isinstance(error, ValidationError):
         return None
-    first, *others = error.errors()
-    field = ".".join(str(part) for part in first["loc"])
-    more = f" (and {len(others)} more)" if others else ""
-    return str(InputError(first["msg"] + more, file=error.title, field=field or None))
+    problem, field = first_fault(error)
+    more = f" (and {others} more)" if (others := error.error_count() - 1) else ""
+    return str(InputError(problem + more, file=error.title, field=field))
 
 
 if __name__ == "__main__":

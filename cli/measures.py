@@ -53,8 +53,7 @@ def measures(
     from engine.files import check_output
     from engine.measures.compute import compute_measures
     from engine.measures.measure_registry import INPUTS
-    from training.tables.record_files import write_parquet
-    from training.tables.table_files import read_table
+    from training.tables.table_files import read_table, write_parquet
 
     if output is not None:
         if output.suffix != ".parquet":

@@ -47,9 +47,9 @@ def sweep(
         result = run_sweep(
             read_config(config, overrides or ()), names, numbers, chosen, progress, run_config
         )
-    console.print(curve_table(result.points))
-    if result.differences:
-        console.print(difference_table(result.differences))
+    console.print(curve_table(result["curves"], len(numbers)))
+    if differences := result["differences"]:
+        console.print(difference_table(differences))
     page = chosen / "compare.html"
     Comparison([chosen]).write(page)
     where = f"Compared  {page}\nRecords   {chosen}"

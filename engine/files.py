@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from engine.errors import InputError
 from engine.tasks import Record
+from engine.unicode_text import other_encoding, without_mark
 from engine.validation import first_fault
 
 _R = TypeVar("_R", bound=Record)
@@ -150,6 +151,28 @@ def write_json(path: Path, values: Any) -> None:
     """Write JSON whole or not at all; NaN and infinity are refused (`ValueError`)."""
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, text.encode() + b"\n")
+
+
+def read_json(path: Path, kind: type[_R], otherwise: str = "") -> _R:
+    """A record from a JSON file.
+
+    Args:
+        otherwise: What to say first of a file that does not follow the record's schema.
+
+    Raises:
+        InputError: If the file is missing, cannot be read or does not follow the schema.
+    """
+    try:
+        raw = path.read_bytes()
+        return kind.model_validate_json(without_mark(raw))
+    except FileNotFoundError as error:
+        raise InputError("the file is missing", file=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
+    except ValidationError as error:
+        problem, field = first_fault(error)
+        problem = ": ".join(filter(None, (otherwise, other_encoding(raw) or problem)))
+        raise InputError(problem, file=path, field=field) from error
 
 
 def sync_file(path: Path) -> None:

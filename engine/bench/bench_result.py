@@ -7,17 +7,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from pydantic import ValidationError
-
 from engine.bench.figures import Figures
 from engine.bench.machine_facts import Machine
 from engine.bench.pool_times import PoolTimes
 from engine.bench.repeats import Repeated, repeated
 from engine.bench.workload import Load, Timing, Workload
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError
+from engine.files import read_json
 from engine.protocol.weights_state import WeightsState
 from engine.tasks import Record
-from engine.validation import first_fault
 
 
 class Reading(Record):
@@ -147,11 +145,4 @@ def read_bench(path: Path) -> BenchResult:
     Raises:
         InputError: If it cannot be read, or `jostle bench` has not written it.
     """
-    try:
-        return BenchResult.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
-    except ValidationError as error:
-        problem, field = first_fault(error)
-        problem = f"is not what jostle bench writes: {problem}"
-        raise InputError(problem, file=path, field=field) from error
+    return read_json(path, BenchResult, "is not what jostle bench writes")

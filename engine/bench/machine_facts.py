@@ -19,7 +19,6 @@ class Machine(Record):
     Attributes:
         cpu: Name of the processor.
         cores: Cores that this process may use.
-        memory_gb: Memory, in 10^9 bytes; null where the system does not tell.
         gpus: Names of the NVIDIA GPUs.
         system: Operating system and kernel.
         python: Version of Python.
@@ -28,7 +27,6 @@ class Machine(Record):
 
     cpu: str
     cores: int
-    memory_gb: float | None
     gpus: tuple[str, ...]
     system: str
     python: str
@@ -44,7 +42,6 @@ def this_machine() -> Machine:
     return Machine(
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)),
-        memory_gb=_memory(),
         gpus=tuple(gpu.name for gpu in visible_gpus()),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -59,10 +56,3 @@ def _cpu() -> str:
         text = ""
     names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
     return names[0] if names else platform.machine()
-
-
-def _memory() -> float | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    except (OSError, ValueError):
-        return None

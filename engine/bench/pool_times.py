@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.bench.repeats import Repeated
+from engine.pools.estimate import time_in_words
 from engine.tasks import Record
 
 RACE_SHARE = 0.5
@@ -16,7 +17,6 @@ class PoolTimes(Record):
         pool: Where it is from.
         tasks: Its tasks.
         pairs: Pairs of a scoring, original prompts included.
-        tasks_per_second: The rate that comes to.
         scoring: Seconds of a scoring by the design that was measured.
         margin: Share of it by which a repeat of the measurement may move it, see
             `engine.bench.repeats.Repeated`; None without repeats.
@@ -30,7 +30,6 @@ class PoolTimes(Record):
     pool: str
     tasks: int
     pairs: int
-    tasks_per_second: float
     scoring: float
     margin: float | None
     race_tokens: int
@@ -55,7 +54,6 @@ class PoolTimes(Record):
             pool=pool,
             tasks=tasks,
             pairs=pairs,
-            tasks_per_second=tasks / seconds,
             scoring=seconds,
             margin=None if rate.margin is None else rate.margin / rate.mean,
             race_tokens=round(RACE_SHARE * seconds * tokens),
@@ -65,17 +63,11 @@ class PoolTimes(Record):
     def in_words(self) -> list[str]:
         """A line of each."""
         about = "" if self.margin is None else f", give or take {self.margin:.0%}"
-        run = "" if self.run is None else f"about {_duration(self.run)} for "
+        run = "" if self.run is None else f"about {time_in_words(self.run)} for "
         return [
             f"{self.pool}: {self.tasks:,} tasks, {self.pairs:,} pairs; starts not counted:",
-            f"  scoring  about {_duration(self.scoring)}{about}",
-            f"  race     about {_duration(self.race)} with --budget {self.race_tokens}, half of "
-            "that scoring's",
+            f"  scoring  about {time_in_words(self.scoring)}{about}",
+            f"  race     about {time_in_words(self.race)} with --budget {self.race_tokens}, half "
+            "of that scoring's",
             f"  run      {run}{self.run_words}",
         ]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -8,7 +8,7 @@ instance whose prompt has room for fewer examples.
 
 from __future__ import annotations
 
-from engine.perturb.apply import Perturbation, make_perturbation
+from engine.perturb.apply import Perturbation
 from engine.perturb.base import Change, Shown
 from engine.perturb.compose import PERTURBATIONS, Compose, PerturbationConfig
 from engine.perturb.examples import DropExampleInputs, OrderExamples, ResampleExamples
@@ -33,5 +33,4 @@ __all__ = [
     "Shown",
     "ShuffleWords",
     "Typos",
-    "make_perturbation",
 ]

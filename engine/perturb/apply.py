@@ -43,8 +43,3 @@ class Perturbation:
         if shown is None:
             shown = Shown(len(task.positive_examples), len(task.negative_examples))
         return self.config.perturb(task, Streams(self.seed, task.id, j), shown)
-
-
-def make_perturbation(config: Step, seed: int) -> Perturbation:
-    """The perturbation that the config describes."""
-    return Perturbation(config, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.errors import InputError
 from engine.perturb.base import Shown, show
-from engine.pools.estimate import Estimate
+from engine.pools.estimate import Estimate, time_in_words
 from engine.pools.lengths import Lengths
 from engine.pools.stats import PoolStats
 from engine.prompts import PromptBuilder
@@ -91,19 +91,12 @@ def _estimate(estimate: Estimate) -> list[tuple[str, str]]:
         rows.append(("time", "not estimated: give --pairs-per-second or --url"))
         return rows
     rate = estimate.rate
-    rows.append(("time", f"about {_duration(estimate.seconds)}, the engine's start not included"))
+    time = time_in_words(estimate.seconds)
+    rows.append(("time", f"about {time}, the engine's start not included"))
     rows.append(("", f"at {rate.pairs_per_second:,.1f} pairs/s, {rate.origin}"))
     if estimate.cost is not None:
         rows.append(("cost", f"about {estimate.cost:,.2f}, for that time"))
     return rows
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"
 
 
 def describe_task(task: Task, n_instances: int = 3) -> str:

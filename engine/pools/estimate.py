@@ -192,3 +192,10 @@ def measure_rate(engine: Engine, sample: Sequence[Task], config: ScoreConfig) ->
         raise InputError("no perturbation changes a prompt of the sampled tasks", field="engine")
     origin = f"measured on {pairs} pairs of {len(measured)} tasks in {seconds:.1f} s"
     return Rate(pairs_per_second=pairs / seconds, origin=origin)
+
+
+def time_in_words(seconds: float) -> str:
+    """In seconds, minutes or hours, whichever a person would say."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

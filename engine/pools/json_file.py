@@ -8,10 +8,10 @@ from typing import Any
 
 from engine.errors import InputError
 from engine.pools.checks import Faults, kind
-from engine.pools.encodings import file_encoding
 from engine.pools.json_array import first_value, read_json_array
 from engine.pools.json_text import JsonError
 from engine.pools.rows import Row, read_jsonl
+from engine.unicode_text import file_encoding
 
 
 def read_json(file: Path, faults: Faults) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from engine.pools.encodings import not_utf8, other_encoding
+from engine.unicode_text import not_utf8, other_encoding
 
 
 class JsonError(ValueError):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.files import write_bytes
-from engine.pools.encodings import read_text
 from engine.tasks import id_fault
+from engine.unicode_text import read_text
 
 
 def read_names(file: Path) -> list[str]:

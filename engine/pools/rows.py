@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 from engine.errors import InputError
 from engine.pools.checks import Faults, kind
-from engine.pools.encodings import file_encoding
 from engine.pools.json_text import JsonError, parse_json
 from engine.tasks import Task
-from engine.unicode_text import is_unicode
+from engine.unicode_text import file_encoding, is_unicode
 
 
 class Row(NamedTuple):

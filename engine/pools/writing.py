@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from engine.files import check_output, replacing, write_bytes
 from engine.tasks import Task
 
 _GROUP_BYTES = 8 << 20  # of text in a row group, about
+_GROUP_ROWS = 20_000
 
 
 class Written(NamedTuple):
@@ -79,26 +81,43 @@ def _write_jsonl(tasks: Iterable[Task], path: Path) -> Written:
 
 
 def _write_parquet(tasks: Iterable[Task], path: Path) -> Written:
-    # Not by polars, whose row groups are counted in rows: a thousand large tasks fill the memory.
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
     n_tasks = n_instances = 0
-    group: list[dict[str, Any]] = []
-    filled = 0
-    schema = _schema()
-    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    with parquet_groups(path, _schema()) as write:
         for task in tasks:
             n_tasks += 1
             n_instances += len(task.instances)
-            group.append(task.model_dump())
-            filled += sum(len(one.input) + sum(map(len, one.outputs)) for one in task.instances)
-            filled += len(task.definition)
-            if filled >= _GROUP_BYTES:
-                writer.write_table(pyarrow.Table.from_pylist(group, schema))
-                group, filled = [], 0
-        if group or not n_tasks:
-            writer.write_table(pyarrow.Table.from_pylist(group, schema))
+            letters = sum(len(one.input) + sum(map(len, one.outputs)) for one in task.instances)
+            write(task.model_dump(), len(task.definition) + letters)
     return Written(n_tasks, n_instances)
+
+
+@contextmanager
+def parquet_groups(
+    path: Path, schema: Any, to_table: Callable[[list[dict[str, Any]]], Any] | None = None
+) -> Iterator[Callable[[dict[str, Any], int], None]]:
+    """Takes the rows of a Parquet file, each with its letters; a group has some megabytes of them.
+
+    `to_table` makes a `pyarrow.Table` of rows that are not of the schema as they are.
+    """
+    # Not by polars, whose row groups are counted in rows: a thousand large tasks fill the memory.
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    table = to_table or (lambda rows: pyarrow.Table.from_pylist(rows, schema))
+    group: list[dict[str, Any]] = []
+    filled = 0
+
+    def write(row: dict[str, Any], letters: int) -> None:
+        nonlocal filled
+        group.append(row)
+        filled += letters
+        if filled >= _GROUP_BYTES or len(group) >= _GROUP_ROWS:
+            writer.write_table(table(group))
+            group.clear()
+            filled = 0
+
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        yield write
+        writer.write_table(table(group))
 
 
 def _schema() -> Any:

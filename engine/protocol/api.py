@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Record, Several, Task
@@ -226,15 +226,6 @@ class TaskScore(Record):
     pairs: tuple[PairScore, ...]
     usage: Usage
     answers: dict[str, QuestionAnswer] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_journals(cls, given: Any) -> Any:
-        """What likelihoods alone left empty there."""
-        if isinstance(given, dict):
-            unasked = [name for name in ("disagreement", "labels") if given.get(name, 0) is None]
-            return {name: value for name, value in given.items() if name not in unasked}
-        return given
 
 
 class SkippedTask(Record):

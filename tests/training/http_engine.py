@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import random
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 from engine.measures import perplexity, prediction_probability, prompt_uncertainty
 from engine.prompts import PromptBuilder
@@ -33,6 +32,7 @@ from engine.questions.question import Asked, QuestionRow
 from engine.questions.question_registry import find_question
 from engine.tasks import Task
 from engine.variance.pair_grid import PairGrid
+from tests.engine.http_serving import serving
 from tests.engine.small_tokenizers import gpt2
 from tests.engine.weights.served import SERVED
 
@@ -189,16 +189,5 @@ def http_engine() -> Iterator[HttpEngine]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with serving(Handler) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

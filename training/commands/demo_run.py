@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from engine.pools.estimate import time_in_words
 from engine.variance.overlap import repeat_in_words
 from engine.weights.models import BUNDLED_MODEL, default_context
 from training.commands.launch import run_config
@@ -273,7 +274,7 @@ def _conclude(console: Console, result: DemoResult, seconds: float) -> None:
     records = shown_path(result.folder.path)
     where = f"\nReport    {shown_path(result.report)}\nRecords   {records}"
     console.print(where, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Took      {seconds / 60:.1f} minutes", highlight=False)
+    console.print(f"Took      {time_in_words(seconds)}", highlight=False)
 
 
 def _announce(console: Console, config: RunConfig, pools: Pools, folder: RunFolder) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from engine.files import write_bytes
-from engine.pools.estimate import Rate
+from engine.pools.estimate import Rate, time_in_words
 from engine.weights.models import resolve_model
 from training.commands.launch import make_builder, plan_races, run_config, share_device
 from training.config.config_file import read_config
@@ -60,7 +60,7 @@ def run_from_file(
     console.print(summary_table(rows))
     where = f"Report    {shown_path(report)}"
     console.print(where, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Took      {(time.monotonic() - started) / 60:.1f} minutes", highlight=False)
+    console.print(f"Took      {time_in_words(time.monotonic() - started)}", highlight=False)
     return rows
 
 

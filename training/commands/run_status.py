@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from engine.pools.estimate import time_in_words
 from engine.tasks import Record
 from training.report.display import TITLES, summary_table
 from training.run.progress_file import StepProgress, current_progress
@@ -130,10 +131,10 @@ def status_view(status: RunStatus, *, rounds_before: bool = True) -> Group:
 def _headline(status: RunStatus) -> str:
     path = escape(status.path)
     if status.owner:
-        since = (time.time() - status.owner.started) / 60
+        since = time_in_words(time.time() - status.owner.started)
         return (
             f"{path}: process {status.owner.pid} on {escape(status.owner.host)} has been working "
-            f"on it for {since:.0f} min"
+            f"on it for {since}"
         )
     if status.finished:
         return f"{path}: finished"

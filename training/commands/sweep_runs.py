@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
-from statistics import fmean, stdev
 
 from rich.markup import escape
 from rich.table import Table
@@ -20,13 +20,13 @@ from rich.table import Table
 from engine.errors import InputError
 from engine.files import cannot_write, sync_folder, write_bytes, write_json
 from engine.protocol.engine_calls import Engine
-from engine.tasks import Record
 from engine.validation import validated
 from engine.weights.publishing import link_or_copy
 from training.commands.launch import OpenEngine, open_engine
 from training.config.run_config import RunConfig, TrainConfig, load_config
 from training.report.comparison import Comparison
-from training.report.display import RichProgress, plain_table
+from training.report.display import RichProgress, plain_table, with_interval
+from training.report.report_data import Rows
 from training.run.base_model import base_location
 from training.run.finetune import Train
 from training.run.live_engine import go_back
@@ -34,7 +34,6 @@ from training.run.round_scoring import check_selection
 from training.run.run_folder import RunFolder
 from training.run.run_pools import check_run, check_supply, load_pools
 from training.run.state import RunStep, check_same_run, plan, read_state, save_state
-from training.run.summary import read_summary
 from training.selection import parse_strategy
 from training.tables.lock import RunLock
 
@@ -46,60 +45,6 @@ RunOne = Callable[..., None]
 """`training.commands.launch.run_config`, or what is called in its place."""
 
 
-class CurvePoint(Record):
-    """A point of a learning curve: one strategy after one round, over all seeds.
-
-    Attributes:
-        strategy: Name of the strategy.
-        round: `before`, or `round 0` and so on.
-        tasks_trained: Tasks trained on.
-        seeds: Seeds that have got so far.
-        rouge_l: Mean over seeds.
-        rouge_l_spread: Standard deviation over seeds; none for one seed.
-        exact_match: Mean over seeds.
-        exact_match_spread: Standard deviation over seeds; none for one seed.
-    """
-
-    strategy: str
-    round: str
-    tasks_trained: int
-    seeds: tuple[int, ...]
-    rouge_l: float
-    rouge_l_spread: float | None
-    exact_match: float
-    exact_match_spread: float | None
-
-
-class Difference(Record):
-    """ROUGE-L of a strategy less that of another, after one round.
-
-    Attributes:
-        pair: `STRATEGY less STRATEGY, N tasks`.
-        trained: Tasks trained on.
-        value: Mean over seeds and held-out tasks.
-        low, high, p: See `training.evaluation.bootstrap.crossed_difference`.
-    """
-
-    pair: str
-    trained: int
-    value: float
-    low: float
-    high: float
-    p: float
-
-
-class SweepResult(Record):
-    """Content of `sweep.json`.
-
-    Attributes:
-        points: The learning curves.
-        differences: Of every strategy from `random`, or from the first one.
-    """
-
-    points: tuple[CurvePoint, ...]
-    differences: tuple[Difference, ...] = ()
-
-
 def run_sweep(
     config: RunConfig,
     strategies: Sequence[str],
@@ -107,7 +52,7 @@ def run_sweep(
     folder: Path,
     progress: RichProgress,
     run_one: RunOne,
-) -> SweepResult:
+) -> dict[str, Rows]:
     """Run every strategy with every seed; a sweep that is started again goes on.
 
     Args:
@@ -115,6 +60,10 @@ def run_sweep(
         seeds: Each replaces the seeds of the run, the scoring and the training. The evaluation
             keeps its own, so that all runs are compared on the same tasks and instances.
         folder: Where the run folders go, and `sweep.json`.
+
+    Returns:
+        Content of `sweep.json`: `curves`, and `differences` after every round from `random`, or
+        else from the first strategy; see `training.report.comparison.Comparison`.
 
     Raises:
         InputError: If a strategy is unknown, named twice or needs what is not measured, or a run
@@ -148,8 +97,11 @@ def run_sweep(
                 own = config_of(config, strategy, seed)
                 fork(shared, target, shared_config, own)
                 go(target, own, pools, progress)
-        result = sweep_result(folder, strategies, seeds)
-        write_json(folder / "sweep.json", result.model_dump(mode="json"))
+        first = "random" if "random" in strategies else strategies[0]
+        ordered = [first, *(name for name in strategies if name != first)]
+        runs = Comparison([run_folder(folder, *each).path for each in product(ordered, seeds)])
+        result = {"curves": runs.curves(), "differences": runs.differences(every_round=True)}
+        write_json(folder / "sweep.json", result)
     return result
 
 
@@ -271,70 +223,23 @@ def _needs_base(run: RunFolder, folder: RunFolder) -> bool:
     return any(folder.path.glob("*/state.json"))
 
 
-def sweep_result(folder: Path, strategies: Sequence[str], seeds: Sequence[int]) -> SweepResult:
-    """Learning curves, and differences from the strategy `random`, or else from the first one."""
-    first = "random" if "random" in strategies else strategies[0]
-    ordered = [first, *(name for name in strategies if name != first)]
-    runs = [run_folder(folder, strategy, seed).path for strategy in ordered for seed in seeds]
-    rows = Comparison(runs).differences(every_round=True)
-    return SweepResult(
-        points=learning_curves(folder, strategies, seeds),
-        differences=tuple(Difference(**row) for row in rows),
-    )
-
-
-def learning_curves(
-    folder: Path, strategies: Sequence[str], seeds: Sequence[int]
-) -> tuple[CurvePoint, ...]:
-    """Means and spreads over seeds, by strategy and round."""
-    points = []
-    for strategy in strategies:
-        tables = {seed: read_summary(run_folder(folder, strategy, seed)) for seed in seeds}
-        for index in range(max(len(rows) for rows in tables.values())):
-            rows = {seed: table[index] for seed, table in tables.items() if index < len(table)}
-            rouge = [row.rouge_l for row in rows.values()]
-            exact = [row.exact_match for row in rows.values()]
-            first = next(iter(rows.values()))
-            points.append(
-                CurvePoint(
-                    strategy=strategy,
-                    round=first.name,
-                    tasks_trained=first.tasks_trained,
-                    seeds=tuple(rows),
-                    rouge_l=fmean(rouge),
-                    rouge_l_spread=stdev(rouge) if len(rouge) > 1 else None,
-                    exact_match=fmean(exact),
-                    exact_match_spread=stdev(exact) if len(exact) > 1 else None,
-                )
-            )
-    return tuple(points)
-
-
-def curve_table(points: Sequence[CurvePoint]) -> Table:
-    """The learning curves of a sweep: means over seeds, with their standard deviations."""
-    headings = ("after", "trained on", "ROUGE-L", "exact match", "seeds")
-    table = plain_table("Held-out tasks", "strategy", *headings, left=2)
-    for point in points:
-        table.add_row(
-            escape(point.strategy),
-            point.round,
-            f"{point.tasks_trained} tasks",
-            _with_spread(point.rouge_l, point.rouge_l_spread),
-            _with_spread(point.exact_match, point.exact_match_spread),
-            str(len(point.seeds)),
-        )
+def curve_table(curves: Rows, n_seeds: int) -> Table:
+    """The learning curves of a sweep."""
+    what = f"least to largest of {n_seeds} seeds" if n_seeds > 1 else "95 % intervals over tasks"
+    headings = ("trained on", "ROUGE-L", "exact match")
+    table = plain_table(f"Held-out tasks, {what}", "strategy", *headings, left=2)
+    metrics = [[row for row in curves if row["metric"] == name] for name in headings[1:]]
+    for rows in zip(*metrics, strict=True):
+        values = (with_interval(row["value"], (row["low"], row["high"])) for row in rows)
+        table.add_row(escape(rows[0]["run"]), f"{rows[0]['trained']:g} tasks", *values)
     return table
 
 
-def difference_table(differences: Sequence[Difference]) -> Table:
+def difference_table(differences: Rows) -> Table:
     """Paired differences, with intervals and p."""
     title = "ROUGE-L, paired by seed and held-out task"
     table = plain_table(title, "difference", "mean", "95 % interval", "p")
     for each in differences:
-        between = f"{each.low:+.1f} to {each.high:+.1f}"
-        table.add_row(escape(each.pair), f"{each.value:+.1f}", between, f"{each.p:.3f}")
+        between = f"{each['low']:+.1f} to {each['high']:+.1f}"
+        table.add_row(escape(each["pair"]), f"{each['value']:+.1f}", between, f"{each['p']:.3f}")
     return table
-
-
-def _with_spread(value: float, spread: float | None) -> str:
-    return f"{value:.1f}" if spread is None else f"{value:.1f} \N{PLUS-MINUS SIGN} {spread:.1f}"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
 from engine.files import replacing
+from engine.pools.writing import parquet_groups
 from training.pair_files.kept_columns import fits_none, json_line, unfit
 from training.pair_files.pair_file import PairRow, Survey
 from training.pair_files.scored_pairs import PairResult, TokenValues
-
-_GROUP_BYTES = 8 << 20  # of text in a row group, about
-_GROUP_ROWS = 20_000
 
 RESULT_COLUMNS = ("logprob", "mean_logprob", "n_tokens", "n_prompt_tokens", "is_greedy")
 """What each row gets."""
@@ -78,34 +76,15 @@ class ResultFile:
 
     @contextmanager
     def _parquet(self) -> Iterator[Write]:
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
-        group: list[dict[str, Any]] = []
-        letters = 0
-
-        def flush() -> None:
-            nonlocal letters
-            writer.write_table(self._table(group))
-            group.clear()
-            letters = 0
-
         def write(row: dict[str, Any]) -> None:
-            nonlocal letters
-            group.append(row)
-            letters += sum(len(value) for value in row.values() if isinstance(value, str | list))
-            if letters >= _GROUP_BYTES or len(group) >= _GROUP_ROWS:
-                flush()
+            put(row, sum(len(value) for value in row.values() if isinstance(value, str | list)))
 
-        with (
-            replacing(self._path) as part,
-            closing(pq.ParquetWriter(part, self._schema, compression="zstd")) as writer,
-        ):
+        with replacing(self._path) as part, parquet_groups(part, self._schema, self._table) as put:
             yield write
-            flush()
 
     def _table(self, rows: list[dict[str, Any]]) -> Any:
         """Rows as a `pyarrow.Table`; `InputError` naming the column that does not fit."""
-        import pyarrow as pa
+        import pyarrow as pa  # type: ignore[import-untyped]
 
         columns = []
         for field in self._schema:
@@ -118,7 +97,7 @@ class ResultFile:
     def _with_results(self, kept: Any) -> Any:
         """The schema of the output; it can be written."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         number, count, flag = pa.float64(), pa.int64(), pa.bool_()
         types = {

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from engine.errors import InputError
+from engine.prompts.prompt_config import PromptConfig
 from training.config.run_config import EvaluateConfig, load_config
 from training.evaluation.bootstrap import crossed_difference
 from training.evaluation.evaluator import Evaluation
@@ -43,7 +44,7 @@ class Comparison:
     def __init__(self, paths: Sequence[Path], names: Sequence[str] = ()) -> None:
         self.runs: dict[str, dict[int, RunFolder]] = {}
         held_out: dict[str, Path] = {}
-        evaluated: dict[EvaluateConfig, Path] = {}
+        evaluated: dict[tuple[EvaluateConfig, PromptConfig], Path] = {}
         folders = [RunFolder(run) for path in paths for run in _runs_of(path)]
         for folder, called in zip_longest(folders, names):
             state = read_state(folder)
@@ -52,9 +53,8 @@ class Comparison:
             repeats = self.runs.setdefault(name, {})
             config = load_config(folder.config)
             seed = config.seed
-            evaluated.setdefault(
-                config.evaluate.model_copy(update={"gold_perplexity": False}), folder.path
-            )
+            asked = config.evaluate.model_copy(update={"gold_perplexity": False})
+            evaluated.setdefault((asked, config.score.prompt), folder.path)
             if seed in repeats:
                 problem = f"is another run of {name} with seed {seed}, as {repeats[seed].path}"
                 raise InputError(problem, file=folder.path)
@@ -65,9 +65,14 @@ class Comparison:
             raise InputError(problem, file=second, field="held_out_digest")
         if len(evaluated) > 1:
             (one, first), (other, second), *_ = evaluated.items()
-            field = next(name for name, value in one if getattr(other, name) != value)
-            problem = f"is {getattr(other, field)}, and {getattr(one, field)} in {first}"
-            raise InputError(problem, file=second, field=f"evaluate.{field}")
+            field, value, other_value = next(
+                (f"{part}.{name}", value, getattr(theirs, name))
+                for part, ours, theirs in zip(("evaluate", "score.prompt"), one, other, strict=True)
+                for name, value in ours
+                if getattr(theirs, name) != value
+            )
+            problem = f"is {other_value}, and {value} in {first}"
+            raise InputError(problem, file=second, field=field)
 
     def curves(self) -> Rows:
         """Rows of `curve_chart`; of several seeds the mean, between the least and the largest.
@@ -100,7 +105,7 @@ class Comparison:
     def differences(self, *, every_round: bool = False) -> Rows:
         """ROUGE-L of every other run less that of the first one, paired by seed and held-out task.
 
-        Rows of `difference_chart`, with `p` and how many tasks were `trained` on, see
+        Rows of `difference_chart`, with `p` and how many tasks were `trained` on in the mean, see
         `training.evaluation.bootstrap.crossed_difference`; none without a common seed, a round that
         both reached under all common seeds, and two held-out tasks.
 
@@ -111,14 +116,16 @@ class Comparison:
         rows: Rows = []
         for name, repeats in others:
             pairs = [
-                (dict(evaluations(base[seed])), dict(evaluations(repeats[seed])))
+                (evaluations(base[seed]), evaluations(repeats[seed]))
                 for seed in sorted(base.keys() & repeats.keys())
             ]
             reached = [before.keys() & after.keys() for before, after in pairs]
             common = sorted(set.intersection(*reached) - {0}) if reached else []
-            for trained in common if every_round else common[-1:]:
-                pair = f"{name} less {first}, {trained} tasks"
-                moves = [_moves(before[trained], after[trained]) for before, after in pairs]
+            for n_rounds in common if every_round else common[-1:]:
+                ends = [(before[n_rounds], after[n_rounds]) for before, after in pairs]
+                trained = fmean(n for both in ends for n, _ in both)
+                pair = f"{name} less {first}, {trained:g} tasks"
+                moves = [_moves(before, after) for (_, before), (_, after) in ends]
                 found = crossed_difference(moves, pair)
                 if found:
                     rows.append({"pair": pair, "trained": trained, **found._asdict()})

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from engine.pools.estimate import time_in_words
 from training.evaluation.evaluator import Evaluation, Score
 from training.run.planning import RunPlan
 from training.run.state import RunStep
@@ -209,8 +210,7 @@ def describe_plan(plan: RunPlan) -> list[str]:
     """Time and disk of a plan, in words."""
     time = "unknown without a rate (--pairs-per-second)"
     if plan.seconds is not None:
-        minutes = plan.seconds / 60
-        long = f"{plan.seconds:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
+        long = time_in_words(plan.seconds)
         time = f"about {long} of scoring and training, starts not counted"
     disk = "unknown: no safetensors file of the model is here"
     if plan.disk_bytes is not None:
@@ -239,8 +239,8 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
         of_gold = "" if perplexity is None else f"{perplexity:.2f}{_of_fewer(score)}"
         table.add_row(
             escape(group),
-            _with_interval(score.rouge_l, score.rouge_l_interval),
-            _with_interval(score.exact_match, score.exact_match_interval),
+            with_interval(score.rouge_l, score.rouge_l_interval),
+            with_interval(score.exact_match, score.exact_match_interval),
             *[of_gold] * gold,
             str(score.n_instances),
         )
@@ -253,7 +253,8 @@ def _of_fewer(score: Score) -> str:
     return "" if some is None or some == score.n_instances else f" [dim](of {some})[/]"
 
 
-def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+def with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    """A value, and behind it in brackets from where to where it may be."""
     shown = "" if interval is None else f" [dim]({interval[0]:.1f} to {interval[1]:.1f})[/]"
     return f"{value:.1f}{shown}"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import polars as pl
 
 from engine.errors import InputError
+from engine.measures.compute import check_scores, require_column
 from engine.measures.stability import map_stability
 from engine.measures.task_map import (
     CATEGORIES,
@@ -80,28 +81,18 @@ def map_table(
     return table.join(columns, on="task_id", how="left", maintain_order="left"), thresholds
 
 
-def _check_columns(table: pl.DataFrame, needed: Sequence[str], source: object | None) -> None:
-    for column in needed:
-        if column not in table.columns:
-            there = ", ".join(table.columns)
-            raise InputError(f"the column is missing; there are {there}", file=source, field=column)
-
-
 def _check_pairs(pairs: pl.DataFrame, scores: pl.DataFrame, source: object | None) -> None:
     versions = [set(each[_VERSION]) for each in (pairs, scores) if _VERSION in each.columns]
     if len(versions) == 2 and not versions[1] <= versions[0]:
         problem = "the pairs are not those of these scores: other weights"
         raise InputError(problem, file=source, field=_VERSION)
-    _check_columns(pairs, _NEEDED[:1], source)
+    require_column(pairs, "task_id", source)
 
 
 def _check(scores: pl.DataFrame, source: object | None) -> None:
-    _check_columns(scores, _NEEDED, source)
+    check_scores(scores, _NEEDED, source)
     if scores.is_empty():
         raise InputError("holds no task", file=source)
-    twice = scores.filter(pl.col("task_id").is_duplicated())["task_id"]
-    if not twice.is_empty():
-        raise InputError("is there twice", file=source, record=twice[0], field="task_id")
     if scores["prompt_uncertainty"].null_count() == scores.height:
         problem = "no task could be measured: no perturbed prompt differs from the original"
         raise InputError(problem, file=source, field="prompt_uncertainty")

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from engine.files import read_json
 from engine.tasks import Task
 from engine.variance.overlap import expected_overlap, in_words
 from engine.variance.rank_intervals import rank_intervals
@@ -21,7 +22,6 @@ from training.report.scorings import (
 from training.run.run_folder import RunFolder
 from training.run.state import RunState, RunStep
 from training.run.summary import BeforeMetrics, RoundMetrics
-from training.tables.record_files import read_json
 
 Rows = list[dict[str, Any]]
 
@@ -132,7 +132,7 @@ def rank_rows(scoring: Scoring) -> dict[str, Any] | None:
 def curve_rows(folder: RunFolder, run: str = "") -> Rows:
     """ROUGE-L and exact match after every round, with their intervals over held-out tasks."""
     rows = []
-    for trained, evaluation in evaluations(folder):
+    for trained, evaluation in evaluations(folder).values():
         overall = evaluation.overall
         for metric, value, interval in (
             ("ROUGE-L", overall.rouge_l, overall.rouge_l_interval),
@@ -144,16 +144,16 @@ def curve_rows(folder: RunFolder, run: str = "") -> Rows:
     return rows
 
 
-def evaluations(folder: RunFolder) -> list[tuple[int, Evaluation]]:
-    """How many tasks were trained on, and what came out on the held-out ones; in order."""
-    found, trained = [], set[str]()
+def evaluations(folder: RunFolder) -> dict[int, tuple[int, Evaluation]]:
+    """After how many rounds: how many tasks were trained on, and what came out; in order."""
+    found, trained = {}, set[str]()
     if folder.before.is_file():
-        found.append((0, read_json(folder.before, BeforeMetrics).evaluation))
+        found[0] = 0, read_json(folder.before, BeforeMetrics).evaluation
     for each in folder.rounds():
         if each.metrics.is_file():
             metrics = read_json(each.metrics, RoundMetrics)
             trained |= set(metrics.selected)
-            found.append((len(trained), metrics.evaluation))
+            found[each.index + 1] = len(trained), metrics.evaluation
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.files import read_json
 from engine.process.settings import installed_version
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
@@ -25,7 +26,6 @@ from training.run.run_folder import RunFolder
 from training.run.run_pools import read_pools
 from training.run.state import RunState, read_state
 from training.run.task_digests import TaskDigests
-from training.tables.record_files import read_json
 
 DESIGN = ScoreConfig()
 

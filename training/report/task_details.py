@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import polars as pl
 
 from engine.errors import InputError
-from engine.perturb import Perturbation, Shown, make_perturbation
+from engine.perturb import Perturbation, Shown
 from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Task
 from training.tables.question_tables import question_files
@@ -80,7 +80,7 @@ def details_of(
     pairs = {each.index: _rows_by_task(_pairs(each), wanted) for each in rounds}
     samples = {each.index: _rows_by_task(_samples(each), wanted) for each in rounds}
     answers = {each.index: _references(each, wanted) for each in rounds}
-    perturbation = make_perturbation(config.perturbation, config.seed)
+    perturbation = Perturbation(config.perturbation, config.seed)
     most = Shown(config.prompt.n_positive_examples, config.prompt.n_negative_examples)
     for task_id in task_ids:
         details: Details = {}

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.files import write_json
+from engine.files import read_json, write_json
 from engine.prompts import PromptBuilder
 from engine.tasks import Pool
 from training.config.run_config import RunConfig
 from training.run.run_folder import RunFolder
 from training.run.summary import RowsSummary
-from training.tables.record_files import read_json, write_parquet
+from training.tables.table_files import write_parquet
 from training.trainer.resume import (
     fingerprint,
     left_result,

@@ -8,12 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.files import write_json
+from engine.files import read_json, write_json
 from engine.tasks import Record
 from training.run.progress import Progress
 from training.run.run_folder import RunFolder
 from training.run.state import RunState, RunStep
-from training.tables.record_files import read_json
 
 _SECONDS_BETWEEN = 0.5
 

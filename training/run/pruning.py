@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 
-from engine.files import write_bytes
+from engine.files import read_json, write_bytes
 from engine.weights.manifest import MANIFEST_NAME
 from training.config.run_config import CheckpointConfig
 from training.run.run_folder import RunFolder
 from training.run.state import RunState, RunStep
 from training.run.summary import RoundMetrics
-from training.tables.record_files import read_json
 
 PRUNED_MANIFEST = "checkpoint.pruned.json"
 """The manifest of a checkpoint that was removed: what it held, and how to prove it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from engine.design.entries import RaceConfig
-from engine.design.race_plan import fit_instances, plan_runner
+from engine.design.race_plan import fit_instances, plan_runners
 from engine.design.race_rules import Race
 from engine.errors import InputError
 from engine.process.settings import chosen_dtype
@@ -45,16 +45,10 @@ class RoundRaces:
         flags = config.engine.flags
         dtype = "float32" if config.engine.urls else chosen_dtype(flags)
         counted = config.score.with_second_readings(dtype)
-        self._runners = {}
-        for count, task in enumerate(tasks, start=1):
-            most = self.config.max_perturbations
-            fit_instances(task, config.score, builder, most, source=tasks.source)
-            if runner := plan_runner(task, counted, builder, most):
-                self._runners[task.id] = runner
-            if on_task is not None:
-                on_task(count)
-        if not self._runners:
-            raise InputError("no perturbation changes a prompt of any task", field="perturbation")
+        most, source = self.config.max_perturbations, tasks.source
+        fit = (fit_instances(each, config.score, builder, most, source=source) for each in tasks)
+        found = plan_runners(fit, counted, builder, most, on_task=on_task)
+        self._runners = {task_id: runner for task_id, runner in found.items() if runner}
         initial = initial_ids(tasks, config)
         self.race(task for task in tasks if task.id not in initial)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import polars as pl
 
 from engine.design.race_plan import RaceResult
-from engine.files import write_json
+from engine.files import read_json, write_json
 from engine.prompts import PromptBuilder
 from engine.protocol.api import Usage
 from engine.protocol.engine_calls import Engine
@@ -23,8 +23,8 @@ from training.run.summary import skipped_in_words, uncertainty_in_words, unmeasu
 from training.selection import check_measured
 from training.tables.journaled_scoring import JournaledScoring, score_columns
 from training.tables.pool_racing import race_scores, race_with_journal
-from training.tables.record_files import read_json, write_parquet
 from training.tables.score_journal import ScoreJournal, SkipJournal
+from training.tables.table_files import write_parquet
 from training.tables.task_columns import TASK_COLUMNS
 
 

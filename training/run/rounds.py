@@ -41,8 +41,8 @@ from training.run.summary import (
 )
 from training.selection import Strategy, select
 from training.selection.ranking import Column, PromptUncertainty
-from training.tables.record_files import write_parquet
 from training.tables.score_journal import SkipJournal
+from training.tables.table_files import write_parquet
 from training.tables.task_columns import task_row, task_table
 from training.trainer.checkpoint import publish
 from training.trainer.resume import read_result

@@ -21,9 +21,9 @@ from pathlib import Path
 import polars as pl
 
 from engine.errors import InputError
+from engine.files import read_json
 from training.selection import Selection
 from training.tables.question_tables import question_files
-from training.tables.record_files import read_json
 
 
 class RunFolder:

@@ -8,13 +8,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from engine.errors import InputError
-from engine.files import write_bytes, write_json
+from engine.files import read_json, write_bytes, write_json
 from engine.protocol.weights_state import WeightsState
 from engine.tasks import Pool, Record
 from training.config.run_config import RunConfig, config_differences, load_config
 from training.run.run_folder import RunFolder
 from training.run.task_digests import TaskDigests
-from training.tables.record_files import read_json
 
 
 class RunStep(StrEnum):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
+from engine.files import read_json
 from engine.protocol.api import Usage
 from engine.tasks import Record
 from training.evaluation.evaluator import Evaluation
 from training.run.run_folder import RunFolder
 from training.run.state import ROUND_STEPS, RunStep, read_state
-from training.tables.record_files import read_json
 
 
 class RowsSummary(Record):

@@ -18,9 +18,9 @@ from engine.protocol.engine_calls import Engine
 from engine.protocol.score_config import ScoreConfig
 from engine.questions.question_registry import find_question
 from engine.tasks import Task
-from training.tables.record_files import write_parquet
 from training.tables.score_journal import ScoreJournal
 from training.tables.score_tables import SCORE_COLUMNS, build_tables, pairs_input
+from training.tables.table_files import write_parquet
 from training.tables.task_columns import with_columns_of
 
 

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.files import check_output, write_json
+from engine.files import check_output, read_json, write_json
 from engine.protocol.weights_state import WeightsState
 from engine.tasks import Record
 from training.tables.lock import RunLock
-from training.tables.record_files import read_json
 
 
 class AskedOf(Record):

@@ -26,7 +26,7 @@ from engine.design.race_answers import RaceAnswer
 from engine.design.race_plan import RaceResult, fit_instances, plan_race, run_race
 from engine.design.race_rules import Race
 from engine.errors import InputError
-from engine.files import LineJournal, write_json
+from engine.files import LineJournal, read_json, write_json
 from engine.measures import map_categories
 from engine.measures.compute import compute_measures
 from engine.pools.checks import LeftOut
@@ -38,8 +38,8 @@ from engine.protocol.score_config import ScoreConfig
 from engine.protocol.weights_state import WeightsState
 from engine.tasks import Pool, Task, digest_tasks
 from training.tables.overwriting import AskedOf, WorkFiles
-from training.tables.record_files import read_json, write_parquet
 from training.tables.score_tables import SCORE_COLUMNS, pair_table, pairs_input, with_noise
+from training.tables.table_files import write_parquet
 from training.tables.task_columns import task_row, task_table, with_columns_of
 
 _OF_EVERY_SCORE = ("prediction_probability", "perplexity")

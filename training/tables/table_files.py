@@ -1,12 +1,14 @@
-"""Tables that somebody gives: stored scores and pairs, and others like them."""
+"""Tables on disk: read as somebody gives them, written whole or not at all."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import polars as pl
 
 from engine.errors import InputError
+from engine.files import write_bytes
 from engine.tasks import id_fault
 from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS
 from training.tables.task_columns import TASK_COLUMNS
@@ -37,6 +39,14 @@ def read_table(path: Path) -> pl.DataFrame:
             raise InputError(problem, file=path, field=name) from error
     _check_values(table, path)
     return table
+
+
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """Write a Parquet file whole or not at all; see `engine.files.replacing`."""
+    # Through memory: polars dresses a failed write up as an error of the format.
+    content = io.BytesIO()
+    frame.write_parquet(content)
+    write_bytes(path, content.getvalue())
 
 
 def _check_values(table: pl.DataFrame, path: Path) -> None:

@@ -7,13 +7,14 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from engine.protocol.api import PromptUncertaintyRequest, Usage
 from engine.protocol.served_model import ServedModel, template_identity, tokenizer_identity
+from tests.engine.http_serving import serving
 from tests.engine.small_tokenizers import gpt2
 from tests.engine.weights.served import SERVED, live
 from tests.training.http_engine import fake_score
@@ -171,27 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def handle(self) -> None:
-        with suppress(ConnectionError, ValueError):  # a client that went away
-            super().handle()
-
 
 @contextmanager
 def bench_server(served: ServedModel) -> Iterator[BenchServer]:
     """A running server."""
     state = BenchServer(served)
-    handler = type("Handler", (_Handler,), {"state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with serving(type("Handler", (_Handler,), {"state": state})) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

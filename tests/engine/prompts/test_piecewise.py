@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers import pre_tokenizers as pre
 from transformers import PreTrainedTokenizerFast
 
-from engine.perturb import Shown, make_perturbation
+from engine.perturb import Perturbation, Shown
 from engine.pools.bundled import training_pool
 from engine.prompts import PromptBuilder, piecewise
 from engine.prompts.piecewise import PiecewiseEncoder
@@ -225,7 +225,7 @@ def test_real_prompts_of_a_real_tokenizer() -> None:
     assert piecewise.piecewise(tokenizer) is not None
     config = ScoreConfig()
     builder = PromptBuilder(tokenizer, config.prompt, 8192)
-    perturbation = make_perturbation(config.perturbation, 0)
+    perturbation = Perturbation(config.perturbation, 0)
     for task in training_pool()[::5]:
         forms = [task, *(perturbation.apply(task, j, Shown(2, 2)) for j in (1, 2))]
         rendered = [builder.text(form, each) for form in forms for each in task.instances[:3]]

@@ -27,13 +27,14 @@ from training.commands import launch
 from training.commands import run_command as commands
 from training.commands import single_step as single
 from training.commands.run_status import read_status
-from training.commands.sweep_runs import SweepResult, run_sweep
+from training.commands.sweep_runs import run_sweep
 from training.config.config_file import read_config
 from training.config.run_config import ModelConfig, RunConfig
 from training.config.train_config import TrainConfig
 from training.evaluation.evaluator import Output
 from training.evaluation.judge import read_outputs
 from training.report.display import RichProgress, evaluation_table
+from training.report.report_data import Rows
 from training.run.device_plan import DevicePlan
 from training.run.fleet import Fleet
 from training.run.run_folder import RunFolder
@@ -232,7 +233,7 @@ def test_a_sweep_starts_one_engine_for_all_its_runs(
     config = read_config(config_file)
     progress = RichProgress(silent())
 
-    def sweep() -> SweepResult:
+    def sweep() -> dict[str, Rows]:
         names = ["prompt_uncertainty", "random"]
         return run_sweep(config, names, [0], tmp_path / "sweep", progress, launch.run_config)
 
@@ -242,11 +243,11 @@ def test_a_sweep_starts_one_engine_for_all_its_runs(
     base = fakes.served.version
     assert fakes.events.count(f"load {base}") == 2  # three runs, the first finds it
     assert fakes.events.count(f"score 6 under {base}") == 0
-    assert [row.pair for row in result.differences] == [
+    assert [row["pair"] for row in result["differences"]] == [
         "prompt_uncertainty less random, 2 tasks",
         "prompt_uncertainty less random, 4 tasks",
     ]
-    assert {row.value for row in result.differences} == {0.0}
+    assert {row["value"] for row in result["differences"]} == {0.0}
     fakes.events.clear()
     assert sweep() == result
     assert fakes.events == []  # a finished sweep needs no engine

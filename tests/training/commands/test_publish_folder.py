@@ -47,11 +47,15 @@ def test_a_saved_model_is_proved_in_its_own_precision(
 ) -> None:
     folder = save(tmp_path / "out 1", dtype, tied=tied, family=family, shards=shards)
     (folder / "optimizer.pt").write_bytes(b"no part of it")
+    processors = {f"{kind}processor_config.json" for kind in ("", "pre", "video_pre")}
+    for name in processors:
+        (folder / name).write_text("{}")
     manifest = publish_folder(folder, tmp_path / "published")
     assert read_manifest(tmp_path / "published") == manifest
     assert manifest.version.startswith("out-1-")
     assert (len(manifest.weight_files) > 1) is shards
     assert not (tmp_path / "published" / "optimizer.pt").exists()
+    assert processors <= {entry.name for entry in manifest.files}
     for entry in manifest.files:
         assert (folder / entry.name).samefile(tmp_path / "published" / entry.name)
     check_checkpoint(tmp_path / "published", manifest, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,14 +111,17 @@ def test_the_shared_first_round_is_trained_once_per_seed(tmp_path: Path) -> None
             assert first.read_selection().task_ids == other.read_selection().task_ids
             one, two = (each.checkpoint / "model.safetensors" for each in (first, other))
             assert one.samefile(two)
-    assert [(point.strategy, point.round) for point in result.points][:4] == [
-        ("prompt_uncertainty", name) for name in ("before", "round 0", "round 1", "round 2")
-    ]
-    assert {point.seeds for point in result.points} == {(0, 1)}
+    rouge = [row for row in result["curves"] if row["metric"] == "ROUGE-L"]
+    ordered = ["random", *(name for name in strategies if name != "random")]
+    assert [row["run"] for row in rouge] == [name for name in ordered for _ in range(4)]
+    assert [row["trained"] for row in rouge[:4]] == [0, 2, 3, 4]
+    assert json.loads((tmp_path / "sweep.json").read_text()) == result
     console = Console(file=io.StringIO(), width=80)
-    console.print(curve_table(result.points))
+    console.print(curve_table(result["curves"], 2))
     assert isinstance(console.file, io.StringIO)
-    assert "25.0 ± 0.0" in console.file.getvalue()
+    shown = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    assert shown[0] == "Held-out tasks, least to largest of 2 seeds"
+    assert "perplexity 2 tasks 25.0 (25.0 to 25.0) 25.0 (25.0 to 25.0)" in shown
 
 
 def test_without_an_initial_round_the_first_scoring_is_shared(tmp_path: Path) -> None:

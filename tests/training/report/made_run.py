@@ -20,8 +20,8 @@ from training.run.run_folder import RunFolder
 from training.run.state import RunStep, open_run, plan, save_state
 from training.run.summary import BeforeMetrics, RoundMetrics, RowsSummary, TrainingMetrics
 from training.selection.selection_record import SelectedTask, Selection
-from training.tables.record_files import write_parquet
 from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS
+from training.tables.table_files import write_parquet
 
 NASTY = (
     "</script><script>document.title = 'taken'</script><img src=x onerror=alert(1)>",

@@ -27,7 +27,6 @@ LOADS = (Load(concurrency=1), Load(concurrency=64))
 MACHINE = Machine(
     cpu="Some CPU",
     cores=2,
-    memory_gb=8.0,
     gpus=(),
     system="Linux 6",
     python="3.11",

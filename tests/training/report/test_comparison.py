@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from engine.errors import InputError
+from engine.files import read_json
 from engine.tasks import Pool
 from tests.training.report.made_run import make_records, make_tasks
 from tests.training.report.page_data import page_data
 from training.report.comparison import Comparison
+from training.run.run_folder import RunFolder
 from training.run.state import RunState, save_state
-from training.tables.record_files import read_json
 
 
 def test_runs_are_paired_by_seed_and_task(tmp_path: Path) -> None:
@@ -58,7 +60,23 @@ def test_runs_on_other_held_out_tasks_are_not_compared(tmp_path: Path) -> None:
     two.config.write_text(re.sub(r"(max_new_tokens = )\d+", r"\g<1>7", config))
     with pytest.raises(InputError, match=r"two, field 'evaluate.max_new_tokens': is 7, and \d+ in"):
         Comparison([one.path, two.path])
+    two.config.write_text(re.sub(r"(n_positive_examples = )\d+", r"\g<1>0", config))
+    with pytest.raises(InputError, match=r"two, field 'score.prompt.n_positive_examples': is 0, a"):
+        Comparison([one.path, two.path])
     with pytest.raises(InputError, match="holds neither a run"):
         Comparison([tmp_path])
     with pytest.raises(InputError, match="is another run of one with seed 0"):
         Comparison([one.path, one.path])
+
+
+def test_rounds_are_paired_where_one_of_them_took_a_task_fewer(tmp_path: Path) -> None:
+    tasks = make_tasks(12)
+    for name, gain in (("sure", 12.0), ("random", 10.0)):
+        for seed in (0, 1):
+            make_records(tmp_path / f"{name}-seed-{seed}", tasks, gain=gain, seed=seed)
+    metrics = RunFolder(tmp_path / "sure-seed-1").round(1).metrics
+    record = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps(record | {"selected": record["selected"][:-1]}))
+    (tmp_path / "sweep.json").write_text("{}")
+    found = [row["pair"] for row in Comparison([tmp_path]).differences(every_round=True)]
+    assert found == ["sure less random, 4 tasks", "sure less random, 7.75 tasks"]

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from engine.files import read_json
 from engine.measures import map_categories
 from engine.pools.writing import write_pool
 from engine.tasks import Pool
@@ -26,8 +27,8 @@ from training.report.scorings import Scoring, draw_map, marks_of, scorings_of
 from training.run.run_folder import RunFolder
 from training.run.state import RunState
 from training.run.summary import mean_uncertainty, uncertainty_in_words
-from training.tables.record_files import read_json, write_parquet
 from training.tables.score_tables import SCORE_COLUMNS
+from training.tables.table_files import write_parquet
 
 
 def make_scores(n_tasks: int, uncertainty: float = 0.3) -> pl.DataFrame:

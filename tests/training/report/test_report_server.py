@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from engine.errors import InputError
+from engine.files import read_json
 from tests.training.report.made_run import make_records, make_tasks
 from training.report.report_server import ReportServer
 from training.run.state import RunState, RunStep, save_state
-from training.tables.record_files import read_json
 
 
 @pytest.fixture

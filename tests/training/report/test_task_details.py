@@ -15,8 +15,8 @@ from engine.protocol.score_config import ScoreConfig
 from engine.tasks import Example
 from tests.training.report.made_run import make_task
 from training.report.task_details import Details, ScoringFiles, details_of
-from training.tables.record_files import write_parquet
 from training.tables.score_tables import PAIR_COLUMNS
+from training.tables.table_files import write_parquet
 
 EXAMPLES = tuple(Example(input=f"in {n}", output=f"out {n}") for n in range(3))
 TASK = make_task(0, "Say it now.").model_copy(update={"positive_examples": EXAMPLES})

@@ -19,8 +19,8 @@ from tests.training.fakes import FakeEngine, KilledError, make_score
 from tests.training.run.test_rounds import CONFIG, make_run, read_records
 from training.run.run_folder import RunFolder
 from training.run.state import RunStep
-from training.tables.record_files import write_parquet
 from training.tables.score_journal import ScoreJournal
+from training.tables.table_files import write_parquet
 
 
 @contextmanager

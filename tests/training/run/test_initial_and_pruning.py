@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.files import read_json
 from tests.training.fakes import FakeEngine, KilledError
 from tests.training.run.test_rounds import CONFIG, make_run, read_records
 from training.config.run_config import RunConfig
@@ -14,7 +15,6 @@ from training.run.run_folder import RunFolder
 from training.run.run_pools import take_validation
 from training.run.state import RunStep, plan
 from training.run.summary import RoundMetrics, read_summary
-from training.tables.record_files import read_json
 
 INITIAL = RunConfig.model_validate(
     CONFIG.model_dump() | {"initial": {"n_tasks": 2}, "rounds": 2, "select": {"n_tasks": 1}}

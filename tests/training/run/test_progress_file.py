@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.files import read_json
 from training.run.progress import Silent
 from training.run.progress_file import ProgressFile, StepProgress
 from training.run.state import RunStep
-from training.tables.record_files import read_json
 
 
 def test_what_cannot_be_written_ends_no_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from engine.design.race_plan import RaceResult
 from engine.errors import InputError
+from engine.files import read_json
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.api import SkippedTask, TaskScore
@@ -26,7 +27,6 @@ from training.run.rounds import Run
 from training.run.run_folder import RunFolder
 from training.run.run_pools import Pools, take_validation
 from training.run.summary import RoundMetrics
-from training.tables.record_files import read_json
 from training.tables.score_tables import SCORE_COLUMNS
 
 VALUES: dict[str, Any] = {

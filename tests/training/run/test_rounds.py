@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from engine.errors import EngineError, InputError
+from engine.files import read_json
 from engine.prompts import PromptBuilder
 from engine.prompts.prompt_config import PromptConfig
 from engine.protocol.score_config import SamplingConfig
@@ -24,7 +25,6 @@ from training.run.state import ROUND_STEPS, RunState, RunStep, plan
 from training.run.summary import RoundMetrics, read_summary
 from training.selection import parse_strategy
 from training.tables.journaled_scoring import score_columns
-from training.tables.record_files import read_json
 from training.tables.score_tables import SCORE_COLUMNS
 
 CONFIG = RunConfig.model_validate(
@@ -397,7 +397,7 @@ def test_training_may_go_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     assert tasks == RunFolder(tmp_path).round(1).read_selection().task_ids
     # The weights of the second round have seen the tasks of both.
     assert [row.tasks_trained for row in read_summary(RunFolder(tmp_path))] == [0, 2, 4]
-    assert [trained for trained, _ in evaluations(RunFolder(tmp_path))] == [0, 2, 4]
+    assert [trained for trained, _ in evaluations(RunFolder(tmp_path)).values()] == [0, 2, 4]
 
 
 def test_a_strategy_that_takes_nothing_stops_the_run_before_it_trains(tmp_path: Path) -> None:

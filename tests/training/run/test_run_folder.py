@@ -11,9 +11,9 @@ from engine.questions.output_question import OutputQuestion
 from tests.training.fakes import make_disagreement, make_score
 from training.run.run_folder import RunFolder
 from training.tables.question_tables import row_columns, row_table
-from training.tables.record_files import write_parquet
 from training.tables.score_journal import ScoreJournal
 from training.tables.score_tables import PAIR_COLUMNS, SCORE_COLUMNS, build_tables
+from training.tables.table_files import write_parquet
 
 SCORES = {name: make_score(name, value) for name, value in (("a", 0.1), ("b", 0.3), ("c", 0.2))}
 
