@@ -1,8 +1,9 @@
 """Models of many architectures, tiny and random, on the real engine: whether the numbers are exact.
 
-    python -m benchmarks.architectures [--only gemma2,mixtral]      # goes on where it was
+    python -m benchmarks.architectures                        # goes on where it was
+    python -m benchmarks.architectures --only gemma2,mixtral  # prints these; the result stays
 
-Each is made by transformers, served, asked for pairs of real prompts, then loads what a trainer
+Each is made by transformers, served, asked for pairs of bundled tasks, then loads what a trainer
 has published, what `save_pretrained` writes in bfloat16, and an adapter of peft. Every number is
 held against transformers, one pair at a time, in float32.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import random
 import shutil
 import tempfile
@@ -22,6 +24,7 @@ from typing import Any
 import httpx
 import torch
 
+from benchmarks.common import small_models
 from benchmarks.common.checkpoints import as_trained
 from benchmarks.common.lines import append_line, read_lines
 from benchmarks.common.result_file import ResultFile
@@ -49,7 +52,7 @@ GENERATED = ScoreConfig(n_instances=2, n_perturbations=1, max_output_tokens=8)
 
 
 def make_pairs(tokenizer: Any) -> list[TokenPair]:
-    """Prompts of real tasks that share prefixes, each with random completions of three lengths."""
+    """Prompts of bundled tasks that share prefixes, with random completions of three lengths."""
     rng = random.Random(0)
     builder = PromptBuilder(tokenizer, ScoreConfig().prompt, 1024)
     prompts = [
@@ -255,7 +258,16 @@ def write(records: Sequence[dict[str, Any]]) -> None:
         for step in ("made", "started", *STEPS):
             if isinstance(problem := each.get(step), str):
                 result.print(f"* {each['name']}, {step}: {problem[:400]}")
-    result.save({each["name"]: each for each in records})
+    if len(records) == len(SMALL_MODELS):
+        result.save({each["name"]: each for each in records})
+
+
+def code_digest() -> str:
+    """Of the engine and of the models, as one was measured with."""
+    root, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for file in (*sorted((root / "engine").rglob("*.py")), Path(small_models.__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def main() -> None:
@@ -264,7 +276,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SMALL_MODELS), help="names, between commas")
     parser.add_argument("--journal", type=Path, default=JOURNAL)
     chosen = parser.parse_args()
-    key = str(this_machine().packages)
+    key = f"{this_machine().packages}, {code_digest()}"
     done = {each["name"] for each in read_lines(chosen.journal, key)}
     for name in chosen.only.split(","):
         if name in done:
@@ -276,8 +288,8 @@ def main() -> None:
             shutil.rmtree(root)
         append_line(chosen.journal, {"key": key, **found, "seconds": time.monotonic() - began})
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-    order = list(SMALL_MODELS)
-    write(sorted(read_lines(chosen.journal), key=lambda each: order.index(each["name"])))
+    known = {each["name"]: each for each in read_lines(chosen.journal)}
+    write([known[name] for name in SMALL_MODELS if name in known])
 
 
 if __name__ == "__main__":

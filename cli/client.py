@@ -158,7 +158,7 @@ class ChosenEngine:
         if self.url is None:
             from engine.process.settings import chosen_dtype
 
-            return chosen_dtype()
+            return chosen_dtype(self.location)
         with connect(self.url, self.api_key) as client:
             return client.weights().served.dtype
 

@@ -24,6 +24,7 @@ HEAVY = (
     "tests/engine/server/",
     "tests/engine/weights/test_adapter.py",
     "tests/engine/weights/test_checkpoint_check.py",
+    "tests/engine/weights/test_probing.py",
     "tests/integration/",
     "tests/training/callback/",
     "tests/training/commands/test_publish_folder.py",

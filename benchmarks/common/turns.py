@@ -21,8 +21,9 @@ def keep_for(folder: Path, settings: Mapping[str, object]) -> None:
         SystemExit: If it was made with others.
     """
     file, text = folder / "settings.json", json.dumps(dict(settings), sort_keys=True, default=str)
-    if file.exists() and file.read_text() != text:
-        raise SystemExit(f"{folder}: holds answers of other settings, {file.read_text()}")
+    known = file.read_text() if file.exists() else "which are not written down"
+    if known != text and folder.is_dir() and any(folder.iterdir()):
+        raise SystemExit(f"{folder}: holds answers of other settings, {known}")
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
 

@@ -118,9 +118,10 @@ def choose_settings(
     )
 
 
-def chosen_dtype(extra_args: Sequence[str] = ()) -> str:
-    """The data type of an engine that is started here."""
-    return flag_value([*choose_settings(extra_args).flags, *extra_args], "dtype") or "auto"
+def chosen_dtype(model: str, extra_args: Sequence[str] = ()) -> str:
+    """The data type of an engine that is started here on a model."""
+    flags = [*choose_settings(extra_args, model=model).flags, *extra_args]
+    return flag_value(flags, "dtype") or "auto"
 
 
 def check_logprobs_mode(mode: str | None) -> None:

@@ -30,6 +30,9 @@ def test_kept_turns_are_not_taken_again_nor_for_other_settings(tmp_path: Path) -
     assert len(taken) == 2
     with pytest.raises(SystemExit, match="holds answers of other settings"):
         keep_for(tmp_path / "kept", {"eager": False, "questions": 8})
+    (tmp_path / "kept" / "settings.json").unlink()
+    with pytest.raises(SystemExit, match="other settings, which are not written down"):
+        keep_for(tmp_path / "kept", {"eager": True, "questions": 8})
 
 
 @pytest.mark.parametrize("script", [bench_trust, counted, harness, sampling, scaling])

@@ -126,8 +126,13 @@ def make_folder(model: Model, folder: Path) -> Reference:
     """The model in transformers, its folder written."""
     shape = SHAPE | OF_FAMILY.get(model.family, {})
     save_tiny_model(folder, tied=True, tokenizer=model.tokenizer(), family=model.family, **shape)
+    weights = folder / "model.safetensors"
     if model.family == "gpt2":
-        name_as_on_the_hub(folder / "model.safetensors")
+        name_as_on_the_hub(weights)
+    if model.family == "qwen3_moe":  # the hub's Qwen3 hold the tied head once more
+        tensors = load_file(weights)
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+        save_file(tensors, weights, metadata={"format": "pt"})
     path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | model.generation))
     return Reference(folder)

@@ -116,13 +116,13 @@ class Comparison:
         rows: Rows = []
         for name, repeats in others:
             pairs = [
-                (evaluations(base[seed]), evaluations(repeats[seed]))
+                (_by_plan(base[seed]), _by_plan(repeats[seed]))
                 for seed in sorted(base.keys() & repeats.keys())
             ]
             reached = [before.keys() & after.keys() for before, after in pairs]
             common = sorted(set.intersection(*reached) - {0}) if reached else []
-            for n_rounds in common if every_round else common[-1:]:
-                ends = [(before[n_rounds], after[n_rounds]) for before, after in pairs]
+            for planned in common if every_round else common[-1:]:
+                ends = [(before[planned], after[planned]) for before, after in pairs]
                 trained = fmean(n for both in ends for n, _ in both)
                 pair = f"{name} less {first}, {trained:g} tasks"
                 moves = [_moves(before, after) for (_, before), (_, after) in ends]
@@ -174,6 +174,17 @@ def _runs_of(path: Path) -> list[Path]:
     if not (path / "state.json").is_file():
         raise InputError("holds neither a run (state.json) nor a sweep (sweep.json)", file=path)
     return [path]
+
+
+def _by_plan(folder: RunFolder) -> dict[int, tuple[int, Evaluation]]:
+    """`evaluations` by how many tasks were to be trained on; a round may have taken fewer."""
+    config = load_config(folder.config)
+    new = config.select.n_tasks
+    first = config.initial.n_tasks or new
+    return {
+        first + (n_rounds - 1) * new if n_rounds else 0: found
+        for n_rounds, found in evaluations(folder).items()
+    }
 
 
 def _moves(before: Evaluation, after: Evaluation) -> list[float]:

@@ -43,7 +43,8 @@ class RoundRaces:
         )
         # Those of an engine that runs already are known when it is asked.
         flags = config.engine.flags
-        dtype = "float32" if config.engine.urls else chosen_dtype(flags)
+        own = not config.engine.urls
+        dtype = chosen_dtype(config.model.name, flags) if own else "float32"
         counted = config.score.with_second_readings(dtype)
         most, source = self.config.max_perturbations, tasks.source
         fit = (fit_instances(each, config.score, builder, most, source=source) for each in tasks)

@@ -65,16 +65,19 @@ def check_trainable(config: RunConfig, model: str) -> None:
             embeddings; or one that is to be published could not be merged.
     """
     train, trusted = config.train, config.model.trust_remote_code
-    _check_trained_whole(model, trust_remote_code=trusted)
+    _check_trained_whole(model, trust_remote_code=trusted, whole=train.publish == "merged")
     if train.lora is not None or (train.attention is not None and not train.launcher):
         _ask(TrainerQuestion(config=train, model=model, trust_remote_code=trusted))
 
 
-def _check_trained_whole(model: str, *, trust_remote_code: bool) -> None:
+def _check_trained_whole(model: str, *, trust_remote_code: bool, whole: bool) -> None:
     """`InputError` if transformers would train none of the model, or its text part alone, or the
     engine would not load all that is trained.
 
     The checkpoint of a part is that of another model than the one that is served.
+
+    Args:
+        whole: Whether all weights are published, not an adapter alone.
     """
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig
 
@@ -84,17 +87,17 @@ def _check_trained_whole(model: str, *, trust_remote_code: bool) -> None:
         return  # who loads it says what is wrong
     name, models = str(config.get("model_type")), cast("Any", MODEL_FOR_CAUSAL_LM_MAPPING)
     own_code = trust_remote_code and "AutoModelForCausalLM" in config.get("auto_map", {})
-    if name in _NOT_RELOADED:
+    if whole and name in _NOT_RELOADED:
         problem = f"is a {name}, of which vLLM would keep some of the weights it started with"
         raise InputError(problem, file=model, field="model.name")
     if own_code or name not in CONFIG_MAPPING:
         return
-    whole = CONFIG_MAPPING[name]
-    part = whole.sub_configs.get("text_config")
-    if whole not in models:
+    of_all = CONFIG_MAPPING[name]
+    part = of_all.sub_configs.get("text_config")
+    if of_all not in models:
         problem = f"is a {name}, of which transformers has no causal language model to train"
         raise InputError(problem, file=model, field="model.name")
-    if part is not None and models[whole].config_class is part:
+    if part is not None and models[of_all].config_class is part:
         problem = f"a {name} is served, of which transformers trains the {part.model_type} alone"
         raise InputError(problem, file=model, field="model.name")
 

@@ -86,7 +86,7 @@ UNLOADED_WARNING = (
     "%s: Failed to load weights",
 )
 """Loggers and messages that `engine.server.vllm.worker` keeps back: a checkpoint in float32 for an
-engine in half precision, and an output projection that shares the weights of the embeddings."""
+engine in half precision, and layers that no weights came for."""
 
 
 def unfit(names: tuple[str, ...]) -> str | None:

@@ -46,8 +46,8 @@ async def enable_extensions(client: EngineClient) -> Extensions:
     elif client.vllm_config.device_config.device_type == "cpu":
         for reason in filter(None, await client.collective_rpc(SEEDED_DRAWS_METHOD)):
             logger.warning("a seeded request whose prompt is cut ends the engine: %s", reason)
-    await _check_numbers(client)
     output_rows = await _enable_output_rows(client)
+    await _check_numbers(client, output_rows=output_rows)
     return Extensions(output_rows, await _enable_shared_tails(client, output_rows=output_rows))
 
 
@@ -64,7 +64,7 @@ async def _warm_up(client: EngineClient) -> None:
     await asyncio.gather(*map(warm_up, range(backend.n_replicas)))
 
 
-async def _check_numbers(client: EngineClient) -> None:
+async def _check_numbers(client: EngineClient, *, output_rows: bool) -> None:
     """Scores two outputs that begin alike, one after the other, then both twice at once.
 
     A server is refused for what no precision explains, so the coarsest one judges.
@@ -73,8 +73,8 @@ async def _check_numbers(client: EngineClient) -> None:
     prompt, shared, *ends = (tuple(rng.randrange(top) for _ in range(n)) for n in (7, 16, 8, 8))
 
     async def score(end: tuple[int, ...], turn: int) -> Scored:
-        stock = VllmBackend(client, f"{salt}/{turn}/{end}")
-        return await stock.score(prompt, shared + end, "self-test", 0)
+        backend = VllmBackend(client, f"{salt}/{turn}/{end}", extensions=Extensions(output_rows))
+        return await backend.score(prompt, shared + end, "self-test", 0)
 
     try:
         alone = [await score(end, 0) for end in ends]

@@ -25,6 +25,7 @@ from engine.server.vllm.patched_vllm import (
     unfit,
 )
 from engine.weights.adapter import merged
+from engine.weights.models import local_folder
 
 logger = logging.getLogger("vllm.jostle")
 
@@ -152,8 +153,8 @@ def _tell(groups: Sequence[Any], fault: str | None) -> None:
 
 def _load(worker: Any, path: str, adapter: str | None) -> None:
     model, config = worker.model_runner.get_model(), worker.vllm_config.model_config
-    if not hasattr(worker, _START):
-        setattr(worker, _START, config.model)  # which vLLM changes with each load
+    if not hasattr(worker, _START):  # vLLM changes the config with each load
+        setattr(worker, _START, local_folder(config.model, config.revision))
     _forget_interrupted_load(model)
     unloaded: set[str] = set()
     with _packed_experts(model), _quiet_load(unloaded):
@@ -163,8 +164,9 @@ def _load(worker: Any, path: str, adapter: str | None) -> None:
             tensors = merged(_tensors(worker, model, path), Path(adapter), worker.device)
             worker.reload_weights(weights_iterator=tensors)
     _repack_tied_head(model)
-    left = sorted(unloaded & {type(layer).__name__ for layer in _with_own_weights(model, config)})
-    if left and not _same_folder(path, getattr(worker, _START)):  # they are what they were then
+    left = sorted(unloaded & {type(layer).__name__ for layer in _with_own_weights(model)})
+    # On what the engine was started with they are what they ought to be.
+    if left and Path(path).resolve() != getattr(worker, _START).resolve():
         raise RuntimeError(
             f"vLLM did not load {', '.join(left)} of this model, whose loader writes past what a "
             "reload notices; start the engine on these weights"
@@ -193,18 +195,14 @@ def _packed_experts(model: Any) -> Iterator[None]:
                 method.moe_kernel = kernel
 
 
-def _with_own_weights(model: Any, config: Any) -> Iterator[Any]:
-    """The modules that hold weights themselves, but for a head that shares the embeddings'."""
-    tied = bool(getattr(config.hf_text_config, "tie_word_embeddings", False))
-    for name, module in model.named_modules():
-        if tied and name.rpartition(".")[2] == "lm_head":
-            continue
-        if any(each is not None for each in module._parameters.values()):
+def _with_own_weights(model: Any) -> Iterator[Any]:
+    """The modules that hold weights which none before them holds: no head that is tied."""
+    held: set[int] = set()
+    for module in model.modules():
+        own = {id(each) for each in module._parameters.values() if each is not None} - held
+        held |= own
+        if own:
             yield module
-
-
-def _same_folder(one: str, other: str) -> bool:
-    return Path(one).resolve() == Path(other).resolve()
 
 
 @contextlib.contextmanager
@@ -233,6 +231,8 @@ def _quiet_load(unloaded: set[str]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name, keep in ((CAST_WARNING[0], is_cast), (UNLOADED_WARNING[0], is_unloaded)):
             source = logging.getLogger(name)
+            stack.callback(source.setLevel, source.level)
+            source.setLevel(logging.WARNING)  # what is not logged reaches no filter
             source.addFilter(keep)
             stack.callback(source.removeFilter, keep)
         yield

@@ -80,3 +80,7 @@ def test_rounds_are_paired_where_one_of_them_took_a_task_fewer(tmp_path: Path) -
     (tmp_path / "sweep.json").write_text("{}")
     found = [row["pair"] for row in Comparison([tmp_path]).differences(every_round=True)]
     assert found == ["sure less random, 4 tasks", "sure less random, 7.75 tasks"]
+    other = make_records(tmp_path / "by two", tasks, n_selected=2)
+    base = tmp_path / "random-seed-0"
+    found = [row["pair"] for row in Comparison([base, other.path]).differences(every_round=True)]
+    assert found == ["by two less random, 4 tasks"]

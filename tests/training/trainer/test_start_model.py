@@ -14,7 +14,7 @@ from engine.errors import InputError, TrainingError
 from tests.training.tiny import save_tiny_model
 from training.config.run_config import LoraConfig, RunConfig, TrainConfig
 from training.trainer.start_model import check_model, load_model
-from training.trainer.trainer_check import TrainerQuestion, check_trainable
+from training.trainer.trainer_check import TrainerQuestion, _check_trained_whole, check_trainable
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,8 @@ def test_a_model_of_which_only_a_part_would_be_trained(
         (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=told) if told else contextlib.nullcontext():
         check_trainable(RunConfig(), str(tmp_path))
+
+
+def test_adapters_are_trained_of_what_no_load_reaches_whole(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt_oss"}))
+    _check_trained_whole(str(tmp_path), trust_remote_code=False, whole=False)

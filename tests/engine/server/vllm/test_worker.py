@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 from collections import deque
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -123,14 +124,15 @@ class FakeWorker:
     """A worker whose vLLM loads nothing into some layers of its model."""
 
     def __init__(self, *unloaded: str, tied: bool = False) -> None:
-        model = torch.nn.ModuleDict(
-            {"rotary": Rotary(), "attn": Sinks(2, 2), "lm_head": torch.nn.Linear(2, 2)}
-        )
+        embeddings, head = torch.nn.Embedding(2, 2), torch.nn.Linear(2, 2, bias=False)
+        if tied:  # whatever the config says: vLLM looks at the weights, too
+            head.weight = embeddings.weight
+        parts = {"embed": embeddings, "rotary": Rotary(), "attn": Sinks(2, 2), "head": head}
+        model = torch.nn.ModuleDict(parts)
         self._unloaded = unloaded
         self.model_runner = SimpleNamespace(get_model=lambda: model)
-        text = SimpleNamespace(tie_word_embeddings=tied)
         self.vllm_config = SimpleNamespace(
-            model_config=SimpleNamespace(hf_text_config=text, model="start")
+            model_config=SimpleNamespace(model="some/model", revision=None)
         )
 
     def reload_weights(self, weights_path: str) -> None:
@@ -156,6 +158,8 @@ def test_weights_that_vllm_leaves_as_they_were_are_an_error(
 ) -> None:
     """Its loader of gpt-oss fills parameters by itself, of which a reload sees nothing."""
     monkeypatch.setattr(worker, "_repack_tied_head", lambda model: None)
+    monkeypatch.setattr(worker, "local_folder", lambda model, revision: Path("start"))
+    monkeypatch.setattr(logging.getLogger("vllm"), "level", logging.ERROR)
     with pytest.raises(RuntimeError, match=told) if told else contextlib.nullcontext():
         worker._load(fake, path, None)
     worker._load(fake, "start", None)
