@@ -12,7 +12,7 @@ from benchmarks.common.result_file import RESULTS
 from benchmarks.results_page import PAGE, section
 
 ROOT = Path(__file__).parent.parent.parent
-NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
+NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
 
 Source = Callable[[str], float]
 """Finds a figure in the text of a result."""
